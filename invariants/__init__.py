@@ -1,0 +1,211 @@
+"""What people claim of the kernel's copy-on-write and pinning, as closed first-order formulas over a state.
+
+Each claim reads "for all elements with `when`, `then`": the first part is the premise (a check in which it never
+holds is vacuous), an assignment that breaks the second is the witness that traces show. Sources: domain.md section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from z3 import And, Implies, Not, Or
+
+from model.kernels import Kernel
+from model.logic import ModelError, Sort, Term, exists, forall
+from model.state import (
+    Frame,
+    Page,
+    Pin,
+    Proc,
+    Slot,
+    alive,
+    cached,
+    exclusive,
+    frame_free,
+    maps,
+    pin_attached,
+    pin_foll_pin,
+    pin_frame,
+    pin_live,
+    pin_longterm,
+    pin_page,
+    pin_proc,
+    pin_write,
+    pte_frame,
+    pte_present,
+    pte_slot,
+    pte_soft_dirty,
+    pte_swap,
+    pte_swap_exclusive,
+    pte_uffd_wp,
+    pte_write,
+    resolves_to,
+    slot_frame,
+    swaps,
+    uffd_armed,
+    vma,
+    vma_write,
+)
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """For all elements of `sorts`: `when` implies `then` (functions from that many terms to Bool terms)."""
+
+    name: str
+    statement: str
+    source: str
+    sorts: tuple[Sort, ...]
+    when: Callable[..., Term]
+    then: Callable[..., Term]
+    needs_exclusive_bit: bool = False
+
+    @property
+    def formula(self) -> Term:
+        """The claim, a closed Bool term."""
+        return forall(*self.sorts, lambda *x: Implies(self.when(*x), self.then(*x)))
+
+    @property
+    def premise(self) -> Term:
+        """A closed Bool term: the claim says something in this state."""
+        return exists(*self.sorts, self.when)
+
+    def applies_to(self, kernel: Kernel) -> bool:
+        """False where the claim is about something that the kernel does not have."""
+        return kernel.exclusive_bit or not self.needs_exclusive_bit
+
+
+def _reference(kind: Callable[[Term], Term]) -> Callable[[Term], Term]:
+    return lambda k: And(pin_live(k), pin_attached(k), kind(k))
+
+
+def _coherent(k: Term) -> Term:
+    return resolves_to(pin_proc(k), pin_page(k), pin_frame(k))
+
+
+def _mapped_writable(p: Term, v: Term) -> Term:
+    return And(pte_present(p, v), pte_write(p, v))
+
+
+def _exclusive(f: Term, p: Term, v: Term, q: Term, w: Term, k: Term) -> Term:
+    slot = pte_slot(p, v)
+    return And(
+        Implies(And(maps(p, v, f), pte_write(p, v)), exclusive(f)),
+        Implies(And(exclusive(f), maps(p, v, f), maps(q, w, f)), And(p == q, v == w)),
+        Implies(And(pin_live(k), pin_foll_pin(k), pin_frame(k) == f), exclusive(f)),
+        Implies(And(pte_swap(p, v), cached(slot), slot_frame(slot) == f), Not(exclusive(f))),
+        Implies(
+            And(pte_swap(p, v), pte_swap_exclusive(p, v)),
+            And(
+                Implies(swaps(q, w, slot), And(p == q, v == w)),
+                Implies(cached(slot), Not(maps(q, w, slot_frame(slot)))),
+            ),
+        ),
+    )
+
+
+INVARIANTS: tuple[Invariant, ...] = (
+    Invariant(
+        "coherence-write-pin",
+        "a page pinned for writing (FOLL_PIN) is the page its process has mapped there, or that its swap entry "
+        "leads to",
+        "I1; Peter Xu, seed mail", (Pin,),
+        _reference(lambda k: And(pin_foll_pin(k), pin_write(k))), _coherent,
+    ),
+    Invariant(
+        "coherence-read-pin",
+        "a page pinned for reading (FOLL_PIN) is the page its process has mapped there, or that its swap entry "
+        "leads to",
+        "I1; Peter Xu, seed mail; a7f226604170", (Pin,),
+        _reference(lambda k: And(pin_foll_pin(k), Not(pin_write(k)))), _coherent,
+    ),
+    Invariant(
+        "coherence-longterm-pin",
+        "a page pinned for long (FOLL_LONGTERM) is the page its process has mapped there, or that its swap entry "
+        "leads to",
+        "I1; 84209e87c696", (Pin,),
+        _reference(lambda k: And(pin_foll_pin(k), pin_longterm(k))), _coherent,
+    ),
+    Invariant(
+        "coherence-get",
+        "a page referenced by FOLL_GET is the page its process has mapped there, or that its swap entry leads to",
+        "I1; seed mail; no kernel promises it", (Pin,), _reference(lambda k: Not(pin_foll_pin(k))), _coherent,
+    ),
+    Invariant(
+        "write-bit",
+        "while the VMA is writable, the PTE of a page pinned for writing (FOLL_PIN) is present and has its write bit",
+        "I2; seed mail", (Pin,),
+        lambda k: And(
+            _reference(lambda r: And(pin_foll_pin(r), pin_write(r)))(k), vma_write(pin_proc(k), pin_page(k))
+        ),
+        lambda k: And(
+            maps(pin_proc(k), pin_page(k), pin_frame(k)), pte_write(pin_proc(k), pin_page(k))
+        ),
+    ),
+    Invariant(
+        "isolation-mapping",
+        "no other mapping or swap entry leads to a page that somebody has mapped writable",
+        "I3", (Proc, Page, Proc, Page),
+        lambda p, v, q, w: And(_mapped_writable(p, v), Or(pte_present(q, w), pte_swap(q, w)), Not(And(p == q, v == w))),
+        lambda p, v, q, w: Not(resolves_to(q, w, pte_frame(p, v))),
+    ),
+    Invariant(
+        "isolation-reference",
+        "a page that a process has mapped writable is not referenced by another process",
+        "I3, both directions; CVE-2020-29374", (Proc, Page, Pin),
+        lambda p, v, k: And(_mapped_writable(p, v), pin_live(k), pin_proc(k) != p),
+        lambda p, v, k: pin_frame(k) != pte_frame(p, v),
+    ),
+    Invariant(
+        "exclusive",
+        "PG_anon_exclusive: a writable mapping and a FOLL_PIN have it, it means one mapping, a swap entry that "
+        "keeps it is the only one, and a page that a swap entry leads to lacks it",
+        "I5 b, c, e, f, g", (Frame, Proc, Page, Proc, Page, Pin),
+        lambda f, p, v, q, w, k: Not(frame_free(f)), _exclusive, needs_exclusive_bit=True,
+    ),
+    Invariant(
+        "uffd-wp",
+        "a page write-protected through userfaultfd cannot be written without a message: its PTE has uffd-wp, not W",
+        "I6", (Proc, Page), uffd_armed,
+        lambda p, v: And(pte_uffd_wp(p, v), Not(_mapped_writable(p, v))),
+    ),
+    Invariant(
+        "soft-dirty",
+        "a page that can be written without a fault reads as soft-dirty",
+        "I7", (Proc, Page), _mapped_writable, pte_soft_dirty,
+    ),
+    Invariant(
+        "mprotect",
+        "a page of a read-only VMA cannot be written without a fault",
+        "domain.md 2.8: the price of skipping in mprotect", (Proc, Page),
+        lambda p, v: And(vma(p, v), Not(vma_write(p, v)), pte_present(p, v)), lambda p, v: Not(pte_write(p, v)),
+    ),
+    Invariant(
+        "swap-slot",
+        "no slot is held for a page that no PTE maps and no swap entry names: the fault that could free it has",
+        "I9; seed mail; f4c4a3f48480", (Slot,), cached,
+        lambda s: exists(Proc, Page, lambda q, w: Or(swaps(q, w, s), maps(q, w, slot_frame(s)))),
+    ),
+    Invariant(
+        "counters",
+        "each reference is counted once: a PTE is present or a swap entry and lies in a VMA of a live process, a page "
+        "is in the swap cache under one slot",
+        "I10", (Proc, Page, Slot, Slot),
+        lambda p, v, s, t: Or(pte_present(p, v), pte_swap(p, v), cached(s)),
+        lambda p, v, s, t: And(
+            Not(And(pte_present(p, v), pte_swap(p, v))),
+            Implies(Or(pte_present(p, v), pte_swap(p, v)), And(alive(p), vma(p, v))),
+            Implies(And(cached(s), cached(t), slot_frame(s) == slot_frame(t)), s == t),
+        ),
+    ),
+)
+"""Every invariant of the default table, in the order of its columns."""
+
+
+def invariant(name: str) -> Invariant:
+    """The invariant of that name. Raises ModelError with the nearest names if there is none."""
+    for each in INVARIANTS:
+        if each.name == name:
+            return each
+    raise ModelError(f"no invariant {name!r}; there are {', '.join(i.name for i in INVARIANTS)}")

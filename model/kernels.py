@@ -1,0 +1,380 @@
+"""The kernels, each a record of decisions and a difference from another one, with the commits that made it.
+
+A decision is a plain value or a predicate over state terms; the rules ask the kernel for it. To try a rule of your
+own, write `MINE = V5_9.but("mine", "what it does", reuse=my_predicate)` in a file and name it as `file.py:MINE`.
+Sources: domain.md sections 0.1, 2 and 8; commit ids as given there.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from z3 import And, BoolVal, Not, Or
+
+from model import fault, fork, gup, protect, reclaim, unmap
+from model.logic import ModelError, RuleTemplate, System, Term
+from model.state import (
+    CONSTANTS,
+    FUNCTIONS,
+    exclusive,
+    fresh,
+    in_swap_cache,
+    mapped,
+    mapped_only_by,
+    page_swapped,
+    pinned_in,
+    pte_dirty,
+    pte_frame,
+    pte_soft_dirty,
+    pte_swap_exclusive,
+    pte_uffd_wp,
+    pte_write,
+    swapped_only_by,
+    unreferenced,
+    vma_write,
+)
+
+Predicate = Callable[..., Term]
+ON_PINNED = ("clear", "skip", "refuse")
+ALL_RULES: tuple[RuleTemplate, ...] = (
+    *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES
+)
+
+
+# Predicates (p: Proc, v: Page, f: Frame) that kernels use as decisions.
+
+def never(*_: Term) -> Term:
+    """No."""
+    return BoolVal(False)
+
+
+def always(*_: Term) -> Term:
+    """Yes."""
+    return BoolVal(True)
+
+
+def mapcount_is_one(p: Term, v: Term, f: Term) -> Term:
+    """reuse_swap_page: page_mapcount + swap count == 1; references do not count."""
+    return And(mapped_only_by(p, v, f), Not(page_swapped(f)))
+
+
+def page_count_is_one(p: Term, v: Term, f: Term) -> Term:
+    """page_count == 1 as 09854ba94c6a has it: the swap cache counts."""
+    return And(mapped_only_by(p, v, f), Not(in_swap_cache(f)), unreferenced(f))
+
+
+def page_count_is_one_after_swap_cache(p: Term, v: Term, f: Term) -> Term:
+    """page_count == 1 after try_to_free_swap, which fails while a swap entry names the slot (5.18)."""
+    return And(mapped_only_by(p, v, f), Not(page_swapped(f)), unreferenced(f))
+
+
+def exclusive_or_page_count(p: Term, v: Term, f: Term) -> Term:
+    """PG_anon_exclusive, else the 5.18 test (6c287605fd56)."""
+    return Or(exclusive(f), page_count_is_one_after_swap_cache(p, v, f))
+
+
+def not_exclusive(p: Term, v: Term, f: Term) -> Term:
+    """The test by the count was made, and with it try_to_free_swap."""
+    return Not(exclusive(f))
+
+
+# Read GUP (p, v, f, foll_pin: bool): may a reference be taken to f as (p, v) maps it now?
+
+def read_as_mapped(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
+    """Whatever is mapped."""
+    return BoolVal(True)
+
+
+def read_as_write(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
+    """As a write GUP; in a read-only VMA, COW must have been broken (17839856fd58)."""
+    return Or(pte_write(p, v), And(Not(vma_write(p, v)), mapcount_is_one(p, v, f)))
+
+
+def read_private(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
+    """Only a page that no other mapping or swap entry has."""
+    return mapcount_is_one(p, v, f)
+
+
+def read_exclusive(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
+    """FOLL_PIN needs W or PG_anon_exclusive (a7f226604170); FOLL_GET takes whatever is mapped."""
+    return Or(pte_write(p, v), exclusive(f)) if foll_pin else BoolVal(True)
+
+
+# Fork (p, v): does the child get a copy at once?
+
+def copies_pinned(p: Term, v: Term) -> Term:
+    """page_needs_cow_for_dma: mm->has_pinned and the page maybe pinned (70e806e4e645)."""
+    return pinned_in(p, v)
+
+
+def copies_pinned_exclusive(p: Term, v: Term) -> Term:
+    """page_try_dup_anon_rmap fails: exclusive and maybe pinned."""
+    return And(exclusive(pte_frame(p, v)), pinned_in(p, v))
+
+
+# Swap-in on a write fault (p, v, s: Slot, f).
+
+def swap_in_by_mapcount(p: Term, v: Term, s: Term, f: Term) -> Term:
+    """reuse_swap_page before the swap entry is freed: no mapping, and this the only entry."""
+    return And(Not(mapped(f)), swapped_only_by(p, v, s))
+
+
+def swap_in_by_page_count(p: Term, v: Term, s: Term, f: Term) -> Term:
+    """page_count == 2 frees the swap cache, then page_count == 1 (c145e0b47c77)."""
+    return And(swap_in_by_mapcount(p, v, s, f), unreferenced(f))
+
+
+def swap_in_by_exclusive(p: Term, v: Term, s: Term, f: Term) -> Term:
+    """The swap entry's exclusive bit, else the 5.18 test (1493a1913e34)."""
+    return Or(pte_swap_exclusive(p, v), swap_in_by_page_count(p, v, s, f))
+
+
+# W back without a write fault (p, v, f).
+
+def restores_dirty_exclusive(p: Term, v: Term, f: Term) -> Term:
+    """can_change_pte_writable of 6.0: exclusive, dirty, and no soft-dirty or uffd-wp fault needed."""
+    return And(pte_dirty(p, v), restores_exclusive(p, v, f))
+
+
+def restores_exclusive(p: Term, v: Term, f: Term) -> Term:
+    """can_change_private_pte_writable of 6.2: exclusive, and no soft-dirty or uffd-wp fault needed."""
+    return And(exclusive(f), pte_soft_dirty(p, v), Not(pte_uffd_wp(p, v)))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A named record of decisions. Predicates take state terms (p: Proc, v: Page, f: Frame, s: Slot) and give a Bool.
+
+    reuse(p, v, f)                    a write fault may take f for its own (rows a and b of domain.md section 2)
+    reuse_frees_swap_cache(p, v, f)   ... and f leaves the swap cache then
+    trylock                           the page lock is only tried: its holder causes spurious copies
+    copy_frees_swap_cache             after a copy, the old page's idle swap-cache entry is freed
+    read_gup(p, v, f, foll_pin)       a read GUP may take f as it is mapped (row c)
+    read_gup_writes                   otherwise it raises a write fault
+    unshare(p, v, f)                  otherwise a fault for a reader: f is kept where this holds, else copied;
+                                      None where the kernel has no such fault
+    unshare_writable                  the copy for a reader is mapped writable, without uffd-wp
+    fork_copies(p, v)                 fork gives the child its own copy at once (row f)
+    mprotect_pinned, soft_dirty_pinned, uffd_wp_pinned
+                                      `clear`, `skip` or `refuse` to write-protect a pinned page (rows g, h, i)
+    mprotect_restores(p, v, f)        mprotect(RW) gives the write bit back
+    uffd_restores(p, v, f)            un-protecting does
+    swap_out_pinned                   `allow`, or `refuse` to add a pinned page to the swap cache (row j)
+    swap_in_reuse(p, v, s, f)         a write fault maps the swapped-in page writable
+    swap_in_frees(p, v, s, f)         ... and f leaves the swap cache
+    swap_in_upgrades                  a read fault also maps an exclusive page writable where no tracking needs a fault
+    exclusive_bit                     the kernel has PG_anon_exclusive
+    own_rules                         further rules, written as in model/fault.py
+    """
+
+    name: str
+    about: str
+    base: str | None
+    cite: tuple[tuple[str, str], ...]
+    reuse: Predicate
+    reuse_frees_swap_cache: Predicate
+    read_gup: Predicate
+    fork_copies: Predicate
+    swap_in_reuse: Predicate
+    swap_in_frees: Predicate
+    mprotect_restores: Predicate = never
+    uffd_restores: Predicate = never
+    unshare: Predicate | None = None
+    unshare_writable: bool = False
+    read_gup_writes: bool = False
+    trylock: bool = False
+    copy_frees_swap_cache: bool = False
+    mprotect_pinned: str = "clear"
+    soft_dirty_pinned: str = "clear"
+    uffd_wp_pinned: str = "clear"
+    swap_out_pinned: str = "allow"
+    swap_in_upgrades: bool = False
+    exclusive_bit: bool = False
+    own_rules: tuple[RuleTemplate, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("mprotect_pinned", "soft_dirty_pinned", "uffd_wp_pinned"):
+            _one_of(self.name, name, getattr(self, name), ON_PINNED)
+        _one_of(self.name, "swap_out_pinned", self.swap_out_pinned, ("allow", "refuse"))
+
+    def but(self, name: str, about: str, cite: Mapping[str, str] | None = None, **decisions: Any) -> Kernel:
+        """This kernel with other decisions. `cite`: decision (or any other change) to commit or other source.
+
+        Raises ModelError for an unknown decision or a value that it cannot have.
+        """
+        known = {f.name for f in fields(Kernel)} - {"name", "about", "base", "cite"}
+        for decision in decisions:
+            if decision not in known:
+                raise ModelError(f"kernel {name}: no decision {decision!r}; there are {', '.join(sorted(known))}")
+        return replace(
+            self, name=name, about=about, base=self.name, cite=tuple((cite or {}).items()), **decisions
+        )
+
+    def decisions(self) -> dict[str, str]:
+        """Decision to a short text of its value: the predicate's name, or the value itself."""
+        named = {}
+        for f in fields(self):
+            if f.name in ("name", "about", "base", "cite", "own_rules"):
+                continue
+            value = getattr(self, f.name)
+            named[f.name] = getattr(value, "__name__", str(value))
+        return named
+
+    def system(self) -> System:
+        """The transition system of this kernel, its decisions simplified away.
+
+        Raises ModelError if a decision's predicate fails or does not give a Bool term.
+        """
+        rules = []
+        functions = tuple(
+            f for f in FUNCTIONS if self.exclusive_bit or f not in (exclusive, pte_swap_exclusive)
+        )
+        for template in (*ALL_RULES, *self.own_rules):
+            try:
+                built = template.build(self, fresh)
+            except ModelError:
+                raise
+            except Exception as error:
+                where = _user_line(error)
+                raise ModelError(
+                    f"kernel {self.name}: rule {template.name} cannot be built: {type(error).__name__}: {error}{where}"
+                ) from error
+            if built is not None:
+                rules.append(built)
+        return System(self.name, functions, tuple(rules), CONSTANTS)
+
+
+def _one_of(kernel: str, decision: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ModelError(f"kernel {kernel}: {decision} is one of {', '.join(allowed)}, not {value!r}")
+
+
+def _user_line(error: Exception) -> str:
+    """The innermost line outside z3 and this package, where a user's predicate went wrong."""
+    own = {inspect.getsourcefile(m) for m in (fault, fork, gup, protect, reclaim, unmap)} | {__file__}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename not in own and "z3" not in frame.filename and "logic.py" not in frame.filename:
+            return f" ({frame.filename}:{frame.lineno})"
+    return ""
+
+
+V5_7 = Kernel(
+    "v5.7", "M0: reuse by mapcount and swap count; read GUP takes whatever is mapped", None,
+    (("reuse", "c475a8ab625d"),),
+    reuse=mapcount_is_one, reuse_frees_swap_cache=always, read_gup=read_as_mapped, fork_copies=never,
+    swap_in_reuse=swap_in_by_mapcount, swap_in_frees=swap_in_by_mapcount,
+)
+V5_8 = V5_7.but(
+    "v5.8", "M1: read GUP breaks COW as if it wrote", {"read_gup": "17839856fd58"},
+    read_gup=read_as_write, read_gup_writes=True, unshare=never,
+)
+V5_9_RC4 = V5_7.but(
+    "v5.9-rc4", "R0: reuse only when page_count is 1; read GUP as in 5.7 again",
+    {"reuse": "09854ba94c6a", "read_gup": "a308c71bf1e6"},
+    reuse=page_count_is_one, reuse_frees_swap_cache=never, trylock=True,
+)
+V5_9 = V5_9_RC4.but(
+    "v5.9", "R1: fork copies pages that are maybe pinned", {"fork_copies": "70e806e4e645, f3c64eda3e50"},
+    fork_copies=copies_pinned,
+)
+V5_11 = V5_9.but(
+    "v5.11", "R2: soft-dirty clear and reclaim leave pinned pages alone; fork excludes GUP-fast",
+    {"soft_dirty_pinned": "9348b73c2e1b", "swap_out_pinned": "feb889fb40fa",
+     "write_protect_seq (a sub-step race, not visible here)": "57efa1fe5957"},
+    soft_dirty_pinned="skip", swap_out_pinned="refuse",
+)
+V5_12 = V5_11.but(
+    "v5.12", "R2, and do_wp_page flushes a deferred uffd-wp TLB flush",
+    {"TLB flush (not visible without TLB entries)": "6ce64428d620"},
+)
+V5_14 = V5_12.but(
+    "v5.14", "R2, and a copy frees the old page's idle swap-cache entry",
+    {"copy_frees_swap_cache": "f4c4a3f48480", "uffd-wp in fork's early copy (needs the fork event)": "8f34f1eac382"},
+    copy_frees_swap_cache=True,
+)
+V5_17 = V5_14.but(
+    "v5.17", "R2, and NUMA hinting skips COW pages with other references",
+    {"NUMA hinting (not modelled yet)": "80d47f5de5e3"},
+)
+V5_18 = V5_17.but(
+    "v5.18", "R3: the page_count rule also at swap-in; the swap cache is dropped before deciding",
+    {"reuse": "53a05ad9f21d", "swap_in_reuse": "c145e0b47c77"},
+    reuse=page_count_is_one_after_swap_cache, reuse_frees_swap_cache=always,
+    swap_in_reuse=swap_in_by_page_count, swap_in_frees=swap_in_by_page_count,
+)
+V5_19 = V5_18.but(
+    "v5.19", "X1: PG_anon_exclusive decides; a read-only FOLL_PIN unshares first",
+    {"exclusive_bit": "78fbe906cc90, 6c287605fd56", "unshare": "c89357e27f20", "read_gup": "a7f226604170",
+     "fork_copies": "fb3d824d1a46", "swap_in_reuse": "1493a1913e34"},
+    exclusive_bit=True, reuse=exclusive_or_page_count, reuse_frees_swap_cache=not_exclusive,
+    read_gup=read_exclusive, unshare=page_count_is_one_after_swap_cache, fork_copies=copies_pinned_exclusive,
+    swap_in_reuse=swap_in_by_exclusive,
+)
+V6_0 = V5_19.but(
+    "v6.0", "X1, and mprotect gives the write bit back to exclusive dirty pages",
+    {"mprotect_restores": "64fe24a3e05e"}, mprotect_restores=restores_dirty_exclusive,
+)
+V6_2 = V6_0.but(
+    "v6.2", "X2: mprotect no longer asks for dirty; a read-only FOLL_LONGTERM unshares everything",
+    {"mprotect_restores": "6a56ccbcf6c6", "R/O longterm on zero and file pages (not modelled yet)": "84209e87c696"},
+    mprotect_restores=restores_exclusive,
+)
+V6_15 = V6_2.but(
+    "v6.15", "X3: un-protecting and swap-in on read may map exclusive pages writable; mm ids for large folios",
+    {"uffd_restores": "931298e103c2", "swap_in_upgrades": "domain.md 2.10 [S6.18]",
+     "large folios (not modelled yet)": "6af8cb80d3a9, 1da190f4d0a6"},
+    uffd_restores=restores_exclusive, swap_in_upgrades=True,
+)
+
+
+def break_cow(copy_writable: bool = False) -> Kernel:
+    """Peter Xu's FOLL_BREAK_COW, August 2020, on 5.8's mapcount rule: a read GUP of a shared page copies it.
+
+    `copy_writable`: the copy is mapped writable and forgets uffd-wp, the objection to v2; the default is the form the
+    discussion asked for. The text of v3 was not available (domain.md 2.3).
+    """
+    return V5_7.but(
+        "break-cow" if not copy_writable else "break-cow-v2",
+        "PX: reuse by mapcount; read GUP breaks COW without being a write",
+        {"read_gup, unshare": "lore 20200811183950.10603-1-peterx@redhat.com"},
+        read_gup=read_private, unshare=never, unshare_writable=copy_writable,
+    )
+
+
+def mapcount_unshare(fork_copies: Predicate = copies_pinned) -> Kernel:
+    """Andrea Arcangeli's proposal, January 2021: mapcount decides everywhere, a read GUP unshares (domain.md 2.7).
+
+    `fork_copies`: whether fork's early copy was kept is not known; by default it is, as in the tree it was built on.
+    """
+    kept = fork_copies is copies_pinned
+    return V5_11.but(
+        "mapcount-unshare" if kept else "mapcount-unshare-fork-shares",
+        "AA: reuse by mapcount, read GUP unshares" + ("" if kept else ", fork shares pinned pages"),
+        {"unshare": "63e087ffb825 (own tree)"},
+        reuse=mapcount_is_one, reuse_frees_swap_cache=always, trylock=False, read_gup=read_private, unshare=never,
+        fork_copies=fork_copies,
+    )
+
+
+BREAK_COW = break_cow()
+MAPCOUNT_UNSHARE = mapcount_unshare()
+WRPROTECT_FAIL = V5_12.but(
+    "wrprotect-fail", "NW: write-protecting a pinned page fails (mprotect, clear_refs, uffd-wp)",
+    {"all three": "seed mail; domain.md 2.8"},
+    mprotect_pinned="refuse", soft_dirty_pinned="refuse", uffd_wp_pinned="refuse",
+)
+WRPROTECT_SKIP = V5_12.but(
+    "wrprotect-skip", "NW: write-protecting skips pinned pages (mprotect, clear_refs, uffd-wp)",
+    {"all three": "seed mail; domain.md 2.8"},
+    mprotect_pinned="skip", soft_dirty_pinned="skip", uffd_wp_pinned="skip",
+)
+
+KERNELS: tuple[Kernel, ...] = (
+    V5_7, V5_8, V5_9_RC4, V5_9, V5_11, V5_12, V5_14, V5_17, V5_18, V5_19, V6_0, V6_2, V6_15,
+    BREAK_COW, MAPCOUNT_UNSHARE, WRPROTECT_FAIL, WRPROTECT_SKIP,
+)
+"""Every kernel of the default table, in the order of its rows."""

@@ -1,0 +1,61 @@
+"""From z3's terms to a small Python tree, read once; the interpreter and the grounder both walk that tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import z3
+
+from model.logic import REGISTRY, Term
+
+_OPERATORS = {
+    z3.Z3_OP_TRUE: "true", z3.Z3_OP_FALSE: "false", z3.Z3_OP_NOT: "not", z3.Z3_OP_AND: "and", z3.Z3_OP_OR: "or",
+    z3.Z3_OP_IMPLIES: "implies", z3.Z3_OP_EQ: "eq", z3.Z3_OP_DISTINCT: "distinct", z3.Z3_OP_ITE: "ite",
+    z3.Z3_OP_XOR: "xor", z3.Z3_OP_IFF: "eq",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator. `op`: a name of _OPERATORS, or
+
+    `state` (name: state function), `param` (name; with arguments, a function parameter), `var` (index: de Bruijn),
+    `forall` / `exists` (sorts: names of the bound sorts, outermost first).
+    """
+
+    op: str
+    args: tuple[Node, ...] = ()
+    name: str = ""
+    index: int = 0
+    sorts: tuple[str, ...] = ()
+
+
+_nodes: dict[int, tuple[Term, Node]] = {}
+
+
+def node(term: Term) -> Node:
+    """The tree of a z3 term; equal terms give the same object.
+
+    Raises NotImplementedError for an operator that the engines do not have.
+    """
+    key = term.get_id()
+    if key in _nodes:
+        return _nodes[key][1]
+    if z3.is_quantifier(term):
+        sorts = tuple(term.var_sort(i).name() for i in range(term.num_vars()))
+        made = Node("forall" if term.is_forall() else "exists", (node(term.body()),), sorts=sorts)
+    elif z3.is_var(term):
+        made = Node("var", index=z3.get_var_index(term))
+    else:
+        kind = term.decl().kind()
+        args = tuple(node(c) for c in term.children())
+        if kind in _OPERATORS:
+            made = Node(_OPERATORS[kind], args)
+        elif kind == z3.Z3_OP_UNINTERPRETED:
+            name = term.decl().name()
+            made = Node("state" if name in REGISTRY else "param", args, name=name)
+        else:
+            raise NotImplementedError(f"operator {term.decl().name()} has no meaning in the engines")
+    # The term is kept: z3 reuses the id of a term that nobody holds.
+    _nodes[key] = (term, made)
+    return made
