@@ -7,6 +7,7 @@ All of them are z3 terms, so every engine derives its own form from the same tex
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -122,6 +123,40 @@ class Update:
     when: Term = field(default_factory=lambda: z3.BoolVal(True))
 
 
+def folded(term: Term) -> Term:
+    """The term without the constants true and false that a kernel's decisions left in it.
+
+    z3's own simplifier orders arguments by their age, so that equal systems would get unequal texts.
+    """
+    if not z3.is_app(term) or not term.children():
+        return term
+    args = [folded(c) for c in term.children()]
+    if z3.is_not(term):
+        return _negated(args[0])
+    if z3.is_and(term) or z3.is_or(term):
+        unit, stop = (z3.is_true, z3.is_false) if z3.is_and(term) else (z3.is_false, z3.is_true)
+        rest = [a for a in args if not unit(a)]
+        if any(stop(a) for a in rest):
+            return z3.BoolVal(z3.is_or(term))
+        if len(rest) < 2:
+            return rest[0] if rest else z3.BoolVal(z3.is_and(term))
+        return z3.And(*rest) if z3.is_and(term) else z3.Or(*rest)
+    if z3.is_implies(term):
+        return folded(z3.Or(_negated(args[0]), args[1])) if z3.is_true(args[0]) or z3.is_false(args[0]) else term
+    if term.decl().kind() == z3.Z3_OP_ITE:
+        condition, then, otherwise = args
+        if z3.is_true(condition) or z3.is_false(condition):
+            return then if z3.is_true(condition) else otherwise
+        return z3.If(condition, then, otherwise)
+    return term
+
+
+def _negated(term: Term) -> Term:
+    if z3.is_true(term) or z3.is_false(term):
+        return z3.BoolVal(z3.is_false(term))
+    return z3.Not(term)
+
+
 def put(cell: Term, value: Any) -> list[Update]:
     """`put(pte_write(p, v), False)`: the update of one cell."""
     function = REGISTRY[cell.decl().name()]
@@ -166,11 +201,9 @@ class Rule:
     kind: str = "step"
     environment: str | None = None
 
-    def functions_read(self) -> set[str]:
-        read: set[str] = set()
-        for term in self.guard:
-            read |= functions_in(term)
-        return read
+    def functions_read(self) -> frozenset[str]:
+        """Names of the state functions in the guard."""
+        return frozenset().union(*(functions_in(term) for term in self.guard))
 
 
 @dataclass(frozen=True)
@@ -190,10 +223,10 @@ class RuleTemplate:
         step = self.body(kernel, *(p.term for p in self.params))
         if step is None:
             return None
-        guard = [z3.simplify(g) for g in step.guard]
+        guard = [folded(g) for g in step.guard]
         guard += [fresh(p.term) for p in self.params if p.fresh and p.over is None]
         updates = tuple(
-            replace(u, value=z3.simplify(u.value), when=z3.simplify(u.when)) for u in step.flat_updates()
+            replace(u, value=folded(u.value), when=folded(u.when)) for u in step.flat_updates()
         )
         guard = [g for g in guard if not z3.is_true(g)]
         if any(z3.is_false(g) for g in guard):
@@ -209,7 +242,7 @@ class RuleTemplate:
 
     def needed(self, kernel: Any, param: Param) -> Term:
         named = {p.name: p.term for p in self.params}
-        return z3.simplify(param.needed(kernel, named, param.of))
+        return folded(param.needed(kernel, named, param.of))
 
 
 def rule(
@@ -230,8 +263,28 @@ def rule(
     return wrap
 
 
-def functions_in(term: Term) -> set[str]:
+_known_functions: dict[int, tuple[Term, frozenset[str]]] = {}
+_known_text: dict[int, tuple[Term, str]] = {}
+
+
+def text_of(term: Term) -> str:
+    """The term as SMT-LIB text."""
+    # z3 reuses the id of a term that nobody holds, so the term is kept beside what is known of it.
+    key = term.get_id()
+    if key not in _known_text:
+        _known_text[key] = (term, term.sexpr())
+    return _known_text[key][1]
+
+
+def functions_in(term: Term) -> frozenset[str]:
     """Names of the state functions that occur in a term."""
+    key = term.get_id()
+    if key not in _known_functions:
+        _known_functions[key] = (term, _functions_in(term))
+    return _known_functions[key][1]
+
+
+def _functions_in(term: Term) -> frozenset[str]:
     found: set[str] = set()
     seen: set[int] = set()
     stack = [term]
@@ -247,7 +300,7 @@ def functions_in(term: Term) -> set[str]:
             if name in REGISTRY:
                 found.add(name)
             stack.extend(t.children())
-    return found
+    return frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -275,24 +328,22 @@ class System:
         for formula in formulas:
             wanted |= functions_in(formula)
         by_name = {f.name: f for f in self.functions}
-        reads: list[tuple[Rule, str, set[str]]] = []
+        reads: list[tuple[str, frozenset[str]]] = []
         for r in self.rules:
             guard = r.functions_read()
             for u in r.updates:
-                inputs = functions_in(u.value) | functions_in(u.when) | guard
-                for i in u.index:
-                    inputs |= functions_in(i)
-                reads.append((r, u.function.name, inputs))
+                inputs = guard.union(*(functions_in(t) for t in (u.value, u.when, *u.index)))
+                reads.append((u.function.name, inputs))
         changed = True
         while changed:
             before = len(wanted)
-            for _, target, inputs in reads:
+            for target, inputs in reads:
                 if target in wanted:
                     wanted |= inputs
             for name in list(wanted):
-                function = by_name[name]
-                if function.meaningful is not None:
-                    wanted |= functions_in(meaning(function)[1])
+                term = meaning(by_name[name])[1]
+                if term is not None:
+                    wanted |= functions_in(term)
             changed = len(wanted) > before
         return frozenset(wanted)
 
@@ -302,6 +353,8 @@ class System:
         Rules that change nothing kept are dropped: they would be steps from a state to itself.
         """
         kept = frozenset(names)
+        if kept >= {f.name for f in self.functions}:
+            return self
         rules = []
         for r in self.rules:
             updates = tuple(u for u in r.updates if u.function.name in kept)
@@ -315,14 +368,14 @@ class System:
         for f in self.functions:
             lines.append(f.decl.sexpr())
             for role, made in (("meaningful", meaning(f)), ("initial", initial_value(f))):
-                lines.append(f"  {role} {made[1].sexpr() if made[1] is not None else 'default'}")
+                lines.append(f"  {role} {text_of(made[1]) if made[1] is not None else 'default'}")
         for r in self.rules:
             lines.append(f"rule {r.name} {r.kind}")
             lines += [f"  param {p.name} {p.sort} {p.fresh} {p.over} {p.needed}" for p in r.params]
-            lines += [f"  guard {g.sexpr()}" for g in r.guard]
+            lines += [f"  guard {text_of(g)}" for g in r.guard]
             for u in r.updates:
-                index = " ".join(i.sexpr() for i in u.index)
-                lines.append(f"  {u.function.name}({index}) := {u.value.sexpr()} over {u.over} when {u.when.sexpr()}")
+                index = " ".join(text_of(i) for i in u.index)
+                lines.append(f"  {u.function.name}({index}) := {text_of(u.value)} over {u.over} when {text_of(u.when)}")
         return "\n".join(lines)
 
     def digest(self) -> str:
@@ -337,11 +390,13 @@ def _cell_term(function: StateFunction, make: Callable[..., Term] | None) -> tup
     return bound, z3.BoolVal(term) if isinstance(term, bool) else term
 
 
+@functools.cache
 def meaning(function: StateFunction) -> tuple[list[Term], Term | None]:
     """(index constants, Bool term over them): when that cell's value matters; None means always."""
     return _cell_term(function, function.meaningful)
 
 
+@functools.cache
 def initial_value(function: StateFunction) -> tuple[list[Term], Term | None]:
     """(index constants, term over them): the cell's value in the initial state; None means the default."""
     return _cell_term(function, function.initial)

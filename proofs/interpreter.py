@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,10 @@ Value = Any
 Binding = Mapping[str, Any]
 """Parameter name to element number; for a function parameter, to a tuple of them."""
 Evaluator = Callable[[State, Binding, tuple[int, ...]], Value]
+
+
+class EngineError(Exception):
+    """Two derivations of the same terms disagree: a defect of this program, never a result."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,21 @@ class Interpreter:
             for instance in self.instances(rule):
                 if self.canonical_choice(instance, state) and self.enabled(instance, state):
                     yield instance, self.step(instance, state)
+
+
+    def follow(self, states: Sequence[State], represent: Callable[[State], State]) -> tuple[Instance, ...]:
+        """The steps of an engine's path, which gives only `represent` of each state after the first.
+
+        Raises EngineError if the rules have no such path.
+        """
+        state, path = states[0], []
+        for target in states[1:]:
+            step = next(((i, after) for i, after in self.successors(state) if represent(after) == target), None)
+            if step is None:
+                raise EngineError("an engine took a step that the reference interpreter does not have")
+            path.append(step[0])
+            state = step[1]
+        return tuple(path)
 
 
 def instances(rule: Rule, scope: Scope) -> Iterator[Instance]:

@@ -6,8 +6,9 @@ ITF is the Informal Trace Format of Apalache; what it has no place for stands un
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from model.logic import ModelError, Rule, Scope, System, Term
 from proofs.interpreter import Instance, Interpreter, State
 
 SCHEMA = 1
+LARGEST = 64
+"""Elements of one sort in a trace that is read; more than any scope here has."""
 Names = Mapping[str, tuple[str, ...]]
 """Sort name to the names of its elements."""
 _ALPHABET: dict[str, str] = {
@@ -57,7 +60,7 @@ class Trace:
     witness: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def interpreter(self) -> Interpreter:
         return Interpreter(self.system, self.scope)
 
@@ -65,24 +68,35 @@ class Trace:
         """The element's name."""
         return self.names[sort][number]
 
-    def arguments(self, step: Instance) -> dict[str, str]:
-        """The step's parameters by name, with element names; a function parameter is written x->Q."""
+    def arguments(self, number: int) -> dict[str, str]:
+        """The parameters of step `number` (0-based) by name, with element names.
+
+        A function parameter is written x->Q, for those arguments alone for which its value matters.
+        """
+        step = self.steps[number]
         shown = {}
         for param in step.rule.params:
             value = step.as_dict[param.name]
             sort = param.sort.name()
             if param.over is None:
                 shown[param.name] = self.element(sort, value)
-            else:
-                over = param.over.name()
-                shown[param.name] = ", ".join(
-                    f"{self.element(over, i)}->{self.element(sort, x)}" for i, x in enumerate(value)
+                continue
+            over = param.over.name()
+            needed = [
+                f"{self.element(over, i)}->{self.element(sort, x)}"
+                for i, x in enumerate(value)
+                if self.interpreter.evaluate(
+                    param.needed, self.states[number], {**step.as_dict, param.of.decl().name(): i}
                 )
+            ]
+            if needed:
+                shown[param.name] = ", ".join(needed)
         return shown
 
-    def label(self, step: Instance) -> str:
-        """`wp-copy(p=A, v=x, new=Q)`."""
-        return f"{step.rule.name}({', '.join(f'{k}={v}' for k, v in self.arguments(step).items())})"
+    def label(self, number: int) -> str:
+        """Step `number` (0-based) as `wp-copy(p=A, v=x, new=Q)`."""
+        arguments = ", ".join(f"{k}={v}" for k, v in self.arguments(number).items())
+        return f"{self.steps[number].rule.name}({arguments})"
 
     def changed(self, number: int) -> frozenset[int]:
         """Positions of the cells that step `number` (0-based) changed."""
@@ -97,7 +111,7 @@ def execute(
 ) -> Trace:
     """Run the steps on the reference interpreter.
 
-    `violated`: a closed formula that must hold in every state but the last and fail in the last.
+    `violated`: a closed formula that must fail in the last state.
     Raises TraceError if a step is not enabled or `violated` is not broken there.
     """
     interpreter = Interpreter(system, scope)
@@ -172,10 +186,13 @@ def write(trace: Trace, path: Path) -> None:
     path.write_text(json.dumps(to_json(trace), indent=1) + "\n", encoding="utf-8")
 
 
-def read(path: Path, system_of: Any) -> Trace:
-    """Read a trace and execute it again. `system_of(kernel)`: the full System of a kernel's name.
+def read(
+    path: Path, system_of: Callable[[str], System], formula_of: Callable[[str], Term | None] = lambda claim: None
+) -> Trace:
+    """Read a trace and execute it again.
 
-    Raises TraceError if the file is no trace, is for other terms, or its states are not what the steps give.
+    `system_of(kernel)`: the full System of a kernel's name. `formula_of(claim)`: the closed formula that the last state
+    must break, None for a claim that is not an invariant. Raises TraceError if the file is no trace, is for other terms, or its states are not what the steps give.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -187,22 +204,34 @@ def read(path: Path, system_of: Any) -> Trace:
         meta = data["#meta"]
         if meta["schema"] != SCHEMA:
             raise TraceError(f"{path}: schema {meta['schema']} is not {SCHEMA}")
+        for key in ("kernel", "claim", "statement"):
+            if not isinstance(meta[key], str):
+                raise TraceError(f"{path}: {key} is not a text")
         scope = Scope(tuple((str(k), int(v)) for k, v in meta["scope"].items()))
+        if max(scope.as_dict().values()) > LARGEST:
+            raise TraceError(f"{path}: a scope of more than {LARGEST} elements of a sort")
         names = {sort: tuple(values) for sort, values in meta["names"].items()}
-        system = system_of(meta["kernel"])
+        system = system_of(meta["kernel"]).restricted(data["vars"])
+        if system.digest() != meta["terms"]:
+            raise TraceError(f"{path} is for other terms than those of {meta['kernel']} here")
         steps = [_read_step(system.rule(s["rule"]), s["binding"]) for s in meta["steps"]]
         start = _read_state(Interpreter(system, scope), names, data["states"][0])
         trace = execute(
             meta["kernel"], meta["claim"], meta["statement"], system, scope, steps, names=names, start=start,
-            notes=[s["note"] for s in meta["steps"]],
+            notes=[str(s["note"]) for s in meta["steps"]], violated=formula_of(meta["claim"]),
         )
-        witness = tuple((sort, names[sort].index(name)) for sort, name in meta["witness"])
-        found = Trace(**{**trace.__dict__, "witness": witness})
-        if to_json(found)["states"] != data["states"]:
+        if not trace.witness:
+            witness = tuple((sort, names[sort].index(name)) for sort, name in meta["witness"])
+            trace = replace(trace, witness=witness)
+        if to_json(trace)["states"] != data["states"]:
             raise TraceError(f"{path}: its states are not what its steps give on {meta['kernel']}")
+    except TraceError:
+        raise
+    except ModelError as error:
+        raise TraceError(f"{path}: {error}") from error
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise TraceError(f"{path} is not a complete trace: {type(error).__name__} {error}") from error
-    return found
+    return trace
 
 
 def _read_step(rule: Rule, binding: Mapping[str, Any]) -> Instance:

@@ -1,0 +1,304 @@
+"""The table of verdicts: every kernel against every invariant, by exploration and by bounded model checking."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import z3
+
+from invariants import INVARIANTS, Invariant
+from model.kernels import Kernel
+from model.logic import Scope, System
+from proofs.bmc import Unrolling, bmc
+from proofs.explore import Claim, Exploration, Finding, explore
+from proofs.interpreter import EngineError, Instance
+from proofs.kernel_file import find_kernel
+from proofs.trace import Trace, execute, write
+
+SCOPES: dict[str, Scope] = {
+    "default": Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1),
+    "medium": Scope.of(Proc=2, Page=1, Frame=4, Pin=2, Slot=1, Value=1),
+    "large": Scope.of(Proc=3, Page=1, Frame=4, Pin=2, Slot=1, Value=1),
+}
+BMC_DEPTH = 5
+"""Steps to which bounded model checking follows an exploration that found nothing."""
+OBSERVED_ONLY = ("frame_value", "slot_value", "vma_soft_dirty")
+"""State functions that no claim needs; traces of `check` leave them out."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One verdict. `length`: steps of the shortest counterexample. `depth`: steps that BMC excluded.
+
+    `note`: what ran out. `steps`: the counterexample as (rule name, binding); `trace`: its file, once written.
+    """
+
+    kernel: str
+    invariant: str
+    verdict: str
+    engine: str
+    seconds: float
+    vacuous: bool
+    length: int | None = None
+    states: int | None = None
+    transitions: int | None = None
+    diameter: int | None = None
+    depth: int | None = None
+    note: str = ""
+    steps: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+    trace: str | None = None
+    dead_rules: tuple[str, ...] = ()
+
+    def public(self) -> dict[str, Any]:
+        """The cell as `check --json` prints it."""
+        shown = dataclasses.asdict(self)
+        del shown["steps"]
+        shown["seconds"] = round(self.seconds, 3)
+        shown["dead_rules"] = list(self.dead_rules)
+        return shown
+
+
+@dataclass(frozen=True)
+class Job:
+    """Invariants of one kernel that need the same state functions, and how to check them."""
+
+    kernel: str
+    invariants: tuple[str, ...]
+    scope: Scope
+    engine: str
+    timeout: float | None
+    depth: int
+    key: str
+
+
+@functools.cache
+def _program_digest() -> str:
+    """Hash of this program's own text: results of another version are not taken for ours."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent.parent
+    for package in ("model", "invariants", "proofs"):
+        for path in sorted((root / package).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def claim_of(invariant: Invariant) -> Claim:
+    """The invariant as engines take it."""
+    return Claim(invariant.name, invariant.formula, invariant.premise)
+
+
+@functools.lru_cache(64)
+def system_of(spec: str) -> System:
+    """The transition system of a kernel by name or `file.py:NAME`. Raises ModelError."""
+    return find_kernel(spec).system()
+
+
+def formula_of(name: str) -> Any:
+    """The formula of the invariant of that name, None if there is none."""
+    return next((i.formula for i in INVARIANTS if i.name == name), None)
+
+
+def trace_system(spec: str) -> System:
+    """The system on which traces of `check` are executed."""
+    system = system_of(spec)
+    return system.restricted(f.name for f in system.functions if f.name not in OBSERVED_ONLY)
+
+
+def jobs(
+    kernels: Sequence[tuple[str, Kernel]], invariants: Sequence[Invariant], scope: Scope, engine: str,
+    timeout: float | None, depth: int,
+) -> list[Job]:
+    """The work for a table; `kernels` are (name by which to find it again, kernel)."""
+    made = []
+    for spec, kernel in kernels:
+        system = system_of(spec)
+        cones: dict[frozenset[str], list[Invariant]] = {}
+        for invariant in invariants:
+            if invariant.applies_to(kernel):
+                cones.setdefault(system.cone([invariant.formula, invariant.premise]), []).append(invariant)
+        for cone, members in cones.items():
+            text = "\n".join(
+                [system.restricted(cone).text(), *(i.formula.sexpr() + i.premise.sexpr() for i in members),
+                 str(scope), engine, str(timeout), str(depth), _program_digest()]
+            )
+            key = hashlib.sha256(text.encode()).hexdigest()[:24]
+            made.append(Job(spec, tuple(i.name for i in members), scope, engine, timeout, depth, key))
+    return made
+
+
+def run_job(job: Job) -> list[Cell]:
+    """Check the job's invariants. Raises EngineError if two engines disagree."""
+    members = [i for i in INVARIANTS if i.name in job.invariants]
+    full = system_of(job.kernel)
+    system = full.restricted(full.cone([f for i in members for f in (i.formula, i.premise)]))
+    claims = [claim_of(i) for i in members]
+    if job.engine == "bmc":
+        return _by_bmc(job, system, claims)
+    explored = explore(system, job.scope, claims, timeout=job.timeout, stop_at_violations=True)
+    cells = [_by_exploration(job, explored, finding) for finding in explored.findings]
+    if job.engine == "both":
+        unrolling = Unrolling(system, job.scope)
+        pairs = zip(claims, cells, strict=True)
+        cells = [_second_opinion(job, system, claim, cell, unrolling) for claim, cell in pairs]
+    return cells
+
+
+def _plain(path: Sequence[Instance]) -> tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]:
+    return tuple((step.rule.name, step.binding) for step in path)
+
+
+def _by_exploration(job: Job, explored: Exploration, finding: Finding) -> Cell:
+    cell = Cell(
+        job.kernel, finding.claim.name, "EXHAUSTED", "explore", explored.seconds / len(explored.findings),
+        finding.vacuous, states=explored.states, transitions=explored.transitions, diameter=explored.diameter,
+        dead_rules=tuple(name for name, times in explored.fired.items() if not times) if explored.complete else (),
+    )
+    if finding.path is not None:
+        return dataclasses.replace(
+            cell, verdict="VIOLATED", length=len(finding.path), steps=_plain(finding.path), vacuous=False
+        )
+    if not explored.complete:
+        note = f"{explored.stopped}; no violation within {explored.diameter} steps"
+        return dataclasses.replace(cell, verdict="UNKNOWN", note=note)
+    return cell
+
+
+def _by_bmc(job: Job, system: System, claims: Sequence[Claim]) -> list[Cell]:
+    unrolling = Unrolling(system, job.scope)
+    cells = []
+    for claim in claims:
+        met = bmc(system, job.scope, Claim("premise", z3.Not(claim.premise), claim.premise), job.depth, job.timeout,
+                  unrolling)
+        found = bmc(system, job.scope, claim, job.depth, job.timeout, unrolling)
+        cell = Cell(job.kernel, claim.name, "BOUNDED", "bmc", found.seconds, met.path is None, depth=found.depth)
+        if found.path is not None:
+            cell = dataclasses.replace(
+                cell, verdict="VIOLATED", length=len(found.path), steps=_plain(found.path), vacuous=False
+            )
+        elif found.stopped:
+            cell = dataclasses.replace(
+                cell, verdict="UNKNOWN", note=f"{found.stopped}; no violation within {found.depth} steps"
+            )
+        cells.append(cell)
+    return cells
+
+
+def _second_opinion(job: Job, system: System, claim: Claim, cell: Cell, unrolling: Unrolling) -> Cell:
+    """Bounded model checking must find the same shortest length, or nothing where exploration found nothing."""
+    depth = cell.length if cell.length is not None else job.depth
+    found = bmc(system, job.scope, claim, depth, job.timeout, unrolling)
+    length = None if found.path is None else len(found.path)
+    finished = not found.stopped or found.path is not None
+    if cell.verdict == "UNKNOWN" and length is not None:
+        assert found.path is not None
+        return dataclasses.replace(
+            cell, verdict="VIOLATED", length=length, steps=_plain(found.path), engine="bmc", vacuous=False
+        )
+    if finished and length != cell.length:
+        raise EngineError(
+            f"{cell.kernel}, {cell.invariant}: exploration says {cell.verdict} at length {cell.length}, "
+            f"bounded model checking {length} within {depth} steps"
+        )
+    note = cell.note if finished else f"{cell.note}; BMC: {found.stopped}".lstrip("; ")
+    return dataclasses.replace(
+        cell, engine="explore+bmc", depth=found.depth, note=note, seconds=cell.seconds + found.seconds
+    )
+
+
+# Running many jobs
+
+def _stored(path: Path) -> list[Cell] | None:
+    """Results kept earlier, or None if there are none that can be read."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            Cell(**{**row, "steps": _tuples(row["steps"]), "dead_rules": tuple(row["dead_rules"])}) for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def run(
+    work: Sequence[Job], out: Path, *, workers: int = 2, resume: bool = True,
+    progress: Callable[[int, int], Any] = lambda done, total: None,
+) -> Iterator[tuple[Job, list[Cell]]]:
+    """Check every job, in parallel, giving each as it is done.
+
+    What is done stays in `out`/results and is not done again. Raises EngineError if two engines disagree.
+    """
+    kept = out / "results"
+    kept.mkdir(parents=True, exist_ok=True)
+    todo: dict[str, list[Job]] = {}
+    done = 0
+    for job in work:
+        cells = _stored(kept / f"{job.key}.json") if resume else None
+        if cells is None:
+            todo.setdefault(job.key, []).append(job)
+        else:
+            done += 1
+            yield job, [dataclasses.replace(c, kernel=job.kernel) for c in cells]
+    progress(done, len(work))
+    if not todo:
+        return
+    pool = ProcessPoolExecutor(
+        min(workers, len(todo)), mp_context=multiprocessing.get_context("spawn"), initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        running: dict[Future[list[Cell]], str] = {pool.submit(run_job, same[0]): key for key, same in todo.items()}
+        while running:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                key = running.pop(future)
+                cells = future.result()
+                # A result that ran out of time may do better next time.
+                if all(c.verdict != "UNKNOWN" for c in cells):
+                    rows = [dataclasses.asdict(c) for c in cells]
+                    part = kept / f"{key}.part"
+                    part.write_text(json.dumps(rows), encoding="utf-8")
+                    part.rename(kept / f"{key}.json")
+                for job in todo[key]:
+                    done += 1
+                    yield job, [dataclasses.replace(c, kernel=job.kernel) for c in cells]
+                progress(done, len(work))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+
+
+def trace_of(cell: Cell, scope: Scope) -> Trace:
+    """The cell's counterexample, executed on the reference interpreter. Raises TraceError if it is none."""
+    system = trace_system(cell.kernel)
+    invariant = next(i for i in INVARIANTS if i.name == cell.invariant)
+    steps = [Instance(system.rule(name), binding) for name, binding in cell.steps]
+    return execute(
+        cell.kernel, invariant.name, invariant.statement, system, scope, steps, violated=invariant.formula
+    )
+
+
+def write_trace(cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable[[Trace], str]]) -> Cell:
+    """Write the counterexample as JSON and in each of `formats` (file ending to renderer); the cell with its path."""
+    name = cell.kernel.replace("/", "_").replace(":", "_")
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    trace = trace_of(cell, scope)
+    path = folder / f"{cell.invariant}.trace.json"
+    write(trace, path)
+    for ending, render in formats.items():
+        (folder / f"{cell.invariant}.{ending}").write_text(render(trace), encoding="utf-8")
+    return dataclasses.replace(cell, trace=str(path))

@@ -1,0 +1,378 @@
+"""The command line: `python -m proofs`. Exit codes are in EXIT_CODES; bad input is one line on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from typer.exceptions import TyperException
+
+from invariants import INVARIANTS, Invariant
+from model.kernels import KERNELS, Kernel
+from model.logic import ModelError, Scope
+from proofs import check as checking
+from proofs import litmus as litmus_tests
+from proofs import trace as traces
+from proofs.interpreter import EngineError
+from proofs.kernel_file import find_kernel, nearest
+from proofs.render import FORMATS
+
+OK, VIOLATION, USAGE, INCONCLUSIVE, INTERNAL = 0, 1, 2, 3, 4
+EXIT_CODES = """
+Exit codes: 0 everything asked for holds (without -k and -i: every cell is as the table of expected verdicts says);
+1 a violation, or a cell or litmus answer other than expected; 2 wrong usage; 3 inconclusive (time, memory, or an
+operation outside the model); 4 two engines disagree: a defect of this program, not a result.
+"""
+ENGINES = ("both", "explore", "bmc")
+SORT_ORDER = ("Proc", "Page", "Frame", "Pin", "Slot")
+EXPECTED = Path(__file__).parent / "expected.toml"
+
+app = typer.Typer(
+    help="Model checker for copy-on-write and page pinning in Linux." + EXIT_CODES, add_completion=True,
+    rich_markup_mode=None, pretty_exceptions_enable=False,
+)
+KernelOption = Annotated[
+    list[str] | None, typer.Option("--kernel", "-k", help="A kernel by name, or file.py:NAME; may be repeated.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for traces, graphs and results.")]
+
+
+def _kernels(specs: Sequence[str] | None) -> list[tuple[str, Kernel]]:
+    if not specs:
+        return [(k.name, k) for k in KERNELS]
+    return [(spec, find_kernel(spec)) for spec in dict.fromkeys(specs)]
+
+
+def _invariants(names: Sequence[str] | None) -> list[Invariant]:
+    """Those named; a name may be the first words of several, as `coherence`."""
+    if not names:
+        return list(INVARIANTS)
+    found = []
+    for name in names:
+        matching = [i for i in INVARIANTS if i.name == name] or [
+            i for i in INVARIANTS if i.name.startswith(name + "-")
+        ]
+        if not matching:
+            raise ModelError(f"no invariant {name!r}{nearest(name, [i.name for i in INVARIANTS])}")
+        found += matching
+    return list(dict.fromkeys(found))
+
+
+def parse_scope(text: str) -> Scope:
+    """A scope by name, or as P,V,F,K,S: numbers of processes, pages, frames, references and swap slots.
+
+    Raises ModelError.
+    """
+    if text in checking.SCOPES:
+        return checking.SCOPES[text]
+    parts = text.split(",")
+    if len(parts) != len(SORT_ORDER) or not all(p.strip().lstrip("-").isdigit() for p in parts):
+        raise ModelError(
+            f"scope {text!r} is neither {', '.join(checking.SCOPES)} nor five numbers P,V,F,K,S"
+        )
+    return Scope((*zip(SORT_ORDER, (int(p) for p in parts), strict=True), ("Value", 1)))
+
+
+def _writable(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ModelError(f"cannot write to {out}: {error.strerror}") from error
+    return out
+
+
+@app.command(epilog=EXIT_CODES)
+def check(
+    kernel: KernelOption = None,
+    invariant: Annotated[
+        list[str] | None, typer.Option("--invariant", "-i", help="An invariant, or the first words of several.")
+    ] = None,
+    scope: Annotated[str, typer.Option(help="default, medium, large, or P,V,F,K,S.")] = "default",
+    engine: Annotated[str, typer.Option(help="both, explore or bmc.")] = "both",
+    depth: Annotated[int, typer.Option(help="Steps BMC follows where exploration found nothing.")] = checking.BMC_DEPTH,
+    timeout: Annotated[float | None, typer.Option(help="Seconds for each exploration and each BMC run.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore results kept by an earlier run.")] = False,
+    as_json: JsonOption = False,
+    out: OutOption = Path("proofs-out"),
+) -> int:
+    """Check kernels against invariants: a table of verdicts, and a graph for each violation."""
+    if engine not in ENGINES:
+        raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
+    if depth < 0:
+        raise ModelError(f"a depth is 0 or more, not {depth}")
+    if timeout is not None and timeout <= 0:
+        raise ModelError(f"a time limit is more than 0 seconds, not {timeout:g}")
+    kernels, invariants, in_scope = _kernels(kernel), _invariants(invariant), parse_scope(scope)
+    work = checking.jobs(kernels, invariants, in_scope, engine, timeout, depth)
+    if not work:
+        raise ModelError(f"{', '.join(i.name for i in invariants)} says nothing about {', '.join(kernel or [])}")
+    found: dict[tuple[str, str], checking.Cell] = {}
+    console = Console(stderr=True)
+    try:
+        _writable(out)
+        with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+            task = bar.add_task("checking", total=len(work))
+            running = checking.run(
+                work, out, workers=workers, resume=not fresh,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+            for _, cells in running:
+                for cell in cells:
+                    found[cell.kernel, cell.invariant] = _with_trace(cell, in_scope, out)
+    except KeyboardInterrupt:
+        console.print(f"interrupted: {len(found)} cells done and kept in {out}; the same command goes on from there")
+        return INCONCLUSIVE
+    except BrokenProcessPool as error:
+        raise ModelError("a worker process was killed, probably for want of memory; try a smaller scope") from error
+    ordered = [found[k, i.name] for k, _ in kernels for i in invariants if (k, i.name) in found]
+    if as_json:
+        _print_json({"schema": 1, "scope": in_scope.as_dict(), "results": [c.public() for c in ordered]})
+    else:
+        _print_table([k for k, _ in kernels], invariants, found, in_scope, out)
+    unexpected = [] if kernel or invariant else _unexpected(ordered)
+    for line in unexpected:
+        console.print(line, highlight=False)
+    verdicts = {c.verdict for c in ordered}
+    if unexpected or ((kernel or invariant) and "VIOLATED" in verdicts):
+        return VIOLATION
+    return INCONCLUSIVE if verdicts & {"UNKNOWN", "BOUNDED"} else OK
+
+
+def _with_trace(cell: checking.Cell, scope: Scope, out: Path) -> checking.Cell:
+    if cell.verdict != "VIOLATED":
+        return cell
+    pictures = {ending: FORMATS[ending] for ending in ("svg", "dot")}
+    return checking.write_trace(cell, scope, out, pictures)
+
+
+def _unexpected(cells: Iterable[checking.Cell]) -> list[str]:
+    """Cells that are violated where the table of expected verdicts has none, or the other way round."""
+    expected = tomllib.loads(EXPECTED.read_text(encoding="utf-8"))
+    lines = []
+    for cell in cells:
+        violated = cell.invariant in expected[cell.kernel]["violated"]
+        if cell.verdict in ("VIOLATED", "EXHAUSTED") and violated != (cell.verdict == "VIOLATED"):
+            wanted = "VIOLATED" if violated else "no violation"
+            lines.append(f"{cell.kernel}, {cell.invariant}: {cell.verdict}, but {wanted} was expected")
+    return lines
+
+
+def _mark(cell: checking.Cell | None) -> str:
+    if cell is None:
+        return "n/a"
+    mark = {
+        "VIOLATED": f"V {cell.length}", "EXHAUSTED": "E", "BOUNDED": f"B {cell.depth}", "UNKNOWN": "?",
+    }[cell.verdict]
+    return mark + (" (vacuous)" if cell.vacuous else "")
+
+
+def _print_table(
+    kernels: Sequence[str], invariants: Sequence[Invariant], found: dict[tuple[str, str], checking.Cell],
+    scope: Scope, out: Path,
+) -> None:
+    """Rows are kernels, columns invariants; headings are numbers where the names would not fit the terminal."""
+    rows = [[k, *(_mark(found.get((k, i.name))) for i in invariants)] for k in kernels]
+    heads = [["kernel"], *(i.name.split("-") for i in invariants)]
+    if _width(heads, rows) > Console().width and sys.stdout.isatty():
+        heads = [["kernel"], *([str(n)] for n in range(1, len(invariants) + 1))]
+        for n, i in enumerate(invariants, 1):
+            print(f"{n:3} {i.name}")
+        print()
+    widths = _widths(heads, rows)
+    height = max(len(h) for h in heads)
+    head_rows = [[(h + [""] * height)[line] for h in heads] for line in range(height)]
+    for row in [*head_rows, ["-" * w for w in widths], *rows]:
+        print("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip())
+    shown = [c for c in found.values() if c.states]
+    print()
+    print("V n  VIOLATED: the shortest counterexample has n steps    E  EXHAUSTED: holds in every state of the scope")
+    if any(c.verdict in ("BOUNDED", "UNKNOWN") for c in found.values()):
+        print("B n  BOUNDED: no violation within n steps                 ?  UNKNOWN: see the notes")
+    sizes = scope.as_dict()
+    print("Scope: " + ", ".join(f"{sizes[s]} {s.lower()}{'s' * (sizes[s] > 1)}" for s in SORT_ORDER) + ".", end=" ")
+    if shown:
+        largest = max(shown, key=lambda c: c.states or 0)
+        counts = f"{largest.states:,} states up to renaming of frames, {largest.transitions:,} steps"
+        print(f"Largest exploration: {counts}.")
+    else:
+        print()
+    violated = [c for c in found.values() if c.verdict == "VIOLATED"]
+    if violated:
+        print(f"{len(violated)} counterexamples under {out}: .trace.json, .svg and .dot for each;"
+              " `python -m proofs show FILE` prints one.")
+    for note in sorted({f"{c.kernel}, {c.invariant}: {c.note}" for c in found.values() if c.note}):
+        print(note)
+    for line in _dead_rules(found.values()):
+        print(line)
+
+
+def _dead_rules(cells: Iterable[checking.Cell]) -> list[str]:
+    """Rules that fired in none of the complete explorations of a kernel."""
+    dead: dict[str, set[str]] = {}
+    for cell in cells:
+        if cell.verdict == "EXHAUSTED":
+            dead[cell.kernel] = dead.get(cell.kernel, set(cell.dead_rules)) & set(cell.dead_rules)
+    by_rules: dict[str, list[str]] = {}
+    for kernel, rules in dead.items():
+        if rules:
+            by_rules.setdefault(", ".join(sorted(rules)), []).append(kernel)
+    return [f"Vacuous, never enabled in this scope: {rules} ({', '.join(names)})" for rules, names in by_rules.items()]
+
+
+def _widths(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [
+        max(len(text) for text in [*head, *(row[i] for row in rows)]) for i, head in enumerate(heads)
+    ]
+
+
+def _width(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> int:
+    return sum(_widths(heads, rows)) + 2 * (len(heads) - 1)
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=1, ensure_ascii=False))
+
+
+@app.command(epilog=EXIT_CODES)
+def show(
+    file: Annotated[Path, typer.Argument(help="A .trace.json file.")],
+    form: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "table",
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write instead of standard output.")] = None,
+) -> int:
+    """Show a trace again, after executing it on the reference interpreter."""
+    form = "itf" if as_json else form
+    if form not in FORMATS:
+        raise ModelError(f"no format {form!r}{nearest(form, FORMATS)}")
+    text = FORMATS[form](traces.read(file, checking.system_of, checking.formula_of))
+    if out is None:
+        print(text, end="" if text.endswith("\n") else "\n")
+        return OK
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ModelError(f"cannot write {out}: {error.strerror}") from error
+    return OK
+
+
+@app.command(epilog=EXIT_CODES)
+def litmus(
+    files: Annotated[list[Path], typer.Argument(help="Litmus tests (docs: README).")],
+    kernel: KernelOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = Path("proofs-out"),
+) -> int:
+    """Answer litmus tests: Allowed or Forbidden, Holds or Broken, per kernel, with a shortest trace."""
+    tests = [litmus_tests.read(f) for f in files]
+    kernels = _kernels(kernel)
+    folder = _writable(out) / "litmus"
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for test in tests:
+        for spec, each in kernels:
+            result = litmus_tests.answer(test, each, checking.system_of(spec))
+            path = None
+            if result.trace is not None:
+                name = spec.replace("/", "_").replace(":", "_")
+                path = folder / f"{test.name}.{name}.trace.json"
+                traces.write(result.trace, path)
+            rows.append({
+                "litmus": test.name, "kernel": spec, "answer": str(result.answer),
+                "trace": None if path is None else str(path), "reason": result.reason,
+            })
+    if as_json:
+        _print_json({"schema": 1, "results": rows})
+    else:
+        _print_answers([t.name for t in tests], [k for k, _ in kernels], rows)
+    return INCONCLUSIVE if any(r["answer"] == "UNKNOWN" for r in rows) else OK
+
+
+def _print_answers(names: Sequence[str], kernels: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    answers = {(r["litmus"], r["kernel"]): r["answer"] for r in rows}
+    table = [[k, *(answers[n, k] for n in names)] for k in kernels]
+    heads = [["kernel"], *(n.split("-") for n in names)]
+    widths = _widths(heads, table)
+    height = max(len(h) for h in heads)
+    for row in [*([(h + [""] * height)[line] for h in heads] for line in range(height)), ["-" * w for w in widths],
+                *table]:
+        print("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip())
+    for reason in dict.fromkeys(f"{r['litmus']}, {r['kernel']}: {r['reason']}" for r in rows if r["reason"]):
+        print(reason)
+
+
+@app.command("list", epilog=EXIT_CODES)
+def list_(
+    kernel: KernelOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """List kernels, invariants and rules, each with its meaning and source; with -k, that kernel's decisions."""
+    kernels = _kernels(kernel)
+    rules: dict[str, dict[str, Any]] = {}
+    for spec, each in kernels:
+        for rule in checking.system_of(spec).rules:
+            entry = rules.setdefault(rule.name, {
+                "name": rule.name, "about": " ".join(rule.about.split()), "kernel_function": rule.kernel_function,
+                "source": rule.source, "kind": rule.kind, "kernels": [],
+            })
+            entry["kernels"].append(each.name)
+    data = {
+        "schema": 1,
+        "kernels": [{"name": k.name, "about": k.about, "base": k.base, "cite": dict(k.cite),
+                     "decisions": k.decisions()} for _, k in kernels],
+        "invariants": [{"name": i.name, "statement": i.statement, "source": i.source} for i in INVARIANTS],
+        "rules": list(rules.values()),
+    }
+    if as_json:
+        _print_json(data)
+        return OK
+    print("Kernels")
+    for _, k in kernels:
+        print(f"  {k.name:17} {k.about}" + (f" [from {k.base}]" if k.base else ""))
+        for what, commit in k.cite:
+            print(f"  {'':17}   {what}: {commit}")
+        if kernel:
+            for decision, value in k.decisions().items():
+                print(f"  {'':17}   {decision} = {value}")
+    print("\nInvariants")
+    for i in INVARIANTS:
+        print(f"  {i.name:23} {i.statement} [{i.source}]")
+    print("\nRules")
+    for entry in rules.values():
+        print(f"  {entry['name']:26} {entry['about']} [{entry['kernel_function']}; {entry['source']}]")
+    return OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(args=given or ["--help"], standalone_mode=False, prog_name="python -m proofs")
+    except TyperException as error:
+        return _complain(error.format_message(), USAGE)
+    except (typer.Abort, KeyboardInterrupt):
+        return _complain("interrupted", INCONCLUSIVE)
+    except EngineError as error:
+        return _complain(f"internal error: {error}", INTERNAL)
+    except ModelError as error:
+        return _complain(str(error), USAGE)
+    except BrokenPipeError:
+        return OK
+    return int(result or 0)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"proofs: {' '.join(message.split())}", file=sys.stderr)
+    return code

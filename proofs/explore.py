@@ -1,0 +1,209 @@
+"""Exhaustive breadth-first exploration of a scope by machine code: shortest counterexamples, or all states seen."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model.logic import Scope, System, Term
+from proofs import machine
+from proofs.ground import Grounder
+from proofs.interpreter import Instance, Interpreter
+from proofs.symmetry import Symmetry, frames
+
+CHUNK = 1 << 16
+"""States expanded between two looks at the clock."""
+WORTH_OPTIMISING = 20_000
+"""States from which compiling better code pays."""
+
+
+class OutOfMemory(Exception):
+    """The next enlargement would pass the memory that the caller allowed."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A closed formula to check in every state, and the premise without which it says nothing."""
+
+    name: str
+    formula: Term
+    premise: Term
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What exploration says of one claim. `path`: the steps to the nearest violation, None if there is none."""
+
+    claim: Claim
+    path: tuple[Instance, ...] | None
+    vacuous: bool
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """A finished or interrupted exploration.
+
+    `complete`: every reachable state was expanded. `stopped`: why not, in words. `diameter`: length of the longest
+    shortest path (of the levels finished). `fired`: rule name to the number of its steps.
+    """
+
+    findings: tuple[Finding, ...]
+    complete: bool
+    stopped: str
+    states: int
+    transitions: int
+    diameter: int
+    levels: tuple[int, ...]
+    fired: dict[str, int]
+    seconds: float
+
+
+class _Memory:
+    """The arrays that the machine code works on, and the block of addresses by which it finds them."""
+
+    def __init__(self, words: int, steps: int, claims: int, limit_bytes: int) -> None:
+        self.words = words
+        self.limit_bytes = limit_bytes
+        self.slack = 64 * max(steps, 1)
+        self.capacity = max(1 << 18, 2 * self.slack)
+        self.queue = np.empty(self.capacity * words, np.uint64)
+        self.parents = np.empty(self.capacity, np.uint32)
+        self.table = np.zeros(self._table_size(), np.uint64)
+        self.fired = np.zeros(max(steps, 1), np.uint64)
+        self.first = np.full(max(claims, 1), -1, np.int64)
+        self.seen = np.zeros(max(claims, 1), np.uint64)
+        self.context = np.zeros(len(machine.FIELDS), np.uint64)
+        self._publish()
+
+    def _table_size(self) -> int:
+        return 1 << (2 * self.capacity - 1).bit_length()
+
+    def _publish(self) -> None:
+        values = {
+            "queue": self.queue.ctypes.data, "parents": self.parents.ctypes.data, "table": self.table.ctypes.data,
+            "table_mask": len(self.table) - 1, "count": self.count, "limit": self.capacity - self.slack,
+            "fired": self.fired.ctypes.data, "first": self.first.ctypes.data, "seen": self.seen.ctypes.data,
+        }
+        for i, name in enumerate(machine.FIELDS):
+            self.context[i] = values[name]
+
+    @property
+    def count(self) -> int:
+        return int(self.context[machine.FIELDS.index("count")])
+
+    @property
+    def address(self) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self.context.ctypes.data)
+
+    def grow(self, code: machine.Code) -> None:
+        """Double the queue and rebuild the table. Raises OutOfMemory."""
+        needed = 2 * self.capacity * (8 * self.words + 4 + 32)
+        if needed > self.limit_bytes or 2 * self.capacity >= 1 << 32:
+            raise OutOfMemory(f"the next {2 * self.capacity:,} states would need {needed >> 20:,} MiB")
+        self.capacity *= 2
+        queue, parents = self.queue, self.parents
+        self.queue = np.empty(self.capacity * self.words, np.uint64)
+        self.queue[: len(queue)] = queue
+        self.parents = np.empty(self.capacity, np.uint32)
+        self.parents[: len(parents)] = parents
+        self.table = np.zeros(self._table_size(), np.uint64)
+        self._publish()
+        code.rehash(self.address, 0, self.count)
+
+    def start(self, packed: int, code: machine.Code) -> None:
+        """Enter the initial state."""
+        for w in range(self.words):
+            self.queue[w] = packed >> 64 * w & (1 << 64) - 1
+        self.context[machine.FIELDS.index("count")] = 1
+        code.rehash(self.address, 0, 1)
+
+    def state(self, number: int) -> int:
+        """State `number` of the queue as one packed integer."""
+        return sum(int(self.queue[number * self.words + w]) << 64 * w for w in range(self.words))
+
+
+def explore(
+    system: System, scope: Scope, claims: Sequence[Claim], *, timeout: float | None = None,
+    memory: int = 8 << 30, progress: Callable[[int, int], Any] | None = None, stop_at_violations: bool = False,
+    reduce: bool = True,
+) -> Exploration:
+    """Explore every state of `system` in `scope`, looking at every claim in each.
+
+    `timeout` in seconds, `memory` in bytes; `progress(states, diameter)` is called after each chunk.
+    `stop_at_violations`: end once every claim is broken. `reduce`: count states that differ by a renaming of frames as
+    one; verdicts and shortest lengths do not depend on it. The system should be restricted to the claims' cone.
+    """
+    started = time.monotonic()
+    grounder = Grounder(system, scope)
+    steps = grounder.steps()
+    formulas = [grounder.formula(c.formula) for c in claims]
+    premises = [grounder.formula(c.premise) for c in claims]
+    symmetry = frames(grounder) if reduce else None
+    text = machine.assembly(grounder, steps, formulas, premises, symmetry)
+    code = machine.Code(text, optimised=False)
+    store = _Memory(machine.state_words(grounder), len(steps), len(claims), memory)
+    store.start(grounder.initial(), code)
+
+    levels = [1]
+    stopped = ""
+    low = inspected = 0
+    while low < (high := store.count) and not stopped:
+        # What lies between low and high is one level.
+        code.inspect(store.address, inspected, high)
+        inspected = high
+        if stop_at_violations and (store.first[: len(claims)] >= 0).all():
+            stopped = "every claim is violated"
+            break
+        if not code.optimised and store.count > WORTH_OPTIMISING:
+            code = machine.Code(text, optimised=True)
+        while low < high:
+            low = code.expand(store.address, low, min(high, low + CHUNK))
+            if progress:
+                progress(store.count, len(levels) - 1)
+            if timeout is not None and time.monotonic() - started > timeout:
+                stopped = f"out of time after {timeout:g} s"
+                break
+            if store.count > store.capacity - store.slack:
+                try:
+                    store.grow(code)
+                except OutOfMemory as error:
+                    stopped = f"out of memory: {error}"
+                    break
+            low = min(low, high)
+        if not stopped and store.count > high:
+            levels.append(store.count - high)
+    if inspected < store.count:
+        code.inspect(store.address, inspected, store.count)
+
+    fired: dict[str, int] = {r.name: 0 for r in system.rules}
+    for step, times in zip(steps, store.fired, strict=False):
+        fired[step.instance.rule.name] += int(times)
+    interpreter = Interpreter(system, scope)
+    findings = tuple(
+        Finding(
+            claim,
+            None if store.first[i] < 0 else _path(interpreter, grounder, symmetry, store, int(store.first[i])),
+            not store.seen[i],
+        )
+        for i, claim in enumerate(claims)
+    )
+    return Exploration(
+        findings, not stopped, stopped, store.count, sum(fired.values()), len(levels) - 1, tuple(levels), fired,
+        time.monotonic() - started,
+    )
+
+
+def _path(
+    interpreter: Interpreter, grounder: Grounder, symmetry: Symmetry | None, store: _Memory, number: int
+) -> tuple[Instance, ...]:
+    """The steps from the initial state to state `number`, by the parents kept; each found by the interpreter."""
+    numbers = [number]
+    while numbers[-1]:
+        numbers.append(int(store.parents[numbers[-1]]))
+    targets = [grounder.unpack(store.state(n)) for n in reversed(numbers)]
+    return interpreter.follow(targets, symmetry.canonical if symmetry else lambda state: state)

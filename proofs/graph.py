@@ -1,0 +1,386 @@
+"""States and traces as networkx graphs, and their DOT, Mermaid and GraphML forms.
+
+A graph shows the state functions that the trace's system has and nothing else; text and pictures are made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+
+from model.logic import meaning
+from proofs.interpreter import Interpreter, State
+from proofs.trace import Trace
+
+# networkx carries no usable types; the alias says what is meant.
+Graph = Any
+Attributes = dict[str, Any]
+
+NODE_TYPES: dict[tuple[str, ...], str] = {
+    ("Proc",): "process", ("Proc", "Page"): "PTE", ("Frame",): "frame", ("Pin",): "reference", ("Slot",): "swap slot",
+}
+"""Sorts of a state function's arguments to the type of node that carries its values."""
+GONE = {"process": "exited", "PTE": "no VMA", "frame": "free", "reference": "dropped", "swap slot": "free"}
+"""Node type to what it means that a node of the state before is in use no more."""
+_EDGES = (
+    ("pte_frame", "maps", "frame", ("pte_write", "pte_dirty", "pte_uffd_wp", "pte_soft_dirty")),
+    ("pte_slot", "swap", "swap slot", ("pte_swap_exclusive", "pte_uffd_wp", "pte_soft_dirty")),
+    ("pin_frame", "refers to", "frame", ("pin_foll_pin", "pin_write", "pin_longterm", "pin_attached")),
+    ("pin_proc", "taken by", "process", ("pin_page",)),
+    ("slot_frame", "swap cache", "frame", ()),
+)
+"""State function, edge type, type of the target, state functions of the source that the edge carries too."""
+_PIN_BIAS = 1024
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A word for a Bool state function that has `value`. `quiet`: not shown where every entry of the trace has it."""
+
+    function: str
+    short: str
+    words: str
+    value: bool = True
+    quiet: bool = False
+
+
+Hidden = frozenset[Flag]
+FLAGS: dict[str, tuple[Flag, ...]] = {
+    "process": (
+        Flag("alive", "exited", "exited", False), Flag("has_pinned", "has_pinned", "has_pinned"),
+        Flag("vma_soft_dirty", "VM_SOFTDIRTY", "VM_SOFTDIRTY", quiet=True),
+    ),
+    "PTE": (
+        Flag("pte_dirty", "D", "dirty", quiet=True), Flag("pte_soft_dirty", "SD", "soft-dirty", quiet=True),
+        Flag("pte_uffd_wp", "UW", "uffd-wp"), Flag("uffd_armed", "armed", "uffd armed"),
+        Flag("pte_swap_exclusive", "X", "exclusive"), Flag("vma_write", "vma-ro", "read-only VMA", False),
+        Flag("vma", "no-vma", "no VMA", False),
+    ),
+    "frame": (Flag("exclusive", "exclusive", "exclusive"), Flag("extra", "extra-ref", "extra ref")),
+    "reference": (
+        Flag("pin_longterm", "longterm", "longterm"), Flag("pin_attached", "detached", "detached", False),
+    ),
+    "swap slot": (),
+}
+
+
+def state_graphs(trace: Trace) -> list[Graph]:
+    """One MultiDiGraph for each state of the trace.
+
+    Every node has `type`, `name`, `label` and the state functions of its sort by name; every edge has `type`, `label`
+    and some functions of its source. `changed`: the step before made it or changed an attribute of it. `violates`: in
+    the last state, what breaks the claim.
+    """
+    interpreter = trace.interpreter
+    plain = [_plain_graph(trace, interpreter, state) for state in trace.states]
+    hidden = quiet_flags(plain)
+    witness = _witness_nodes(trace, plain[-1])
+    graphs = []
+    for number, graph in enumerate(plain):
+        marked = graph.copy()
+        before = plain[number - 1] if number else graph
+        last = number == len(plain) - 1
+        for node, attributes in marked.nodes(data=True):
+            attributes["changed"] = before.nodes.get(node) != graph.nodes[node]
+            attributes["violates"] = last and node in witness
+        for source, target, key, attributes in marked.edges(keys=True, data=True):
+            attributes["changed"] = before.get_edge_data(source, target, key) != graph.edges[source, target, key]
+            attributes["violates"] = last and source in witness and key != "owns"
+        _add_counts(marked)
+        _add_labels(marked, hidden, one_page=len(trace.names.get("Page", ())) <= 1)
+        graphs.append(marked)
+    return graphs
+
+
+def _plain_graph(trace: Trace, interpreter: Interpreter, state: State) -> Graph:
+    """The nodes in use with the values that mean something, and the edges that these values are."""
+    graph = nx.MultiDiGraph()
+    for function in trace.system.functions:
+        sorts = tuple(s.name() for s in function.domain)
+        if sorts not in NODE_TYPES:
+            continue
+        bound, meaningful = meaning(function)
+        for index, place in interpreter.layout.position[function.name].items():
+            binding = {c.decl().name(): i for c, i in zip(bound, index, strict=False)}
+            if meaningful is not None and not interpreter.evaluate(meaningful, state, binding):
+                continue
+            elements = [trace.element(s, i) for s, i in zip(sorts, index, strict=True)]
+            node = _node_id(NODE_TYPES[sorts], elements)
+            if node not in graph:
+                graph.add_node(node, type=NODE_TYPES[sorts], name=elements[-1])
+            if sorts == ("Proc", "Page"):
+                graph.nodes[node]["process"] = elements[0]
+            value = state[place]
+            shown = bool(value) if function.is_bool else trace.element(function.range.name(), value)
+            graph.nodes[node][function.name] = shown
+    for function_name, edge, target, carried in _EDGES:
+        for node, attributes in list(graph.nodes(data=True)):
+            if function_name in attributes:
+                flags = {name: attributes[name] for name in carried if name in attributes}
+                end = _node_id(target, [attributes[function_name]])
+                if end not in graph:
+                    graph.add_node(end, type=target, name=attributes[function_name])
+                graph.add_edge(node, end, key=edge, type=edge, **flags)
+    for node, attributes in list(graph.nodes(data=True)):
+        if attributes["type"] == "PTE" and _in_use(graph, node):
+            owner = _node_id("process", [attributes["process"]])
+            if owner not in graph:
+                graph.add_node(owner, type="process", name=attributes["process"])
+            graph.add_edge(owner, node, key="owns", type="owns")
+    graph.remove_nodes_from([node for node in list(graph) if not _in_use(graph, node)])
+    return graph
+
+
+def _node_id(node_type: str, elements: Iterable[str]) -> str:
+    return f"{node_type} {':'.join(elements)}"
+
+
+def _in_use(graph: Graph, node: str) -> bool:
+    return graph.degree(node) > 0 or any(value is True for value in graph.nodes[node].values())
+
+
+def _witness_nodes(trace: Trace, last: Graph) -> set[str]:
+    """Nodes of the witness, in which a process and the page after it are a PTE.
+
+    Where it names no PTE, those at which its references were taken belong to it.
+    """
+    found = set()
+    owner = None
+    for sort, number in trace.witness:
+        name = trace.element(sort, number)
+        if sort == "Page" and owner is not None:
+            found.discard(_node_id("process", [owner]))
+            found.add(_node_id("PTE", [owner, name]))
+        elif (sort,) in NODE_TYPES:
+            found.add(_node_id(NODE_TYPES[sort,], [name]))
+        owner = name if sort == "Proc" else None
+    if any(last.nodes[node]["type"] == "PTE" for node in found if node in last):
+        return found
+    taken = [last.nodes[node] for node in found if "pin_proc" in last.nodes.get(node, {})]
+    return found | {_node_id("PTE", [a["pin_proc"], a["pin_page"]]) for a in taken if "pin_page" in a}
+
+
+def _add_counts(graph: Graph) -> None:
+    """page_mapcount and page_count of the frames, as the edges and the transient reference make them."""
+    for node, attributes in graph.nodes(data=True):
+        if attributes["type"] == "frame":
+            edges = [e for _, _, e in graph.in_edges(node, data=True)]
+            pins = sum(e.get("pin_foll_pin", False) for e in edges)
+            attributes["mapcount"] = sum(e["type"] == "maps" for e in edges)
+            attributes["page_count"] = len(edges) - pins + pins * _PIN_BIAS + attributes.get("extra", False)
+
+
+def quiet_flags(graphs: Iterable[Graph]) -> Hidden:
+    """The quiet flags that every entry in these graphs has, so that showing them says nothing."""
+    entries = [a for graph in graphs for _, a in graph.nodes(data=True)]
+    return frozenset(
+        flag for flags in FLAGS.values() for flag in flags
+        if flag.quiet and {a[flag.function] for a in entries if flag.function in a} == {flag.value}
+    )
+
+
+def flags_of(attributes: Attributes, hidden: Hidden) -> list[Flag]:
+    """The flags that a node has, without the hidden ones."""
+    return [
+        flag for flag in FLAGS[attributes["type"]]
+        if attributes.get(flag.function) is flag.value and flag not in hidden
+    ]
+
+
+def count_text(page_count: int) -> str:
+    """`2+1024` for two plain references and a pin, as domain.md writes it."""
+    pins, plain = divmod(page_count, _PIN_BIAS)
+    return f"{plain}" + {0: "", 1: f"+{_PIN_BIAS}"}.get(pins, f"+{pins}*{_PIN_BIAS}")
+
+
+def reference_kind(attributes: Attributes) -> str:
+    """`pin(w)`, `get(r)`, of a reference; parts that the system does not have are left out."""
+    kind = {True: "pin", False: "get"}.get(attributes.get("pin_foll_pin", ""), "ref")
+    mode = {True: "(w)", False: "(r)"}.get(attributes.get("pin_write", ""), "")
+    return kind + mode
+
+
+def reference_words(attributes: Attributes) -> str:
+    """`FOLL_PIN, write` of a reference."""
+    kind = {True: "FOLL_PIN", False: "FOLL_GET"}.get(attributes.get("pin_foll_pin", ""), "reference")
+    return kind + {True: ", write", False: ", read"}.get(attributes.get("pin_write", ""), "")
+
+
+def _add_labels(graph: Graph, hidden: Hidden, one_page: bool) -> None:
+    for _, attributes in graph.nodes(data=True):
+        attributes["label"] = _node_label(attributes, [f.short for f in flags_of(attributes, hidden)], one_page)
+    for _, _, attributes in graph.edges(data=True):
+        attributes["label"] = _edge_label(attributes)
+
+
+def _node_label(attributes: Attributes, flags: list[str], one_page: bool) -> str:
+    name = attributes["name"]
+    match attributes["type"]:
+        case "PTE":
+            place = attributes["process"] if one_page else f"{attributes['process']}[{name}]"
+            return "+".join([f"{place}:{_entry(attributes)}", *flags])
+        case "frame":
+            content = [f"content {attributes['frame_value']}"] if "frame_value" in attributes else []
+            counts = [f"mapcount {attributes['mapcount']}", f"count {count_text(attributes['page_count'])}"]
+            return f"{name}: {', '.join([*content, *counts, *flags])}"
+        case "reference":
+            target = f"->{attributes['pin_frame']}" if "pin_frame" in attributes else ""
+            taken = [f"by {attributes['pin_proc']}"] if "pin_proc" in attributes else []
+            return " ".join([f"{name}:{reference_kind(attributes)}{target}", *taken, *flags])
+        case "swap slot":
+            if "slot_frame" in attributes:
+                return f"swap cache {name}={attributes['slot_frame']}"
+            return f"swap {name}" + (f": content {attributes['slot_value']}" if "slot_value" in attributes else "")
+        case _:
+            return " ".join([name, *flags])
+
+
+def _entry(attributes: Attributes) -> str:
+    """`P.W`, `P.R`, `swap(s0)` or `-`."""
+    if "pte_frame" in attributes:
+        mode = {True: ".W", False: ".R"}.get(attributes.get("pte_write", ""), "")
+        return f"{attributes['pte_frame']}{mode}"
+    if attributes.get("pte_swap"):
+        return f"swap({attributes['pte_slot']})" if "pte_slot" in attributes else "swap"
+    return "present" if attributes.get("pte_present") else "-"
+
+
+def _edge_label(attributes: Attributes) -> str:
+    match attributes["type"]:
+        case "maps":
+            mode = {True: "rw", False: "ro"}.get(attributes.get("pte_write", ""), "maps")
+            return mode + ("+UW" if attributes.get("pte_uffd_wp") else "")
+        case "swap":
+            return "swap" + (", exclusive" if attributes.get("pte_swap_exclusive") else "")
+        case "refers to":
+            longterm = " longterm" if attributes.get("pin_longterm") else ""
+            return reference_kind(attributes) + longterm + ("" if attributes.get("pin_attached", True) else " detached")
+        case "taken by":
+            return f"taken by, at {attributes['pin_page']}" if "pin_page" in attributes else "taken by"
+        case _:
+            return str(attributes["type"])
+
+
+# The whole trace
+
+def trace_graph(trace: Trace, contents: bool = False) -> Graph:
+    """The states in a line; the edges are the steps, with the rule, its arguments and the kernel function.
+
+    `contents`: with the nodes and edges of each state's graph, under ids such as `3/frame P`; their attribute `state`
+    says whose they are.
+    """
+    graph = nx.MultiDiGraph(kernel=trace.kernel, claim=trace.claim, statement=trace.statement)
+    for number, shown in enumerate(state_graphs(trace)):
+        items = [a["label"] for _, a in shown.nodes(data=True) if a["type"] in ("PTE", "reference", "swap slot")]
+        violated = any(a["violates"] for _, a in shown.nodes(data=True))
+        graph.add_node(str(number), type="state", state=number, label="; ".join(items), changed=False,
+                       violates=violated)
+        if contents:
+            graph.add_nodes_from((f"{number}/{node}", {**a, "state": number}) for node, a in shown.nodes(data=True))
+            for source, target, attributes in shown.edges(data=True):
+                _add_edge(graph, f"{number}/{source}", f"{number}/{target}", state=number, **attributes)
+    for number, step in enumerate(trace.steps):
+        arguments = {f"argument_{name}": value for name, value in trace.arguments(number).items()}
+        _add_edge(
+            graph, str(number), str(number + 1), type="step", label=trace.label(number), rule=step.rule.name,
+            kernel_function=step.rule.kernel_function, **arguments,
+        )
+    return graph
+
+
+def _add_edge(graph: Graph, source: str, target: str, **attributes: Any) -> None:
+    """GraphML wants an id of its own for every edge."""
+    graph.add_edge(source, target, key=f"e{graph.number_of_edges()}", **attributes)
+
+
+def to_graphml(trace: Trace) -> str:
+    """The trace's graph, with the contents of its states, as GraphML."""
+    return "\n".join(nx.generate_graphml(trace_graph(trace, contents=True))) + "\n"
+
+
+def heading(trace: Trace, number: int) -> str:
+    """`3 munmap(p=C, v=x)`: what led to the state; `0 start` for the first."""
+    return f"{number} {trace.label(number - 1) if number else 'start'}"
+
+
+_SHAPES = {"process": "box", "PTE": "component", "frame": "box3d", "reference": "cds", "swap slot": "cylinder"}
+_DOT_EDGES = {
+    "maps": "style=dashed", "swap": "style=dotted, color=steelblue", "refers to": "color=purple, arrowhead=dot",
+    "taken by": "color=gray, arrowhead=none, constraint=false", "swap cache": "style=dotted, color=steelblue",
+    "owns": "arrowhead=none, color=gray",
+}
+
+
+def to_dot(trace: Trace) -> str:
+    """The trace for graphviz: a cluster for each state; changed elements are orange and starred, the witness is red."""
+    clusters = []
+    for number, graph in enumerate(state_graphs(trace)):
+        function = trace.steps[number - 1].rule.kernel_function if number else ""
+        lines = [
+            f"  subgraph cluster_{number} {{",
+            f"    label={_quoted(heading(trace, number) + chr(10) + function)}; labeljust=l; color=gray;",
+            f"    {number} [label={number}, shape=circle];",
+        ]
+        for node, a in graph.nodes(data=True):
+            width = ", penwidth=3" if a["violates"] else ""
+            style = f"{_dot_mark(a)}, shape={_SHAPES[a['type']]}{width}"
+            lines.append(f"    {_quoted(f'{number}/{node}')} [{style}];")
+        for source, target, a in graph.edges(data=True):
+            style = "penwidth=3" if a.get("pte_write") else _DOT_EDGES[a["type"]]
+            ends = f"{_quoted(f'{number}/{source}')} -> {_quoted(f'{number}/{target}')}"
+            lines.append(f"    {ends} [{style}, {_dot_mark(a)}];")
+        clusters.append("\n".join([*lines, "  }"]))
+    return "\n".join([
+        f"digraph {_quoted(f'{trace.claim} on {trace.kernel}')} {{",
+        "  rankdir=LR; fontname=sans; node [fontname=sans, fontsize=11]; edge [fontname=sans, fontsize=10];",
+        # dot draws the last cluster on top.
+        *reversed(clusters),
+        *(f"  {number} -> {number + 1} [constraint=false];" for number in range(len(trace.steps))),
+        f"  label={_quoted(f'{trace.claim}: {trace.statement}')}; labelloc=b;", "}",
+    ]) + "\n"
+
+
+def _dot_mark(attributes: Attributes) -> str:
+    label = "" if attributes["type"] == "owns" else attributes["label"]
+    if attributes["violates"]:
+        return f"label={_quoted(f'{label} !')}, color=red, fontcolor=red"
+    if attributes["changed"]:
+        return f"label={_quoted(f'{label} *')}, color=darkorange, fontcolor=darkorange4"
+    return f"label={_quoted(label)}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def to_mermaid(trace: Trace) -> str:
+    """The trace as a Mermaid flowchart: a subgraph for each state."""
+    lines = [
+        "flowchart LR", "  classDef changed stroke:#b26a00,stroke-width:3px",
+        "  classDef violates stroke:#c81e1e,stroke-width:4px,stroke-dasharray:6 2",
+    ]
+    for number, graph in enumerate(state_graphs(trace)):
+        names = {node: f"n{number}_{i}" for i, node in enumerate(graph)}
+        lines.append(f"  subgraph state{number}[{_mermaid_text(heading(trace, number))}]")
+        for node, a in graph.nodes(data=True):
+            mark = ":::violates" if a["violates"] else ":::changed" if a["changed"] else ""
+            lines.append(f"    {names[node]}[{_mermaid_text(a['label'])}]{mark}")
+        for source, target, a in graph.edges(data=True):
+            if a["type"] == "owns":
+                arrow = "---"
+            else:
+                line = "==>" if a.get("pte_write") else "-.->" if a["type"] == "maps" else "-->"
+                arrow = f"{line}|{_mermaid_text(a['label'])}|"
+            lines.append(f"    {names[source]} {arrow} {names[target]}")
+        lines.append("  end")
+    lines += [f"  state{number} --> state{number + 1}" for number in range(len(trace.steps))]
+    return "\n".join(lines) + "\n"
+
+
+def _mermaid_text(text: str) -> str:
+    escaped = text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+    return f'"{" ".join(escaped.split())}"'

@@ -1,0 +1,60 @@
+"""Finding kernels by name, among the model's own or in a user's file."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from model.kernels import KERNELS, Kernel
+from model.logic import ModelError
+
+
+def nearest(wanted: str, names: Iterable[str]) -> str:
+    """`; did you mean X?`, or the list of names."""
+    known = list(names)
+    close = difflib.get_close_matches(wanted, known, 1, 0.4)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+
+
+def find_kernel(spec: str) -> Kernel:
+    """The kernel called `spec`, or for `file.py:NAME` the Kernel of that name in that file.
+
+    Raises ModelError if there is none or the file fails; the message names the line.
+    """
+    path, separator, name = spec.rpartition(":")
+    if separator and path.endswith(".py"):
+        return _from_file(Path(path), name)
+    for kernel in KERNELS:
+        if kernel.name == spec:
+            return kernel
+    if spec.endswith(".py"):
+        raise ModelError(f"{spec}: say which kernel of the file, as {spec}:NAME")
+    raise ModelError(f"no kernel {spec!r}{nearest(spec, [k.name for k in KERNELS])}")
+
+
+def _from_file(path: Path, name: str) -> Kernel:
+    if not path.is_file():
+        raise ModelError(f"no file {path}")
+    loader = importlib.util.spec_from_file_location(f"kernel_file_{path.stem}", path)
+    assert loader is not None
+    assert loader.loader is not None
+    module = importlib.util.module_from_spec(loader)
+    sys.modules[loader.name] = module
+    try:
+        loader.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ModelError(f"{path}:{error.lineno}: {error.msg}") from error
+    except (Exception, SystemExit) as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        where = f"{path}:{lines[-1]}" if lines else str(path)
+        text = str(error).splitlines()[0] if str(error) else ""
+        raise ModelError(f"{where}: {type(error).__name__}: {text}") from error
+    kernel = getattr(module, name, None)
+    if not isinstance(kernel, Kernel):
+        kernels = [k for k, v in vars(module).items() if isinstance(v, Kernel)]
+        raise ModelError(f"{path} has no kernel {name!r}{nearest(name, kernels) if kernels else ''}")
+    return kernel

@@ -1,0 +1,537 @@
+"""A trace as one SVG: a panel for each state, processes left, frames in the middle, references and swap slots right.
+
+Everything keeps its place from panel to panel. Drawn from the graphs of proofs.graph; no scripts, fonts, ids or
+style sheets, so that it survives mail and inlining.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from proofs.graph import (
+    GONE,
+    Attributes,
+    Graph,
+    Hidden,
+    count_text,
+    flags_of,
+    quiet_flags,
+    reference_words,
+    state_graphs,
+)
+from proofs.text import closing_words, step_words
+from proofs.trace import Trace
+
+SANS = "DejaVu Sans, Verdana, Arial, sans-serif"
+MONO = "DejaVu Sans Mono, Menlo, Consolas, monospace"
+INK, GREY, PALE, PAPER = "#1b1f24", "#57606a", "#c4cad1", "#ffffff"
+CHANGED, CHANGED_FILL, VIOLATED, PIN, SWAP = "#9a5b00", "#fff1c2", "#c01616", "#6b2fa0", "#0b6b74"
+
+MARGIN, GAP, PAD = 20.0, 12.0, 8.0
+CAPTION = 312.0
+PROCESS, FRAME, HOLDER = 210.0, 196.0, 196.0
+LEFT = MARGIN + CAPTION + 24
+MIDDLE = LEFT + PROCESS + 110
+RIGHT = MIDDLE + FRAME + 96
+WIDTH = RIGHT + HOLDER + MARGIN + PAD
+
+
+# Text: widths are those of DejaVu Sans, the widest of the fonts asked for, rounded up.
+
+def text_width(text: str, size: float, bold: bool = False, mono: bool = False) -> float:
+    """An upper bound of the width of a line of text, in pixels."""
+    if mono:
+        return len(text) * size * 0.61
+    wide = sum(_character_width(c) for c in text) * size
+    return wide * 1.14 if bold else wide
+
+
+def _character_width(character: str) -> float:
+    if character in "ijl.,:;'|!()[] ftrI-/":
+        return 0.42
+    if character in "mwMW@%" or ord(character) > 0x2000:
+        return 1.0
+    return 0.79 if character.isupper() else 0.65
+
+
+def wrap(text: str, width: float, size: float, bold: bool = False, mono: bool = False) -> list[str]:
+    """Lines of at most that width; a word that is longer is cut."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if text_width(joined, size, bold, mono) <= width:
+            lines[-1] = joined
+            continue
+        if lines[-1]:
+            lines.append("")
+        for character in word:
+            if text_width(lines[-1] + character, size, bold, mono) > width:
+                lines.append("")
+            lines[-1] += character
+    return lines
+
+
+# What stands in a node's box
+
+@dataclass(frozen=True)
+class Content:
+    """A node's box: name and tail on the first line, small lines below, then chips (bordered words) in rows."""
+
+    name: str
+    tail: str
+    lines: tuple[str, ...]
+    chips: tuple[tuple[str, ...], ...]
+
+    @property
+    def height(self) -> float:
+        return 26 + 15 * len(self.lines) + 19 * len(self.chips) + (4 if self.lines or self.chips else 0)
+
+
+def _width(node_type: str) -> float:
+    return {"process": PROCESS, "PTE": PROCESS - 2 * PAD, "frame": FRAME}.get(node_type, HOLDER)
+
+
+def _content(attributes: Attributes, hidden: Hidden) -> Content:
+    lines: list[str] = []
+    tail = ""
+    match attributes["type"]:
+        case "process":
+            tail = "process"
+        case "PTE":
+            tail = _entry(attributes)
+        case "frame":
+            tail = f"content {attributes['frame_value']}" if "frame_value" in attributes else ""
+            lines = [f"mapcount {attributes['mapcount']}, count {count_text(attributes['page_count'])}"]
+        case "reference":
+            tail = reference_words(attributes)
+            place = f" at {attributes['pin_page']}" if "pin_page" in attributes else ""
+            lines = [f"taken by {attributes['pin_proc']}{place}"] if "pin_proc" in attributes else []
+        case "swap slot":
+            tail = "swap cache" if "slot_frame" in attributes else "swap"
+            if "slot_frame" in attributes:
+                lines = [f"page {attributes['slot_frame']}"]
+            elif "slot_value" in attributes:
+                lines = [f"content {attributes['slot_value']}"]
+    inner = _width(attributes["type"]) - 2 * PAD
+    wrapped = tuple(line for text in lines for line in wrap(text, inner, 11))
+    words = [flag.words for flag in flags_of(attributes, hidden)]
+    return Content(attributes["name"], tail, wrapped, _rows(words, inner))
+
+
+def _entry(attributes: Attributes) -> str:
+    if attributes.get("pte_present"):
+        return {True: "writable", False: "read-only"}.get(attributes.get("pte_write", ""), "present")
+    return "swap entry" if attributes.get("pte_swap") else "empty"
+
+
+def _rows(words: Iterable[str], width: float) -> tuple[tuple[str, ...], ...]:
+    """Chips in rows of that width."""
+    rows: list[tuple[str, ...]] = []
+    for word in words:
+        if rows and sum(_chip_width(w) + 4 for w in (*rows[-1], word)) <= width + 4:
+            rows[-1] = (*rows[-1], word)
+        else:
+            rows.append((word,))
+    return tuple(rows)
+
+
+def _chip_width(word: str) -> float:
+    return text_width(word, 10.5) + 10
+
+
+# Where things stand
+
+@dataclass(frozen=True)
+class Box:
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def _places(graphs: Sequence[Graph], hidden: Hidden) -> tuple[dict[str, Box], float]:
+    """The box of every node of any state, relative to a panel's drawing, and the drawing's height."""
+    height: dict[str, float] = {}
+    kind: dict[str, Attributes] = {}
+    for graph in graphs:
+        for node, attributes in graph.nodes(data=True):
+            height[node] = max(height.get(node, 0), _content(attributes, hidden).height)
+            kind[node] = attributes
+    of_type = {t: sorted(n for n in kind if kind[n]["type"] == t) for t in GONE}
+    order = {n: i for graph in graphs for i, n in enumerate(graph)}
+    for nodes in of_type.values():
+        nodes.sort(key=lambda n: (order[n], n))
+    boxes: dict[str, Box] = {}
+    y = 0.0
+    for process in of_type["process"]:
+        top, y = y, y + height[process]
+        for pte in of_type["PTE"]:
+            if kind[pte]["process"] == kind[process]["name"]:
+                boxes[pte] = Box(LEFT + PAD, y, _width("PTE"), height[pte])
+                y += height[pte] + PAD
+        boxes[process] = Box(LEFT, top, PROCESS, y - top)
+        y += GAP
+    left = y - GAP
+    frames = sum(height[n] + GAP for n in of_type["frame"]) - GAP
+    references = sum(height[n] + GAP for n in of_type["reference"]) - GAP
+    slots = sum(height[n] + GAP for n in of_type["swap slot"])
+    upper = max(frames, references, 0)
+    total = max(left, upper + slots)
+    top = (total - upper - slots) / 2
+    # The slots stand below all frames: their edges have a lane of their own.
+    for nodes, x, start in (
+        (of_type["frame"], MIDDLE, top + (upper - frames) / 2),
+        (of_type["reference"], RIGHT, top + (upper - references) / 2),
+        (of_type["swap slot"], RIGHT, top + upper + GAP),
+    ):
+        y = start
+        for node in nodes:
+            boxes[node] = Box(x, y, _width(kind[node]["type"]), height[node])
+            y += height[node] + GAP
+    return boxes, total
+
+
+# SVG elements
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _add(parent: ET.Element, tag: str, **attributes: str | float) -> ET.Element:
+    named = {k.replace("_", "-"): v if isinstance(v, str) else _number(v) for k, v in attributes.items()}
+    return ET.SubElement(parent, tag, named)
+
+
+def _text(
+    parent: ET.Element, x: float, y: float, text: str, size: float, *, fill: str = INK, bold: bool = False,
+    mono: bool = False, anchor: str = "start",
+) -> None:
+    style = {"font_weight": "bold"} if bold else {}
+    element = _add(
+        parent, "text", x=x, y=y, font_size=size, font_family=MONO if mono else SANS, fill=fill, text_anchor=anchor,
+        **style,
+    )
+    element.text = text
+
+
+def _rect(parent: ET.Element, box: Box, radius: float, **style: str | float) -> None:
+    _add(parent, "rect", x=box.x, y=box.y, width=box.width, height=box.height, rx=radius, **style)
+
+
+def _draw_box(parent: ET.Element, box: Box, content: Content, attributes: Attributes) -> None:
+    frame_like = attributes["type"] == "frame"
+    changed = attributes["changed"]
+    stroke = CHANGED if changed else INK
+    if attributes["violates"]:
+        outer = Box(box.x - 4, box.y - 4, box.width + 8, box.height + 8)
+        _rect(parent, outer, 6, fill="none", stroke=VIOLATED, stroke_width=2.5)
+    fill = CHANGED_FILL if changed else "#eef2f6" if attributes["type"] == "process" else "#fbfcfd"
+    _rect(
+        parent, box, 2 if frame_like else 5, fill=fill, stroke=stroke,
+        stroke_width=2.2 if changed else 1.6 if frame_like else 1,
+    )
+    if changed:
+        corner = f"M{_number(box.x)} {_number(box.y)}h11l-11 11z"
+        _add(parent, "path", d=corner, fill=CHANGED)
+    y = box.y + 18
+    _text(parent, box.x + PAD + 4, y, content.name, 14, bold=True)
+    tail_size = 12 if attributes["type"] != "process" else 11
+    fill = GREY if attributes["type"] == "process" else INK
+    _text(parent, box.x + box.width - PAD, y, content.tail, tail_size, fill=fill, anchor="end",
+          bold=content.tail == "writable")
+    for line in content.lines:
+        y += 15
+        _text(parent, box.x + PAD + 4, y, line, 11, fill=GREY)
+    for row in content.chips:
+        y += 19
+        x = box.x + PAD
+        for word in row:
+            chip = Box(x, y - 12, _chip_width(word), 16)
+            _rect(parent, chip, 8, fill=PAPER, stroke=INK, stroke_width=0.9)
+            _text(parent, x + chip.width / 2, y, word, 10.5, anchor="middle")
+            x += chip.width + 4
+
+
+def _draw_ghost(parent: ET.Element, box: Box, attributes: Attributes) -> None:
+    """What the state before had in use and this one has not."""
+    _rect(parent, box, 5, fill="none", stroke=GREY, stroke_width=1, stroke_dasharray="2 4")
+    _text(parent, box.x + PAD + 4, box.y + 18, attributes["name"], 14, fill=GREY)
+    _text(parent, box.x + box.width - PAD, box.y + 18, GONE[attributes["type"]], 12, fill=GREY, anchor="end")
+
+
+Point = tuple[float, float]
+
+
+def _style(attributes: Attributes) -> dict[str, str | float]:
+    """How an edge is drawn; no two kinds differ in colour alone."""
+    match attributes["type"]:
+        case "maps" if attributes.get("pte_write", True):
+            return {"stroke": INK, "stroke_width": 3.4}
+        case "maps":
+            return {"stroke": INK, "stroke_width": 1.4, "stroke_dasharray": "6 4"}
+        case "refers to":
+            return {"stroke": PIN, "stroke_width": 1.8}
+        case "swap":
+            return {"stroke": SWAP, "stroke_width": 1.8, "stroke_dasharray": "11 3 2 3"}
+        case _:
+            return {"stroke": SWAP, "stroke_width": 2, "stroke_dasharray": "2 4"}
+
+
+def _path(points: Sequence[Point]) -> str:
+    return "M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
+
+
+def _along(points: Sequence[Point], back: float) -> Point:
+    """The point that lies `back` before the end of the last segment."""
+    (x1, y1), (x2, y2) = points[-2:]
+    length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
+    return x2 - (x2 - x1) * back / length, y2 - (y2 - y1) * back / length
+
+
+def _draw_edge(parent: ET.Element, points: Sequence[Point], attributes: Attributes) -> None:
+    style = _style(attributes)
+    width = float(style["stroke_width"])
+    if attributes["violates"]:
+        _add(parent, "path", d=_path(points), fill="none", stroke=VIOLATED, stroke_width=width + 7)
+        _add(parent, "path", d=_path(points), fill="none", stroke=PAPER, stroke_width=width + 3)
+    # The line ends inside its arrow head.
+    shaft = [*points[:-1], _along(points, 7)]
+    _add(parent, "path", d=_path(shaft), fill="none", **style)
+    colour = str(style["stroke"])
+    if attributes["type"] == "refers to":
+        x, y = points[0]
+        held = {"fill": colour} if attributes.get("pin_foll_pin") else {"fill": PAPER}
+        _add(parent, "circle", cx=x, cy=y, r=4.5, stroke=colour, stroke_width=1.6, **held)
+    (x, y), (bx, by) = points[-1], _along(points, 10)
+    nx, ny = (y - by) * 0.5, (bx - x) * 0.5
+    head = f"{_path([(x, y), (bx + nx, by + ny), (bx - nx, by - ny)])}Z"
+    _add(parent, "path", d=head, fill=colour)
+    if attributes["changed"]:
+        _draw_diamond(parent, _between(points, 0.4))
+
+
+def _draw_diamond(parent: ET.Element, at: Point) -> None:
+    diamond = f"M{_number(at[0] - 6)} {_number(at[1])}l6 -6l6 6l-6 6z"
+    _add(parent, "path", d=diamond, fill=CHANGED_FILL, stroke=CHANGED, stroke_width=2)
+
+
+def _draw_ghost_edge(parent: ET.Element, points: Sequence[Point]) -> None:
+    _add(parent, "path", d=_path(points), fill="none", stroke=GREY, stroke_width=1, stroke_dasharray="1 4")
+    x, y = _between(points, 0.6)
+    cross = f"M{_number(x - 5)} {_number(y - 5)}l10 10m0 -10l-10 10"
+    _add(parent, "path", d=cross, fill="none", stroke=GREY, stroke_width=2)
+
+
+def _between(points: Sequence[Point], part: float) -> Point:
+    """A point on the last segment. Marks keep off its middle, where lines cross."""
+    (x1, y1), (x2, y2) = points[-2:]
+    return x1 + (x2 - x1) * part, y1 + (y2 - y1) * part
+
+
+# Panels
+
+def _routes(boxes: dict[str, Box], edges: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], list[Point]]:
+    """A line for each edge (source, target, type). Ends on one side of a box are spread along it, in source order."""
+    sides: dict[tuple[str, bool], list[tuple[float, tuple[str, str, str], int]]] = {}
+    for edge in edges:
+        source, target, _ = edge
+        to_right = boxes[source].x < boxes[target].x
+        sides.setdefault((source, to_right), []).append((boxes[target].y, edge, 0))
+        sides.setdefault((target, not to_right), []).append((boxes[source].y, edge, 1))
+    ends: dict[tuple[str, str, str], dict[int, Point]] = {}
+    for (node, right), uses in sides.items():
+        box = boxes[node]
+        for i, (_, edge, end) in enumerate(sorted(uses), 1):
+            y = box.y + box.height * i / (len(uses) + 1)
+            ends.setdefault(edge, {})[end] = (box.x + box.width if right else box.x, y)
+    routes = {}
+    for edge, at in ends.items():
+        start, finish = at[0], at[1]
+        # A swap entry's line passes below the frames.
+        bend = [(MIDDLE - 20, finish[1])] if edge[2] == "swap" else []
+        routes[edge] = [start, *bend, finish]
+    return routes
+
+
+_DRAWN = ("maps", "swap", "refers to", "swap cache")
+
+
+def _edges(graph: Graph) -> dict[tuple[str, str, str], Attributes]:
+    return {(s, t, key): a for s, t, key, a in graph.edges(keys=True, data=True) if key in _DRAWN}
+
+
+def _draw_state(
+    parent: ET.Element, graph: Graph, before: Graph, boxes: dict[str, Box], hidden: Hidden
+) -> None:
+    """The whiteboard: processes first, so that their PTEs lie on them, then lines, then the other boxes."""
+    now, then = _edges(graph), _edges(before)
+    routes = _routes(boxes, dict.fromkeys([*then, *now]))
+
+    def draw(types: tuple[str, ...]) -> None:
+        for node, attributes in before.nodes(data=True):
+            if attributes["type"] in types and node not in graph:
+                _draw_ghost(parent, boxes[node], attributes)
+        for node, attributes in graph.nodes(data=True):
+            if attributes["type"] in types:
+                _draw_box(parent, boxes[node], _content(attributes, hidden), attributes)
+
+    draw(("process",))
+    for edge in then:
+        if edge not in now:
+            _draw_ghost_edge(parent, routes[edge])
+    draw(("PTE", "frame", "reference", "swap slot"))
+    for edge, attributes in sorted(now.items(), key=lambda e: bool(e[1]["violates"])):
+        _draw_edge(parent, routes[edge], attributes)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a caption or of the closing words."""
+
+    text: str
+    size: float
+    fill: str = INK
+    bold: bool = False
+    mono: bool = False
+
+    @property
+    def height(self) -> float:
+        return self.size * 1.42
+
+
+def _lines(text: str, width: float, size: float, fill: str = INK, bold: bool = False, mono: bool = False) -> list[Line]:
+    return [Line(t, size, fill, bold, mono) for t in wrap(text, width, size, bold, mono)] if text else []
+
+
+def _draw_lines(parent: ET.Element, x: float, y: float, lines: Iterable[Line]) -> float:
+    """Returns the y below the last line."""
+    for line in lines:
+        y += line.height
+        _text(parent, x, y - line.height * 0.25, line.text, line.size, fill=line.fill, bold=line.bold, mono=line.mono)
+    return y
+
+
+def _caption(trace: Trace, number: int) -> list[Line]:
+    width = CAPTION - 34
+    if not number:
+        return _lines("start", width, 13, bold=True, mono=True)
+    step = trace.steps[number - 1]
+    return [
+        *_lines(trace.label(number - 1), width, 13, bold=True, mono=True),
+        *(line for words in step_words(trace, number) for line in _lines(words, width, 12)),
+        *_lines(step.rule.kernel_function, width, 11, GREY, mono=True),
+    ]
+
+
+def to_svg(trace: Trace) -> str:
+    """The trace as a self-contained SVG document; the same trace gives the same text."""
+    graphs = state_graphs(trace)
+    hidden = quiet_flags(graphs)
+    boxes, body = _places(graphs, hidden)
+    heading, statement, witness = closing_words(trace, graphs[-1])
+    svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
+    ET.SubElement(svg, "title").text = heading
+    ET.SubElement(svg, "desc").text = " ".join(
+        [statement, witness, *(f"State {n}: {_described(trace, n, g)}." for n, g in enumerate(graphs))]
+    )
+    paper = ET.SubElement(svg, "rect")
+    y = MARGIN + 18
+    mark = "✗ " if trace.witness else ""
+    _text(svg, MARGIN, y, f"{mark}{heading}", 19, bold=True, fill=VIOLATED if trace.witness else INK)
+    y += 12
+    y = _draw_legend(svg, y, graphs, hidden)
+    for number, graph in enumerate(graphs):
+        words: list[Line] = []
+        if number == len(graphs) - 1:
+            words = [
+                *_lines(f"{mark}{heading}", WIDTH - 4 * MARGIN, 14, VIOLATED if trace.witness else INK, bold=True),
+                *_lines(statement, WIDTH - 4 * MARGIN, 13), *_lines(witness, WIDTH - 4 * MARGIN, 13),
+            ]
+        y = _draw_panel(svg, y + GAP, trace, number, graph, graphs[max(number - 1, 0)], boxes, body, hidden, words)
+    height = y + MARGIN
+    svg.attrib.update(width=_number(WIDTH), height=_number(height), viewBox=f"0 0 {_number(WIDTH)} {_number(height)}")
+    paper.attrib.update(
+        x="0.5", y="0.5", width=_number(WIDTH - 1), height=_number(height - 1), rx="6", fill=PAPER, stroke=PALE
+    )
+    ET.indent(svg, " ")
+    return ET.tostring(svg, encoding="unicode") + "\n"
+
+
+def _described(trace: Trace, number: int, graph: Graph) -> str:
+    step = f"after {trace.label(number - 1)}, " if number else ""
+    labels = [a["label"] for _, a in graph.nodes(data=True) if a["type"] != "process"]
+    return step + "; ".join(labels)
+
+
+def _draw_panel(
+    parent: ET.Element, top: float, trace: Trace, number: int, graph: Graph, before: Graph, boxes: dict[str, Box],
+    body: float, hidden: Hidden, words: Sequence[Line],
+) -> float:
+    """One state with its caption; `words` stand below. Returns the y below the panel."""
+    caption = _caption(trace, number)
+    inner = max(body, sum(line.height for line in caption))
+    below = sum(line.height for line in words) + (GAP if words else 0)
+    broken = any(a["violates"] for _, a in graph.nodes(data=True))
+    panel = _add(parent, "g")
+    box = Box(MARGIN / 2, top, WIDTH - MARGIN, inner + below + 2 * GAP)
+    _rect(
+        panel, box, 6, fill=PAPER, stroke=VIOLATED if broken else PALE, stroke_width=2.5 if broken else 1
+    )
+    _add(panel, "circle", cx=MARGIN + 12, cy=top + GAP + 10, r=12, fill=VIOLATED if broken else INK)
+    _text(panel, MARGIN + 12, top + GAP + 14.5, str(number), 12, fill=PAPER, bold=True, anchor="middle")
+    _draw_lines(panel, MARGIN + 32, top + GAP, caption)
+    shift = top + GAP + (inner - body) / 2
+    _draw_state(panel, graph, before, {n: Box(b.x, b.y + shift, b.width, b.height) for n, b in boxes.items()}, hidden)
+    if words:
+        y = top + inner + 1.5 * GAP
+        _add(panel, "path", d=_path([(MARGIN, y), (WIDTH - MARGIN, y)]), stroke=PALE)
+        _draw_lines(panel, MARGIN + 4, y + 4, words)
+    return top + box.height
+
+
+_SAMPLES: tuple[tuple[str, Attributes], ...] = (
+    ("writable mapping", {"type": "maps", "pte_write": True}),
+    ("read-only mapping", {"type": "maps", "pte_write": False}),
+    ("FOLL_PIN", {"type": "refers to", "pin_foll_pin": True}),
+    ("FOLL_GET", {"type": "refers to", "pin_foll_pin": False}),
+    ("swap entry", {"type": "swap"}),
+    ("in the swap cache", {"type": "swap cache"}),
+)
+
+
+def _draw_legend(parent: ET.Element, top: float, graphs: Sequence[Graph], hidden: Hidden) -> float:
+    """Samples of the edges that occur and of the marks, in rows. Returns the y below them."""
+    used = [a for graph in graphs for a in _edges(graph).values()]
+    unmarked = {"changed": False, "violates": False}
+    samples = [
+        (words, {**edge, **unmarked}) for words, edge in _SAMPLES if any(edge.items() <= a.items() for a in used)
+    ]
+    marks = ["changed in this step", "gone in this step"]
+    if any(a["violates"] for _, a in graphs[-1].nodes(data=True)):
+        marks.append("breaks the claim")
+    legend = _add(parent, "g")
+    x, y = MARGIN, top + 12
+    for words, edge in [*samples, *((mark, {}) for mark in marks)]:
+        width = 46 + text_width(words, 11) + 16
+        if x + width > WIDTH - MARGIN:
+            x, y = MARGIN, y + 20
+        line = [(x + 4, y), (x + 40, y)]
+        if edge:
+            _draw_edge(legend, line, edge)
+        elif words == "changed in this step":
+            _rect(legend, Box(x + 6, y - 7, 15, 14), 2, fill=CHANGED_FILL, stroke=CHANGED, stroke_width=2)
+            _draw_diamond(legend, (x + 33, y))
+        elif words == "gone in this step":
+            _draw_ghost_edge(legend, line)
+        else:
+            _rect(legend, Box(x + 9, y - 8, 28, 16), 4, fill="none", stroke=VIOLATED, stroke_width=2.5)
+            _rect(legend, Box(x + 13, y - 4, 20, 8), 2, fill="none", stroke=INK, stroke_width=1)
+        _text(legend, x + 46, y + 4, words, 11)
+        x += width
+    if hidden:
+        quiet = ", ".join(sorted(flag.words for flag in hidden))
+        _text(legend, MARGIN, y + 24, f"Not shown, because true throughout: {quiet}.", 11, fill=GREY)
+        y += 20
+    return y + 8

@@ -1,0 +1,75 @@
+"""Frames are interchangeable: a state stands for all that differ from it by a renaming of frames.
+
+The representative numbers frames by their first occurrence in the fields that name a frame, and the rest by their
+own bits. It is exact: two states have the same representative if and only if a renaming of frames joins them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proofs.ground import Grounder
+from proofs.interpreter import State
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Where the elements of one sort occur in a state.
+
+    `fields`: (cell that names an element, cell of the Bool without which it means nothing). `rows`: for each state
+    function over the sort, its cells by element. `size`: elements of the sort.
+    """
+
+    fields: tuple[tuple[int, int], ...]
+    rows: tuple[tuple[int, ...], ...]
+    size: int
+
+    def canonical(self, state: State) -> State:
+        """The representative of the state."""
+        names: dict[int, int] = {}
+        for cell, valid in self.fields:
+            if state[valid]:
+                names.setdefault(state[cell], len(names))
+        # The first row is the lowest bit of the machine code's key.
+        rest = [e for e in range(self.size) if e not in names]
+        for element in sorted(rest, key=lambda e: [-state[row[e]] for row in reversed(self.rows)]):
+            names[element] = len(names)
+        renamed = list(state)
+        for cell, valid in self.fields:
+            if state[valid]:
+                renamed[cell] = names[state[cell]]
+        for row in self.rows:
+            for element, cell in enumerate(row):
+                renamed[row[names[element]]] = state[cell]
+        return tuple(renamed)
+
+
+def frames(grounder: Grounder, sort: str = "Frame") -> Symmetry | None:
+    """The symmetry of a sort in a grounded system, or None where it cannot be had.
+
+    It needs every state function over the sort to have that argument alone and at most 64 values in all, and every
+    field that names an element to be meaningful exactly when one Bool cell is true. No constant may name an element.
+    """
+    layout = grounder.layout
+    if any(c.sort().name() == sort for c in grounder.system.constants):
+        return None
+    input_cell = {grounder.inputs[start]: i for i, (start, width) in enumerate(grounder.bit_of_cell) if width}
+    fields = []
+    rows = []
+    for function in grounder.system.functions:
+        places = layout.position[function.name]
+        if sort in (s.name() for s in function.domain):
+            if len(function.domain) != 1 or function.range.name() == sort:
+                return None
+            rows.append(tuple(places[(e,)] for e in range(len(places))))
+        elif function.range.name() == sort:
+            for place in places.values():
+                valid = grounder.meaningful_now[place]
+                if valid not in input_cell:
+                    return None
+                fields.append((place, input_cell[valid]))
+    size = grounder.scope.as_dict()[sort]
+    # Names are kept in four bits each, of which one value means "none yet".
+    if not 1 < size < 15:
+        return None
+    return Symmetry(tuple(fields), tuple(rows), size)

@@ -1,0 +1,516 @@
+"""Litmus tests: the suite of known failures, the language and its errors, and what an answer means."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import z3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.kernels import (
+    KERNELS,
+    V5_7,
+    V5_8,
+    V5_9,
+    V5_11,
+    V5_14,
+    V5_19,
+    V6_15,
+    WRPROTECT_FAIL,
+    WRPROTECT_SKIP,
+    Kernel,
+    always,
+    never,
+)
+from model.logic import System
+from model.operations import OPERATIONS, WHEN_TRYLOCK_FAILS, blocks, faults
+from proofs import trace
+from proofs.litmus import Answer, Litmus, LitmusError, Result, answer, parse, read
+
+SUITE = Path(__file__).parent / "litmus"
+FILES = sorted(SUITE.glob("*.litmus"))
+EXPECTED = tomllib.loads((SUITE / "expected.toml").read_text(encoding="utf-8"))
+SYSTEMS = {kernel.name: kernel.system() for kernel in KERNELS}
+MARKS = {
+    Answer.ALLOWED: "B", Answer.BROKEN: "B", Answer.FORBIDDEN: ".", Answer.HOLDS: ".", Answer.UNKNOWN: "?",
+}
+
+
+def ask(text: str, kernel: Kernel = V5_9) -> Result:
+    """The answer to a test of which `text` is all but the name."""
+    return answer(parse(f"litmus t\n{text}", "t.litmus"), kernel, SYSTEMS.get(kernel.name) or kernel.system())
+
+
+def rules_of(result: Result) -> list[str]:
+    assert result.trace
+    return [step.rule.name for step in result.trace.steps]
+
+
+def expected(name: str) -> dict[str, str]:
+    """Kernel name to the mark that expected.toml gives."""
+    marks = {}
+    for column, mark in zip(EXPECTED["columns"], EXPECTED["answers"][name].split(), strict=True):
+        marks |= dict.fromkeys(EXPECTED["columns"][column], mark)
+    return marks | EXPECTED["exceptions"].get(name, {})
+
+
+# The suite
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_kernel_answers_as_expected(path: Path) -> None:
+    litmus = read(path)
+    found = {k.name: MARKS[answer(litmus, k, SYSTEMS[k.name]).answer] for k in KERNELS}
+    assert found == expected(path.stem)
+
+
+def test_each_file_has_its_name_a_description_and_an_expectation() -> None:
+    tests = [read(path) for path in FILES]
+    assert [t.name for t in tests] == [path.stem for path in FILES]
+    assert all(t.about for t in tests)
+    assert set(EXPECTED["answers"]) == {t.name for t in tests}
+    assert set(EXPECTED["exceptions"]) <= set(EXPECTED["answers"])
+    assert sorted(name for column in EXPECTED["columns"].values() for name in column) == sorted(SYSTEMS)
+
+
+def test_every_named_rule_exists_in_some_kernel() -> None:
+    known = {rule.name for system in SYSTEMS.values() for rule in system.rules}
+    named = set(WHEN_TRYLOCK_FAILS) | set(WHEN_TRYLOCK_FAILS.values())
+    for operation in OPERATIONS:
+        named |= {*operation.goal, *operation.refusal}
+        for kernel in (V5_8, V5_9):
+            named |= set(blocks(operation.access, kernel)).union(*faults(operation.access, kernel))
+    # What reclaim does later on its own is no operation of a test.
+    assert named | {"reclaim-swap-cache", "free-swap-slot"} == known
+
+
+# The language
+
+HEAD = "litmus t\npage x\n"
+MALFORMED = [
+    ("", 1, "no test here"),
+    ("page x", 1, "first statement is `litmus NAME`"),
+    ("litmus", 1, "letters, digits"),
+    ("litmus two words", 1, "not 'two words'"),
+    ("litmus t\nlitmus u", 2, "second `litmus`"),
+    ("litmus t\nabout", 2, "about TEXT"),
+    ("litmus t\nabout a\nabout b", 3, "once"),
+    ("litmus t\npage", 2, "name is missing"),
+    ("litmus t\npage 9", 2, "cannot name a page"),
+    ("litmus t\npage and", 2, "cannot name a page"),
+    ("litmus t\npage x\npage x", 3, "used already"),
+    ("litmus t\npage x ufd", 2, "did you mean uffd?"),
+    ("litmus t\npage x uffd uffd", 2, "twice"),
+    ("litmus t\npage x huge", 2, "a number from 2 to 512"),
+    ("litmus t\npage x huge 1", 2, "a number from 2 to 512"),
+    (HEAD + "A: write x 1\npage y", 4, "before the first operation"),
+    (HEAD + "nevr A.x == 1", 3, "did you mean never?"),
+    (HEAD + "A:", 3, "needs an operation"),
+    (HEAD + "A: wriet x 1", 3, "did you mean write?"),
+    (HEAD + "A: write x", 3, "`write V n`"),
+    (HEAD + "A: write x 1 2", 3, "`write V n`"),
+    (HEAD + "A: write z 1", 3, "no page 'z'"),
+    (HEAD + "A: write x 0", 3, "from 1 to 255"),
+    (HEAD + "A: write x 256", 3, "from 1 to 255"),
+    (HEAD + "A: write x ٣", 3, "from 1 to 255"),
+    (HEAD + "A: write x -1", 3, "from 1 to 255"),
+    (HEAD + "A: mprotect x", 3, "`mprotect V ro` or `mprotect V rw`"),
+    (HEAD + "A: mprotect x ro rw", 3, "`mprotect V ro`"),
+    (HEAD + "\n# the child\nC: read x", 5, "no process 'C' up to here; there is A"),
+    (HEAD + "C: read x\nA: fork C", 3, "no process 'C'"),
+    (HEAD + "A: fork A", 3, "used already"),
+    (HEAD + "A: fork C\nC: exit\nA: fork C", 5, "used already"),
+    (HEAD + "A: fork C\nC: exit\nC: read x", 5, "has exited on line 4"),
+    (HEAD + "A: vmsplice x", 3, "`r = vmsplice V`"),
+    (HEAD + "A: r = read x", 3, "`read V`"),
+    (HEAD + "A: r = vmsplice x fast", 3, "`r = vmsplice V`"),
+    (HEAD + "A: r = get x longterm", 3, "[fast]"),
+    (HEAD + "A: r = pin x write write", 3, "pin is written"),
+    (HEAD + "A: r = get x\nA: r = get x", 4, "used already"),
+    (HEAD + "A: is = get x", 3, "cannot name a reference"),
+    (HEAD + "A: drop r", 3, "no reference 'r'"),
+    (HEAD + "A: r = get x\nA: drop r\nA: drop r", 5, "dropped on line 4"),
+    (HEAD + "A: r = get x write\nA: drop r\nA: dma r 1", 5, "dropped on line 4"),
+    (HEAD + "A: r = pin x\nA: dma r 1", 4, "read reference (line 3)"),
+    (HEAD + "A: fork C\nA: r = get x\nC: drop r", 5, "held by A (line 4)"),
+    (HEAD + "*: write x 1", 3, "done by a process"),
+    (HEAD + "A: trylock-fails", 3, "`*: trylock-fails`"),
+    (HEAD + "A: write x 1", 3, "condition is missing"),
+    (HEAD + "exists", 3, "ends where"),
+    (HEAD + "exists A.x", 3, "`==` or `is`"),
+    (HEAD + "exists A.x = 1", 3, "cannot contain '='"),
+    (HEAD + "exists A.x == 300", 3, "from 0 to 255"),
+    (HEAD + "exists A.y == 1", 3, "no page 'y'"),
+    (HEAD + "exists C.x == 1", 3, "no process 'C'"),
+    (HEAD + "exists r sees 1", 3, "no reference 'r'"),
+    (HEAD + "exists A.x is r", 3, "no reference 'r'"),
+    (HEAD + "exists writable x", 3, "expected P.V"),
+    (HEAD + "exists (A.x == 1", 3, "ends where `)`"),
+    (HEAD + "exists A.x == 1)", 3, "not ')'"),
+    (HEAD + "exists A.x == 1 A.x == 2", 3, "expected `and`, `or`"),
+    (HEAD + "exists not", 3, "ends where"),
+    (HEAD + "exists " + "not " * 2000 + "A.x == 1", 3, "nested"),
+    (HEAD + "exists refused 1", 3, "number of an operation"),
+    (HEAD + "A: read x\nexists refused 0", 4, "from 1 to 1"),
+    (HEAD + "A: read x\nexists blocked 2", 4, "from 1 to 1"),
+    (HEAD + "exists slots 1", 3, "`==`"),
+    (HEAD + "exists A.x == 1\nnever A.x == 1", 4, "may follow the condition of line 3"),
+    (HEAD + "exists A.x == 1\nA: read x", 4, "may follow the condition of line 3"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "says"), MALFORMED, ids=range(len(MALFORMED)))
+def test_a_mistake_is_one_line_that_points_at_it(text: str, line: int, says: str) -> None:
+    with pytest.raises(LitmusError) as caught:
+        parse(text, "bad.litmus")
+    message = str(caught.value)
+    assert message.startswith(f"bad.litmus:{line}: ")
+    assert says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "needs"),
+    [
+        ("page x huge 4\nA: write x.1 1\nexists A.x.1 == 1", 2, "page huge is not in the model yet (needs huge pages)"),
+        ("page x zero\nexists A.x == 0", 2, "page zero is not in the model yet (needs the zero page)"),
+        ("page x file\nexists A.x == 0", 2, "page file is not in the model yet"),
+        ("page x\npage y\nA: mremap x y\nexists A.x == 0", 4, "mremap is not in the model yet"),
+        ("page x\npage y\n*: ksm x y\nexists A.x == 0", 4, "ksm is not in the model yet (needs KSM pages)"),
+        ("page x\n*: migrate x\nexists A.x == 0", 3, "migrate is not in the model yet"),
+        ("page x\n*: split x\nexists A.x == 0", 3, "split is not in the model yet (needs huge pages)"),
+        ("page x\n*: collapse x\nexists A.x == 0", 3, "collapse is not in the model yet (needs huge pages)"),
+        ("page x\nA: force-write x 1\nexists A.x == 0", 3, "force-write is not in the model yet (needs FOLL_FORCE)"),
+    ],
+)
+def test_what_the_model_lacks_parses_and_is_refused_with_its_line(body: str, line: int, needs: str) -> None:
+    litmus = parse(f"litmus t\n{body}", "new.litmus")
+    with pytest.raises(LitmusError, match=re.escape(f"new.litmus:{line}: {needs}")):
+        answer(litmus, V5_9, SYSTEMS["v5.9"])
+
+
+def test_comments_blank_lines_and_spacing_do_not_matter() -> None:
+    plain = ask("page x\nA: r = get x write\nexists r sees 0")
+    spaced = ask("\n# why\npage  x # a page\r\n  A :r=get x   write fast\n\nexists  r sees 0 # yes\n\n")
+    assert plain.answer == spaced.answer == Answer.ALLOWED
+
+
+def test_reading_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(LitmusError, match=r"cannot read .*absent\.litmus: No such file"):
+        read(tmp_path / "absent.litmus")
+    (tmp_path / "bytes.litmus").write_bytes(b"litmus t\n\xff")
+    with pytest.raises(LitmusError, match=r"bytes\.litmus:2: not UTF-8"):
+        read(tmp_path / "bytes.litmus")
+
+
+def mistake(text: str) -> str:
+    """The message that a text gets, empty if it is a test."""
+    try:
+        parse(text, "t")
+    except LitmusError as error:
+        return str(error)
+    return ""
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.text(), st.lists(st.text(max_size=12), max_size=8).map(lambda w: HEAD + " ".join(w))))
+def test_no_text_raises_anything_but_a_litmus_error(text: str) -> None:
+    assert re.fullmatch(r"t:\d+: [^\n]+", mistake(text))
+
+
+WORDS = st.sampled_from(
+    [
+        *dict.fromkeys(o.word for o in OPERATIONS),
+        "\n", "A:", "*:", "C:", "x", "y", "r", "=", "1", "2", "ro", "rw", "write", "longterm", "fast",
+        "litmus", "about", "page", "exists", "never", "always", "refused", "slots", "writable",
+        "(", ")", "and", "or", "not", "is", "sees", "==", "A.x", "C.x",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(WORDS, max_size=30))
+def test_no_sequence_of_words_raises_anything_but_a_litmus_error(words: list[str]) -> None:
+    message = mistake(HEAD + " ".join(words))
+    assert not message or re.fullmatch(r"t:\d+: [^\n]+", message)
+
+
+# What an answer means
+
+FORK_WRITE = "page x\nA: write x 1\nA: fork C\nA: write x 2\n"
+
+
+def test_exists_is_allowed_with_a_witness_or_forbidden_without() -> None:
+    allowed, forbidden = ask(FORK_WRITE + "exists C.x == 1"), ask(FORK_WRITE + "exists C.x == 2")
+    assert (allowed.answer, forbidden.answer) == (Answer.ALLOWED, Answer.FORBIDDEN)
+    assert allowed.trace
+    assert forbidden.trace is None
+
+
+def test_never_holds_or_is_broken_with_a_trace_that_ends_in_the_condition() -> None:
+    broken = ask(FORK_WRITE + "never C.x == 1")
+    assert broken.answer == Answer.BROKEN
+    assert broken.trace
+    assert broken.trace.statement == "C.x == 1"
+    assert ask(FORK_WRITE + "never C.x == 2").answer == Answer.HOLDS
+
+
+def test_always_is_broken_with_a_trace_that_ends_outside_the_condition() -> None:
+    broken = ask(FORK_WRITE + "always C.x == 2")
+    assert broken.answer == Answer.BROKEN
+    assert broken.trace
+    assert broken.trace.statement == "not (C.x == 2)"
+    assert ask(FORK_WRITE + "always C.x == 1").answer == Answer.HOLDS
+
+
+def test_a_trace_says_which_statement_each_step_belongs_to_and_uses_the_names_of_the_test() -> None:
+    found = ask("page secret\nA: write secret 7\nA: fork Child\nexists Child.secret == 7").trace
+    assert found
+    assert [found.label(i) for i in range(len(found.steps))] == [
+        "anon-fault(p=A, v=secret, new=P)", "store(p=A, v=secret, n=7)", "fork(p=A, child=Child)",
+    ]
+    assert list(found.notes) == ["A: write secret 7", "A: write secret 7", "A: fork Child"]
+    assert (found.kernel, found.claim) == ("v5.9", "t")
+
+
+def test_a_trace_survives_writing_and_reading(tmp_path: Path) -> None:
+    found = ask("page x rdonly\npage y\nA: write y 200\nexists A.y == 200").trace
+    assert found
+    trace.write(found, tmp_path / "t.json")
+    again = trace.read(tmp_path / "t.json", lambda name: SYSTEMS[name])
+    assert again.states == found.states
+    assert again.notes == found.notes
+
+
+def test_a_rule_that_leaves_a_choice_gives_several_executions() -> None:
+    """A kernel that may copy where it could reuse: both ends are found, and the shortest is shown."""
+    system = SYSTEMS["v5.7"]
+    copy = system.rule("wp-copy")
+    may_copy = replace(copy, guard=tuple(g for g in copy.guard if "forall" not in g.sexpr()))
+    assert len(may_copy.guard) == len(copy.guard) - 1
+    rules = tuple(may_copy if r is copy else r for r in system.rules)
+    text = "litmus t\npage x\nA: write x 1\nA: r = get x\nA: mprotect x ro\nA: mprotect x rw\nA: write x 2\n"
+
+    def on(condition: str) -> Result:
+        return answer(parse(text + condition, "t"), V5_7, replace(system, rules=rules))
+
+    assert on("exists A.x is r").executions == 2
+    assert on("exists A.x is r").answer == on("exists not A.x is r").answer == Answer.ALLOWED
+    assert on("never A.x is r").answer == on("always A.x is r").answer == Answer.BROKEN
+    assert on("always A.x == 2").answer == Answer.HOLDS
+
+
+@pytest.mark.parametrize("condition", ["r sees 1", "A.x == 1", "A.x is r", "A.x is C.x", "writable A.x", "refused 3"])
+@pytest.mark.parametrize("kernel", [V5_7, V5_9, V6_15], ids=lambda k: k.name)
+def test_the_three_questions_agree(condition: str, kernel: Kernel) -> None:
+    body = "page x\nA: write x 1\nA: fork C\nC: r = pin x\nA: write x 2\n"
+    some = ask(f"{body}exists {condition}", kernel).answer == Answer.ALLOWED
+    assert (ask(f"{body}never {condition}", kernel).answer == Answer.BROKEN) == some
+    assert (ask(f"{body}always not ({condition})", kernel).answer == Answer.BROKEN) == some
+
+
+@pytest.mark.parametrize(
+    ("body", "condition"),
+    [
+        ("page x", "A.x == 0"),
+        ("page x\nA: write x 1", "A.x == 1 and not A.x == 0"),
+        ("page x\nA: write x 1\nA: munmap x", "not A.x == 1 and not A.x == 0 and not soft-dirty A.x"),
+        ("page x\nA: write x 1\nA: munmap x\nA: munmap x", "not refused 3"),
+        ("page x\nA: munmap x\nA: write x 1", "refused 2"),
+        ("page x\nA: fork C\nC: exit", "not C.x == 0 and A.x == 0"),
+        ("page x\nA: write x 1\nA: dontneed x", "A.x == 0 and not A.x is A.x"),
+        ("page x\nA: write x 1\nA: r = get x\nA: drop r", "not r sees 1 and not A.x is r"),
+        ("page x\nA: write x 1\nA: r = get x\nA: exit\nA: drop r", "not refused 4 and not r sees 1"),
+        ("page x\nA: write x 1\nA: r = get x\nA: exit", "r sees 1"),
+        ("page x\nA: write x 1\nA: r = get x write\nA: dma r 9", "A.x == 9 and r sees 9 and A.x is r"),
+        ("page x\nA: munmap x\nA: r = get x write\nA: dma r 9\nA: drop r", "refused 2 and refused 3 and refused 4"),
+        ("page x rdonly\nA: r = get x write", "refused 1"),
+        ("page x\nA: uffd-wp x", "refused 1"),
+        ("page x uffd\nA: uffd-wp x", "not refused 1"),
+        ("page x\npage y\nA: write x 1\nA: fork C", "A.x is C.x and not A.y is C.y and not A.x is A.y"),
+        ("page x\nA: write x 1\nA: fork C", "not writable A.x and not writable C.x and not writable C.x or C.x == 5"),
+        ("page x\nA: write x 1\n*: pageout x", "A.x == 1 and slots == 1 and not A.x is A.x"),
+        ("page x\nA: write x 1\n*: pageout x\n*: pageout x", "not refused 2 and refused 3"),
+        ("page x\n*: extra-ref x\n*: drop-extra x", "refused 1 and refused 2"),
+        ("page x\nA: write x 1\n*: extra-ref x\n*: extra-ref x\n*: drop-extra x", "refused 3 and not refused 4"),
+        ("page x\nA: write x 1\nA: fork C\nA: munmap x\nC: pageout x", "C.x == 1 and slots == 1 and not refused 4"),
+    ],
+)
+def test_conditions_say_what_people_observe(body: str, condition: str) -> None:
+    for kernel in (V5_7, V5_9, V6_15):
+        assert ask(f"{body}\nalways {condition}", kernel).answer == Answer.HOLDS, kernel.name
+
+
+def test_a_blocked_store_ends_the_test_where_its_condition_is_looked_at() -> None:
+    body = "page x uffd\nA: write x 1\nA: uffd-wp x\nA: write x 2\nA: uffd-unwp x\n"
+    found = ask(body + "exists blocked 3 and A.x == 1")
+    assert rules_of(found) == ["anon-fault", "store", "uffd-wp", "userfault-wait"]
+    assert ask(body + "exists blocked 2 or blocked 4 or refused 4").answer == Answer.FORBIDDEN
+
+
+def test_a_refused_call_is_a_step_and_the_test_goes_on() -> None:
+    body = "page x\nA: write x 1\nA: r = pin x write\nA: mprotect x ro\nA: write x 2\n"
+    assert "mprotect-ro-refused" in rules_of(ask(body + "exists refused 3 and A.x == 2", WRPROTECT_FAIL))
+    assert ask(body + "exists refused 4 and not refused 3").answer == Answer.ALLOWED
+    assert ask(body + "exists not refused 3 and not refused 4", WRPROTECT_SKIP).answer == Answer.ALLOWED
+
+
+def test_reclaim_of_a_pinned_page_is_allowed_in_5_9_and_refused_from_5_11() -> None:
+    body = "page x\nA: write x 1\nA: r = pin x write\n*: pageout x\nexists refused 3"
+    assert ask(body, V5_9).answer == Answer.FORBIDDEN
+    assert ask(body, V5_11).answer == Answer.ALLOWED
+
+
+def test_a_failed_trylock_copies_once_and_only_where_the_lock_is_tried() -> None:
+    protect = "A: mprotect x ro\nA: mprotect x rw\n"
+    body = f"page x\nA: write x 1\n{protect}*: trylock-fails\nA: write x 2\n{protect}A: write x 3\nexists A.x == 3"
+
+    def faults_taken(kernel: Kernel) -> list[str]:
+        return [name for name in rules_of(ask(body, kernel)) if name.startswith("wp-")]
+
+    assert faults_taken(V5_7) == ["wp-reuse", "wp-reuse"]
+    assert faults_taken(V5_9) == ["wp-copy-spurious", "wp-reuse"]
+    assert faults_taken(V5_19) == ["wp-reuse", "wp-reuse"], "PG_anon_exclusive needs no page lock"
+
+
+def test_a_transient_reference_makes_the_count_rule_copy() -> None:
+    body = "page x\nA: write x 1\nA: mprotect x ro\nA: mprotect x rw\n*: extra-ref x\nA: write x 2\nexists A.x == 2"
+    assert "wp-reuse" in rules_of(ask(body, V5_7))
+    assert "wp-copy" in rules_of(ask(body, V5_9))
+    assert "wp-reuse" in rules_of(ask(body.replace("A: write x 2", "*: drop-extra x\nA: write x 2"), V5_9))
+
+
+def test_a_read_gup_raises_write_faults_only_where_the_kernel_says_so() -> None:
+    body = "page x\nA: write x 1\nA: fork C\nC: r = vmsplice x\nexists r sees 1"
+    assert rules_of(ask(body, V5_8))[-2:] == ["wp-copy", "get-read"]
+    assert rules_of(ask(body, V5_9))[-2:] == ["fork", "get-read"]
+    pinned = body.replace("vmsplice", "pin")
+    assert rules_of(ask(pinned, V5_19))[-2:] == ["unshare-copy", "pin-read"]
+    loaded = body.replace("r = vmsplice", "read").replace("r sees", "C.x ==")
+    assert all(rules_of(ask(loaded, k))[-2:] == ["fork", "load"] for k in KERNELS)
+
+
+def test_a_forced_write_fault_in_a_read_only_mapping_copies_read_only() -> None:
+    body = "page x\nA: write x 1\nA: mprotect x ro\nA: fork C\n*: pageout x\nC: r = vmsplice x\n"
+    found = ask(body + "exists r sees 1 and not writable C.x", V5_8)
+    assert rules_of(found)[-3:] == ["swap-in-read", "unshare-copy", "get-read"]
+
+
+def test_two_pages_and_three_processes_do_not_run_out_of_frames() -> None:
+    body = "page x\npage y\nA: write x 1\nA: write y 2\nA: r = pin x write\nA: t = pin y write\nA: fork C\nA: fork D\n"
+    writes = "".join(f"{p}: write {v} {n}\n" for n, (p, v) in enumerate(((p, v) for p in "ACD" for v in "xy"), 10))
+    seen = "A.x == 10 and A.y == 11 and C.x == 12 and C.y == 13 and D.x == 14 and D.y == 15"
+    for kernel in (V5_7, V5_9, V5_14, V6_15):
+        assert ask(f"{body}{writes}always {seen}", kernel).answer == Answer.HOLDS, kernel.name
+
+
+# What the model cannot follow
+
+
+def test_an_operation_without_a_rule_makes_the_answer_unknown_with_the_reason() -> None:
+    found = ask("page x\n\nA: r = pin x\nnever r sees 1")
+    assert found.answer == Answer.UNKNOWN
+    assert found.executions == 0
+    assert found.trace is None
+    assert found.reason == (
+        "line 4: no rule of v5.9 applies to `A: r = pin x`: the PTE is empty, and the zero page is not in the model yet"
+    )
+
+
+def test_a_kernel_whose_faults_never_help_is_unknown_and_not_vacuously_fine() -> None:
+    stubborn = V5_19.but("stubborn", "read GUP never content", read_gup=lambda *_: z3.BoolVal(False), unshare=always)
+    body = "page x\nA: write x 1\nA: fork C\nA: r = pin x\nnever r sees 1"
+    found = ask(body, stubborn)
+    assert found.answer == Answer.UNKNOWN
+    assert found.reason == "line 5: on stubborn `A: r = pin x` faults for ever"
+
+
+def test_a_kernel_of_ones_own_is_answered_like_any_other() -> None:
+    copies = V5_7.but("copies", "always copies", reuse=never)
+    body = "page x\nA: write x 1\nA: r = pin x write\nA: clear-soft-dirty\nA: write x 2\nnever r sees 1"
+    assert ask(body, V5_7).answer == Answer.HOLDS
+    assert ask(body, copies).answer == Answer.BROKEN
+
+
+# Random programs
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> str:
+    """A valid test of up to eight operations by up to three processes on two pages, without its condition."""
+    lines = ["litmus random", "page x uffd", f"page y{draw(st.sampled_from(['', ' uffd', ' rdonly']))}"]
+    processes, gone, references, dropped = ["A"], set[str](), dict[str, tuple[str, bool]](), set[str]()
+    for _ in range(draw(st.integers(1, 8))):
+        alive = [p for p in processes if p not in gone]
+        kernel = ["* pageout", "* extra-ref", "* drop-extra", "* trylock-fails"]
+        user = ["write", "read", "munmap", "dontneed", "ro", "rw", "get", "pin", "uffd-wp", "uffd-unwp", "clear"]
+        life = (["fork"] if len(processes) < 3 else []) + (["exit"] if len(alive) > 1 else [])
+        held = [r for r in references if r not in dropped]
+        action = draw(st.sampled_from(kernel + user * 2 + life + (["drop", "dma"] if held else [])))
+        p, v = draw(st.sampled_from(alive)), draw(st.sampled_from("xy"))
+        n = draw(st.integers(1, 3))
+        match action:
+            case "write":
+                lines.append(f"{p}: write {v} {n}")
+            case "ro" | "rw":
+                lines.append(f"{p}: mprotect {v} {action}")
+            case "get" | "pin":
+                write = draw(st.booleans())
+                name = f"r{len(references)}"
+                references[name] = (p, write)
+                lines.append(f"{p}: {name} = {action} {v}{' write' if write else ''}")
+            case "clear":
+                lines.append(f"{p}: clear-soft-dirty")
+            case "fork":
+                processes.append("CD"[len(processes) - 1])
+                lines.append(f"{p}: fork {processes[-1]}")
+            case "exit":
+                gone.add(p)
+                lines.append(f"{p}: exit")
+            case "drop":
+                name = draw(st.sampled_from(held))
+                dropped.add(name)
+                lines.append(f"{references[name][0]}: drop {name}")
+            case "dma":
+                name = draw(st.sampled_from(held))
+                if references[name][1]:
+                    lines.append(f"{references[name][0]}: dma {name} {n}")
+            case "* trylock-fails":
+                lines.append("*: trylock-fails")
+            case _ if action.startswith("* "):
+                lines.append(f"*: {action[2:]} {v}")
+            case _:
+                lines.append(f"{p}: {action} {v}")
+    places = [f"{p}.{v}" for p in processes for v in "xy"]
+    place = draw(st.sampled_from(places))
+    facts = [f"{place} == {draw(st.integers(0, 3))}", f"writable {place}", f"soft-dirty {place}"]
+    facts += [f"{r} sees 1" for r in references] + [f"A.x is {r}" for r in references]
+    chosen = draw(st.lists(st.sampled_from(facts), min_size=1, max_size=3))
+    return "\n".join(lines) + "\n{mode} " + draw(st.sampled_from([" and ", " or "])).join(chosen)
+
+
+@settings(max_examples=150, deadline=None)
+@given(programs(), st.sampled_from(KERNELS))
+def test_random_programs_get_consistent_answers_with_traces_that_execute(program: str, kernel: Kernel) -> None:
+    system: System = SYSTEMS[kernel.name]
+    results = {}
+    for mode in ("exists", "never", "always"):
+        litmus: Litmus = parse(program.format(mode=mode), "random")
+        found = results[mode] = answer(litmus, kernel, system)
+        assert (found.trace is not None) == (found.answer in (Answer.ALLOWED, Answer.BROKEN))
+        assert found.executions or found.reason
+        assert not found.reason or "zero page" in found.reason, "nothing else is missing: no scope is too small"
+        if found.trace:
+            t = found.trace
+            again = trace.execute(t.kernel, t.claim, t.statement, system, t.scope, t.steps, start=t.states[0])
+            assert again.states == t.states
+            assert len(t.notes) == len(t.steps)
+    assert (results["exists"].answer == Answer.ALLOWED) == (results["never"].answer == Answer.BROKEN)
+    assert (results["exists"].answer == Answer.FORBIDDEN) == (results["never"].answer == Answer.HOLDS)
+    if results["always"].answer == Answer.HOLDS:
+        assert results["exists"].answer == Answer.ALLOWED
