@@ -78,6 +78,7 @@ class Job:
     engine: str
     timeout: float | None
     depth: int
+    without: tuple[str, ...]
     key: str
 
 
@@ -98,9 +99,10 @@ def claim_of(invariant: Invariant) -> Claim:
 
 
 @functools.lru_cache(64)
-def system_of(spec: str) -> System:
-    """The transition system of a kernel by name or `file.py:NAME`. Raises ModelError."""
-    return find_kernel(spec).system()
+def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
+    """The transition system of a kernel by name or `file.py:NAME`, without the rules named. Raises ModelError."""
+    system = find_kernel(spec).system()
+    return dataclasses.replace(system, rules=tuple(r for r in system.rules if r.name not in without))
 
 
 def formula_of(name: str) -> Any:
@@ -116,12 +118,12 @@ def trace_system(spec: str) -> System:
 
 def jobs(
     kernels: Sequence[tuple[str, Kernel]], invariants: Sequence[Invariant], scope: Scope, engine: str,
-    timeout: float | None, depth: int,
+    timeout: float | None, depth: int, without: tuple[str, ...] = (),
 ) -> list[Job]:
-    """The work for a table; `kernels` are (name by which to find it again, kernel)."""
+    """The work for a table; `kernels` are (name by which to find it again, kernel), `without` rules left out."""
     made = []
     for spec, kernel in kernels:
-        system = system_of(spec)
+        system = system_of(spec, without)
         cones: dict[frozenset[str], list[Invariant]] = {}
         for invariant in invariants:
             if invariant.applies_to(kernel):
@@ -132,14 +134,14 @@ def jobs(
                  str(scope), engine, str(timeout), str(depth), _program_digest()]
             )
             key = hashlib.sha256(text.encode()).hexdigest()[:24]
-            made.append(Job(spec, tuple(i.name for i in members), scope, engine, timeout, depth, key))
+            made.append(Job(spec, tuple(i.name for i in members), scope, engine, timeout, depth, without, key))
     return made
 
 
 def run_job(job: Job) -> list[Cell]:
     """Check the job's invariants. Raises EngineError if two engines disagree."""
     members = [i for i in INVARIANTS if i.name in job.invariants]
-    full = system_of(job.kernel)
+    full = system_of(job.kernel, job.without)
     system = full.restricted(full.cone([f for i in members for f in (i.formula, i.premise)]))
     claims = [claim_of(i) for i in members]
     if job.engine == "bmc":

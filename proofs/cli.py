@@ -103,6 +103,9 @@ def check(
     engine: Annotated[str, typer.Option(help="both, explore or bmc.")] = "both",
     depth: Annotated[int, typer.Option(help="Steps BMC follows where exploration found nothing.")] = checking.BMC_DEPTH,
     timeout: Annotated[float | None, typer.Option(help="Seconds for each exploration and each BMC run.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave a rule out, as if nobody did that; may be repeated.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore results kept by an earlier run.")] = False,
     as_json: JsonOption = False,
@@ -116,7 +119,11 @@ def check(
     if timeout is not None and timeout <= 0:
         raise ModelError(f"a time limit is more than 0 seconds, not {timeout:g}")
     kernels, invariants, in_scope = _kernels(kernel), _invariants(invariant), parse_scope(scope)
-    work = checking.jobs(kernels, invariants, in_scope, engine, timeout, depth)
+    rules = {r.name for spec, _ in kernels for r in checking.system_of(spec).rules}
+    for name in without or ():
+        if name not in rules:
+            raise ModelError(f"no rule {name!r}{nearest(name, sorted(rules))}")
+    work = checking.jobs(kernels, invariants, in_scope, engine, timeout, depth, tuple(without or ()))
     if not work:
         raise ModelError(f"{', '.join(i.name for i in invariants)} says nothing about {', '.join(kernel or [])}")
     found: dict[tuple[str, str], checking.Cell] = {}
@@ -142,11 +149,12 @@ def check(
         _print_json({"schema": 1, "scope": in_scope.as_dict(), "results": [c.public() for c in ordered]})
     else:
         _print_table([k for k, _ in kernels], invariants, found, in_scope, out)
-    unexpected = [] if kernel or invariant else _unexpected(ordered)
+    partial = bool(kernel or invariant or without)
+    unexpected = [] if partial else _unexpected(ordered)
     for line in unexpected:
         console.print(line, highlight=False)
     verdicts = {c.verdict for c in ordered}
-    if unexpected or ((kernel or invariant) and "VIOLATED" in verdicts):
+    if unexpected or (partial and "VIOLATED" in verdicts):
         return VIOLATION
     return INCONCLUSIVE if verdicts & {"UNKNOWN", "BOUNDED"} else OK
 

@@ -18,7 +18,7 @@ from proofs.symmetry import Symmetry, frames
 
 CHUNK = 1 << 16
 """States expanded between two looks at the clock."""
-WORTH_OPTIMISING = 20_000
+WORTH_OPTIMISING = 60_000
 """States from which compiling better code pays."""
 
 
@@ -77,6 +77,9 @@ class _Memory:
         self.fired = np.zeros(max(steps, 1), np.uint64)
         self.first = np.full(max(claims, 1), -1, np.int64)
         self.seen = np.zeros(max(claims, 1), np.uint64)
+        self.pending = np.empty(self.slack * words, np.uint64)
+        self.hashes = np.empty(self.slack, np.uint64)
+        self.origins = np.empty(self.slack, np.uint32)
         self.context = np.zeros(len(machine.FIELDS), np.uint64)
         self._publish()
 
@@ -88,6 +91,8 @@ class _Memory:
             "queue": self.queue.ctypes.data, "parents": self.parents.ctypes.data, "table": self.table.ctypes.data,
             "table_mask": len(self.table) - 1, "count": self.count, "limit": self.capacity - self.slack,
             "fired": self.fired.ctypes.data, "first": self.first.ctypes.data, "seen": self.seen.ctypes.data,
+            "pending": self.pending.ctypes.data, "hashes": self.hashes.ctypes.data,
+            "origins": self.origins.ctypes.data, "waiting": 0,
         }
         for i, name in enumerate(machine.FIELDS):
             self.context[i] = values[name]

@@ -1,8 +1,8 @@
 """Machine code for exploration: the grounded circuit as LLVM IR, and the visited set around it.
 
 64 states at a time are transposed to bit planes, so that one machine word holds one bit of 64 states; guards, claims
-and next-state bits are evaluated there. Enabled successors are gathered lane by lane and inserted into an
-open-addressing table over a queue in breadth-first order.
+and next-state bits are evaluated there. Enabled successors are gathered lane by lane; batches of them go, with
+prefetching, into an open-addressing table over a queue in breadth-first order.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ from proofs.ground import GroundedStep, Grounder
 from proofs.symmetry import Symmetry
 
 # The exploration's variables, one i64 each; pointers are passed as integers.
-FIELDS = ("queue", "parents", "table", "table_mask", "count", "limit", "fired", "first", "seen")
+FIELDS = (
+    "queue", "parents", "table", "table_mask", "count", "limit", "fired", "first", "seen",
+    "pending", "hashes", "origins", "waiting",
+)
 
 _RUNTIME = r"""
 declare i64 @llvm.cttz.i64(i64, i1)
 declare i64 @llvm.ctpop.i64(i64)
+declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 
 ; The 64x64 bit matrix at %m becomes its transpose, by exchanging ever smaller blocks.
 define internal void @transpose(ptr noalias %m) {
@@ -131,9 +135,9 @@ exit:
   ret i64 %h7
 }
 
-; Put the state at %key into the visited set and, if it is new, at the end of the queue.
+; Put the state at %key, whose hash is %h, into the visited set and, if it is new, at the end of the queue.
 ; A table entry is the state's number plus one, under 24 bits of its hash.
-define internal void @insert(ptr %ctx, ptr %key, i64 %parent) {
+define internal void @insert(ptr %ctx, ptr %key, i64 %h, i32 %parent) {
 entry:
   %queue = load ptr, ptr %ctx
   %parents_p = getelementptr i64, ptr %ctx, i64 1
@@ -143,7 +147,6 @@ entry:
   %mask_p = getelementptr i64, ptr %ctx, i64 3
   %mask = load i64, ptr %mask_p
   %count_p = getelementptr i64, ptr %ctx, i64 4
-  %h = call i64 @hash(ptr %key)
   %tag = and i64 %h, -1099511627776
   br label %probe
 probe:
@@ -185,8 +188,7 @@ new:
   %entry_v = or i64 %idx1, %tag
   store i64 %entry_v, ptr %ep
   %pp = getelementptr i32, ptr %parents, i64 %idx
-  %parent32 = trunc i64 %parent to i32
-  store i32 %parent32, ptr %pp
+  store i32 %parent, ptr %pp
   %nbase = mul i64 %idx, @WORDS@
   br label %nword
 nword:
@@ -203,14 +205,30 @@ exit:
   ret void
 }
 
-; For every state of %mask: flip the bits whose plane in %delta says so, insert the result.
-define internal void @emit(ptr %ctx, i64 %mask, ptr noalias %delta, ptr noalias %pos, i64 %n, i64 %lo) {
+; For every state of %mask: flip the bits whose plane in %delta says so, put the result among those that wait.
+; %rename: the step changes what the representative depends on.
+define internal void @emit(ptr %ctx, i64 %mask, ptr noalias %delta, ptr noalias %pos, i64 %n, i64 %lo, i1 %rename) {
 entry:
-  %key = alloca i64, i64 @WORDS@
   %queue = load ptr, ptr %ctx
-  br label %lane
+  %table_p = getelementptr i64, ptr %ctx, i64 2
+  %table = load ptr, ptr %table_p
+  %tmask_p = getelementptr i64, ptr %ctx, i64 3
+  %tmask = load i64, ptr %tmask_p
+  %pending_p = getelementptr i64, ptr %ctx, i64 9
+  %pending = load ptr, ptr %pending_p
+  %hashes_p = getelementptr i64, ptr %ctx, i64 10
+  %hashes = load ptr, ptr %hashes_p
+  %origins_p = getelementptr i64, ptr %ctx, i64 11
+  %origins = load ptr, ptr %origins_p
+  %waiting_p = getelementptr i64, ptr %ctx, i64 12
+  %waiting = load i64, ptr %waiting_p
+  %some = icmp ne i64 %mask, 0
+  br i1 %some, label %lane, label %exit
 lane:
-  %m = phi i64 [ %mask, %entry ], [ %m2, %done ]
+  %m = phi i64 [ %mask, %entry ], [ %m2, %put ]
+  %at = phi i64 [ %waiting, %entry ], [ %at2, %put ]
+  %kbase = mul i64 %at, @WORDS@
+  %key = getelementptr i64, ptr %pending, i64 %kbase
   %i = call i64 @llvm.cttz.i64(i64 %m, i1 true)
   %state = add i64 %lo, %i
   %base = mul i64 %state, @WORDS@
@@ -245,13 +263,84 @@ flip:
   %jmore = icmp ult i64 %j2, %n
   br i1 %jmore, label %flip, label %done
 done:
+  br i1 %rename, label %represent, label %put
+represent:
   call void @canonical(ptr %key)
-  call void @insert(ptr %ctx, ptr %key, i64 %state)
+  br label %put
+put:
+  %h = call i64 @hash(ptr %key)
+  %hp = getelementptr i64, ptr %hashes, i64 %at
+  store i64 %h, ptr %hp
+  %op = getelementptr i32, ptr %origins, i64 %at
+  %origin = trunc i64 %state to i32
+  store i32 %origin, ptr %op
+  %slot = and i64 %h, %tmask
+  %ep = getelementptr i64, ptr %table, i64 %slot
+  call void @llvm.prefetch.p0(ptr %ep, i32 0, i32 3, i32 1)
+  %at2 = add i64 %at, 1
+  store i64 %at2, ptr %waiting_p
   %low = sub i64 %m, 1
   %m2 = and i64 %m, %low
   %left = icmp ne i64 %m2, 0
   br i1 %left, label %lane, label %exit
 exit:
+  ret void
+}
+
+; Insert what waits. The table's lines are on their way; a first pass asks for those of the queue too.
+define internal void @flush(ptr %ctx) {
+entry:
+  %queue = load ptr, ptr %ctx
+  %table_p = getelementptr i64, ptr %ctx, i64 2
+  %table = load ptr, ptr %table_p
+  %mask_p = getelementptr i64, ptr %ctx, i64 3
+  %mask = load i64, ptr %mask_p
+  %pending_p = getelementptr i64, ptr %ctx, i64 9
+  %pending = load ptr, ptr %pending_p
+  %hashes_p = getelementptr i64, ptr %ctx, i64 10
+  %hashes = load ptr, ptr %hashes_p
+  %origins_p = getelementptr i64, ptr %ctx, i64 11
+  %origins = load ptr, ptr %origins_p
+  %waiting_p = getelementptr i64, ptr %ctx, i64 12
+  %n = load i64, ptr %waiting_p
+  %some = icmp ne i64 %n, 0
+  br i1 %some, label %look, label %exit
+look:
+  %i = phi i64 [ 0, %entry ], [ %i2, %looked ]
+  %hp = getelementptr i64, ptr %hashes, i64 %i
+  %h = load i64, ptr %hp
+  %slot = and i64 %h, %mask
+  %ep = getelementptr i64, ptr %table, i64 %slot
+  %e = load i64, ptr %ep
+  %differ = xor i64 %e, %h
+  %tag = lshr i64 %differ, 40
+  %same = icmp eq i64 %tag, 0
+  br i1 %same, label %ask, label %looked
+ask:
+  %number = and i64 %e, 1099511627775
+  %qb = mul i64 %number, @WORDS@
+  %qa = sub i64 %qb, @WORDS@
+  %qp = getelementptr i64, ptr %queue, i64 %qa
+  call void @llvm.prefetch.p0(ptr %qp, i32 0, i32 3, i32 1)
+  br label %looked
+looked:
+  %i2 = add i64 %i, 1
+  %lmore = icmp ult i64 %i2, %n
+  br i1 %lmore, label %look, label %put
+put:
+  %j = phi i64 [ 0, %looked ], [ %j2, %put ]
+  %jh = getelementptr i64, ptr %hashes, i64 %j
+  %h2 = load i64, ptr %jh
+  %jo = getelementptr i32, ptr %origins, i64 %j
+  %origin = load i32, ptr %jo
+  %kb = mul i64 %j, @WORDS@
+  %key = getelementptr i64, ptr %pending, i64 %kb
+  call void @insert(ptr %ctx, ptr %key, i64 %h2, i32 %origin)
+  %j2 = add i64 %j, 1
+  %pmore = icmp ult i64 %j2, %n
+  br i1 %pmore, label %put, label %exit
+exit:
+  store i64 0, ptr %waiting_p
   ret void
 }
 
@@ -362,8 +451,13 @@ def _group_loop(name: str, words: int, extra: str, body: Sequence[str], full_che
     ]
 
 
-def _expand(circuit: Circuit, steps: Sequence[GroundedStep], bit_inputs: Sequence[int], words: int) -> list[str]:
-    """`expand(ctx, from, hi)`: the successors of those states; returns the first state not expanded."""
+def _expand(
+    circuit: Circuit, steps: Sequence[GroundedStep], bit_inputs: Sequence[int], words: int, renaming: frozenset[int]
+) -> list[str]:
+    """`expand(ctx, from, hi)`: the successors of those states; returns the first state not expanded.
+
+    `renaming`: the bits on which a state's representative depends.
+    """
     body: list[str] = []
     emitter = _Emitter(circuit, body, {}, itertools.count())
     widest = max((len(s.bits) for s in steps), default=0)
@@ -381,21 +475,28 @@ def _expand(circuit: Circuit, steps: Sequence[GroundedStep], bit_inputs: Sequenc
             f"fire{number}:",
         ]
         inner = emitter.nested(body)
-        for i, (bit, literal) in enumerate(step.bits):
-            plane = inner.value(circuit.xor2(literal, bit_inputs[bit]))
+        changes = [circuit.xor2(literal, bit_inputs[bit]) for bit, literal in step.bits]
+        for i, change in enumerate(changes):
+            plane = inner.value(change)
             body.append(f"  %d{number}_{i} = getelementptr i64, ptr %delta, i64 {i}")
             body.append(f"  store i64 {plane}, ptr %d{number}_{i}")
-        positions = f"@pos{number}"
+        if changes:
+            # A step from a state to itself is counted and leads nowhere.
+            moving = inner.fresh()
+            body.append(f"  {moving} = and i64 {mask}, {inner.value(circuit.any(changes))}")
+            rename = "true" if any(bit in renaming for bit, _ in step.bits) else "false"
+            body.append(
+                f"  call void @emit(ptr %ctx, i64 {moving}, ptr %delta, ptr @pos{number}, i64 {len(changes)}, i64 %lo,"
+                f" i1 {rename})"
+            )
         body += [
-            f"  call void @emit(ptr %ctx, i64 {mask}, ptr %delta, ptr {positions}, i64 {len(step.bits)}, i64 %lo)"
-            if step.bits
-            else "  ; changes nothing",
             f"  %fp{number} = getelementptr i64, ptr %fired, i64 {number}",
             f"  %fv{number} = load i64, ptr %fp{number}",
             f"  %fc{number} = call i64 @llvm.ctpop.i64(i64 {mask})",
             f"  %fn{number} = add i64 %fv{number}, %fc{number}", f"  store i64 %fn{number}, ptr %fp{number}",
             f"  br label %skip{number}", f"skip{number}:",
         ]
+    body.append("  call void @flush(ptr %ctx)")
     tables = []
     for number, step in enumerate(steps):
         if step.bits:
@@ -531,6 +632,13 @@ def _canonical(symmetry: Symmetry | None, place: Sequence[tuple[int, int]], word
     return ["define internal void @canonical(ptr %key) {", *code.lines, *stores, "  ret void", "}"]
 
 
+def _renaming_bits(symmetry: Symmetry | None, place: Sequence[tuple[int, int]]) -> frozenset[int]:
+    if symmetry is None:
+        return frozenset()
+    cells = [*itertools.chain.from_iterable(symmetry.fields), *itertools.chain.from_iterable(symmetry.rows)]
+    return frozenset(bit for start, width in (place[c] for c in cells) for bit in range(start, start + width))
+
+
 def assembly(
     grounder: Grounder, steps: Sequence[GroundedStep], claims: Sequence[int], premises: Sequence[int],
     symmetry: Symmetry | None,
@@ -540,7 +648,7 @@ def assembly(
     circuit, bit_inputs = grounder.circuit, grounder.inputs
     lines = [_RUNTIME.replace("@WORDS@", str(words))]
     lines += _canonical(symmetry, grounder.bit_of_cell, words)
-    lines += _expand(circuit, steps, bit_inputs, words)
+    lines += _expand(circuit, steps, bit_inputs, words, _renaming_bits(symmetry, grounder.bit_of_cell))
     lines += _inspect(circuit, claims, premises, words)
     return "\n".join(lines)
 

@@ -395,6 +395,13 @@ def test_a_read_gup_raises_write_faults_only_where_the_kernel_says_so() -> None:
     assert all(rules_of(ask(loaded, k))[-2:] == ["fork", "load"] for k in KERNELS)
 
 
+def test_a_forced_write_fault_swaps_in_as_a_write_and_not_as_a_read() -> None:
+    """A read fault would map the page read-only, and this kernel would then copy it."""
+    copies = V5_8.but("copies", "never reuses", reuse=never)
+    found = ask("page x\nA: write x 1\nA: r = get x write\n*: pageout x\nA: t = get x\nalways A.x is r", copies)
+    assert found.answer == Answer.HOLDS
+
+
 def test_a_forced_write_fault_in_a_read_only_mapping_copies_read_only() -> None:
     body = "page x\nA: write x 1\nA: mprotect x ro\nA: fork C\n*: pageout x\nC: r = vmsplice x\n"
     found = ask(body + "exists r sees 1 and not writable C.x", V5_8)
@@ -407,6 +414,13 @@ def test_two_pages_and_three_processes_do_not_run_out_of_frames() -> None:
     seen = "A.x == 10 and A.y == 11 and C.x == 12 and C.y == 13 and D.x == 14 and D.y == 15"
     for kernel in (V5_7, V5_9, V5_14, V6_15):
         assert ask(f"{body}{writes}always {seen}", kernel).answer == Answer.HOLDS, kernel.name
+
+
+def test_detached_pages_and_swapped_ones_do_not_run_out_of_frames_or_slots() -> None:
+    detach = "".join(f"A: write x {n}\n*: extra-ref x\nA: dontneed x\n" for n in (1, 2, 3))
+    swap = "A: write x 4\nA: write y 5\n*: pageout x\n*: pageout y\n"
+    seen = "A.x == 4 and A.y == 5 and slots == 2"
+    assert ask(f"page x\npage y\n{detach}{swap}always {seen}").answer == Answer.HOLDS
 
 
 # What the model cannot follow

@@ -1,0 +1,317 @@
+"""Would anybody notice? Drops each guard conjunct and each update of a kernel's rules, one at a time.
+
+`python tests/mutate.py [--kernel K ...] [--json FILE] [--jobs N] [--write]`. A rule is written once for all kernels,
+so a mutation is *noticed* if on one of them a litmus test's answer, or an invariant's verdict or shortest violation at
+the default scope, is not the original's, or if an engine refuses it; it is *equivalent* if nothing in that scope tells
+it from the original on any; else it *survives*, and docs/mutation.md (`--write`) says why that may be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import z3
+
+from invariants import INVARIANTS
+from model.kernels import KERNELS, Kernel
+from model.logic import ModelError, Rule, Scope, System, Term, Update
+from proofs.explore import Claim, Exploration, explore
+from proofs.interpreter import EngineError
+from proofs.litmus import Litmus, answer, read
+
+HERE = Path(__file__).parent
+TABLE = HERE.parent / "docs" / "mutation.md"
+EVERY_RULE = ("v5.8", "mapcount-unshare", "v5.14", "wrprotect-fail", "wrprotect-skip", "v6.15")
+"""Kernels that have every rule between them, those with the fewest states first."""
+QUICK = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=1)
+DEFAULT = Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1)
+WITH_VALUES = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=2)
+MEMORY = 3 << 30
+
+ABOUT = (
+    "Each guard conjunct and each update of every rule was dropped, one at a time; `python tests/mutate.py --write` "
+    f"made this file. Kernels: {', '.join(EVERY_RULE)}. *Noticed*: on one of them a litmus test's answer, or an "
+    "invariant's verdict or shortest violation at the default scope, changes. *Equivalent*: nothing at that scope can "
+    "tell. *Survives*: reachable states or steps change, and nobody notices."
+)
+REASONS: dict[tuple[str, str], str] = {}
+"""Why a survivor is no hole, by rule and mutation."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The system without one conjunct (`dropped`) or one update of one rule."""
+
+    rule: Rule
+    what: str
+    system: System
+    dropped: Term | None
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a mutation (`noticed`, `equivalent`, `survives`, `undecided`), on which kernels, and by what."""
+
+    rule: str
+    mutation: str
+    fate: str
+    kernels: tuple[str, ...]
+    by: str = ""
+
+
+# Mutants
+
+
+def conjuncts(term: Term) -> Iterator[Term]:
+    """The conjuncts of a term, those of nested conjunctions too."""
+    if z3.is_and(term):
+        for part in term.children():
+            yield from conjuncts(part)
+    else:
+        yield term
+
+
+def written(term: Any) -> str:
+    """The whole term on one line: the text tells mutations apart."""
+    return " ".join(str(term).split())
+
+
+def cell(update: Update) -> str:
+    over = f" for each {', '.join(str(c) for c in update.over)}" if update.over else ""
+    return f"{update.function.name}({', '.join(written(i) for i in update.index)}) := {written(update.value)}{over}"
+
+
+def changed_rules(rule: Rule) -> Iterator[tuple[str, Rule, Term | None]]:
+    guard = [c for g in rule.guard for c in conjuncts(g)]
+    for i, dropped in enumerate(guard):
+        yield f"guard {written(dropped)}", replace(rule, guard=(*guard[:i], *guard[i + 1 :])), dropped
+    for i, update in enumerate(rule.updates):
+        yield f"update {cell(update)}", replace(rule, updates=(*rule.updates[:i], *rule.updates[i + 1 :])), None
+
+
+def mutants(system: System) -> Iterator[Mutant]:
+    """Every mutant once: equal ones, by the digest of the changed rule, are left out."""
+    known = set()
+    for rule in system.rules:
+        for what, changed, dropped in changed_rules(rule):
+            digest = replace(system, rules=(changed,)).digest()
+            if digest not in known:
+                known.add(digest)
+                rules = tuple(changed if r is rule else r for r in system.rules)
+                yield Mutant(rule, what, replace(system, rules=rules), dropped)
+
+
+# What can be noticed
+
+
+@functools.cache
+def litmus_tests() -> tuple[Litmus, ...]:
+    tests = (read(path) for path in sorted((HERE / "litmus").glob("*.litmus")))
+    return tuple(t for t in tests if not t.missing)
+
+
+Verdict = tuple[int | None, bool]
+"""Length of the shortest violation, and whether the claim was vacuous."""
+
+
+class Original:
+    """A kernel as it is: the answers of the litmus tests and the verdicts of the invariants, with what they rest on."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.system = kernel.system()
+        self.mutants = tuple(mutants(self.system))
+        self.claims = tuple(Claim(i.name, i.formula, i.premise) for i in INVARIANTS if i.applies_to(kernel))
+        self.answers = {t.name: answer(t, kernel, self.system).answer for t in litmus_tests()}
+        self.digests = {c.name: restricted(self.system, c).digest() for c in self.claims}
+        self.explored = {scope: dict(verdicts(self.system, self.claims, scope)) for scope in (QUICK, DEFAULT)}
+
+    @functools.cache  # noqa: B019 - originals live as long as the process
+    def count(self, functions: frozenset[str], scope: Scope) -> tuple[object, ...]:
+        return count(self.system, functions, scope)
+
+
+def by_name(kernel: str) -> Kernel:
+    return next(k for k in KERNELS if k.name == kernel)
+
+
+@functools.cache
+def original(kernel: str) -> Original:
+    return Original(by_name(kernel))
+
+
+def restricted(system: System, claim: Claim) -> System:
+    return system.restricted(system.cone([claim.formula, claim.premise]))
+
+
+class Undecided(Exception):
+    """An exploration ran out of memory."""
+
+
+def finished(exploration: Exploration) -> Exploration:
+    if not exploration.complete:
+        raise Undecided(exploration.stopped)
+    return exploration
+
+
+def verdicts(system: System, claims: Iterable[Claim], scope: Scope) -> Iterator[tuple[str, Verdict]]:
+    """Claims with one cone are explored together."""
+    groups: dict[frozenset[str], list[Claim]] = {}
+    for claim in claims:
+        groups.setdefault(system.cone([claim.formula, claim.premise]), []).append(claim)
+    for names, members in groups.items():
+        explored = finished(explore(system.restricted(names), scope, members, memory=MEMORY))
+        for found in explored.findings:
+            yield found.claim.name, (None if found.path is None else len(found.path), found.vacuous)
+
+
+def count(system: System, functions: frozenset[str], scope: Scope) -> tuple[object, ...]:
+    """States by level and steps of the system that those functions need."""
+    cone = system.cone(f(*(z3.Const(f"index{i}", s) for i, s in enumerate(f.domain)))
+                       for f in system.functions if f.name in functions)
+    explored = finished(explore(system.restricted(cone), scope, [], memory=MEMORY))
+    return explored.levels, explored.transitions
+
+
+# Judging
+
+
+def noticed_by_litmus(mutant: Mutant, known: Original) -> str:
+    """The first litmus test with another answer, or nothing."""
+    for test in litmus_tests():
+        given = answer(test, known.kernel, mutant.system).answer
+        if given != known.answers[test.name]:
+            return f"litmus {test.name}: {given}, not {known.answers[test.name]}"
+    return ""
+
+
+def noticed_by_invariant(mutant: Mutant, known: Original) -> str:
+    """The first invariant with another verdict, or nothing."""
+    touched = [c for c in known.claims if restricted(mutant.system, c).digest() != known.digests[c.name]]
+    for scope in (QUICK, DEFAULT):
+        for name, verdict in verdicts(mutant.system, touched, scope):
+            if verdict != known.explored[scope][name]:
+                return f"invariant {name}: {shown(verdict)}, not {shown(known.explored[scope][name])}"
+    return ""
+
+
+def shown(verdict: Verdict) -> str:
+    length, vacuous = verdict
+    holds = "vacuous" if vacuous else "holds"
+    return holds if length is None else f"violated in {length}"
+
+
+def is_equivalent(mutant: Mutant, known: Original) -> bool:
+    """Nothing at the scope tells the mutant from the original: no state has only the weaker guard hold; or, for an
+    update and for a guard over a function parameter, what depends on the rule has as many states, levels and steps."""
+    if mutant.dropped is not None and all(p.over is None for p in mutant.rule.params):
+        kept = next(r for r in mutant.system.rules if r.name == mutant.rule.name).guard
+        told_apart = z3.And(*kept, z3.Not(mutant.dropped))
+        params = [p.term for p in mutant.rule.params]
+        never = z3.Not(z3.Exists(params, told_apart) if params else told_apart)
+        cone = known.system.restricted(known.system.cone([never]))
+        explored = finished(explore(cone, DEFAULT, [Claim("same guard", never, never)], memory=MEMORY))
+        return explored.findings[0].path is None
+    functions = frozenset(u.function.name for u in mutant.rule.updates)
+    values = any("Value" in (f.range.name(), *(s.name() for s in f.domain))
+                 for f in known.system.functions if f.name in functions)
+    scopes = (DEFAULT, WITH_VALUES) if values else (DEFAULT,)
+    return all(count(mutant.system, functions, s) == known.count(functions, s) for s in scopes)
+
+
+Place = tuple[str, int]
+"""A kernel, and the number of the mutant among its own."""
+
+
+def judge(places: Sequence[Place]) -> Fate:
+    """The fate of one mutation, given where it is; the quick tests come first."""
+    found = [(kernel, original(kernel), original(kernel).mutants[number]) for kernel, number in places]
+    rule, what = found[0][2].rule.name, found[0][2].what
+    kernels = tuple(kernel for kernel, _ in places)
+    for look in (noticed_by_litmus, noticed_by_invariant):
+        for kernel, known, mutant in found:
+            try:
+                by = look(mutant, known)
+            except Undecided as reason:
+                return Fate(rule, what, "undecided", (kernel,), str(reason))
+            except (ModelError, EngineError) as error:
+                by = f"error: {error}"
+            if by:
+                return Fate(rule, what, "noticed", (kernel,), by)
+    surviving = tuple(kernel for kernel, known, mutant in found if not is_equivalent(mutant, known))
+    return Fate(rule, what, "survives", surviving) if surviving else Fate(rule, what, "equivalent", kernels)
+
+
+def judge_all(kernels: Sequence[str], jobs: int) -> list[Fate]:
+    """The fates of all mutations of those kernels; progress goes to stderr."""
+    places: dict[tuple[str, str], list[Place]] = {}
+    for kernel in kernels:
+        for number, mutant in enumerate(mutants(by_name(kernel).system())):
+            places.setdefault((mutant.rule.name, mutant.what), []).append((kernel, number))
+    fates = []
+    with ProcessPoolExecutor(jobs) as pool:
+        for fate in pool.map(judge, places.values()):
+            fates.append(fate)
+            print(f"{len(fates)}/{len(places)} {fate.rule}: {fate.mutation}: {fate.fate} {fate.by}", file=sys.stderr,
+                  flush=True)
+    return fates
+
+
+# Report
+
+
+HEADINGS = {"survives": "Survivors", "undecided": "Undecided", "equivalent": "Equivalent at the scope"}
+
+
+def table(fates: Sequence[Fate]) -> str:
+    """The report as Markdown."""
+    counts = Counter(f.fate for f in fates)
+    kinds = "; ".join(f"{kind} {counts[kind]}" for kind in ("noticed", *HEADINGS))
+    lines = ["# Mutation of the rules", "", *textwrap.wrap(ABOUT, 120), "", f"Mutations {len(fates)}: {kinds}."]
+    for kind, heading in HEADINGS.items():
+        if counts[kind]:
+            lines += ["", f"## {heading}", "", "| rule | dropped | kernels | why |", "| --- | --- | --- | --- |"]
+        for f in fates:
+            if f.fate == kind:
+                why = REASONS.get((f.rule, f.mutation), "**unexplained**" if kind != "equivalent" else "")
+                text = textwrap.shorten(f.mutation, 160, placeholder=" ...").replace("|", "\\|")
+                lines.append(f"| {f.rule} | `{text}` | {', '.join(f.kernels)} | {why} |")
+    return "\n".join(lines) + "\n"
+
+
+def unexplained(fates: Iterable[Fate]) -> list[Fate]:
+    """Survivors and undecided mutations for which no reason is given."""
+    return [f for f in fates if f.fate in ("survives", "undecided") and (f.rule, f.mutation) not in REASONS]
+
+
+def main() -> int:
+    """Judge the mutants of the kernels asked for; exit code 1 if one survives unexplained."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kernel", action="append", choices=[k.name for k in KERNELS], metavar="K")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE}")
+    given = parser.parse_args()
+    fates = judge_all(given.kernel or EVERY_RULE, given.jobs)
+    if given.json:
+        given.json.write_text(json.dumps([asdict(f) for f in fates], indent=1) + "\n", encoding="utf-8")
+    if given.write:
+        TABLE.parent.mkdir(exist_ok=True)
+        TABLE.write_text(table(fates), encoding="utf-8")
+    else:
+        print(table(fates))
+    return 1 if unexplained(fates) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

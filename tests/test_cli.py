@@ -1,0 +1,285 @@
+"""The command line as users and other programs meet it: verdicts, JSON, exit codes, one line for bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invariants import INVARIANTS
+from model.kernels import KERNELS
+from proofs.cli import main
+
+SMALL = "2,1,2,1,1"
+F1 = """litmus F1
+page x
+A: write x 1
+A: fork C
+C: r = vmsplice x
+C: munmap x
+A: write x 2
+exists r sees 2
+"""
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any]:
+    code, out, _ = run(capsys, *arguments, "--json")
+    return code, json.loads(out)
+
+
+def test_check_gives_a_verdict_with_its_evidence_for_every_cell_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, data = run_json(
+        capsys, "check", "-k", "v5.9", "-k", "v5.19", "-i", "coherence", "--scope", SMALL, "-o", tmp_path
+    )
+    assert code == 1
+    assert data["schema"] == 1
+    assert data["scope"] == {"Proc": 2, "Page": 1, "Frame": 2, "Pin": 1, "Slot": 1, "Value": 1}
+    cells = {(c["kernel"], c["invariant"]): c for c in data["results"]}
+    assert len(cells) == 8
+    broken = cells["v5.9", "coherence-write-pin"]
+    assert (broken["verdict"], broken["length"], broken["engine"]) == ("VIOLATED", 4, "explore+bmc")
+    assert Path(broken["trace"]).is_file()
+    assert Path(broken["trace"]).with_name("coherence-write-pin.svg").is_file()
+    kept = cells["v5.19", "coherence-write-pin"]
+    assert (kept["verdict"], kept["length"], kept["trace"], kept["vacuous"]) == ("EXHAUSTED", None, None, False)
+    assert kept["states"] > 1000
+    assert kept["diameter"] > 5
+
+
+def test_each_engine_alone_finds_the_same_counterexample(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    lengths = set()
+    for engine in ("explore", "bmc", "both"):
+        code, data = run_json(
+            capsys, "check", "-k", "v5.7", "-i", "isolation-reference", "--engine", engine, "--scope", SMALL,
+            "-o", tmp_path,
+        )
+        assert code == 1
+        lengths.add(data["results"][0]["length"])
+    assert lengths == {5}
+
+
+def test_bmc_alone_is_bounded_and_inconclusive_where_it_finds_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, data = run_json(
+        capsys, "check", "-k", "v5.9", "-i", "isolation-mapping", "--engine", "bmc", "--depth", 3, "-o", tmp_path
+    )
+    assert code == 3
+    assert (data["results"][0]["verdict"], data["results"][0]["depth"]) == ("BOUNDED", 3)
+
+
+def test_running_out_of_time_is_unknown_and_never_a_pass(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, data = run_json(
+        capsys, "check", "-k", "v5.19", "-i", "exclusive", "--engine", "explore", "--timeout", 0.001, "-o", tmp_path,
+        "--scope", "3,1,4,2,1",
+    )
+    cell = data["results"][0]
+    assert (code, cell["verdict"]) == (3, "UNKNOWN")
+    assert "out of time" in cell["note"]
+    assert "no violation within" in cell["note"]
+
+
+def test_a_pin_alone_shows_each_way_in_which_v5_9_loses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    ways = ["clear-soft-dirty", "mprotect-ro", "uffd-wp", "swap-out"]
+    for way in ways:
+        others = [part for name in ways if name != way for part in ("--without", name)]
+        code, data = run_json(
+            capsys, "check", "-k", "v5.9", "-i", "coherence-write-pin", "--scope", SMALL, "-o", tmp_path, *others
+        )
+        steps = json.loads(Path(data["results"][0]["trace"]).read_text())["#meta"]["steps"]
+        assert code == 1
+        assert way in [s["rule"] for s in steps]
+    excluded = [part for name in ways for part in ("--without", name)]
+    code, data = run_json(
+        capsys, "check", "-k", "v5.9", "-i", "coherence-write-pin", "--scope", SMALL, "-o", tmp_path, *excluded
+    )
+    assert (code, data["results"][0]["verdict"]) == (0, "EXHAUSTED")
+
+
+def test_before_the_early_copy_fork_alone_loses_a_pinned_page(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    excluded = [p for name in ("clear-soft-dirty", "mprotect-ro", "uffd-wp", "swap-out") for p in ("--without", name)]
+    code, data = run_json(capsys, "check", "-k", "v5.9-rc4", "-i", "coherence-write-pin", "-o", tmp_path, *excluded)
+    steps = json.loads(Path(data["results"][0]["trace"]).read_text())["#meta"]["steps"]
+    assert code == 1
+    assert [s["rule"] for s in steps] == ["anon-fault", "pin-write", "fork", "wp-copy"]
+
+
+def test_finished_results_are_not_computed_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ("check", "-k", "v5.14", "-i", "soft-dirty", "--scope", SMALL, "-o", tmp_path)
+    _, first = run_json(capsys, *arguments)
+    kept = list((tmp_path / "results").glob("*.json"))
+    assert len(kept) == 1
+    rows = json.loads(kept[0].read_text())
+    rows[0]["states"] = 7
+    kept[0].write_text(json.dumps(rows))
+    _, second = run_json(capsys, *arguments)
+    _, third = run_json(capsys, *arguments, "--fresh")
+    counts = [d["results"][0]["states"] for d in (first, second, third)]
+    assert counts[1] == 7
+    assert counts[0] == counts[2] != 7
+
+
+def test_kernels_with_equal_terms_share_one_result(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, data = run_json(
+        capsys, "check", "-k", "v5.14", "-k", "v5.17", "-i", "mprotect", "--scope", SMALL, "-o", tmp_path
+    )
+    assert code == 0
+    assert [c["kernel"] for c in data["results"]] == ["v5.14", "v5.17"]
+    assert len(list((tmp_path / "results").glob("*.json"))) == 1
+
+
+def test_a_kernel_of_ones_own_in_ten_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from model.kernels import V5_9\n"
+        "MINE = V5_9.but('mine', 'no write-protection of pinned pages', {'all': 'an idea'},\n"
+        "    soft_dirty_pinned='skip', uffd_wp_pinned='refuse', mprotect_pinned='refuse', swap_out_pinned='refuse')\n"
+    )
+    code, data = run_json(
+        capsys, "check", "-k", f"{mine}:MINE", "-i", "coherence-write-pin", "--scope", SMALL, "-o", tmp_path / "out"
+    )
+    assert (code, data["results"][0]["verdict"]) == (0, "EXHAUSTED")
+
+
+def test_show_gives_a_trace_again_in_every_form(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _, data = run_json(capsys, "check", "-k", "v5.7", "-i", "isolation-reference", "--scope", SMALL, "-o", tmp_path)
+    trace = data["results"][0]["trace"]
+    for form, sign in [("table", "Claimed:"), ("dot", "digraph"), ("svg", "<svg"), ("html", "<!DOCTYPE html>"),
+                       ("mermaid", "flowchart"), ("graphml", "<graphml"), ("itf", '"#meta"')]:
+        code, out, _ = run(capsys, "show", trace, "--format", form)
+        assert code == 0
+        assert sign in out
+    code, shown = run_json(capsys, "show", trace)
+    assert shown["#meta"]["claim"] == "isolation-reference"
+    code, out, _ = run(capsys, "show", trace, "-f", "svg", "-o", tmp_path / "x.svg")
+    assert (code, out) == (0, "")
+    assert (tmp_path / "x.svg").read_text().startswith("<")
+
+
+def test_litmus_answers_per_kernel(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "F1.litmus"
+    file.write_text(F1)
+    code, data = run_json(capsys, "litmus", file, "-o", tmp_path)
+    answers = {r["kernel"]: r for r in data["results"]}
+    assert (code, data["schema"], len(answers)) == (0, 1, len(KERNELS))
+    assert answers["v5.7"]["answer"] == "Allowed"
+    assert answers["v5.9"]["answer"] == "Forbidden"
+    assert answers["v5.9"]["trace"] is None
+    code, out, _ = run(capsys, "show", answers["v5.7"]["trace"])
+    assert code == 0
+    assert "vmsplice" in out
+    code, out, _ = run(capsys, "litmus", file, "-k", "v5.7", "-o", tmp_path)
+    assert "Allowed" in out
+
+
+def test_list_names_every_kernel_invariant_and_rule_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:
+    code, data = run_json(capsys, "list")
+    assert code == 0
+    assert [k["name"] for k in data["kernels"]] == [k.name for k in KERNELS]
+    assert [i["name"] for i in data["invariants"]] == [i.name for i in INVARIANTS]
+    assert {"wp-copy", "fork", "unshare-copy", "swap-out"} <= {r["name"] for r in data["rules"]}
+    assert all(r["about"] and r["kernel_function"] and r["source"] for r in data["rules"])
+    code, out, _ = run(capsys, "list", "-k", "v5.19")
+    assert "reuse = exclusive_or_page_count" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check", "-k", "v5.91"], "did you mean v5.9?"),
+        (["check", "-k", "no-such.py:MINE"], "no file no-such.py"),
+        (["check", "-k", "{file}"], "say which kernel of the file"),
+        (["check", "-k", "{file}:NONE"], "did you mean MINE?"),
+        (["check", "-k", "{raises}:MINE"], "raises.py:2: ZeroDivisionError"),
+        (["check", "-k", "{syntax}:MINE"], "syntax.py:1:"),
+        (["check", "-k", "{predicate}:MINE"], "predicate.py:2"),
+        (["check", "-k", "{decision}:MINE"], "no decision 'reusee'"),
+        (["check", "-i", "coherense-get"], "did you mean coherence-get?"),
+        (["check", "-k", "v5.7", "-i", "exclusive"], "exclusive says nothing about v5.7"),
+        (["check", "--scope", "2,1,0,1,1"], "at least 1 frame"),
+        (["check", "--scope", "2,1"], "five numbers"),
+        (["check", "--scope", "huge"], "default, medium, large"),
+        (["check", "--engine", "spin"], "no engine 'spin'"),
+        (["check", "--timeout", "0"], "more than 0 seconds"),
+        (["check", "--depth", "-1"], "0 or more"),
+        (["check", "--without", "frok"], "did you mean fork?"),
+        (["check", "--out", "/proc/none/x"], "cannot write to /proc/none/x"),
+        (["check", "--nonsense"], "--nonsense"),
+        (["chekc"], "chekc"),
+        (["show", "none.json"], "cannot read none.json"),
+        (["show", "{truncated}"], "is not a trace"),
+        (["show", "{empty}"], "is not a complete trace"),
+        (["show", "{truncated}", "-f", "pdf"], "no format 'pdf'"),
+        (["litmus", "{malformed}"], "malformed.litmus:3:"),
+        (["litmus", "none.litmus"], "none.litmus"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    files = {
+        "file": "from model.kernels import V5_9\nMINE = V5_9\n",
+        "raises": "from model.kernels import V5_9\nMINE = 1 / 0\n",
+        "syntax": "MINE = = 1\n",
+        "predicate": "from model.kernels import V5_9\nMINE = V5_9.but('m', 'x', reuse=lambda p, v, f: p.nothing)\n",
+        "decision": "from model.kernels import V5_9\nMINE = V5_9.but('m', 'x', reusee=1)\n",
+    }
+    paths = {}
+    for name, text in files.items():
+        paths[name] = tmp_path / f"{name}.py"
+        paths[name].write_text(text)
+    paths["truncated"] = tmp_path / "truncated.trace.json"
+    paths["truncated"].write_text('{"#meta": {"schema": 1')
+    paths["empty"] = tmp_path / "empty.trace.json"
+    paths["empty"].write_text("{}")
+    paths["malformed"] = tmp_path / "malformed.litmus"
+    paths["malformed"].write_text("litmus t\npage x\nA: wriet x 1\nexists A.x == 1\n")
+    filled = [a.format(**paths) for a in arguments]
+    code, out, err = run(capsys, *filled)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert says in err
+
+
+def test_an_interrupted_check_keeps_what_is_done(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from proofs import check, cli\n"
+        "real = check.run\n"
+        "def one(*a, **k):\n"
+        "    for done in real(*a, **k):\n"
+        "        yield done\n"
+        "        raise KeyboardInterrupt\n"
+        "check.run = one\n"
+        "if __name__ == '__main__':\n"
+        f"    sys.exit(cli.main(['check', '-k', 'v5.9', '--scope', '{SMALL}', '-o', {str(tmp_path)!r}]))\n"
+    )
+    path = tmp_path / "interrupted.py"
+    path.write_text(script)
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3
+    assert "interrupted" in done.stderr
+    assert list((tmp_path / "results").glob("*.json"))
+    assert not list((tmp_path / "results").glob("*.part"))
+
+
+@pytest.mark.slow
+def test_the_default_table_is_the_expected_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, err = run(capsys, "check", "-o", tmp_path)
+    assert (code, err) == (0, "")
+    assert "v6.15" in out
