@@ -24,7 +24,7 @@ import z3
 
 from invariants import INVARIANTS
 from model.kernels import KERNELS, Kernel
-from model.logic import ModelError, Rule, Scope, System, Term, Update
+from model.logic import ModelError, Rule, Scope, System, Term, Update, functions_in
 from proofs.explore import Claim, Exploration, explore
 from proofs.interpreter import EngineError
 from proofs.litmus import Litmus, answer, read
@@ -37,6 +37,7 @@ QUICK = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=1)
 DEFAULT = Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1)
 WITH_VALUES = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=2)
 MEMORY = 3 << 30
+CONTENTS = {"frame_value", "slot_value"}
 
 ABOUT = (
     "Each guard conjunct and each update of every rule was dropped, one at a time; `python tests/mutate.py --write` "
@@ -50,12 +51,16 @@ REASONS: dict[tuple[str, str], str] = {}
 
 @dataclass(frozen=True)
 class Mutant:
-    """The system without one conjunct (`dropped`) or one update of one rule."""
+    """The system without one conjunct or one update of one rule.
+
+    `same`: a closed formula that implies, in a state where it holds, that the mutant's steps are the original's; None
+    if the rule has a function parameter, over which it would have to quantify.
+    """
 
     rule: Rule
     what: str
     system: System
-    dropped: Term | None
+    same: Term | None
 
 
 @dataclass(frozen=True)
@@ -91,24 +96,30 @@ def cell(update: Update) -> str:
     return f"{update.function.name}({', '.join(written(i) for i in update.index)}) := {written(update.value)}{over}"
 
 
-def changed_rules(rule: Rule) -> Iterator[tuple[str, Rule, Term | None]]:
+def changed_rules(rule: Rule) -> Iterator[tuple[str, Rule, Term]]:
+    """What was dropped, the rule without it, and a formula over the parameters that makes it superfluous."""
     guard = [c for g in rule.guard for c in conjuncts(g)]
     for i, dropped in enumerate(guard):
-        yield f"guard {written(dropped)}", replace(rule, guard=(*guard[:i], *guard[i + 1 :])), dropped
+        kept = (*guard[:i], *guard[i + 1 :])
+        yield f"guard {written(dropped)}", replace(rule, guard=kept), z3.Implies(z3.And(*kept), dropped)
     for i, update in enumerate(rule.updates):
-        yield f"update {cell(update)}", replace(rule, updates=(*rule.updates[:i], *rule.updates[i + 1 :])), None
+        changed = replace(rule, updates=(*rule.updates[:i], *rule.updates[i + 1 :]))
+        already = z3.Implies(z3.And(*guard, update.when), update.function(*update.index) == update.value)
+        yield f"update {cell(update)}", changed, z3.ForAll(update.over, already) if update.over else already
 
 
 def mutants(system: System) -> Iterator[Mutant]:
     """Every mutant once: equal ones, by the digest of the changed rule, are left out."""
     known = set()
     for rule in system.rules:
-        for what, changed, dropped in changed_rules(rule):
+        for what, changed, superfluous in changed_rules(rule):
             digest = replace(system, rules=(changed,)).digest()
             if digest not in known:
                 known.add(digest)
                 rules = tuple(changed if r is rule else r for r in system.rules)
-                yield Mutant(rule, what, replace(system, rules=rules), dropped)
+                quantifiable = all(p.over is None for p in rule.params)
+                same = z3.ForAll([p.term for p in rule.params], superfluous) if quantifiable else None
+                yield Mutant(rule, what, replace(system, rules=rules), same)
 
 
 # What can be noticed
@@ -135,6 +146,14 @@ class Original:
         self.answers = {t.name: answer(t, kernel, self.system).answer for t in litmus_tests()}
         self.digests = {c.name: restricted(self.system, c).digest() for c in self.claims}
         self.explored = {scope: dict(verdicts(self.system, self.claims, scope)) for scope in (QUICK, DEFAULT)}
+        self.superfluous: set[int] = set()
+        for scope, about_values in ((DEFAULT, False), (WITH_VALUES, True)):
+            same = [
+                Claim(str(n), m.same, m.same) for n, m in enumerate(self.mutants)
+                if m.same is not None and bool(functions_in(m.same) & CONTENTS) is about_values
+            ]
+            found = verdicts(self.system, same, scope)
+            self.superfluous |= {int(n) for n, (length, _) in found if length is None}
 
     @functools.cache  # noqa: B019 - originals live as long as the process
     def count(self, functions: frozenset[str], scope: Scope) -> tuple[object, ...]:
@@ -212,21 +231,9 @@ def shown(verdict: Verdict) -> str:
 
 
 def is_equivalent(mutant: Mutant, known: Original) -> bool:
-    """Nothing at the scope tells the mutant from the original: no state has only the weaker guard hold; or, for an
-    update and for a guard over a function parameter, what depends on the rule has as many states, levels and steps."""
-    if mutant.dropped is not None and all(p.over is None for p in mutant.rule.params):
-        kept = next(r for r in mutant.system.rules if r.name == mutant.rule.name).guard
-        told_apart = z3.And(*kept, z3.Not(mutant.dropped))
-        params = [p.term for p in mutant.rule.params]
-        never = z3.Not(z3.Exists(params, told_apart) if params else told_apart)
-        cone = known.system.restricted(known.system.cone([never]))
-        explored = finished(explore(cone, DEFAULT, [Claim("same guard", never, never)], memory=MEMORY))
-        return explored.findings[0].path is None
+    """What depends on the rule has as many states, levels and steps as in the original."""
     functions = frozenset(u.function.name for u in mutant.rule.updates)
-    values = any("Value" in (f.range.name(), *(s.name() for s in f.domain))
-                 for f in known.system.functions if f.name in functions)
-    scopes = (DEFAULT, WITH_VALUES) if values else (DEFAULT,)
-    return all(count(mutant.system, functions, s) == known.count(functions, s) for s in scopes)
+    return all(count(mutant.system, functions, s) == known.count(functions, s) for s in (DEFAULT, WITH_VALUES))
 
 
 Place = tuple[str, int]
@@ -235,35 +242,43 @@ Place = tuple[str, int]
 
 def judge(places: Sequence[Place]) -> Fate:
     """The fate of one mutation, given where it is; the quick tests come first."""
-    found = [(kernel, original(kernel), original(kernel).mutants[number]) for kernel, number in places]
-    rule, what = found[0][2].rule.name, found[0][2].what
-    kernels = tuple(kernel for kernel, _ in places)
-    for look in (noticed_by_litmus, noticed_by_invariant):
-        for kernel, known, mutant in found:
-            try:
-                by = look(mutant, known)
-            except Undecided as reason:
-                return Fate(rule, what, "undecided", (kernel,), str(reason))
-            except (ModelError, EngineError) as error:
-                by = f"error: {error}"
-            if by:
-                return Fate(rule, what, "noticed", (kernel,), by)
-    surviving = tuple(kernel for kernel, known, mutant in found if not is_equivalent(mutant, known))
-    return Fate(rule, what, "survives", surviving) if surviving else Fate(rule, what, "equivalent", kernels)
+    found = [(kernel, original(kernel), number) for kernel, number in places]
+    first = found[0][1].mutants[found[0][2]]
+    fate = functools.partial(Fate, first.rule.name, first.what)
+    candidates = [(kernel, known, known.mutants[n]) for kernel, known, n in found if n not in known.superfluous]
+    try:
+        for look in (noticed_by_litmus, noticed_by_invariant):
+            for kernel, known, mutant in candidates:
+                try:
+                    by = look(mutant, known)
+                except (ModelError, EngineError) as error:
+                    by = f"error: {error}"
+                if by:
+                    return fate("noticed", (kernel,), by)
+        surviving = tuple(kernel for kernel, known, mutant in candidates if not is_equivalent(mutant, known))
+    except Undecided as reason:
+        return fate("undecided", tuple(kernel for kernel, *_ in candidates), str(reason))
+    return fate("survives", surviving) if surviving else fate("equivalent", tuple(kernel for kernel, _ in places))
+
+
+def say(progress: str) -> None:
+    print(progress, file=sys.stderr, flush=True)
 
 
 def judge_all(kernels: Sequence[str], jobs: int) -> list[Fate]:
     """The fates of all mutations of those kernels; progress goes to stderr."""
+    # The originals are made before the processes fork.
     places: dict[tuple[str, str], list[Place]] = {}
     for kernel in kernels:
-        for number, mutant in enumerate(mutants(by_name(kernel).system())):
+        known = original(kernel)
+        say(f"{kernel}: {len(known.mutants)} mutants, {len(known.superfluous)} superfluous")
+        for number, mutant in enumerate(known.mutants):
             places.setdefault((mutant.rule.name, mutant.what), []).append((kernel, number))
     fates = []
     with ProcessPoolExecutor(jobs) as pool:
         for fate in pool.map(judge, places.values()):
             fates.append(fate)
-            print(f"{len(fates)}/{len(places)} {fate.rule}: {fate.mutation}: {fate.fate} {fate.by}", file=sys.stderr,
-                  flush=True)
+            say(f"{len(fates)}/{len(places)} {fate.rule}: {fate.mutation}: {fate.fate} {fate.by}")
     return fates
 
 

@@ -276,10 +276,3 @@ def test_an_interrupted_check_keeps_what_is_done(tmp_path: Path) -> None:
     assert "interrupted" in done.stderr
     assert list((tmp_path / "results").glob("*.json"))
     assert not list((tmp_path / "results").glob("*.part"))
-
-
-@pytest.mark.slow
-def test_the_default_table_is_the_expected_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, err = run(capsys, "check", "-o", tmp_path)
-    assert (code, err) == (0, "")
-    assert "v6.15" in out

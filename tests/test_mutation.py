@@ -1,0 +1,37 @@
+"""Whoever drops a guard or an update of a rule is found out, or it is said why not."""
+
+from __future__ import annotations
+
+import pytest
+import z3
+from mutate import EVERY_RULE, by_name, changed_rules, conjuncts, judge_all, mutants, unexplained
+
+from model.kernels import ALL_RULES, KERNELS
+
+
+def test_the_kernels_that_are_mutated_have_every_rule() -> None:
+    mutated = {r.name for kernel in EVERY_RULE for r in by_name(kernel).system().rules}
+    assert mutated == {template.name for template in ALL_RULES}
+    assert mutated == {r.name for kernel in KERNELS for r in kernel.system().rules}
+
+
+def test_conjuncts_of_conjuncts_count_separately() -> None:
+    a, b, c = z3.Bools("a b c")
+    assert list(conjuncts(z3.And(a, z3.And(b, z3.Or(b, c))))) == [a, b, z3.Or(b, c)]
+
+
+def test_each_mutant_lacks_one_thing() -> None:
+    rule = by_name("v5.14").system().rule("unpin")
+    changes = [(what, len(r.guard), len(r.updates)) for what, r, _ in changed_rules(rule)]
+    assert changes == [("guard pin_live(k)", 0, 1), ("update pin_live(k) := False", 1, 0)]
+
+
+def test_mutants_differ_from_the_system_and_from_each_other() -> None:
+    system = by_name("v5.8").system()
+    some = [m for m in mutants(system) if m.rule.name in ("store", "wp-copy", "fork")]
+    assert len({m.system.digest() for m in some} | {system.digest()}) == len(some) + 1
+
+
+@pytest.mark.slow
+def test_every_mutation_is_noticed_or_explained() -> None:
+    assert unexplained(judge_all(EVERY_RULE, 2)) == []
