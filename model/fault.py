@@ -32,6 +32,7 @@ from model.state import (
     pte_write,
     slot_frame,
     slot_value,
+    uffd_armed,
     vma_write,
 )
 
@@ -110,7 +111,7 @@ def anon_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     """A write fault on an empty PTE maps a fresh zeroed page, writable."""
     return Step(
         [live(p, v), vma_write(p, v), pte_none(p, v)],
-        [map_writable(p, v, new, ZERO), set_exclusive(kernel, new)],
+        [map_writable(p, v, new, ZERO), put(uffd_armed(p, v), False), set_exclusive(kernel, new)],
     )
 
 

@@ -21,6 +21,7 @@ from model.state import (
     exclusive,
     frame_free,
     frame_value,
+    has_pinned,
     maps,
     pte_dirty,
     pte_frame,
@@ -29,9 +30,12 @@ from model.state import (
     pte_soft_dirty,
     pte_swap,
     pte_swap_exclusive,
+    pte_uffd_wp,
     pte_write,
+    uffd_armed,
     vma,
     vma_soft_dirty,
+    vma_uffd,
     vma_write,
 )
 
@@ -56,6 +60,8 @@ def fork(kernel: Any, p: Term, q: Term, copy: Any) -> Step:
     child = each(
         Page,
         lambda v: put(vma(q, v), vma(p, v)) + put(vma_write(q, v), vma_write(p, v))
+        # Without the fork event the child is not registered with userfaultfd.
+        + put(vma_uffd(q, v), False) + put(pte_uffd_wp(q, v), False) + put(uffd_armed(q, v), False)
         + put(pte_present(q, v), pte_present(p, v))
         + put(pte_frame(q, v), If(early(v), copy(v), pte_frame(p, v)))
         + put(pte_write(q, v), And(early(v), vma_write(p, v)))
@@ -64,13 +70,13 @@ def fork(kernel: Any, p: Term, q: Term, copy: Any) -> Step:
         + put(pte_swap(q, v), pte_swap(p, v)) + put(pte_slot(q, v), pte_slot(p, v)),
     )
     updates: list[Any] = [
-        put(alive(q), True), put(vma_soft_dirty(q), vma_soft_dirty(p)), child,
+        put(alive(q), True), put(has_pinned(q), False), put(vma_soft_dirty(q), vma_soft_dirty(p)), child,
         each(Page, lambda v: put(pte_write(p, v), False), when=shared),
         each(Page, lambda v: put(frame_value(copy(v)), frame_value(pte_frame(p, v))), when=early),
     ]
     if kernel.exclusive_bit:
         updates += [
-            each(Page, lambda v: put(pte_swap_exclusive(p, v), False)),
+            each(Page, lambda v: put(pte_swap_exclusive(p, v), False) + put(pte_swap_exclusive(q, v), False)),
             each(Page, lambda v: put(exclusive(copy(v)), True), when=early),
             each(Frame, lambda f: put(exclusive(f), False),
                  when=lambda f: exists(Page, lambda v: And(shared(v), maps(p, v, f)))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from z3 import And, BoolVal, Not
+from z3 import And, BoolVal, Not, Or
 
 from model.fault import NEW, N, P, V, free_idle_after_copy, leave_swap_cache, set_exclusive
 from model.logic import Param, RuleTemplate, Step, Term, put, rule
@@ -21,6 +21,7 @@ from model.state import (
     pin_page,
     pin_proc,
     pin_write,
+    pte_dirty,
     pte_frame,
     pte_present,
     pte_uffd_wp,
@@ -90,11 +91,12 @@ def unshare_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step | None:
     guard = [*_needs_private(kernel, p, v), Not(kernel.unshare(p, v, old))]
     if kernel.read_gup_writes:
         guard.append(Not(vma_write(p, v)))
+    writable = And(vma_write(p, v), BoolVal(kernel.unshare_writable))
     return Step(
         guard,
         [
-            put(pte_frame(p, v), new), put(frame_value(new), frame_value(old)),
-            put(pte_write(p, v), And(vma_write(p, v), BoolVal(kernel.unshare_writable))),
+            put(pte_frame(p, v), new), put(frame_value(new), frame_value(old)), put(pte_write(p, v), writable),
+            put(pte_dirty(p, v), Or(writable, BoolVal(kernel.read_gup_writes))),
             put(pte_uffd_wp(p, v), And(pte_uffd_wp(p, v), BoolVal(not kernel.unshare_writable))),
             set_exclusive(kernel, new), free_idle_after_copy(kernel, p, v, old),
         ],
