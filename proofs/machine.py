@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,11 +20,10 @@ from proofs.circuit import FALSE, TRUE, Circuit
 from proofs.ground import GroundedStep, Grounder
 from proofs.symmetry import Symmetry
 
-# The exploration's variables, one i64 each; pointers are passed as integers.
-FIELDS = (
-    "queue", "parents", "table", "table_mask", "count", "limit", "fired", "first", "seen",
-    "pending", "hashes", "origins", "waiting",
-)
+# The exploration's variables, 64 bits each, in the block that %ctx points to.
+POINTERS = ("queue", "parents", "table", "fired", "first", "seen", "pending", "hashes", "origins")
+NUMBERS = ("table_mask", "count", "limit", "waiting")
+FIELDS = (*POINTERS, *NUMBERS)
 
 _RUNTIME = r"""
 declare i64 @llvm.cttz.i64(i64, i1)
@@ -71,7 +71,7 @@ exit:
 ; Copy up to 64 states from number %lo to bit planes; returns the mask of states that are there.
 define internal i64 @planes(ptr %ctx, ptr noalias %planes, i64 %lo, i64 %hi) {
 entry:
-  %queue = load ptr, ptr %ctx
+  @fields queue
   %left = sub i64 %hi, %lo
   %full = icmp uge i64 %left, 64
   %n = select i1 %full, i64 64, i64 %left
@@ -139,19 +139,12 @@ exit:
 ; A table entry is the state's number plus one, under 24 bits of its hash.
 define internal void @insert(ptr %ctx, ptr %key, i64 %h, i32 %parent) {
 entry:
-  %queue = load ptr, ptr %ctx
-  %parents_p = getelementptr i64, ptr %ctx, i64 1
-  %parents = load ptr, ptr %parents_p
-  %table_p = getelementptr i64, ptr %ctx, i64 2
-  %table = load ptr, ptr %table_p
-  %mask_p = getelementptr i64, ptr %ctx, i64 3
-  %mask = load i64, ptr %mask_p
-  %count_p = getelementptr i64, ptr %ctx, i64 4
+  @fields queue parents table table_mask count
   %tag = and i64 %h, -1099511627776
   br label %probe
 probe:
   %slot0 = phi i64 [ %h, %entry ], [ %slot_next, %next ]
-  %slot = and i64 %slot0, %mask
+  %slot = and i64 %slot0, %table_mask
   %ep = getelementptr i64, ptr %table, i64 %slot
   %e = load i64, ptr %ep
   %empty = icmp eq i64 %e, 0
@@ -182,14 +175,13 @@ next:
   %slot_next = add i64 %slot, 1
   br label %probe
 new:
-  %idx = load i64, ptr %count_p
-  %idx1 = add i64 %idx, 1
+  %idx1 = add i64 %count, 1
   store i64 %idx1, ptr %count_p
   %entry_v = or i64 %idx1, %tag
   store i64 %entry_v, ptr %ep
-  %pp = getelementptr i32, ptr %parents, i64 %idx
+  %pp = getelementptr i32, ptr %parents, i64 %count
   store i32 %parent, ptr %pp
-  %nbase = mul i64 %idx, @WORDS@
+  %nbase = mul i64 %count, @WORDS@
   br label %nword
 nword:
   %nw = phi i64 [ 0, %new ], [ %nw2, %nword ]
@@ -209,19 +201,7 @@ exit:
 ; %rename: the step changes what the representative depends on.
 define internal void @emit(ptr %ctx, i64 %mask, ptr noalias %delta, ptr noalias %pos, i64 %n, i64 %lo, i1 %rename) {
 entry:
-  %queue = load ptr, ptr %ctx
-  %table_p = getelementptr i64, ptr %ctx, i64 2
-  %table = load ptr, ptr %table_p
-  %tmask_p = getelementptr i64, ptr %ctx, i64 3
-  %tmask = load i64, ptr %tmask_p
-  %pending_p = getelementptr i64, ptr %ctx, i64 9
-  %pending = load ptr, ptr %pending_p
-  %hashes_p = getelementptr i64, ptr %ctx, i64 10
-  %hashes = load ptr, ptr %hashes_p
-  %origins_p = getelementptr i64, ptr %ctx, i64 11
-  %origins = load ptr, ptr %origins_p
-  %waiting_p = getelementptr i64, ptr %ctx, i64 12
-  %waiting = load i64, ptr %waiting_p
+  @fields queue table table_mask pending hashes origins waiting
   %some = icmp ne i64 %mask, 0
   br i1 %some, label %lane, label %exit
 lane:
@@ -274,7 +254,7 @@ put:
   %op = getelementptr i32, ptr %origins, i64 %at
   %origin = trunc i64 %state to i32
   store i32 %origin, ptr %op
-  %slot = and i64 %h, %tmask
+  %slot = and i64 %h, %table_mask
   %ep = getelementptr i64, ptr %table, i64 %slot
   call void @llvm.prefetch.p0(ptr %ep, i32 0, i32 3, i32 1)
   %at2 = add i64 %at, 1
@@ -290,26 +270,14 @@ exit:
 ; Insert what waits. The table's lines are on their way; a first pass asks for those of the queue too.
 define internal void @flush(ptr %ctx) {
 entry:
-  %queue = load ptr, ptr %ctx
-  %table_p = getelementptr i64, ptr %ctx, i64 2
-  %table = load ptr, ptr %table_p
-  %mask_p = getelementptr i64, ptr %ctx, i64 3
-  %mask = load i64, ptr %mask_p
-  %pending_p = getelementptr i64, ptr %ctx, i64 9
-  %pending = load ptr, ptr %pending_p
-  %hashes_p = getelementptr i64, ptr %ctx, i64 10
-  %hashes = load ptr, ptr %hashes_p
-  %origins_p = getelementptr i64, ptr %ctx, i64 11
-  %origins = load ptr, ptr %origins_p
-  %waiting_p = getelementptr i64, ptr %ctx, i64 12
-  %n = load i64, ptr %waiting_p
-  %some = icmp ne i64 %n, 0
+  @fields queue table table_mask pending hashes origins waiting
+  %some = icmp ne i64 %waiting, 0
   br i1 %some, label %look, label %exit
 look:
   %i = phi i64 [ 0, %entry ], [ %i2, %looked ]
   %hp = getelementptr i64, ptr %hashes, i64 %i
   %h = load i64, ptr %hp
-  %slot = and i64 %h, %mask
+  %slot = and i64 %h, %table_mask
   %ep = getelementptr i64, ptr %table, i64 %slot
   %e = load i64, ptr %ep
   %differ = xor i64 %e, %h
@@ -325,7 +293,7 @@ ask:
   br label %looked
 looked:
   %i2 = add i64 %i, 1
-  %lmore = icmp ult i64 %i2, %n
+  %lmore = icmp ult i64 %i2, %waiting
   br i1 %lmore, label %look, label %put
 put:
   %j = phi i64 [ 0, %looked ], [ %j2, %put ]
@@ -337,7 +305,7 @@ put:
   %key = getelementptr i64, ptr %pending, i64 %kb
   call void @insert(ptr %ctx, ptr %key, i64 %h2, i32 %origin)
   %j2 = add i64 %j, 1
-  %pmore = icmp ult i64 %j2, %n
+  %pmore = icmp ult i64 %j2, %waiting
   br i1 %pmore, label %put, label %exit
 exit:
   store i64 0, ptr %waiting_p
@@ -347,11 +315,7 @@ exit:
 ; Enter the states from %lo to %hi of the queue into a new table.
 define void @rehash(ptr %ctx, i64 %lo, i64 %hi) {
 entry:
-  %queue = load ptr, ptr %ctx
-  %table_p = getelementptr i64, ptr %ctx, i64 2
-  %table = load ptr, ptr %table_p
-  %mask_p = getelementptr i64, ptr %ctx, i64 3
-  %mask = load i64, ptr %mask_p
+  @fields queue table table_mask
   br label %loop
 loop:
   %i = phi i64 [ %lo, %entry ], [ %i1, %put ]
@@ -363,7 +327,7 @@ loop:
   br label %probe
 probe:
   %slot0 = phi i64 [ %h, %loop ], [ %slot_next, %next ]
-  %slot = and i64 %slot0, %mask
+  %slot = and i64 %slot0, %table_mask
   %ep = getelementptr i64, ptr %table, i64 %slot
   %e = load i64, ptr %ep
   %empty = icmp eq i64 %e, 0
@@ -434,9 +398,7 @@ class _Emitter:
 
 def _group_loop(name: str, words: int, extra: str, body: Sequence[str], full_check: bool) -> list[str]:
     check = [
-        "  %count_p = getelementptr i64, ptr %ctx, i64 4", "  %count = load i64, ptr %count_p",
-        "  %limit_p = getelementptr i64, ptr %ctx, i64 5", "  %limit = load i64, ptr %limit_p",
-        "  %full = icmp ugt i64 %count, %limit", "  br i1 %full, label %exit, label %work",
+        "  @fields count limit", "  %full = icmp ugt i64 %count, %limit", "  br i1 %full, label %exit, label %work",
     ]
     return [
         f"define i64 @{name}(ptr %ctx, i64 %from, i64 %hi) {{", "entry:",
@@ -467,7 +429,7 @@ def _expand(
         name = emitter.fresh()
         body.append(f"  {name} = and i64 {guard}, %here")
         masks.append(name)
-    body += ["  %fired_p = getelementptr i64, ptr %ctx, i64 6", "  %fired = load ptr, ptr %fired_p"]
+    body.append("  @fields fired")
     for number, (step, mask) in enumerate(zip(steps, masks, strict=True)):
         body += [
             f"  %any{number} = icmp ne i64 {mask}, 0",
@@ -507,10 +469,7 @@ def _expand(
 
 def _inspect(circuit: Circuit, claims: Sequence[int], premises: Sequence[int], words: int) -> list[str]:
     """`inspect(ctx, from, hi)`: for each claim the first state that breaks it, and whether its premise was met."""
-    body: list[str] = [
-        "  %first_p = getelementptr i64, ptr %ctx, i64 7", "  %first = load ptr, ptr %first_p",
-        "  %seen_p = getelementptr i64, ptr %ctx, i64 8", "  %seen = load ptr, ptr %seen_p",
-    ]
+    body = ["  @fields first seen"]
     emitter = _Emitter(circuit, body, {}, itertools.count())
     for number, (claim, premise) in enumerate(zip(claims, premises, strict=True)):
         met, broken = emitter.value(premise), emitter.value(claim ^ 1)
@@ -646,11 +605,24 @@ def assembly(
     """LLVM IR of `expand`, `inspect` and `rehash` for packed states; `claims` and `premises` are circuit literals."""
     words = state_words(grounder)
     circuit, bit_inputs = grounder.circuit, grounder.inputs
-    lines = [_RUNTIME.replace("@WORDS@", str(words))]
+    lines = [_RUNTIME]
     lines += _canonical(symmetry, grounder.bit_of_cell, words)
     lines += _expand(circuit, steps, bit_inputs, words, _renaming_bits(symmetry, grounder.bit_of_cell))
     lines += _inspect(circuit, claims, premises, words)
-    return "\n".join(lines)
+    return _completed("\n".join(lines), words)
+
+
+def _completed(text: str, words: int) -> str:
+    """`@fields a b` becomes the loads of those fields, as %a and %b with their addresses %a_p and %b_p."""
+
+    def loads(match: re.Match[str]) -> str:
+        made = []
+        for name in match[1].split():
+            made.append(f"  %{name}_p = getelementptr i64, ptr %ctx, i64 {FIELDS.index(name)}")
+            made.append(f"  %{name} = load {'ptr' if name in POINTERS else 'i64'}, ptr %{name}_p")
+        return "\n".join(made)
+
+    return re.sub(r"  @fields (.*)", loads, text.replace("@WORDS@", str(words)))
 
 
 def state_words(grounder: Grounder) -> int:

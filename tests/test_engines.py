@@ -341,13 +341,8 @@ def test_circuit_and_interpreter_take_the_same_steps_with_two_of_everything(kern
 
 # Cells that do not matter
 
-TAKES_THE_DEFAULT = {
-    "anon-fault": {"uffd_armed"},
-    "fork": {"has_pinned", "vma_uffd", "uffd_armed", "pte_uffd_wp", "pte_swap_exclusive"},
-}
-"""Rules that make a cell matter without writing it: the finite engines have cleared it, a proof must say so."""
 ASKS_WHERE_NOTHING_MATTERS = {"uffd-wp"}
-"""Invariants that read a cell where it may not matter: the same holds for them."""
+"""Invariants that read a cell where it does not matter: the finite engines have cleared it, a proof must say so."""
 
 
 @pytest.mark.parametrize("kernel", ["v5.7", "v5.14", "v6.15", "wrprotect-skip"])
@@ -370,11 +365,8 @@ def test_junk_in_cells_that_do_not_matter_changes_nothing_that_does(kernel: str)
         for i in applicable(kernel):
             if i.name not in ASKS_WHERE_NOTHING_MATTERS:
                 assert interpreter.evaluate(i.formula, tuple(junk)) == interpreter.evaluate(i.formula, state), i.name
-        clean, dirty = dict(interpreter.successors(state)), dict(interpreter.successors(tuple(junk)))
-        assert clean.keys() == dirty.keys()
-        for step, after in clean.items():
-            differing = {layout.cells[n][0].name for n in range(len(after)) if after[n] != dirty[step][n]}
-            assert differing <= TAKES_THE_DEFAULT.get(step.rule.name, set()), step
+        # A rule that made a cell matter without writing it would take over the junk.
+        assert dict(interpreter.successors(tuple(junk))) == dict(interpreter.successors(state))
 
 
 # Cones of influence, traces

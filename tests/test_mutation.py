@@ -33,5 +33,6 @@ def test_mutants_differ_from_the_system_and_from_each_other() -> None:
 
 
 @pytest.mark.slow
-def test_every_mutation_is_noticed_or_explained() -> None:
-    assert unexplained(judge_all(EVERY_RULE, 2)) == []
+def test_mutations_are_noticed_or_explained() -> None:
+    """A tenth of them; `python tests/mutate.py` judges all, in half an hour."""
+    assert unexplained(judge_all(EVERY_RULE, 2, every=10)) == []
