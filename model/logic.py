@@ -12,15 +12,31 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import z3
 
 # z3's classes carry no usable types; the alias says what is meant.
 Term = Any
 Sort = Any
+Result = TypeVar("Result")
 
 _open_binders = 0
+
+
+def by_term(function: Callable[[Term], Result]) -> Callable[[Term], Result]:
+    """Decorator: a function of one z3 term is computed once for each term."""
+    known: dict[int, tuple[Term, Result]] = {}
+
+    @functools.wraps(function)
+    def look(term: Term) -> Result:
+        key = term.get_id()
+        if key not in known:
+            # z3 reuses the id of a term that nobody holds, so the term is kept beside what is known of it.
+            known[key] = (term, function(term))
+        return known[key][1]
+
+    return look
 
 
 class ModelError(Exception):
@@ -123,6 +139,7 @@ class Update:
     when: Term = field(default_factory=lambda: z3.BoolVal(True))
 
 
+@by_term
 def folded(term: Term) -> Term:
     """The term without the constants true and false that a kernel's decisions left in it.
 
@@ -263,28 +280,15 @@ def rule(
     return wrap
 
 
-_known_functions: dict[int, tuple[Term, frozenset[str]]] = {}
-_known_text: dict[int, tuple[Term, str]] = {}
-
-
+@by_term
 def text_of(term: Term) -> str:
     """The term as SMT-LIB text."""
-    # z3 reuses the id of a term that nobody holds, so the term is kept beside what is known of it.
-    key = term.get_id()
-    if key not in _known_text:
-        _known_text[key] = (term, term.sexpr())
-    return _known_text[key][1]
+    return str(term.sexpr())
 
 
+@by_term
 def functions_in(term: Term) -> frozenset[str]:
     """Names of the state functions that occur in a term."""
-    key = term.get_id()
-    if key not in _known_functions:
-        _known_functions[key] = (term, _functions_in(term))
-    return _known_functions[key][1]
-
-
-def _functions_in(term: Term) -> frozenset[str]:
     found: set[str] = set()
     seen: set[int] = set()
     stack = [term]

@@ -127,10 +127,9 @@ def check(
     if not work:
         raise ModelError(f"{', '.join(i.name for i in invariants)} says nothing about {', '.join(kernel or [])}")
     found: dict[tuple[str, str], checking.Cell] = {}
-    console = Console(stderr=True)
     try:
         _writable(out)
-        with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task("checking", total=len(work))
             running = checking.run(
                 work, out, workers=workers, resume=not fresh,
@@ -140,7 +139,7 @@ def check(
                 for cell in cells:
                     found[cell.kernel, cell.invariant] = _with_trace(cell, in_scope, out)
     except KeyboardInterrupt:
-        console.print(f"interrupted: {len(found)} cells done and kept in {out}; the same command goes on from there")
+        _tell(f"interrupted: {len(found)} cells done and kept in {out}; the same command goes on from there")
         return INCONCLUSIVE
     except BrokenProcessPool as error:
         raise ModelError("a worker process was killed, probably for want of memory; try a smaller scope") from error
@@ -152,7 +151,7 @@ def check(
     partial = bool(kernel or invariant or without)
     unexpected = [] if partial else _unexpected(ordered)
     for line in unexpected:
-        console.print(line, highlight=False)
+        _tell(line)
     verdicts = {c.verdict for c in ordered}
     if unexpected or (partial and "VIOLATED" in verdicts):
         return VIOLATION
@@ -381,6 +380,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(result or 0)
 
 
-def _complain(message: str, code: int) -> int:
+def _tell(message: str) -> None:
     print(f"proofs: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _complain(message: str, code: int) -> int:
+    _tell(message)
     return code

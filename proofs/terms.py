@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import z3
 
-from model.logic import REGISTRY, Term
+from model.logic import REGISTRY, Term, by_term
 
 _OPERATORS = {
     z3.Z3_OP_TRUE: "true", z3.Z3_OP_FALSE: "false", z3.Z3_OP_NOT: "not", z3.Z3_OP_AND: "and", z3.Z3_OP_OR: "or",
@@ -30,32 +30,22 @@ class Node:
     sorts: tuple[str, ...] = ()
 
 
-_nodes: dict[int, tuple[Term, Node]] = {}
-
-
+@by_term
 def node(term: Term) -> Node:
     """The tree of a z3 term; equal terms give the same object.
 
     Raises NotImplementedError for an operator that the engines do not have.
     """
-    key = term.get_id()
-    if key in _nodes:
-        return _nodes[key][1]
     if z3.is_quantifier(term):
         sorts = tuple(term.var_sort(i).name() for i in range(term.num_vars()))
-        made = Node("forall" if term.is_forall() else "exists", (node(term.body()),), sorts=sorts)
-    elif z3.is_var(term):
-        made = Node("var", index=z3.get_var_index(term))
-    else:
-        kind = term.decl().kind()
-        args = tuple(node(c) for c in term.children())
-        if kind in _OPERATORS:
-            made = Node(_OPERATORS[kind], args)
-        elif kind == z3.Z3_OP_UNINTERPRETED:
-            name = term.decl().name()
-            made = Node("state" if name in REGISTRY else "param", args, name=name)
-        else:
-            raise NotImplementedError(f"operator {term.decl().name()} has no meaning in the engines")
-    # The term is kept: z3 reuses the id of a term that nobody holds.
-    _nodes[key] = (term, made)
-    return made
+        return Node("forall" if term.is_forall() else "exists", (node(term.body()),), sorts=sorts)
+    if z3.is_var(term):
+        return Node("var", index=z3.get_var_index(term))
+    kind = term.decl().kind()
+    args = tuple(node(c) for c in term.children())
+    if kind in _OPERATORS:
+        return Node(_OPERATORS[kind], args)
+    if kind == z3.Z3_OP_UNINTERPRETED:
+        name = term.decl().name()
+        return Node("state" if name in REGISTRY else "param", args, name=name)
+    raise NotImplementedError(f"operator {term.decl().name()} has no meaning in the engines")

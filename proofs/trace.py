@@ -192,7 +192,8 @@ def read(
     """Read a trace and execute it again.
 
     `system_of(kernel)`: the full System of a kernel's name. `formula_of(claim)`: the closed formula that the last state
-    must break, None for a claim that is not an invariant. Raises TraceError if the file is no trace, is for other terms, or its states are not what the steps give.
+    must break, None for a claim that is not an invariant. Raises TraceError if the file is no trace, is for other
+    terms, or its states are not what the steps give.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
