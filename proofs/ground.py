@@ -151,7 +151,8 @@ class Grounder:
                 return c.xor2(value(0), value(1))
             case "distinct":
                 pairs = itertools.combinations([value(i) for i in range(len(n.args))], 2)
-                return c.all(self._equal(a, b) ^ 1 for a, b in pairs)
+                differ = c.xor2 if self._is_boolean(n.args[0]) else lambda a, b: self._equal(a, b) ^ 1
+                return c.all(differ(a, b) for a, b in pairs)
             case "ite":
                 condition = value(0)
                 if condition in (TRUE, FALSE):
