@@ -122,7 +122,7 @@ def unpin(kernel: Any, k: Term) -> Step:
 
 
 @rule([HELD], "unpin_user_page, put_page", "litmus.md", kind="refusal")
-def unpin_refused(kernel: Any, k: Term) -> Step:
+def reference_missing(kernel: Any, k: Term) -> Step:
     """There is no reference to drop or to store through: taking it was refused."""
     return Step([Not(pin_live(k))])
 
@@ -135,5 +135,5 @@ def dma_store(kernel: Any, k: Term, n: Term) -> Step:
 
 RULES = (
     get_read, get_write, pin_read_short, pin_write_short, pin_read_long, pin_write_long,
-    gup_read_refused, gup_write_refused, unshare_copy, unshare_reuse, unpin, unpin_refused, dma_store,
+    gup_read_refused, gup_write_refused, unshare_copy, unshare_reuse, unpin, reference_missing, dma_store,
 )

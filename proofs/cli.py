@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tomllib
@@ -28,7 +29,7 @@ from proofs.render import FORMATS
 OK, VIOLATION, USAGE, INCONCLUSIVE, INTERNAL = 0, 1, 2, 3, 4
 EXIT_CODES = """
 Exit codes: 0 everything asked for holds (without -k and -i: every cell is as the table of expected verdicts says);
-1 a violation, or a cell or litmus answer other than expected; 2 wrong usage; 3 inconclusive (time, memory, or an
+1 a violation, a cell other than expected, or a litmus test that is Broken; 2 wrong usage; 3 inconclusive (time, memory, or an
 operation outside the model); 4 two engines disagree: a defect of this program, not a result.
 """
 ENGINES = ("both", "explore", "bmc")
@@ -295,7 +296,8 @@ def litmus(
             if result.trace is not None:
                 name = spec.replace("/", "_").replace(":", "_")
                 path = folder / f"{test.name}.{name}.trace.json"
-                traces.write(result.trace, path)
+                # The name by which the kernel is found again, which for a user's file is not its own.
+                traces.write(dataclasses.replace(result.trace, kernel=spec), path)
             rows.append({
                 "litmus": test.name, "kernel": spec, "answer": str(result.answer),
                 "trace": None if path is None else str(path), "reason": result.reason,
@@ -304,7 +306,10 @@ def litmus(
         _print_json({"schema": 1, "results": rows})
     else:
         _print_answers([t.name for t in tests], [k for k, _ in kernels], rows)
-    return INCONCLUSIVE if any(r["answer"] == "UNKNOWN" for r in rows) else OK
+    answers = {r["answer"] for r in rows}
+    if "Broken" in answers:
+        return VIOLATION
+    return INCONCLUSIVE if "UNKNOWN" in answers else OK
 
 
 def _print_answers(names: Sequence[str], kernels: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:

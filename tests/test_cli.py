@@ -186,6 +186,19 @@ def test_litmus_answers_per_kernel(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "Allowed" in out
 
 
+def test_a_broken_litmus_test_is_a_violation_also_on_a_kernel_of_ones_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    test, mine = tmp_path / "never.litmus", tmp_path / "mine.py"
+    test.write_text(F1.replace("exists", "never"))
+    mine.write_text("from model.kernels import V5_7\nMINE = V5_7.but('mine', 'the same')\n")
+    code, data = run_json(capsys, "litmus", test, "-k", f"{mine}:MINE", "-o", tmp_path)
+    assert (code, data["results"][0]["answer"]) == (1, "Broken")
+    code, out, _ = run(capsys, "show", data["results"][0]["trace"])
+    assert code == 0
+    assert "vmsplice" in out
+
+
 def test_list_names_every_kernel_invariant_and_rule_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:
     code, data = run_json(capsys, "list")
     assert code == 0
