@@ -27,6 +27,7 @@ class Operation:
     optional      flags that make no difference to the model: `fast`, whose sub-steps it does not have
     arguments     rule parameters that the test names, in order: v, w pages; n a value; k a reference; child a process
     goal, refusal rule names
+    then          names of rules taken at once after the goal, on its slot s, where enabled
     access        `load`, `store` or `read-gup`: which faults it raises; empty if none
     reference     it gives a reference (`r = ...`), the parameter k of its goal
     on_frame      its rules take the page that the PTE maps (parameter f); where none is enabled it is refused
@@ -38,6 +39,7 @@ class Operation:
     arguments: tuple[str, ...]
     goal: tuple[str, ...] = ()
     refusal: tuple[str, ...] = ()
+    then: tuple[str, ...] = ()
     flags: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
     access: str = ""
@@ -71,7 +73,7 @@ def blocks(access: str, kernel: Any) -> tuple[str, ...]:
 def _gup(word: str, goal: str, *flags: str) -> Operation:
     write = "write" in flags
     return Operation(
-        word, ("v",), (goal,), ("gup-write-refused" if write else "gup-read-refused",), frozenset(flags),
+        word, ("v",), (goal,), ("gup-write-refused" if write else "gup-read-refused",), (), frozenset(flags),
         frozenset() if word == "vmsplice" else frozenset({"fast"}), "store" if write else "read-gup", reference=True,
     )
 
@@ -83,8 +85,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("exit", (), ("exit",)),
     Operation("munmap", ("v",), ("munmap", "munmap-nothing")),
     Operation("dontneed", ("v",), ("dontneed",), ("dontneed-refused",)),
-    Operation("mprotect", ("v",), ("mprotect-ro",), ("mprotect-ro-refused",), frozenset({"ro"})),
-    Operation("mprotect", ("v",), ("mprotect-rw",), ("mprotect-rw-refused",), frozenset({"rw"})),
+    Operation("mprotect", ("v",), ("mprotect-ro",), ("mprotect-ro-refused",), flags=frozenset({"ro"})),
+    Operation("mprotect", ("v",), ("mprotect-rw",), ("mprotect-rw-refused",), flags=frozenset({"rw"})),
     _gup("vmsplice", "get-read"),
     _gup("get", "get-read"),
     _gup("get", "get-write", "write"),
@@ -97,8 +99,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("clear-soft-dirty", (), ("clear-soft-dirty",), ("clear-soft-dirty-refused",)),
     Operation("uffd-wp", ("v",), ("uffd-wp",), ("uffd-wp-refused",)),
     Operation("uffd-unwp", ("v",), ("uffd-unwp",), ("uffd-unwp-refused",)),
+    # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
     Operation(
-        "pageout", ("v",), ("swap-out", "swap-out-cached"), ("swap-out-refused",), on_frame=True, actor="either"
+        "pageout", ("v",), ("swap-out", "swap-out-cached"), ("swap-out-refused",), ("reclaim-swap-cache",),
+        on_frame=True, actor="either",
     ),
     Operation("extra-ref", ("v",), ("extra-ref",), on_frame=True, actor="either"),
     Operation("drop-extra", ("v",), ("drop-extra",), on_frame=True, actor="either"),

@@ -29,8 +29,8 @@ from proofs.render import FORMATS
 OK, VIOLATION, USAGE, INCONCLUSIVE, INTERNAL = 0, 1, 2, 3, 4
 EXIT_CODES = """
 Exit codes: 0 everything asked for holds (without -k and -i: every cell is as the table of expected verdicts says);
-1 a violation, a cell other than expected, or a litmus test that is Broken; 2 wrong usage; 3 inconclusive (time, memory, or an
-operation outside the model); 4 two engines disagree: a defect of this program, not a result.
+1 a violation, a cell other than expected, or a litmus test that is Broken; 2 wrong usage; 3 inconclusive (time, memory,
+or an operation outside the model); 4 two engines disagree: a defect of this program, not a result.
 """
 ENGINES = ("both", "explore", "bmc")
 SORT_ORDER = ("Proc", "Page", "Frame", "Pin", "Slot")

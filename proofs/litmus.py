@@ -519,7 +519,10 @@ class Result:
 
 
 class _Point(NamedTuple):
-    """How far an execution is. `faults`: steps of the present operation; `blocked`: number of the waiting one, or 0."""
+    """How far an execution is. `faults`: steps of the present operation; `blocked`: number of the waiting one, or 0.
+
+    `slot`: that of the present operation's goal, which has been reached and leaves something to do; else -1.
+    """
 
     state: State
     at: int = 0
@@ -527,6 +530,7 @@ class _Point(NamedTuple):
     lock_fails: bool = False
     refused: frozenset[int] = frozenset()
     blocked: int = 0
+    slot: int = -1
 
 
 class _Stuck(Exception):
@@ -619,7 +623,13 @@ class _Run:
         """What may come next: a rule's step, or None where the operation changes nothing. Raises _Stuck."""
         statement = self.litmus.statements[point.at]
         operation = statement.operation
-        done = point._replace(at=point.at + 1, faults=0)
+        done = point._replace(at=point.at + 1, faults=0, slot=-1)
+        if point.slot >= 0:
+            steps = self.enabled(operation.then, {"s": point.slot}, point.state)
+            yield from ((s, done._replace(state=self.interpreter.step(s, point.state))) for s in steps)
+            if not steps:
+                yield None, done
+            return
         refused = done._replace(refused=point.refused | {done.at})
         if operation.word == "trylock-fails":
             yield None, done._replace(lock_fails=True)
@@ -634,7 +644,10 @@ class _Run:
         ):
             steps = self.enabled(names, given, point.state)
             if steps:
-                yield from ((s, after._replace(state=self.interpreter.step(s, point.state))) for s in steps)
+                for step in steps:
+                    goes_on = operation.then and after is done
+                    left = point._replace(slot=step.as_dict["s"]) if goes_on else after
+                    yield step, left._replace(state=self.interpreter.step(step, point.state))
                 return
         for names in faults(operation.access, self.kernel):
             steps = self.enabled(names, given, point.state)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import re
 import sys
 import textwrap
 from collections import Counter
@@ -45,8 +46,56 @@ ABOUT = (
     "invariant's verdict or shortest violation at the default scope, changes. *Equivalent*: nothing at that scope can "
     "tell. *Survives*: reachable states or steps change, and nobody notices."
 )
-REASONS: dict[tuple[str, str], str] = {}
-"""Why a survivor is no hole, by rule and mutation."""
+REASONS: tuple[tuple[str, str], ...] = (
+    (r".*: guard Not\(extra\(new\)\)", "a transient reference to a free page passes to the new one, as if taken later"),
+    (r".*: update pte_dirty", "only 6.0's mprotect reads the dirty bit, and the store that retries the fault sets it"),
+    (r".*: guard Not\(pin_live\(k\)\)", "as if the reference had been dropped first"),
+    (r".*: update pin_(attached|foll_pin|write|longterm)\(k\)",
+     "another rule takes references of that kind, and breaks the same claims as soon"),
+    (r"(wp-reuse|wp-copy-spurious): guard Not\(pte_write",
+     "where the write bit is set already, reuse is a store, and a copy is what the fault before might have made"),
+    (r"(wp|unshare)-reuse: guard Not\(extra\(|extra-ref: |drop-extra: ",
+     "a transient reference forbids reuse; one copy more shows only where a reference is held, which forbids it too"),
+    (r"wp-reuse: guard Not\(Exists.*pte_swap",
+     "a swap entry loses its page's content, no claim is about content: litmus swapped-child-keeps-content"),
+    (r"unshare-reuse: guard Not\(Exists.*pte_swap",
+     "a swap entry loses its page's content, no claim is about content: litmus unshare-swapped-keeps-content"),
+    (r"unshare-reuse: guard pte_present", "a page that no PTE maps and nobody refers to becomes exclusive until it is freed"),
+    (r"unshare-reuse: guard Not\(Or\(pte_write", "such a page is exclusive already"),
+    (r"unshare-reuse: update cached", "a mapped page may stay in the swap cache: free-swap-slot takes it out later"),
+    (r"swap-out-cached: update pte_swap_exclusive", "the page is copied once more at the next write fault"),
+    (r"(wp|unshare)-copy: update frame_value",
+     "no claim is about content: litmus copy-keeps-content, unshare-keeps-content"),
+    (r"wp-copy: update pte_write|fork: update pte_write\(child|swap-in-.*: update pte_write",
+     "the next write fault gives the bit back: nobody else has the page"),
+    (r"(wp|unshare)-copy: guard Not\(And|wp-copy-spurious: guard",
+     "a copy where reuse was possible is what trylock-fails makes; elsewhere wp-copy copies"),
+    (r"swap-in-write: update cached", "a mapped page may stay in the swap cache: free-swap-slot takes it out later"),
+    (r"unshare-copy: update exclusive", "unshare-reuse makes the copy exclusive before a reference is taken"),
+    (r"(swap-cache-read: update frame_value|reclaim-swap-cache: )",
+     "no claim is about content, and no operation of a litmus test evicts a page from the swap cache"),
+    (r"free-swap-slot: ", "on the kernels where `swap-slot` holds, something else frees the slot as well"),
+    (r"get-write: guard pte_write", "no claim asks how FOLL_GET for writing got its page: litmus get-write-breaks-cow"),
+    (r".*write.*: guard vma_write",
+     "only where mprotect skips pinned pages is a PTE of a read-only VMA writable: litmus read-only-vma-pinned"),
+    (r"unpin: guard", "does nothing to a reference that is not held"),
+    (r"unpin: update", "violations are no nearer or farther with references that stay: litmus drop-lets-go"),
+    (r"dma-store: guard pin_write", "the litmus language refuses a store through a read reference"),
+    (r"(fork|exit|clear-soft-dirty): guard alive", "a process that is gone has nothing to share or to clear"),
+    (r"fork: guard Not\(Exists",
+     "references of the former process of that name are detached, and no claim is about those"),
+    (r"fork: update vma_soft_dirty", "litmus soft-dirty-forked-vma"),
+    (r"fork: update pte_soft_dirty", "litmus soft-dirty-forked"),
+    (r"fork: update frame_value", "no claim is about content: litmus early-copy-keeps-content"),
+    (r"(munmap|dontneed|mprotect-r[ow]): guard vma\(", "where there is no VMA there is nothing to change"),
+    (r"munmap: update vma", "litmus munmap-refuses"),
+    (r"dontneed: update pte_swap", "litmus dontneed-swapped"),
+    (r"exit: update (alive|vma)", "each of the two is enough: neither the dead nor those without a VMA can do a thing"),
+    (r"uffd-(un)?wp: guard vma_uffd", "litmus uffd-unregistered"),
+    (r"swap-out: guard Not\(cached", "as if free-swap-slot had come first"),
+    (r"swap-out-cached: guard Exists", "a page that is not mapped has no PTE to change"),
+)
+"""Why survivors are no holes, or which litmus test would find them: pattern of `rule: mutation`, and the reason."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +338,10 @@ def judge_all(kernels: Sequence[str], jobs: int, every: int = 1) -> list[Fate]:
 HEADINGS = {"survives": "Survivors", "undecided": "Undecided", "equivalent": "Equivalent at the scope"}
 
 
+def reason(fate: Fate) -> str:
+    return next((why for pattern, why in REASONS if re.match(pattern, f"{fate.rule}: {fate.mutation}")), "")
+
+
 def table(fates: Sequence[Fate]) -> str:
     """The report as Markdown."""
     counts = Counter(f.fate for f in fates)
@@ -299,7 +352,7 @@ def table(fates: Sequence[Fate]) -> str:
             lines += ["", f"## {heading}", "", "| rule | dropped | kernels | why |", "| --- | --- | --- | --- |"]
         for f in fates:
             if f.fate == kind:
-                why = REASONS.get((f.rule, f.mutation), "**unexplained**" if kind != "equivalent" else "")
+                why = "" if kind == "equivalent" else reason(f) or "**unexplained**"
                 text = textwrap.shorten(f.mutation, 160, placeholder=" ...").replace("|", "\\|")
                 lines.append(f"| {f.rule} | `{text}` | {', '.join(f.kernels)} | {why} |")
     return "\n".join(lines) + "\n"
@@ -307,7 +360,7 @@ def table(fates: Sequence[Fate]) -> str:
 
 def unexplained(fates: Iterable[Fate]) -> list[Fate]:
     """Survivors and undecided mutations for which no reason is given."""
-    return [f for f in fates if f.fate in ("survives", "undecided") and (f.rule, f.mutation) not in REASONS]
+    return [f for f in fates if f.fate in ("survives", "undecided") and not reason(f)]
 
 
 def main() -> int:

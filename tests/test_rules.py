@@ -1,0 +1,15 @@
+"""Single rules do what rule_specs.py says of them, on each kernel named there."""
+
+from __future__ import annotations
+
+import pytest
+from rule_specs import SPECS, Spec, failures
+
+from proofs.check import system_of
+from proofs.kernel_file import find_kernel
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.says)
+def test_rule(spec: Spec) -> None:
+    wrong = {k: list(failures(spec, find_kernel(k), system_of(k))) for k in spec.kernels}
+    assert {k: lines for k, lines in wrong.items() if lines} == {}
