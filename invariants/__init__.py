@@ -167,7 +167,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "uffd-wp",
         "a page write-protected through userfaultfd cannot be written without a message: its PTE has uffd-wp, not W",
-        "I6", (Proc, Page), uffd_armed,
+        "I6", (Proc, Page),
+        lambda p, v: And(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v))),
         lambda p, v: And(pte_uffd_wp(p, v), Not(_mapped_writable(p, v))),
     ),
     Invariant(

@@ -146,7 +146,11 @@ def run_job(job: Job) -> list[Cell]:
     claims = [claim_of(i) for i in members]
     if job.engine == "bmc":
         return _by_bmc(job, system, claims)
-    explored = explore(system, job.scope, claims, timeout=job.timeout, stop_at_violations=True)
+    # A rule of the user's own might let a cell matter without writing it, which would tell frames apart.
+    reduce = not find_kernel(job.kernel).own_rules
+    explored = explore(
+        system, job.scope, claims, timeout=job.timeout, stop_at_violations=True, reduce=reduce
+    )
     cells = [_by_exploration(job, explored, finding) for finding in explored.findings]
     if job.engine == "both":
         unrolling = Unrolling(system, job.scope)

@@ -1,9 +1,10 @@
 """Would anybody notice? Drops each guard conjunct and each update of a kernel's rules, one at a time.
 
 `python tests/mutate.py [--kernel K ...] [--json FILE] [--jobs N] [--write]`. A rule is written once for all kernels,
-so a mutation is *noticed* if on one of them a litmus test's answer, or an invariant's verdict or shortest violation at
-the default scope, is not the original's, or if an engine refuses it; it is *equivalent* if nothing in that scope tells
-it from the original on any; else it *survives*, and docs/mutation.md (`--write`) says why that may be.
+so a mutation is *noticed* if on one of them a litmus test's answer, a specification of rule_specs.py, or an invariant's
+verdict or shortest violation at the default scope, is not the original's, or if an engine refuses it; it is
+*equivalent* if nothing in that scope tells it from the original on any; else it *survives*, and docs/mutation.md
+(`--write`) says why that may be.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import z3
+from rule_specs import SPECS, failures
 
 from invariants import INVARIANTS
 from model.kernels import KERNELS, Kernel
@@ -32,7 +34,7 @@ from proofs.litmus import Litmus, answer, read
 
 HERE = Path(__file__).parent
 TABLE = HERE.parent / "docs" / "mutation.md"
-EVERY_RULE = ("v5.8", "mapcount-unshare", "v5.14", "wrprotect-fail", "wrprotect-skip", "v6.15")
+EVERY_RULE = ("v5.8", "mapcount-unshare", "v5.14", "v5.18", "wrprotect-fail", "wrprotect-skip", "v6.0", "v6.15")
 """Kernels that have every rule between them, those with the fewest states first."""
 QUICK = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=1)
 DEFAULT = Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1)
@@ -42,9 +44,10 @@ CONTENTS = {"frame_value", "slot_value"}
 
 ABOUT = (
     "Each guard conjunct and each update of every rule was dropped, one at a time; `python tests/mutate.py --write` "
-    f"made this file. Kernels: {', '.join(EVERY_RULE)}. *Noticed*: on one of them a litmus test's answer, or an "
-    "invariant's verdict or shortest violation at the default scope, changes. *Equivalent*: nothing at that scope can "
-    "tell. *Survives*: reachable states or steps change, and nobody notices."
+    f"made this file. Kernels: {', '.join(EVERY_RULE)}. *Noticed*: on one of them a litmus test's answer, a "
+    "specification in `tests/rule_specs.py`, or an invariant's verdict or shortest violation at the default scope, "
+    "changes. *Equivalent*: nothing at that scope can tell. *Survives*: reachable states or steps change, and nobody "
+    "notices."
 )
 REASONS: tuple[tuple[str, str], ...] = (
     (r".*: guard Not\(extra\(new\)\)", "a transient reference to a free page passes to the new one, as if taken later"),
@@ -60,7 +63,7 @@ REASONS: tuple[tuple[str, str], ...] = (
      "a swap entry loses its page's content, no claim is about content: litmus swapped-child-keeps-content"),
     (r"unshare-reuse: guard Not\(Exists.*pte_swap",
      "a swap entry loses its page's content, no claim is about content: litmus unshare-swapped-keeps-content"),
-    (r"unshare-reuse: guard pte_present", "a page that no PTE maps and nobody refers to becomes exclusive until it is freed"),
+    (r"unshare-reuse: guard pte_present", "a page that no PTE maps and nobody refers to is exclusive until freed"),
     (r"unshare-reuse: guard Not\(Or\(pte_write", "such a page is exclusive already"),
     (r"unshare-reuse: update cached", "a mapped page may stay in the swap cache: free-swap-slot takes it out later"),
     (r"swap-out-cached: update pte_swap_exclusive", "the page is copied once more at the next write fault"),
@@ -263,6 +266,15 @@ def noticed_by_litmus(mutant: Mutant, known: Original) -> str:
     return ""
 
 
+def noticed_by_specification(mutant: Mutant, known: Original) -> str:
+    """The first specification of a rule that no longer holds, or nothing."""
+    for spec in SPECS:
+        if known.kernel.name in spec.kernels:
+            for wrong in failures(spec, known.kernel, mutant.system):
+                return f"specification {spec.says}: {wrong}"
+    return ""
+
+
 def noticed_by_invariant(mutant: Mutant, known: Original) -> str:
     """The first invariant with another verdict, or nothing."""
     touched = [c for c in known.claims if restricted(mutant.system, c).digest() != known.digests[c.name]]
@@ -296,7 +308,7 @@ def judge(places: Sequence[Place]) -> Fate:
     fate = functools.partial(Fate, first.rule.name, first.what)
     candidates = [(kernel, known, known.mutants[n]) for kernel, known, n in found if n not in known.superfluous]
     try:
-        for look in (noticed_by_litmus, noticed_by_invariant):
+        for look in (noticed_by_litmus, noticed_by_specification, noticed_by_invariant):
             for kernel, known, mutant in candidates:
                 try:
                     by = look(mutant, known)
