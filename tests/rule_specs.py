@@ -1,7 +1,7 @@
 """What single rules do, said for each as a short history and the state it must leave: what litmus answers do not show.
 
 A history is litmus statements for process A with page x (registered with userfaultfd, and holding 1 unless the page is
-said to be untouched). After it, `cells` have those
+said to be untouched), then the steps in `then`. After it, `cells` have those
 values, the rules in `path` were taken (if given), and the steps in `never` are not enabled.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from model.kernels import Kernel
 from model.logic import System
@@ -33,6 +33,7 @@ class Spec:
     never: tuple[tuple[str, str], ...] = ()
     kernels: tuple[str, ...] = ALL
     untouched: bool = False
+    then: tuple[tuple[str, str], ...] = ()
 
 
 SPECS = (
@@ -49,6 +50,10 @@ SPECS = (
          {"pte_frame(A, x)": "Q", "pte_frame(C, x)": "P", "pte_dirty(A, x)": True, "pte_soft_dirty(A, x)": True,
           "pte_write(A, x)": True, "pin_frame(r)": "Q"},
          ("anon-fault", "store", "fork", "wp-copy", "get-write")),
+    Spec("a copy of a clean page is dirty", "*: pageout x; A: read x; A: fork C; A: r = get x write",
+         {"pte_dirty(A, x)": True, "pte_dirty(C, x)": False}),
+    Spec("a page that only one process maps is not copied, whoever shared it before", "A: fork C; C: exit",
+         never=(("wp-copy", "p=A v=x new=Q"), ("unshare-copy", "p=A v=x new=Q"))),
     Spec("a write swap-in of a private page maps it dirty and soft-dirty",
          "A: clear-soft-dirty; *: pageout x; A: r = get x write",
          {"pte_dirty(A, x)": True, "pte_soft_dirty(A, x)": True, "pte_write(A, x)": True}),
@@ -86,6 +91,9 @@ SPECS = (
     Spec("unsharing leaves a clean read-only page of its own", "A: fork C; A: r = pin x",
          {"pte_frame(A, x)": "Q", "pte_write(A, x)": False, "pte_dirty(A, x)": False, "pte_soft_dirty(A, x)": True},
          kernels=("v5.19", "v6.15", "mapcount-unshare")),
+    Spec("5.8 breaks COW for a reader as a write does: the copy is dirty",
+         "*: pageout x; A: read x; A: fork C; A: mprotect x ro; A: r = get x",
+         {"pte_dirty(A, x)": True, "pte_write(A, x)": False, "pte_frame(A, x)": "Q"}, kernels=("v5.8",)),
     Spec("unsharing keeps uffd-wp", "A: fork C; A: uffd-wp x; A: r = pin x",
          {"pte_uffd_wp(A, x)": True, "uffd_armed(A, x)": True, "pte_frame(A, x)": "Q"},
          kernels=("v5.19", "v6.15", "mapcount-unshare")),
@@ -155,6 +163,9 @@ SPECS = (
     Spec("nor is it for a copy", "A: fork C; *: extra-ref x; A: dontneed x; C: exit; A: write x 2; A: fork E",
          {"extra(P)": True, "pte_frame(A, x)": "Q"},
          never=(("wp-copy", "p=A v=x new=P"), ("unshare-copy", "p=A v=x new=P"))),
+    Spec("nor is it for what comes from swap", "*: extra-ref x; A: dontneed x; A: write x 2; *: pageout x",
+         {"extra(P)": True, "pte_swap(A, x)": True, "cached(s0)": False},
+         never=(("swap-cache-read", "p=A v=x new=P"),)),
     Spec("a transient reference goes", "*: extra-ref x; *: drop-extra x", {"extra(P)": False},
          never=(("drop-extra", "f=P"),)),
     Spec("a page that nothing refers to but its slot is written out", "*: pageout x",
@@ -169,6 +180,11 @@ SPECS = (
     Spec("a slot that no swap entry names can be freed, a mapped page not reclaimed",
          "*: extra-ref x; *: pageout x; A: read x; *: drop-extra x", {"cached(s0)": True, "pte_swap(A, x)": False},
          never=(("reclaim-swap-cache", "s=s0"), ("swap-out", "f=P s=s0"))),
+    Spec("... and leaves the swap cache then", "*: extra-ref x; *: pageout x; A: read x",
+         {"cached(s0)": False, "pte_frame(A, x)": "P"}, then=(("free-swap-slot", "s=s0"),)),
+    Spec("a slot in use does not take another page",
+         "*: extra-ref x; *: pageout x; A: read x; A: fork C; C: r = get x write",
+         {"cached(s0)": True, "slot_frame(s0)": "P", "pte_frame(C, x)": "Q"}, never=(("swap-out", "f=Q s=s0"),)),
     Spec("a page read from its slot has the content and is nobody's own", "*: pageout x; A: fork C; C: read x",
          {"pte_frame(C, x)": "P", "frame_value(P)": "1", "cached(s0)": True, "slot_frame(s0)": "P",
           "pte_write(C, x)": False},
@@ -196,6 +212,12 @@ def failures(spec: Spec, kernel: Kernel, system: System) -> Iterator[str]:
     if trace is None:
         yield "the history cannot happen"
         return
+    for rule, binding in spec.then:
+        step = instance(trace, rule, binding)
+        if step is None or not trace.interpreter.enabled(step, trace.states[-1]):
+            yield f"{rule}({binding}) is not enabled"
+            return
+        trace = replace(trace, states=(*trace.states, trace.interpreter.step(step, trace.states[-1])))
     taken = tuple(step.rule.name for step in trace.steps)
     if spec.path and taken != spec.path:
         yield f"took {', '.join(taken)}"
@@ -204,7 +226,8 @@ def failures(spec: Spec, kernel: Kernel, system: System) -> Iterator[str]:
         if found is not None and found != wanted:
             yield f"{cell} is {found}"
     for rule, binding in spec.never:
-        if enabled(trace, rule, binding):
+        step = instance(trace, rule, binding)
+        if step is not None and trace.interpreter.enabled(step, trace.states[-1]):
             yield f"{rule}({binding}) is enabled"
 
 
@@ -219,11 +242,11 @@ def value(trace: Trace, cell: str) -> str | bool | None:
     return bool(found) if function.is_bool else trace.element(function.range.name(), found)
 
 
-def enabled(trace: Trace, rule_name: str, binding: str) -> bool:
-    """Whether the step is enabled in the last state; elements beyond the scope, and rules the kernel lacks, are not."""
+def instance(trace: Trace, rule_name: str, binding: str) -> Instance | None:
+    """The step; None for a rule that the kernel lacks or an element beyond the scope."""
     rule = next((r for r in trace.system.rules if r.name == rule_name), None)
     if rule is None:
-        return False
+        return None
     given = dict(part.split("=") for part in binding.split())
     chosen = []
     for param in rule.params:
@@ -231,7 +254,7 @@ def enabled(trace: Trace, rule_name: str, binding: str) -> bool:
         if param.over is not None:
             chosen.append((param.name, tuple(len(names) - 1 for _ in trace.names[param.over.name()])))
         elif given[param.name] not in names:
-            return False
+            return None
         else:
             chosen.append((param.name, names.index(given[param.name])))
-    return trace.interpreter.enabled(Instance(rule, tuple(chosen)), trace.states[-1])
+    return Instance(rule, tuple(chosen))
