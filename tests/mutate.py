@@ -46,9 +46,9 @@ ABOUT = (
     "Each guard conjunct and each update of every rule was dropped, one at a time; `python tests/mutate.py --write` "
     f"made this file. Kernels: {', '.join(EVERY_RULE)}. *Noticed*: on one of them a litmus test's answer, a "
     "specification in `tests/rule_specs.py`, or an invariant's verdict or shortest violation at the default scope, "
-    "changes. *Equivalent*: nothing at that scope can tell, because other conjuncts imply the one dropped (a present PTE "
-    "implies a VMA and a live process) or the cell has that value already. *Survives*: reachable states or steps change, "
-    "and nobody notices."
+    "changes. *Equivalent*: nothing at that scope can tell, because other conjuncts imply the one dropped (a present "
+    "PTE implies a VMA and a live process) or the cell has that value already. *Survives*: reachable states or steps "
+    "change, and nobody notices."
 )
 REASONS: tuple[tuple[str, str], ...] = ()
 """Why survivors are no holes, or which litmus test would find them: pattern of `rule: mutation`, and the reason."""
