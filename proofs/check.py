@@ -16,7 +16,7 @@ from typing import Any
 
 import z3
 
-from invariants import INVARIANTS, Invariant
+from invariants import INVARIANTS, Invariant, invariant
 from model.kernels import Kernel
 from model.logic import Scope, System
 from proofs.bmc import Unrolling, bmc
@@ -93,9 +93,9 @@ def _program_digest() -> str:
     return digest.hexdigest()
 
 
-def claim_of(invariant: Invariant) -> Claim:
+def claim_of(stated: Invariant) -> Claim:
     """The invariant as engines take it."""
-    return Claim(invariant.name, invariant.formula, invariant.premise)
+    return Claim(stated.name, stated.formula, stated.premise)
 
 
 @functools.lru_cache(64)
@@ -107,9 +107,10 @@ def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
 
 def formula_of(name: str) -> Any:
     """The formula of the invariant of that name, None if there is none."""
-    return next((i.formula for i in INVARIANTS if i.name == name), None)
+    return invariant(name).formula if name in {i.name for i in INVARIANTS} else None
 
 
+@functools.lru_cache(64)
 def trace_system(spec: str) -> System:
     """The system on which traces of `check` are executed."""
     system = system_of(spec)
@@ -125,9 +126,9 @@ def jobs(
     for spec, kernel in kernels:
         system = system_of(spec, without)
         cones: dict[frozenset[str], list[Invariant]] = {}
-        for invariant in invariants:
-            if invariant.applies_to(kernel):
-                cones.setdefault(system.cone([invariant.formula, invariant.premise]), []).append(invariant)
+        for each in invariants:
+            if each.applies_to(kernel):
+                cones.setdefault(system.cone([each.formula, each.premise]), []).append(each)
         for cone, members in cones.items():
             text = "\n".join(
                 [system.restricted(cone).text(), *(i.formula.sexpr() + i.premise.sexpr() for i in members),
@@ -140,7 +141,7 @@ def jobs(
 
 def run_job(job: Job) -> list[Cell]:
     """Check the job's invariants. Raises EngineError if two engines disagree."""
-    members = [i for i in INVARIANTS if i.name in job.invariants]
+    members = [invariant(name) for name in job.invariants]
     full = system_of(job.kernel, job.without)
     system = full.restricted(full.cone([f for i in members for f in (i.formula, i.premise)]))
     claims = [claim_of(i) for i in members]
@@ -205,8 +206,8 @@ def _second_opinion(job: Job, system: System, claim: Claim, cell: Cell, unrollin
     found = bmc(system, job.scope, claim, depth, job.timeout, unrolling)
     length = None if found.path is None else len(found.path)
     finished = not found.stopped or found.path is not None
-    if cell.verdict == "UNKNOWN" and length is not None:
-        assert found.path is not None
+    unexplored = cell.verdict == "UNKNOWN" and length is not None and length > (cell.diameter or 0)
+    if unexplored and found.path is not None:
         return dataclasses.replace(
             cell, verdict="VIOLATED", length=length, steps=_plain(found.path), engine="bmc", vacuous=False
         )
@@ -290,17 +291,19 @@ def run(
 def trace_of(cell: Cell, scope: Scope) -> Trace:
     """The cell's counterexample, executed on the reference interpreter. Raises TraceError if it is none."""
     system = trace_system(cell.kernel)
-    invariant = next(i for i in INVARIANTS if i.name == cell.invariant)
+    broken = invariant(cell.invariant)
     steps = [Instance(system.rule(name), binding) for name, binding in cell.steps]
-    return execute(
-        cell.kernel, invariant.name, invariant.statement, system, scope, steps, violated=invariant.formula
-    )
+    return execute(cell.kernel, broken.name, broken.statement, system, scope, steps, violated=broken.formula)
+
+
+def file_name(spec: str) -> str:
+    """A kernel's name as part of a file's."""
+    return spec.replace("/", "_").replace(":", "_")
 
 
 def write_trace(cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable[[Trace], str]]) -> Cell:
     """Write the counterexample as JSON and in each of `formats` (file ending to renderer); the cell with its path."""
-    name = cell.kernel.replace("/", "_").replace(":", "_")
-    folder = out / name
+    folder = out / file_name(cell.kernel)
     folder.mkdir(parents=True, exist_ok=True)
     trace = trace_of(cell, scope)
     path = folder / f"{cell.invariant}.trace.json"

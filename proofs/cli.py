@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
 import tomllib
@@ -199,11 +200,7 @@ def _print_table(
         for n, i in enumerate(invariants, 1):
             print(f"{n:3} {i.name}")
         print()
-    widths = _widths(heads, rows)
-    height = max(len(h) for h in heads)
-    head_rows = [[(h + [""] * height)[line] for h in heads] for line in range(height)]
-    for row in [*head_rows, ["-" * w for w in widths], *rows]:
-        print("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip())
+    _print_columns(heads, rows)
     shown = [c for c in found.values() if c.states]
     print()
     print("V n  VIOLATED: the shortest counterexample has n steps    E  EXHAUSTED: holds in every state of the scope")
@@ -250,6 +247,14 @@ def _width(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> int
     return sum(_widths(heads, rows)) + 2 * (len(heads) - 1)
 
 
+def _print_columns(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> None:
+    """A table; each heading is a list of lines."""
+    widths = _widths(heads, rows)
+    head_rows = itertools.zip_longest(*heads, fillvalue="")
+    for row in [*head_rows, ["-" * w for w in widths], *rows]:
+        print("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip())
+
+
 def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=1, ensure_ascii=False))
 
@@ -278,7 +283,7 @@ def show(
 
 @app.command(epilog=EXIT_CODES)
 def litmus(
-    files: Annotated[list[Path], typer.Argument(help="Litmus tests (docs: README).")],
+    files: Annotated[list[Path], typer.Argument(help="Litmus tests; docs/litmus.md has the language.")],
     kernel: KernelOption = None,
     as_json: JsonOption = False,
     out: OutOption = Path("proofs-out"),
@@ -294,8 +299,7 @@ def litmus(
             result = litmus_tests.answer(test, each, checking.system_of(spec))
             path = None
             if result.trace is not None:
-                name = spec.replace("/", "_").replace(":", "_")
-                path = folder / f"{test.name}.{name}.trace.json"
+                path = folder / f"{test.name}.{checking.file_name(spec)}.trace.json"
                 # The name by which the kernel is found again, which for a user's file is not its own.
                 traces.write(dataclasses.replace(result.trace, kernel=spec), path)
             rows.append({
@@ -314,13 +318,9 @@ def litmus(
 
 def _print_answers(names: Sequence[str], kernels: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     answers = {(r["litmus"], r["kernel"]): r["answer"] for r in rows}
-    table = [[k, *(answers[n, k] for n in names)] for k in kernels]
-    heads = [["kernel"], *(n.split("-") for n in names)]
-    widths = _widths(heads, table)
-    height = max(len(h) for h in heads)
-    for row in [*([(h + [""] * height)[line] for h in heads] for line in range(height)), ["-" * w for w in widths],
-                *table]:
-        print("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip())
+    _print_columns(
+        [["kernel"], *(n.split("-") for n in names)], [[k, *(answers[n, k] for n in names)] for k in kernels]
+    )
     for reason in dict.fromkeys(f"{r['litmus']}, {r['kernel']}: {r['reason']}" for r in rows if r["reason"]):
         print(reason)
 
@@ -382,6 +382,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), USAGE)
     except BrokenPipeError:
         return OK
+    except OSError as error:
+        return _complain(f"cannot write {error.filename}: {error.strerror}", USAGE)
     return int(result or 0)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -134,13 +133,11 @@ class _Memory:
 
 def explore(
     system: System, scope: Scope, claims: Sequence[Claim], *, timeout: float | None = None,
-    memory: int = 8 << 30, progress: Callable[[int, int], Any] | None = None, stop_at_violations: bool = False,
-    reduce: bool = True,
+    memory: int = 8 << 30, stop_at_violations: bool = False, reduce: bool = True,
 ) -> Exploration:
     """Explore every state of `system` in `scope`, looking at every claim in each.
 
-    `timeout` in seconds, `memory` in bytes; `progress(states, diameter)` is called after each chunk.
-    `stop_at_violations`: end once every claim is broken. `reduce`: count states that differ by a renaming of frames as
+    `timeout` in seconds, `memory` in bytes. `stop_at_violations`: end once every claim is broken. `reduce`: count states that differ by a renaming of frames as
     one; verdicts and shortest lengths do not depend on it. The system should be restricted to the claims' cone.
     """
     started = time.monotonic()
@@ -168,8 +165,6 @@ def explore(
             code = machine.Code(text, optimised=True)
         while low < high:
             low = code.expand(store.address, low, min(high, low + CHUNK))
-            if progress:
-                progress(store.count, len(levels) - 1)
             if timeout is not None and time.monotonic() - started > timeout:
                 stopped = f"out of time after {timeout:g} s"
                 break

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from invariants import INVARIANTS
+from invariants import INVARIANTS, invariant
 from model.kernels import KERNELS
+from proofs import check
+from proofs.bmc import Unrolling
 from proofs.cli import main
+from proofs.interpreter import EngineError
 
 SMALL = "2,1,2,1,1"
 F1 = """litmus F1
@@ -289,3 +293,27 @@ def test_an_interrupted_check_keeps_what_is_done(tmp_path: Path) -> None:
     assert "interrupted" in done.stderr
     assert list((tmp_path / "results").glob("*.json"))
     assert not list((tmp_path / "results").glob("*.part"))
+
+
+def test_a_violation_where_exploration_saw_none_is_a_disagreement_even_if_it_ran_out_of_time() -> None:
+    system = check.system_of("v5.9")
+    claim = check.claim_of(invariant("coherence-write-pin"))
+    job = check.Job("v5.9", (claim.name,), check.SCOPES["default"], "both", None, 5, (), "")
+    cell = check.Cell("v5.9", claim.name, "UNKNOWN", "explore", 0.0, False, diameter=3)
+    unrolling = Unrolling(system.restricted(system.cone([claim.formula, claim.premise])), job.scope)
+    found = check._second_opinion(job, unrolling.grounder.system, claim, cell, unrolling)
+    assert (found.verdict, found.length, found.engine) == ("VIOLATED", 4, "bmc")
+    with pytest.raises(EngineError, match="exploration says UNKNOWN"):
+        check._second_opinion(job, unrolling.grounder.system, claim, replace(cell, diameter=4), unrolling)
+
+
+def test_engines_that_disagree_end_the_program_with_a_code_of_its_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disagree(*_: object, **__: object) -> None:
+        raise EngineError("one says this, one says that")
+
+    monkeypatch.setattr(check, "run", disagree)
+    code, out, err = run(capsys, "check", "-k", "v5.9", "-o", tmp_path)
+    assert (code, out) == (4, "")
+    assert "internal error: one says this" in err
