@@ -40,10 +40,17 @@ from model.state import (
 )
 
 CHILD = Param("child", Proc, fresh=True)
+
+
+def copied_early(kernel: Any, p: Term, v: Term) -> Term:
+    """The child gets its own copy of the page at (p, v)."""
+    return And(pte_present(p, v), kernel.fork_copies(p, v, pte_frame(p, v)))
+
+
 _of = z3.Const("v", Page)
 COPY = Param(
     "copy", Frame, fresh=True, over=Page, of=_of,
-    needed=lambda kernel, named, v: And(pte_present(named["p"], v), kernel.fork_copies(named["p"], v)),
+    needed=lambda kernel, named, v: copied_early(kernel, named["p"], v),
 )
 
 
@@ -52,10 +59,14 @@ def fork(kernel: Any, p: Term, q: Term, copy: Any) -> Step:
     """Every page is shared, read-only in both, except those that `fork_copies` names: the child gets its own copy."""
 
     def early(v: Term) -> Term:
-        return And(pte_present(p, v), kernel.fork_copies(p, v))
+        return copied_early(kernel, p, v)
 
     def shared(v: Term) -> Term:
-        return And(pte_present(p, v), Not(kernel.fork_copies(p, v)))
+        return And(pte_present(p, v), Not(kernel.fork_copies(p, v, pte_frame(p, v))))
+
+    def was_shared(f: Term) -> Term:
+        # Said of f, not of the PTE, so that "somebody pins f" stays outside the quantifier over pages.
+        return exists(Page, lambda v: And(maps(p, v, f), Not(kernel.fork_copies(p, v, f))))
 
     child = each(
         Page,
@@ -78,8 +89,7 @@ def fork(kernel: Any, p: Term, q: Term, copy: Any) -> Step:
         updates += [
             each(Page, lambda v: put(pte_swap_exclusive(p, v), False) + put(pte_swap_exclusive(q, v), False)),
             each(Page, lambda v: put(exclusive(copy(v)), True), when=early),
-            each(Frame, lambda f: put(exclusive(f), False),
-                 when=lambda f: exists(Page, lambda v: And(shared(v), maps(p, v, f)))),
+            each(Frame, lambda f: put(exclusive(f), False), when=was_shared),
         ]
     distinct = forall(Page, Page, lambda v, w: Implies(And(early(v), early(w), copy(v) == copy(w)), v == w))
     room = forall(Page, lambda v: Implies(early(v), frame_free(copy(v))))

@@ -22,13 +22,13 @@ from model.state import (
     FUNCTIONS,
     exclusive,
     fresh,
+    has_pinned,
     in_swap_cache,
     mapped,
     mapped_only_by,
+    maybe_pinned,
     page_swapped,
-    pinned_in,
     pte_dirty,
-    pte_frame,
     pte_soft_dirty,
     pte_swap_exclusive,
     pte_uffd_wp,
@@ -104,16 +104,16 @@ def read_exclusive(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
     return Or(pte_write(p, v), exclusive(f)) if foll_pin else BoolVal(True)
 
 
-# Fork (p, v): does the child get a copy at once?
+# Fork (p, v, f): does the child get a copy at once?
 
-def copies_pinned(p: Term, v: Term) -> Term:
+def copies_pinned(p: Term, v: Term, f: Term) -> Term:
     """page_needs_cow_for_dma: mm->has_pinned and the page maybe pinned (70e806e4e645)."""
-    return pinned_in(p, v)
+    return And(has_pinned(p), maybe_pinned(f))
 
 
-def copies_pinned_exclusive(p: Term, v: Term) -> Term:
+def copies_pinned_exclusive(p: Term, v: Term, f: Term) -> Term:
     """page_try_dup_anon_rmap fails: exclusive and maybe pinned."""
-    return And(exclusive(pte_frame(p, v)), pinned_in(p, v))
+    return And(exclusive(f), copies_pinned(p, v, f))
 
 
 # Swap-in on a write fault (p, v, s: Slot, f).
@@ -158,7 +158,7 @@ class Kernel:
     unshare(p, v, f)                  otherwise a fault for a reader: f is kept where this holds, else copied;
                                       None where the kernel has no such fault
     unshare_writable                  the copy for a reader is mapped writable, without uffd-wp
-    fork_copies(p, v)                 fork gives the child its own copy at once (row f)
+    fork_copies(p, v, f)              fork gives the child its own copy at once (row f)
     mprotect_pinned, soft_dirty_pinned, uffd_wp_pinned
                                       `clear`, `skip` or `refuse` to write-protect a pinned page (rows g, h, i)
     mprotect_restores(p, v, f)        mprotect(RW) gives the write bit back
@@ -169,6 +169,8 @@ class Kernel:
     swap_in_upgrades                  a read fault also maps an exclusive page writable where no tracking needs a fault
     exclusive_bit                     the kernel has PG_anon_exclusive
     own_rules                         further rules, written as in model/fault.py
+    lemmas                            closed formulas that proofs may use, `forall(Pin, Frame, lambda k, f: ...)`;
+                                      each must be proved inductive as everything else
     """
 
     name: str
@@ -195,6 +197,7 @@ class Kernel:
     swap_in_upgrades: bool = False
     exclusive_bit: bool = False
     own_rules: tuple[RuleTemplate, ...] = field(default=(), repr=False)
+    lemmas: tuple[Term, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for name in ("mprotect_pinned", "soft_dirty_pinned", "uffd_wp_pinned"):
@@ -218,7 +221,7 @@ class Kernel:
         """Decision to a short text of its value: the predicate's name, or the value itself."""
         named = {}
         for f in fields(self):
-            if f.name in ("name", "about", "base", "cite", "own_rules"):
+            if f.name in ("name", "about", "base", "cite", "own_rules", "lemmas"):
                 continue
             value = getattr(self, f.name)
             named[f.name] = getattr(value, "__name__", str(value))

@@ -62,9 +62,19 @@ def forall(*sorts_and_body: Any) -> Term:
 
 
 def exists(*sorts_and_body: Any) -> Term:
-    """`exists(Pin, lambda k: ...)`: the closed existential formula over those sorts."""
+    """`exists(Pin, lambda k: ...)`: the closed existential formula over those sorts.
+
+    Conjuncts that do not speak of the bound elements are left outside: a quantifier among them then depends on nothing
+    bound here, which is what keeps proof obligations decidable.
+    """
     bound, body = _bind(sorts_and_body[:-1], sorts_and_body[-1])
-    return z3.Exists(bound, body)
+    conjuncts = body.children() if z3.is_and(body) else [body]
+    names = {b.decl().name() for b in bound}
+    inside = [c for c in conjuncts if names_in(c) & names]
+    outside = [c for c in conjuncts if not names_in(c) & names]
+    if not inside or not outside:
+        return z3.Exists(bound, body)
+    return z3.And(*outside, z3.Exists(bound, z3.And(*inside) if len(inside) > 1 else inside[0]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,6 +299,12 @@ def text_of(term: Term) -> str:
 @by_term
 def functions_in(term: Term) -> frozenset[str]:
     """Names of the state functions that occur in a term."""
+    return frozenset(name for name in names_in(term) if name in REGISTRY)
+
+
+@by_term
+def names_in(term: Term) -> frozenset[str]:
+    """Names of the functions and constants, state functions among them, that occur in a term."""
     found: set[str] = set()
     seen: set[int] = set()
     stack = [term]
@@ -300,9 +316,8 @@ def functions_in(term: Term) -> frozenset[str]:
         if z3.is_quantifier(t):
             stack.append(t.body())
         elif z3.is_app(t):
-            name = t.decl().name()
-            if name in REGISTRY:
-                found.add(name)
+            if t.decl().kind() == z3.Z3_OP_UNINTERPRETED:
+                found.add(t.decl().name())
             stack.extend(t.children())
     return frozenset(found)
 
