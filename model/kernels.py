@@ -164,6 +164,9 @@ class Kernel:
     mprotect_restores(p, v, f)        mprotect(RW) gives the write bit back
     uffd_restores(p, v, f)            un-protecting does
     swap_out_pinned                   `allow`, or `refuse` to add a pinned page to the swap cache (row j)
+    unmap_pinned                      `allow`, or `refuse` to replace the mappings of a pinned page by swap entries, be
+                                      it in the swap cache already; where the kernel has PG_anon_exclusive, of a pinned
+                                      exclusive page
     swap_in_reuse(p, v, s, f)         a write fault maps the swapped-in page writable
     swap_in_frees(p, v, s, f)         ... and f leaves the swap cache
     swap_in_upgrades                  a read fault also maps an exclusive page writable where no tracking needs a fault
@@ -194,6 +197,7 @@ class Kernel:
     soft_dirty_pinned: str = "clear"
     uffd_wp_pinned: str = "clear"
     swap_out_pinned: str = "allow"
+    unmap_pinned: str = "allow"
     swap_in_upgrades: bool = False
     exclusive_bit: bool = False
     own_rules: tuple[RuleTemplate, ...] = field(default=(), repr=False)
@@ -202,7 +206,8 @@ class Kernel:
     def __post_init__(self) -> None:
         for name in ("mprotect_pinned", "soft_dirty_pinned", "uffd_wp_pinned"):
             _one_of(self.name, name, getattr(self, name), ON_PINNED)
-        _one_of(self.name, "swap_out_pinned", self.swap_out_pinned, ("allow", "refuse"))
+        for name in ("swap_out_pinned", "unmap_pinned"):
+            _one_of(self.name, name, getattr(self, name), ("allow", "refuse"))
 
     def but(self, name: str, about: str, cite: Mapping[str, str] | None = None, **decisions: Any) -> Kernel:
         """This kernel with other decisions. `cite`: decision (or any other change) to commit or other source.
@@ -312,10 +317,10 @@ V5_18 = V5_17.but(
 V5_19 = V5_18.but(
     "v5.19", "X1: PG_anon_exclusive decides; a read-only FOLL_PIN unshares first",
     {"exclusive_bit": "78fbe906cc90, 6c287605fd56", "unshare": "c89357e27f20", "read_gup": "a7f226604170",
-     "fork_copies": "fb3d824d1a46", "swap_in_reuse": "1493a1913e34"},
+     "fork_copies": "fb3d824d1a46", "swap_in_reuse": "1493a1913e34", "unmap_pinned": "6c287605fd56"},
     exclusive_bit=True, reuse=exclusive_or_page_count, reuse_frees_swap_cache=not_exclusive,
     read_gup=read_exclusive, unshare=page_count_is_one_after_swap_cache, fork_copies=copies_pinned_exclusive,
-    swap_in_reuse=swap_in_by_exclusive,
+    swap_in_reuse=swap_in_by_exclusive, unmap_pinned="refuse",
 )
 V6_0 = V5_19.but(
     "v6.0", "X1, and mprotect gives the write bit back to exclusive dirty pages",

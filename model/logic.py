@@ -228,6 +228,16 @@ class Rule:
     kind: str = "step"
     environment: str | None = None
 
+    def text(self) -> str:
+        """The rule's terms as text: equal rules have equal texts, whatever the process that built them."""
+        lines = [f"rule {self.name} {self.kind}"]
+        lines += [f"  param {p.name} {p.sort} {p.fresh} {p.over} {p.needed}" for p in self.params]
+        lines += [f"  guard {text_of(g)}" for g in self.guard]
+        for u in self.updates:
+            index = " ".join(text_of(i) for i in u.index)
+            lines.append(f"  {u.function.name}({index}) := {text_of(u.value)} over {u.over} when {text_of(u.when)}")
+        return "\n".join(lines)
+
     def functions_read(self) -> frozenset[str]:
         """Names of the state functions in the guard."""
         return frozenset().union(*(functions_in(term) for term in self.guard))
@@ -381,6 +391,10 @@ class System:
                 rules.append(replace(r, updates=updates))
         return replace(self, functions=tuple(f for f in self.functions if f.name in kept), rules=tuple(rules))
 
+    def without(self, names: Iterable[str]) -> System:
+        """The system that lacks those rules, as if nobody did that."""
+        return replace(self, rules=tuple(r for r in self.rules if r.name not in set(names)))
+
     def text(self) -> str:
         """The terms as text: equal systems have equal texts, whatever the process that built them."""
         lines = []
@@ -388,14 +402,7 @@ class System:
             lines.append(f.decl.sexpr())
             for role, made in (("meaningful", meaning(f)), ("initial", initial_value(f))):
                 lines.append(f"  {role} {text_of(made[1]) if made[1] is not None else 'default'}")
-        for r in self.rules:
-            lines.append(f"rule {r.name} {r.kind}")
-            lines += [f"  param {p.name} {p.sort} {p.fresh} {p.over} {p.needed}" for p in r.params]
-            lines += [f"  guard {text_of(g)}" for g in r.guard]
-            for u in r.updates:
-                index = " ".join(text_of(i) for i in u.index)
-                lines.append(f"  {u.function.name}({index}) := {text_of(u.value)} over {u.over} when {text_of(u.when)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(r.text() for r in self.rules)])
 
     def digest(self) -> str:
         """Short hash of the terms: what cached results and certificates are for."""

@@ -40,7 +40,9 @@ S = Param("s", Slot)
 
 def _kept_when_cached(kernel: Any, f: Term) -> Term:
     """try_to_unmap refuses: from 5.19 an exclusive page that is maybe pinned (page_try_share_anon_rmap)."""
-    return And(exclusive(f), maybe_pinned(f)) if kernel.exclusive_bit else BoolVal(False)
+    if kernel.unmap_pinned == "allow":
+        return BoolVal(False)
+    return And(exclusive(f), maybe_pinned(f)) if kernel.exclusive_bit else maybe_pinned(f)
 
 
 def _kept(kernel: Any, f: Term) -> Term:
@@ -74,7 +76,7 @@ def swap_out(kernel: Any, f: Term, s: Term) -> Step:
     )
 
 
-@rule([F, S], "shrink_page_list: try_to_unmap", "domain.md (j) of each kernel")
+@rule([F, S], "shrink_page_list: try_to_unmap", "domain.md (j) of each kernel; decision `unmap_pinned`")
 def swap_out_cached(kernel: Any, f: Term, s: Term) -> Step:
     """Reclaim unmaps a page that is in the swap cache already."""
     return Step(

@@ -1,22 +1,23 @@
-"""Bounded model checking: z3 searches for a violation of exactly n steps, for n = 0, 1, 2, ...
+"""Bounded model checking: z3 searches for a violation of exactly n steps, for n = 0, 1, 2, ...; and k-induction.
 
 A second engine: it shares the grounding with exploration, but not the search, and rules keep symbolic parameters.
+k-induction adds the question whether k good steps from any state whatever, reachable or not, can end in a bad one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import z3
 
-from model.logic import Rule, Scope, System
+from model.logic import Rule, Scope, System, Term
 from proofs.circuit import FALSE, Circuit
 from proofs.explore import Claim
 from proofs.ground import Grounder
-from proofs.interpreter import Instance, Interpreter, State
+from proofs.interpreter import EngineError, Instance, Interpreter, State
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,22 @@ class Bounded:
     """
 
     path: tuple[Instance, ...] | None
+    depth: int
+    stopped: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Induction:
+    """`path`: a shortest violation, or None. `k`: the claim holds in every reachable state of the scope, shown by
+    k-induction with that k; None if it was not shown. `depth`: no violation has at most this many steps (-1: not even
+    none).
+
+    `stopped`: what ran out, empty if there is a path or a k, or the depth asked for was reached without either.
+    """
+
+    path: tuple[Instance, ...] | None
+    k: int | None
     depth: int
     stopped: str
     seconds: float
@@ -125,9 +142,23 @@ class Unrolling:
         start = grounder.initial()
         self.initial = z3.And(*(b if start >> i & 1 else z3.Not(b) for i, b in enumerate(self.now)))
 
-    def claim(self, claim: Claim) -> Any:
-        """The claim's formula over `now`."""
-        return self._terms.term(self.grounder.formula(claim.formula))
+    def formula(self, term: Term) -> Any:
+        """A closed formula, over `now`."""
+        return self._terms.term(self.grounder.formula(term))
+
+    def state(self) -> Any:
+        """`now` is a state as steps leave it: cells hold elements of their sorts, the first where they do not matter.
+
+        Every step preserves it, as the interpreter's states are canonical.
+        """
+        circuit, sound = self.grounder.circuit, []
+        for place, value in enumerate(self.grounder.state):
+            start, width = self.grounder.bit_of_cell[place]
+            if isinstance(value, tuple):
+                sound.append(circuit.any(value))
+            default = circuit.any(self.grounder.inputs[start : start + width]) ^ 1
+            sound.append(circuit.any([self.grounder.meaningful_now[place], default]))
+        return self._terms.term(circuit.all(sound))
 
     def at(self, time_step: int) -> list[Any]:
         """The state bits at a step."""
@@ -141,6 +172,66 @@ class Unrolling:
         return z3.substitute(term, *pairs)
 
 
+class _Stopped(Exception):
+    """The time is over, or z3 gave up; the message says which."""
+
+
+class _Paths:
+    """The paths of `steps` steps that begin in a state where `start` holds.
+
+    `timeout`: seconds from `started` on the monotonic clock that all queries may take.
+    """
+
+    def __init__(self, unrolling: Unrolling, start: Any, started: float, timeout: float | None) -> None:
+        self.unrolling = unrolling
+        self.steps = 0
+        self._started = started
+        self._timeout = timeout
+        self._solver = z3.SolverFor("QF_FD")
+        self.require(start)
+
+    def require(self, term: Any) -> None:
+        """Only paths whose last state satisfies the term, which is over `now`."""
+        self._solver.add(self.unrolling.renamed(term, self.steps))
+
+    def extend(self) -> None:
+        """One step more."""
+        self.require(self.unrolling.transition)
+        self.steps += 1
+
+    def require_new_state(self) -> None:
+        """Only paths whose last state is none of those before."""
+        last = self.unrolling.at(self.steps)
+        for step in range(self.steps):
+            pairs = zip(self.unrolling.at(step), last, strict=True)
+            self._solver.add(z3.Or(*(z3.Xor(a, b) for a, b in pairs)))
+
+    def ending_in(self, goal: Any) -> list[State] | None:
+        """The states of a path whose last one satisfies `goal`, or None if there is none. Raises _Stopped."""
+        if self._timeout is not None:
+            left = self._timeout - (time.monotonic() - self._started)
+            if left <= 0:
+                raise _Stopped(f"out of time after {self._timeout:g} s")
+            self._solver.set("timeout", max(1, int(left * 1000)))
+        self._solver.push()
+        self.require(goal)
+        answer = self._solver.check()
+        if answer == z3.unknown:
+            raise _Stopped(f"z3 gave up: {self._solver.reason_unknown()}")
+        states = self._states() if answer == z3.sat else None
+        self._solver.pop()
+        return states
+
+    def _states(self) -> list[State]:
+        model, states = self._solver.model(), []
+        for step in range(self.steps + 1):
+            packed = 0
+            for i, bit in enumerate(self.unrolling.at(step)):
+                packed |= int(z3.is_true(model.eval(bit, model_completion=True))) << i
+            states.append(self.unrolling.grounder.unpack(packed))
+        return states
+
+
 def bmc(
     system: System, scope: Scope, claim: Claim, depth: int, timeout: float | None = None,
     unrolling: Unrolling | None = None,
@@ -151,35 +242,58 @@ def bmc(
     """
     started = time.monotonic()
     unrolling = unrolling or Unrolling(system, scope)
-    broken = z3.Not(unrolling.claim(claim))
-    solver = z3.SolverFor("QF_FD")
-    solver.add(unrolling.renamed(unrolling.initial, 0))
-    for step in range(depth + 1):
-        if step:
-            solver.add(unrolling.renamed(unrolling.transition, step - 1))
-        if timeout is not None:
-            left = timeout - (time.monotonic() - started)
-            if left <= 0:
-                return Bounded(None, step - 1, f"out of time after {timeout:g} s", time.monotonic() - started)
-            solver.set("timeout", max(1, int(left * 1000)))
-        solver.push()
-        solver.add(unrolling.renamed(broken, step))
-        answer = solver.check()
-        if answer == z3.sat:
-            states = _states(unrolling, solver.model(), step)
-            path = Interpreter(system, scope).follow(states, lambda state: state)
-            return Bounded(path, step - 1, "", time.monotonic() - started)
-        if answer != z3.unsat:
-            return Bounded(None, step - 1, f"z3 gave up: {solver.reason_unknown()}", time.monotonic() - started)
-        solver.pop()
-    return Bounded(None, depth, "", time.monotonic() - started)
+    broken = z3.Not(unrolling.formula(claim.formula))
+    paths = _Paths(unrolling, unrolling.initial, started, timeout)
+    try:
+        while (states := paths.ending_in(broken)) is None and paths.steps < depth:
+            paths.extend()
+    except _Stopped as reason:
+        return Bounded(None, paths.steps - 1, str(reason), time.monotonic() - started)
+    if states is None:
+        return Bounded(None, depth, "", time.monotonic() - started)
+    path = Interpreter(system, scope).follow(states, lambda state: state)
+    return Bounded(path, paths.steps - 1, "", time.monotonic() - started)
 
 
-def _states(unrolling: Unrolling, model: Any, steps: int) -> list[State]:
-    states = []
-    for step in range(steps + 1):
-        packed = 0
-        for i, bit in enumerate(unrolling.at(step)):
-            packed |= int(z3.is_true(model.eval(bit, model_completion=True))) << i
-        states.append(unrolling.grounder.unpack(packed))
-    return states
+def k_induction(
+    system: System, scope: Scope, claim: Claim, depth: int, timeout: float | None = None,
+    unrolling: Unrolling | None = None, lemmas: Sequence[Term] = (),
+) -> Induction:
+    """Prove `claim` in every reachable state of the scope, or find a shortest violation, by k-induction.
+
+    For k = 1, 2, ..., `depth`: no violation has fewer than k steps, and k steps between different states where the
+    claim holds, beginning anywhere, do not lead to one where it does not. `timeout` in seconds, in all. `unrolling`:
+    that of the same system and scope, if there is one already. `lemmas`: closed formulas over the system's state
+    functions that the caller has proved for reachable states; they are assumed where the steps begin anywhere. Raises
+    EngineError if the search for violations meets a state where one of them does not hold.
+    """
+    started = time.monotonic()
+    unrolling = unrolling or Unrolling(system, scope)
+    holds = unrolling.formula(claim.formula)
+    known = z3.And(*(unrolling.formula(lemma) for lemma in lemmas))
+    reachable = _Paths(unrolling, unrolling.initial, started, timeout)
+    anywhere = _Paths(unrolling, z3.And(unrolling.state(), known), started, timeout)
+    excluded = -1
+
+    def result(path: tuple[Instance, ...] | None, k: int | None, stopped: str) -> Induction:
+        return Induction(path, k, excluded, stopped, time.monotonic() - started)
+
+    try:
+        while True:
+            if lemmas and reachable.ending_in(z3.Not(known)) is not None:
+                raise EngineError(f"a lemma taken for {claim.name} is violated after {reachable.steps} steps")
+            states = reachable.ending_in(z3.Not(holds))
+            if states is not None:
+                return result(Interpreter(system, scope).follow(states, lambda state: state), None, "")
+            excluded = reachable.steps
+            if excluded == depth:
+                return result(None, None, "")
+            anywhere.require(holds)
+            anywhere.extend()
+            anywhere.require(known)
+            anywhere.require_new_state()
+            if anywhere.ending_in(z3.Not(holds)) is None:
+                return result(None, anywhere.steps, "")
+            reachable.extend()
+    except _Stopped as reason:
+        return result(None, None, str(reason))

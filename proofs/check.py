@@ -6,10 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,12 @@ import z3
 from invariants import INVARIANTS, Invariant, invariant
 from model.kernels import Kernel
 from model.logic import Scope, System
-from proofs.bmc import Unrolling, bmc
+from proofs.bmc import Unrolling, bmc, k_induction
 from proofs.explore import Claim, Exploration, Finding, explore
 from proofs.interpreter import EngineError, Instance
-from proofs.kernel_file import find_kernel
+from proofs.kernel_file import find_kernel, system_of
+from proofs.pool import each_done
+from proofs.prove import Verdict, prove
 from proofs.trace import Trace, execute, write
 
 SCOPES: dict[str, Scope] = {
@@ -40,7 +39,8 @@ OBSERVED_ONLY = ("frame_value", "slot_value", "vma_soft_dirty")
 class Cell:
     """One verdict. `length`: steps of the shortest counterexample. `depth`: steps that BMC excluded.
 
-    `note`: what ran out. `steps`: the counterexample as (rule name, binding); `trace`: its file, once written.
+    `note`: what ran out. `clauses`: size of the inductive invariant, `certificate`: the manifest of its proof.
+    `steps`: the counterexample as (rule name, binding); `trace`: its file, once written.
     """
 
     kernel: str
@@ -55,6 +55,8 @@ class Cell:
     diameter: int | None = None
     depth: int | None = None
     note: str = ""
+    clauses: int | None = None
+    certificate: str | None = None
     steps: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
     trace: str | None = None
     dead_rules: tuple[str, ...] = ()
@@ -83,7 +85,7 @@ class Job:
 
 
 @functools.cache
-def _program_digest() -> str:
+def program_digest() -> str:
     """Hash of this program's own text: results of another version are not taken for ours."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent
@@ -96,13 +98,6 @@ def _program_digest() -> str:
 def claim_of(stated: Invariant) -> Claim:
     """The invariant as engines take it."""
     return Claim(stated.name, stated.formula, stated.premise)
-
-
-@functools.lru_cache(64)
-def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
-    """The transition system of a kernel by name or `file.py:NAME`, without the rules named. Raises ModelError."""
-    system = find_kernel(spec).system()
-    return dataclasses.replace(system, rules=tuple(r for r in system.rules if r.name not in without))
 
 
 def formula_of(name: str) -> Any:
@@ -132,7 +127,7 @@ def jobs(
         for cone, members in cones.items():
             text = "\n".join(
                 [system.restricted(cone).text(), *(i.formula.sexpr() + i.premise.sexpr() for i in members),
-                 str(scope), engine, str(timeout), str(depth), _program_digest()]
+                 str(scope), engine, str(timeout), str(depth), program_digest()]
             )
             key = hashlib.sha256(text.encode()).hexdigest()[:24]
             made.append(Job(spec, tuple(i.name for i in members), scope, engine, timeout, depth, without, key))
@@ -147,6 +142,10 @@ def run_job(job: Job) -> list[Cell]:
     claims = [claim_of(i) for i in members]
     if job.engine == "bmc":
         return _by_bmc(job, system, claims)
+    if job.engine == "k-induction":
+        return _by_induction(job, system, claims)
+    if job.engine == "proof":
+        return [Cell(job.kernel, c.name, "UNKNOWN", "proof", 0.0, False) for c in claims]
     # A rule of the user's own might let a cell matter without writing it, which would tell frames apart.
     reduce = not find_kernel(job.kernel).own_rules
     explored = explore(
@@ -171,9 +170,7 @@ def _by_exploration(job: Job, explored: Exploration, finding: Finding) -> Cell:
         dead_rules=tuple(name for name, times in explored.fired.items() if not times) if explored.complete else (),
     )
     if finding.path is not None:
-        return dataclasses.replace(
-            cell, verdict="VIOLATED", length=len(finding.path), steps=_plain(finding.path), vacuous=False
-        )
+        return _violated(cell, finding.path)
     if not explored.complete:
         note = f"{explored.stopped}; no violation within {explored.diameter} steps"
         return dataclasses.replace(cell, verdict="UNKNOWN", note=note)
@@ -184,20 +181,45 @@ def _by_bmc(job: Job, system: System, claims: Sequence[Claim]) -> list[Cell]:
     unrolling = Unrolling(system, job.scope)
     cells = []
     for claim in claims:
-        met = bmc(system, job.scope, Claim("premise", z3.Not(claim.premise), claim.premise), job.depth, job.timeout,
-                  unrolling)
+        met = _premise_met(job, system, claim, unrolling)
         found = bmc(system, job.scope, claim, job.depth, job.timeout, unrolling)
-        cell = Cell(job.kernel, claim.name, "BOUNDED", "bmc", found.seconds, met.path is None, depth=found.depth)
+        cell = Cell(job.kernel, claim.name, "BOUNDED", "bmc", found.seconds, not met, depth=found.depth)
         if found.path is not None:
-            cell = dataclasses.replace(
-                cell, verdict="VIOLATED", length=len(found.path), steps=_plain(found.path), vacuous=False
-            )
+            cell = _violated(cell, found.path)
         elif found.stopped:
             cell = dataclasses.replace(
                 cell, verdict="UNKNOWN", note=f"{found.stopped}; no violation within {found.depth} steps"
             )
         cells.append(cell)
     return cells
+
+
+def _by_induction(job: Job, system: System, claims: Sequence[Claim]) -> list[Cell]:
+    unrolling = Unrolling(system, job.scope)
+    cells = []
+    for claim in claims:
+        met = _premise_met(job, system, claim, unrolling)
+        found = k_induction(system, job.scope, claim, job.depth, job.timeout, unrolling)
+        cell = Cell(job.kernel, claim.name, "BOUNDED", "k-induction", found.seconds, not met, depth=found.depth)
+        if found.path is not None:
+            cell = _violated(cell, found.path)
+        elif found.k is not None:
+            cell = dataclasses.replace(cell, verdict="EXHAUSTED", note=f"by {found.k}-induction", depth=None)
+        elif found.stopped:
+            note = f"{found.stopped}; no violation within {found.depth} steps"
+            cell = dataclasses.replace(cell, verdict="UNKNOWN", note=note)
+        cells.append(cell)
+    return cells
+
+
+def _violated(cell: Cell, path: Sequence[Instance]) -> Cell:
+    return dataclasses.replace(cell, verdict="VIOLATED", length=len(path), steps=_plain(path), vacuous=False)
+
+
+def _premise_met(job: Job, system: System, claim: Claim, unrolling: Unrolling) -> bool:
+    """Within the depth, some state makes the claim say something."""
+    negated = Claim("premise", z3.Not(claim.premise), claim.premise)
+    return bmc(system, job.scope, negated, job.depth, job.timeout, unrolling).path is not None
 
 
 def _second_opinion(job: Job, system: System, claim: Claim, cell: Cell, unrolling: Unrolling) -> Cell:
@@ -208,9 +230,7 @@ def _second_opinion(job: Job, system: System, claim: Claim, cell: Cell, unrollin
     finished = not found.stopped or found.path is not None
     unexplored = cell.verdict == "UNKNOWN" and length is not None and length > (cell.diameter or 0)
     if unexplored and found.path is not None:
-        return dataclasses.replace(
-            cell, verdict="VIOLATED", length=length, steps=_plain(found.path), engine="bmc", vacuous=False
-        )
+        return dataclasses.replace(_violated(cell, found.path), engine="bmc")
     if finished and length != cell.length:
         raise EngineError(
             f"{cell.kernel}, {cell.invariant}: exploration says {cell.verdict} at length {cell.length}, "
@@ -259,33 +279,45 @@ def run(
             done += 1
             yield job, [dataclasses.replace(c, kernel=job.kernel) for c in cells]
     progress(done, len(work))
-    if not todo:
-        return
-    pool = ProcessPoolExecutor(
-        min(workers, len(todo)), mp_context=multiprocessing.get_context("spawn"), initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
+    for first, cells in each_done(run_job, [same[0] for same in todo.values()], workers):
+        # A result that ran out of time may do better next time.
+        if all(c.verdict != "UNKNOWN" for c in cells):
+            rows = [dataclasses.asdict(c) for c in cells]
+            part = kept / f"{first.key}.part"
+            part.write_text(json.dumps(rows), encoding="utf-8")
+            part.rename(kept / f"{first.key}.json")
+        for job in todo[first.key]:
+            done += 1
+            yield job, [dataclasses.replace(c, kernel=job.kernel) for c in cells]
+        progress(done, len(work))
+
+
+def with_proofs(
+    cells: Iterable[Cell], out: Path, *, without: tuple[str, ...], fresh: bool, seconds: float, workers: int,
+    progress: Callable[[str, int, int], Any],
+) -> dict[tuple[str, str], Cell]:
+    """The cells that are not violated, with what proofs say of them; what the searches said stays where there is none.
+
+    Raises EngineError as `prove` does.
+    """
+    left = {(c.kernel, c.invariant): c for c in cells if c.verdict != "VIOLATED"}
+    verdicts = prove(
+        list(left), out, without=without, fresh=fresh, seconds=seconds, workers=workers, progress=progress
     )
-    try:
-        running: dict[Future[list[Cell]], str] = {pool.submit(run_job, same[0]): key for key, same in todo.items()}
-        while running:
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                key = running.pop(future)
-                cells = future.result()
-                # A result that ran out of time may do better next time.
-                if all(c.verdict != "UNKNOWN" for c in cells):
-                    rows = [dataclasses.asdict(c) for c in cells]
-                    part = kept / f"{key}.part"
-                    part.write_text(json.dumps(rows), encoding="utf-8")
-                    part.rename(kept / f"{key}.json")
-                for job in todo[key]:
-                    done += 1
-                    yield job, [dataclasses.replace(c, kernel=job.kernel) for c in cells]
-                progress(done, len(work))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
+    return {pair: _with_proof(cell, verdicts[pair]) for pair, cell in left.items()}
+
+
+def _with_proof(cell: Cell, verdict: Verdict) -> Cell:
+    spent = verdict.attempt.seconds + (verdict.checked.seconds if verdict.checked else 0)
+    cell = dataclasses.replace(
+        cell, seconds=cell.seconds + spent, engine="proof" if cell.engine == "proof" else f"{cell.engine}+proof"
+    )
+    if verdict.proved and verdict.checked is not None:
+        return dataclasses.replace(
+            cell, verdict="PROVED", clauses=verdict.checked.clauses, certificate=str(verdict.attempt.manifest)
+        )
+    shown = "" if verdict.attempt.cti is None else f", see {verdict.attempt.cti}"
+    return dataclasses.replace(cell, note="; ".join(filter(None, (cell.note, f"no proof: {verdict.note}{shown}"))))
 
 
 def trace_of(cell: Cell, scope: Scope) -> Trace:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import sys
+import time
 import tomllib
 from collections.abc import Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -20,11 +21,15 @@ from typer.exceptions import TyperException
 from invariants import INVARIANTS, Invariant
 from model.kernels import KERNELS, Kernel
 from model.logic import ModelError, Scope
+from model.restrictions import BARE, BASES
+from proofs import certificate
 from proofs import check as checking
 from proofs import litmus as litmus_tests
+from proofs import prove as proving
+from proofs import restrict as restricting
 from proofs import trace as traces
 from proofs.interpreter import EngineError
-from proofs.kernel_file import find_kernel, nearest
+from proofs.kernel_file import find_kernel, nearest, system_of
 from proofs.render import FORMATS
 
 OK, VIOLATION, USAGE, INCONCLUSIVE, INTERNAL = 0, 1, 2, 3, 4
@@ -33,7 +38,15 @@ Exit codes: 0 everything asked for holds (without -k and -i: every cell is as th
 1 a violation, a cell other than expected, or a litmus test that is Broken; 2 wrong usage; 3 inconclusive (time, memory,
 or an operation outside the model); 4 two engines disagree: a defect of this program, not a result.
 """
-ENGINES = ("both", "explore", "bmc")
+ENGINES = ("all", "both", "explore", "bmc", "k-induction", "proof")
+LEGEND = {
+    "VIOLATED": "V n  VIOLATED: the shortest counterexample has n steps",
+    "PROVED": "P n  PROVED for any number of processes, pages, frames, references and slots, by n clauses; "
+              "z3 and cvc5 agree",
+    "EXHAUSTED": "E    EXHAUSTED: holds in every state of the scope; not proved beyond it",
+    "BOUNDED": "B n  BOUNDED: no violation within n steps",
+    "UNKNOWN": "?    UNKNOWN: see the notes",
+}
 SORT_ORDER = ("Proc", "Page", "Frame", "Pin", "Slot")
 EXPECTED = Path(__file__).parent / "expected.toml"
 
@@ -84,6 +97,11 @@ def parse_scope(text: str) -> Scope:
     return Scope((*zip(SORT_ORDER, (int(p) for p in parts), strict=True), ("Value", 1)))
 
 
+def _progress() -> Progress:
+    """A bar on a terminal, silence elsewhere."""
+    return Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
 def _writable(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -102,14 +120,20 @@ def check(
         list[str] | None, typer.Option("--invariant", "-i", help="An invariant, or the first words of several.")
     ] = None,
     scope: Annotated[str, typer.Option(help="default, medium, large, or P,V,F,K,S.")] = "default",
-    engine: Annotated[str, typer.Option(help="both, explore or bmc.")] = "both",
+    engine: Annotated[str, typer.Option(help=(
+        "all: exploration and BMC, then a proof for every cell that they do not violate; both: the first two; "
+        "or explore, bmc, k-induction, proof."
+    ))] = "all",
     depth: Annotated[int, typer.Option(help="Steps BMC follows where exploration found nothing.")] = checking.BMC_DEPTH,
     timeout: Annotated[float | None, typer.Option(help="Seconds for each exploration and each BMC run.")] = None,
+    proof_time: Annotated[float, typer.Option(help="Seconds for the search of one proof.")] = proving.SECONDS,
     without: Annotated[
         list[str] | None, typer.Option(help="Leave a rule out, as if nobody did that; may be repeated.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore results kept by an earlier run.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ignore results kept by an earlier run, and all kept certificates.")
+    ] = False,
     as_json: JsonOption = False,
     out: OutOption = Path("proofs-out"),
 ) -> int:
@@ -118,20 +142,23 @@ def check(
         raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
     if depth < 0:
         raise ModelError(f"a depth is 0 or more, not {depth}")
-    if timeout is not None and timeout <= 0:
-        raise ModelError(f"a time limit is more than 0 seconds, not {timeout:g}")
+    for limit in (timeout, proof_time):
+        if limit is not None and limit <= 0:
+            raise ModelError(f"a time limit is more than 0 seconds, not {limit:g}")
     kernels, invariants, in_scope = _kernels(kernel), _invariants(invariant), parse_scope(scope)
-    rules = {r.name for spec, _ in kernels for r in checking.system_of(spec).rules}
+    rules = {r.name for spec, _ in kernels for r in system_of(spec).rules}
     for name in without or ():
         if name not in rules:
             raise ModelError(f"no rule {name!r}{nearest(name, sorted(rules))}")
-    work = checking.jobs(kernels, invariants, in_scope, engine, timeout, depth, tuple(without or ()))
+    left_out = tuple(sorted(set(without or ())))
+    searches = "both" if engine == "all" else engine
+    work = checking.jobs(kernels, invariants, in_scope, searches, timeout, depth, left_out)
     if not work:
         raise ModelError(f"{', '.join(i.name for i in invariants)} says nothing about {', '.join(kernel or [])}")
     found: dict[tuple[str, str], checking.Cell] = {}
     try:
         _writable(out)
-        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        with _progress() as bar:
             task = bar.add_task("checking", total=len(work))
             running = checking.run(
                 work, out, workers=workers, resume=not fresh,
@@ -140,6 +167,13 @@ def check(
             for _, cells in running:
                 for cell in cells:
                     found[cell.kernel, cell.invariant] = _with_trace(cell, in_scope, out)
+            if engine in ("all", "proof"):
+                found |= checking.with_proofs(
+                    found.values(), out, without=left_out, fresh=fresh, seconds=proof_time, workers=workers,
+                    progress=lambda stage, done, total: bar.update(
+                        task, description=stage, completed=done, total=total
+                    ),
+                )
     except KeyboardInterrupt:
         _tell(f"interrupted: {len(found)} cells done and kept in {out}; the same command goes on from there")
         return INCONCLUSIVE
@@ -173,7 +207,7 @@ def _unexpected(cells: Iterable[checking.Cell]) -> list[str]:
     lines = []
     for cell in cells:
         violated = cell.invariant in expected[cell.kernel]["violated"]
-        if cell.verdict in ("VIOLATED", "EXHAUSTED") and violated != (cell.verdict == "VIOLATED"):
+        if cell.verdict in ("VIOLATED", "EXHAUSTED", "PROVED") and violated != (cell.verdict == "VIOLATED"):
             wanted = "VIOLATED" if violated else "no violation"
             lines.append(f"{cell.kernel}, {cell.invariant}: {cell.verdict}, but {wanted} was expected")
     return lines
@@ -183,7 +217,8 @@ def _mark(cell: checking.Cell | None) -> str:
     if cell is None:
         return "n/a"
     mark = {
-        "VIOLATED": f"V {cell.length}", "EXHAUSTED": "E", "BOUNDED": f"B {cell.depth}", "UNKNOWN": "?",
+        "VIOLATED": f"V {cell.length}", "PROVED": f"P {cell.clauses}", "EXHAUSTED": "E",
+        "BOUNDED": f"B {cell.depth}", "UNKNOWN": "?",
     }[cell.verdict]
     return mark + (" (vacuous)" if cell.vacuous else "")
 
@@ -203,9 +238,10 @@ def _print_table(
     _print_columns(heads, rows)
     shown = [c for c in found.values() if c.states]
     print()
-    print("V n  VIOLATED: the shortest counterexample has n steps    E  EXHAUSTED: holds in every state of the scope")
-    if any(c.verdict in ("BOUNDED", "UNKNOWN") for c in found.values()):
-        print("B n  BOUNDED: no violation within n steps                 ?  UNKNOWN: see the notes")
+    verdicts = {c.verdict for c in found.values()}
+    for verdict, meaning in LEGEND.items():
+        if verdict in verdicts:
+            print(meaning)
     sizes = scope.as_dict()
     print("Scope: " + ", ".join(f"{sizes[s]} {s.lower()}{'s' * (sizes[s] > 1)}" for s in SORT_ORDER) + ".", end=" ")
     if shown:
@@ -270,7 +306,7 @@ def show(
     form = "itf" if as_json else form
     if form not in FORMATS:
         raise ModelError(f"no format {form!r}{nearest(form, FORMATS)}")
-    text = FORMATS[form](traces.read(file, checking.system_of, checking.formula_of))
+    text = FORMATS[form](traces.read(file, system_of, checking.formula_of))
     if out is None:
         print(text, end="" if text.endswith("\n") else "\n")
         return OK
@@ -296,7 +332,7 @@ def litmus(
     rows = []
     for test in tests:
         for spec, each in kernels:
-            result = litmus_tests.answer(test, each, checking.system_of(spec))
+            result = litmus_tests.answer(test, each, system_of(spec))
             path = None
             if result.trace is not None:
                 path = folder / f"{test.name}.{checking.file_name(spec)}.trace.json"
@@ -325,6 +361,103 @@ def _print_answers(names: Sequence[str], kernels: Sequence[str], rows: Sequence[
         print(reason)
 
 
+@app.command(epilog=EXIT_CODES)
+def verify(
+    folder: Annotated[Path | None, typer.Argument(
+        help="A folder of certificates, or one manifest; without it, those of the default table that come along."
+    )] = None,
+    solver: Annotated[list[str] | None, typer.Option(
+        help="z3, cvc5, or a command that gets a file's path and prints unsat; may be repeated. Default: z3 and cvc5."
+    )] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for each solver and file.")] = 60,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    as_json: JsonOption = False,
+) -> int:
+    """Check certificates: each is the proof that it says it is, of the model as it is now, and every solver says so."""
+    given = proving.SHIPPED if folder is None else folder
+    if not given.exists():
+        raise ModelError(f"no folder or manifest {given}")
+    started = time.monotonic()
+    with _progress() as bar:
+        task = bar.add_task("verifying")
+        checked = certificate.verify(
+            given if given.is_dir() else [given], solver or certificate.BUILT_IN, timeout, workers,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        _print_json({"schema": 1, "results": [dataclasses.asdict(c) for c in checked]})
+    else:
+        counts = {v: sum(c.verdict == v for c in checked) for v in ("accepted", "refused", "unconfirmed")}
+        for c in checked:
+            less = f" without {', '.join(c.without)}" if c.without else ""
+            if less or not c.accepted:
+                print(f"{c.kernel}{less}, {c.invariant}: {c.verdict}{': ' * bool(c.reason)}{c.reason}")
+        told = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+        names = " and ".join(solver or certificate.BUILT_IN)
+        print(f"{told}, {sum(c.obligations for c in checked)} obligations by {names}, "
+              f"{time.monotonic() - started:.0f} s")
+    verdicts = {c.verdict for c in checked}
+    if "refused" in verdicts:
+        return VIOLATION
+    return INCONCLUSIVE if "unconfirmed" in verdicts else OK
+
+
+@app.command(epilog=EXIT_CODES)
+def restrict(
+    invariant: Annotated[str, typer.Option("--invariant", "-i", help="What is to hold.")],
+    base: Annotated[str | None, typer.Option(help=f"A reuse rule: {', '.join(BASES)}.")] = None,
+    kernel: Annotated[str | None, typer.Option(
+        "--kernel", "-k", help="Instead of a base: this kernel's reuse rule, its restrictions cleared."
+    )] = None,
+    proof_time: Annotated[float, typer.Option(help="Seconds for the search of one proof.")] = proving.SECONDS,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore results kept by an earlier run.")] = False,
+    as_json: JsonOption = False,
+    out: OutOption = Path("proofs-out"),
+) -> int:
+    """All minimal sets of restrictions that make an invariant hold, proved, and all maximal sets that do not."""
+    if (base is None) == (kernel is None):
+        raise ModelError("say either --base or --kernel")
+    if base is not None and base not in BASES:
+        raise ModelError(f"no base {base!r}{nearest(base, BASES)}")
+    (stated,) = _one_invariant(invariant)
+    spec = base or BARE + str(kernel)
+    if not stated.applies_to(find_kernel(spec)):
+        raise ModelError(f"{stated.name} says nothing about {spec}")
+    _writable(out)
+    try:
+        with _progress() as bar:
+            task = bar.add_task("deciding")
+            found = restricting.restrict(
+                spec, stated.name, out, seconds=proof_time, workers=workers, fresh=fresh,
+                progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+            )
+    except KeyboardInterrupt:
+        _tell(f"interrupted: what is decided is kept in {out}; the same command goes on from there")
+        return INCONCLUSIVE
+    name = f"restrict-{checking.file_name(spec)}-{stated.name}"
+    (out / f"{name}.dot").write_text(restricting.to_dot(found), encoding="utf-8")
+    if as_json:
+        _print_json(restricting.to_json(spec, stated.name, found))
+    else:
+        _print_restrictions(spec, stated, found)
+        print(f"The lattices as graphs: {out / name}.dot")
+    return INCONCLUSIVE if any(c.undecided for c in found) else OK
+
+
+def _one_invariant(name: str) -> list[Invariant]:
+    found = _invariants([name])
+    if len(found) > 1:
+        raise ModelError(f"{name!r} is several invariants: {', '.join(i.name for i in found)}")
+    return found
+
+
+def _print_restrictions(spec: str, stated: Invariant, found: Sequence[restricting.Corner]) -> None:
+    print(f"{spec}, {stated.name}: {stated.statement}")
+    for text in restricting.to_text(found):
+        print(text)
+
+
 @app.command("list", epilog=EXIT_CODES)
 def list_(
     kernel: KernelOption = None,
@@ -334,7 +467,7 @@ def list_(
     kernels = _kernels(kernel)
     rules: dict[str, dict[str, Any]] = {}
     for spec, each in kernels:
-        for rule in checking.system_of(spec).rules:
+        for rule in system_of(spec).rules:
             entry = rules.setdefault(rule.name, {
                 "name": rule.name, "about": " ".join(rule.about.split()), "kernel_function": rule.kernel_function,
                 "source": rule.source, "kind": rule.kind, "kernels": [],

@@ -6,6 +6,7 @@ import ctypes
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -119,16 +120,20 @@ class _Memory:
         self._publish()
         code.rehash(self.address, 0, self.count)
 
-    def start(self, packed: int, code: machine.Code) -> None:
-        """Enter the initial state."""
-        for w in range(self.words):
-            self.queue[w] = packed >> 64 * w & (1 << 64) - 1
-        self.context[machine.FIELDS.index("count")] = 1
-        code.rehash(self.address, 0, 1)
+    def enter(self, states: np.ndarray[Any, Any], code: machine.Code) -> None:
+        """Enter the first states, different ones, one row of words each."""
+        self.queue[: states.size] = states.reshape(-1)
+        self.context[machine.FIELDS.index("count")] = len(states)
+        code.rehash(self.address, 0, len(states))
 
     def state(self, number: int) -> int:
         """State `number` of the queue as one packed integer."""
         return sum(int(self.queue[number * self.words + w]) << 64 * w for w in range(self.words))
+
+
+def packed_words(states: Sequence[int], words: int) -> np.ndarray[Any, Any]:
+    """Packed states as rows of 64-bit words."""
+    return np.array([[s >> 64 * w & (1 << 64) - 1 for w in range(words)] for s in states], np.uint64)
 
 
 def explore(
@@ -150,7 +155,7 @@ def explore(
     text = machine.assembly(grounder, steps, formulas, premises, symmetry)
     code = machine.Code(text, optimised=False)
     store = _Memory(machine.state_words(grounder), len(steps), len(claims), memory)
-    store.start(grounder.initial(), code)
+    store.enter(packed_words([grounder.initial()], store.words), code)
 
     levels = [1]
     stopped = ""
@@ -208,3 +213,55 @@ def _path(
         numbers.append(int(store.parents[numbers[-1]]))
     targets = [grounder.unpack(store.state(n)) for n in reversed(numbers)]
     return interpreter.follow(targets, symmetry.canonical if symmetry else lambda state: state)
+
+
+def sample(
+    system: System, scope: Scope, *, states: int, levels: int, seed: int = 0, reduce: bool = True
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Reachable states: about `states` of them breadth first, and if that is not all, `levels` levels further on from a
+    random twentieth of what was found last, again and again.
+
+    Gives for each state function the array of its values, shape (number of states, *sizes of its domain).
+    """
+    grounder = Grounder(system, scope)
+    steps = grounder.steps()
+    symmetry = frames(grounder) if reduce else None
+    code = machine.Code(machine.assembly(grounder, steps, [], [], symmetry), optimised=False)
+    words = machine.state_words(grounder)
+
+    def reached(start: np.ndarray[Any, Any], limit: int) -> np.ndarray[Any, Any]:
+        """`start` and what follows, level by level, at least `limit` states if there are as many."""
+        store = _Memory(words, len(steps), 0, 8 << 30)
+        while len(start) > store.capacity - store.slack:
+            store.grow(code)
+        store.enter(start, code)
+        low = 0
+        while low < store.count < limit:
+            high = min(store.count, low + CHUNK)
+            low = min(high, code.expand(store.address, low, high))
+            if store.count > store.capacity - store.slack:
+                store.grow(code)
+        return store.queue[: store.count * words].reshape(-1, words)
+
+    random = np.random.default_rng(seed)
+    found = [reached(packed_words([grounder.initial()], words), states)]
+    if len(found[0]) >= states:
+        for _ in range(levels):
+            beam = random.choice(found[-1], states // 20, replace=False)
+            found.append(reached(beam, 2 * len(beam))[len(beam) :])
+    return _columns(grounder, np.concatenate(found))
+
+
+def _columns(grounder: Grounder, packed: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    layout = grounder.layout
+    columns = {}
+    for function in layout.functions:
+        shape = tuple(layout.scope.size(s) for s in function.domain)
+        values: Any = np.zeros((len(packed), *shape), np.uint8)
+        for index, cell in layout.position[function.name].items():
+            start, width = grounder.bit_of_cell[cell]
+            for i in range(width):
+                bit = packed[:, (start + i) // 64] >> np.uint64((start + i) % 64) & np.uint64(1)
+                values[(slice(None), *index)] |= (bit << np.uint64(i)).astype(np.uint8)
+        columns[function.name] = values.astype(bool) if function.is_bool else values
+    return columns

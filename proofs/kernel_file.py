@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.util
 import sys
 import traceback
@@ -10,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from model.kernels import KERNELS, Kernel
-from model.logic import ModelError
+from model.logic import ModelError, System
+from model.restrictions import BARE, BASES, SWITCHES, bare, restricted
 
 
 def nearest(wanted: str, names: Iterable[str]) -> str:
@@ -23,8 +25,13 @@ def nearest(wanted: str, names: Iterable[str]) -> str:
 def find_kernel(spec: str) -> Kernel:
     """The kernel called `spec`, or for `file.py:NAME` the Kernel of that name in that file.
 
+    `bare:SPEC` is the reuse rule of the kernel SPEC alone, as are the names of BASES; either with restrictions as in
+    `page-count+fork-early-copy+mprotect-refuse`, in any order.
+
     Raises ModelError if there is none or the file fails; the message names the line.
     """
+    if spec.startswith(BARE) or spec.partition("+")[0] in BASES:
+        return _restricted(spec)
     path, separator, name = spec.rpartition(":")
     if separator and path.endswith(".py"):
         return _from_file(Path(path), name)
@@ -33,7 +40,24 @@ def find_kernel(spec: str) -> Kernel:
             return kernel
     if spec.endswith(".py"):
         raise ModelError(f"{spec}: say which kernel of the file, as {spec}:NAME")
-    raise ModelError(f"no kernel {spec!r}{nearest(spec, [k.name for k in KERNELS])}")
+    raise ModelError(f"no kernel {spec!r}{nearest(spec, [*(k.name for k in KERNELS), *BASES])}")
+
+
+@functools.lru_cache(64)
+def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
+    """The transition system of a kernel as `find_kernel` has it, without the rules named. Raises ModelError."""
+    return find_kernel(spec).system().without(without)
+
+
+def _restricted(spec: str) -> Kernel:
+    # A `+` in the path of a file starts no restriction.
+    path, separator, rest = spec.rpartition(".py:")
+    base, *names = rest.split("+")
+    for name in names:
+        if name not in SWITCHES:
+            raise ModelError(f"no restriction {name!r}{nearest(name, SWITCHES)}")
+    base = path + separator + base
+    return restricted(BASES[base] if base in BASES else bare(find_kernel(base.removeprefix(BARE))), names)
 
 
 def _from_file(path: Path, name: str) -> Kernel:

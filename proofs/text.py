@@ -32,6 +32,11 @@ def closing_words(trace: Trace, last: Graph) -> tuple[str, str, str]:
     statement = trace.statement.rstrip(".") + "."
     if not trace.witness:
         return f"{trace.claim} on {trace.kernel}", statement, ""
+    if not trace.reachable:
+        return (
+            f"{trace.claim} on {trace.kernel}: a counterexample to induction, its first state need not be reachable",
+            f"To prove: {statement}", "",
+        )
     broken = "; ".join(_in_words(a) for _, a in last.nodes(data=True) if a["violates"])
     return f"{trace.claim} is violated on {trace.kernel}", f"Claimed: {statement}", f"Here: {broken}."
 

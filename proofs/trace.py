@@ -46,7 +46,8 @@ class Trace:
 
     `kernel`: a kernel's name, or `file.py:NAME`. `claim`: name of the invariant or litmus test. `statement`: what the
     last state shows, in words. `witness`: sort-named elements that break the claim, as (sort, element number).
-    `notes`: one text per step, empty if none (a litmus test's statement).
+    `notes`: one text per step, empty if none (a litmus test's statement). `reachable`: False for a counterexample to
+    induction, whose start state need not be reachable.
     """
 
     kernel: str
@@ -59,6 +60,7 @@ class Trace:
     states: tuple[State, ...]
     witness: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
+    reachable: bool = True
 
     @cached_property
     def interpreter(self) -> Interpreter:
@@ -107,7 +109,7 @@ class Trace:
 def execute(
     kernel: str, claim: str, statement: str, system: System, scope: Scope, steps: Sequence[Instance], *,
     names: Names | None = None, start: State | None = None, notes: Sequence[str] = (),
-    violated: Term | None = None,
+    violated: Term | None = None, reachable: bool = True,
 ) -> Trace:
     """Run the steps on the reference interpreter.
 
@@ -115,7 +117,7 @@ def execute(
     Raises TraceError if a step is not enabled or `violated` is not broken there.
     """
     interpreter = Interpreter(system, scope)
-    states = [interpreter.initial() if start is None else start]
+    states = [interpreter.initial() if start is None else interpreter.canonical(start)]
     for number, step in enumerate(steps, 1):
         if not interpreter.enabled(step, states[-1]):
             raise TraceError(f"step {number} ({step.rule.name}) is not enabled in {kernel}")
@@ -129,7 +131,7 @@ def execute(
         witness = tuple(zip(sorts, found.values(), strict=True))
     return Trace(
         kernel, claim, statement, system, scope, names or default_names(scope), tuple(steps), tuple(states), witness,
-        tuple(notes),
+        tuple(notes), reachable,
     )
 
 
@@ -149,6 +151,7 @@ def to_json(trace: Trace) -> dict[str, Any]:
             "terms": trace.system.digest(),
             "scope": trace.scope.as_dict(),
             "names": {sort: list(names) for sort, names in trace.names.items()},
+            "reachable": trace.reachable,
             "witness": [[sort, trace.element(sort, number)] for sort, number in trace.witness],
             "steps": [
                 {"rule": step.rule.name, "binding": _binding(step), "note": trace.notes[i] if trace.notes else "",
@@ -220,6 +223,7 @@ def read(
         trace = execute(
             meta["kernel"], meta["claim"], meta["statement"], system, scope, steps, names=names, start=start,
             notes=[str(s["note"]) for s in meta["steps"]], violated=formula_of(meta["claim"]),
+            reachable=bool(meta.get("reachable", True)),
         )
         if not trace.witness:
             witness = tuple((sort, names[sort].index(name)) for sort, name in meta["witness"])

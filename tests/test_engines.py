@@ -22,7 +22,7 @@ from model.state import Frame
 from proofs import explore as exploration
 from proofs import machine
 from proofs.bmc import bmc
-from proofs.explore import Claim, Exploration, _Memory, explore
+from proofs.explore import Claim, Exploration, _Memory, explore, packed_words
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter, State
 from proofs.symmetry import frames
@@ -247,7 +247,7 @@ def machine_states(of: System, scope: Scope, most: int = 1 << 17) -> list[State]
     steps = grounder.steps()
     code = machine.Code(machine.assembly(grounder, steps, [], [], frames(grounder)), optimised=False)
     store = _Memory(machine.state_words(grounder), len(steps), 0, 1 << 30)
-    store.start(grounder.initial(), code)
+    store.enter(packed_words([grounder.initial()], store.words), code)
     low = 0
     while low < store.count < most:
         high = min(store.count, low + 64)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from rule_specs import SPECS, Spec, failures
 
-from proofs.check import system_of
-from proofs.kernel_file import find_kernel
+from proofs.kernel_file import find_kernel, system_of
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.says)

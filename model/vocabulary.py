@@ -1,0 +1,118 @@
+"""The words in which inductive invariants are found and read: relations over the state.
+
+A word is false where what it looks at has no meaning (the write bit of an absent PTE): such cells keep stale values in
+a proof, and a clause that depends on them is not inductive. A clause says that some words cannot hold together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from z3 import And, Or
+
+from model.logic import Sort, Term
+from model.state import (
+    Frame,
+    Page,
+    Pin,
+    Proc,
+    Slot,
+    alive,
+    cached,
+    exclusive,
+    extra,
+    has_pinned,
+    maps,
+    pin_attached,
+    pin_foll_pin,
+    pin_frame,
+    pin_live,
+    pin_longterm,
+    pin_page,
+    pin_proc,
+    pin_write,
+    pte_dirty,
+    pte_present,
+    pte_soft_dirty,
+    pte_swap,
+    pte_swap_exclusive,
+    pte_uffd_wp,
+    pte_write,
+    slot_frame,
+    swaps,
+    uffd_armed,
+    vma,
+    vma_write,
+)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A relation over elements of `sorts`; `holds` gives its quantifier-free formula."""
+
+    name: str
+    sorts: tuple[Sort, ...]
+    holds: Callable[..., Term]
+
+
+def _held(field: Callable[[Term], Term]) -> Callable[[Term], Term]:
+    return lambda k: And(pin_live(k), field(k))
+
+
+def _mapped(bit: Callable[[Term, Term], Term]) -> Callable[[Term, Term], Term]:
+    return lambda p, v: And(pte_present(p, v), bit(p, v))
+
+
+def _entry(bit: Callable[[Term, Term], Term]) -> Callable[[Term, Term], Term]:
+    return lambda p, v: And(Or(pte_present(p, v), pte_swap(p, v)), bit(p, v))
+
+
+def _same(a: Term, b: Term) -> Term:
+    return a == b
+
+
+WORDS: tuple[Word, ...] = (
+    Word("alive", (Proc,), alive),
+    Word("has pinned", (Proc,), lambda p: And(alive(p), has_pinned(p))),
+    Word("VMA", (Proc, Page), vma),
+    Word("writable VMA", (Proc, Page), lambda p, v: And(vma(p, v), vma_write(p, v))),
+    Word("present", (Proc, Page), pte_present),
+    Word("W", (Proc, Page), _mapped(pte_write)),
+    Word("dirty", (Proc, Page), _mapped(pte_dirty)),
+    Word("uffd-wp", (Proc, Page), _entry(pte_uffd_wp)),
+    Word("soft-dirty", (Proc, Page), _entry(pte_soft_dirty)),
+    Word("armed", (Proc, Page), _entry(uffd_armed)),
+    Word("swap entry", (Proc, Page), pte_swap),
+    Word("maps", (Proc, Page, Frame), maps),
+    Word("swaps", (Proc, Page, Slot), swaps),
+    Word("swaps exclusively", (Proc, Page, Slot), lambda p, v, s: And(swaps(p, v, s), pte_swap_exclusive(p, v))),
+    Word("exclusive", (Frame,), exclusive),
+    Word("extra reference", (Frame,), extra),
+    Word("cached", (Slot,), cached),
+    Word("holds", (Slot, Frame), lambda s, f: And(cached(s), slot_frame(s) == f)),
+    Word("held", (Pin,), pin_live),
+    Word("FOLL_PIN", (Pin,), _held(pin_foll_pin)),
+    Word("write pin", (Pin,), lambda k: And(pin_live(k), pin_foll_pin(k), pin_write(k))),
+    Word("longterm pin", (Pin,), lambda k: And(pin_live(k), pin_foll_pin(k), pin_longterm(k))),
+    Word("refers to", (Pin, Frame), lambda k, f: And(pin_live(k), pin_frame(k) == f)),
+    Word("attached to", (Pin, Frame), lambda k, f: And(pin_live(k), pin_attached(k), pin_frame(k) == f)),
+    Word("taken by", (Pin, Proc), lambda k, p: And(pin_live(k), pin_proc(k) == p)),
+    Word("taken at", (Pin, Page), lambda k, v: And(pin_live(k), pin_page(k) == v)),
+    Word("attached at", (Pin, Proc, Page), lambda k, p, v: And(
+        pin_live(k), pin_attached(k), pin_proc(k) == p, pin_page(k) == v
+    )),
+    Word("same process", (Proc, Proc), _same),
+    Word("same page", (Page, Page), _same),
+    Word("same frame", (Frame, Frame), _same),
+    Word("same slot", (Slot, Slot), _same),
+    Word("same reference", (Pin, Pin), _same),
+)
+
+VARIABLES: dict[str, Sort] = {
+    "p": Proc, "q": Proc, "v": Page, "w": Page, "f": Frame, "g": Frame, "k": Pin, "l": Pin, "s": Slot, "t": Slot,
+}
+PLACES = ("pv", "qw")
+"""A word about a process and a page is said of these pairs only."""
+PROFILES = ("pvfks", "pvqwfs", "pvqwfk", "fstkl")
+"""The sets of variables of which one clause may speak."""

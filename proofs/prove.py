@@ -1,0 +1,181 @@
+"""Proofs for the cells of the table: a certificate that is kept already, else a search, then two solvers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from invariants import invariant
+from model.logic import System
+from proofs import certificate
+from proofs.induct import Cti, Proof, Search, Unproved, state_of, unwritten
+from proofs.interpreter import EngineError
+from proofs.kernel_file import find_kernel, system_of
+from proofs.mine import Clause, Miner
+from proofs.picture import to_svg
+from proofs.pool import each_done
+from proofs.trace import execute, write
+
+SHIPPED = Path(__file__).parent / "certificates"
+"""Certificates of the default table."""
+SECONDS = 120.0
+"""Time limit of the search for one proof."""
+
+
+@dataclass(frozen=True)
+class ProofJob:
+    """Invariants to prove of kernels that have the same terms, less some rules; certificates go to `folder`."""
+
+    kernels: tuple[str, ...]
+    invariants: tuple[str, ...]
+    without: tuple[str, ...]
+    seconds: float
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The search for one proof: `manifest` of its certificate, or `note` saying why there is none.
+
+    `cti`: the trace file of a counterexample to induction, if that is why; its start state need not be reachable.
+    """
+
+    kernel: str
+    invariant: str
+    manifest: Path | None
+    note: str = ""
+    cti: Path | None = None
+    seconds: float = 0.0
+
+
+def kept(spec: str, name: str, without: tuple[str, ...], folders: Iterable[Path]) -> Path | None:
+    """The manifest in one of the folders that is for this kernel's terms as they are, or None. It is not verified."""
+    terms = system_of(spec, without).digest()
+    for folder in folders:
+        path = certificate.manifest_path(folder, spec, name, without)
+        try:
+            if json.loads(path.read_text(encoding="utf-8"))["terms"] == terms:
+                return path
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def jobs(
+    wanted: Iterable[tuple[str, str]], without: tuple[str, ...], seconds: float, folder: Path
+) -> list[ProofJob]:
+    """The searches for proofs of (kernel, invariant), one for kernels with the same terms and invariants."""
+    by_kernel: dict[str, list[str]] = {}
+    for spec, name in wanted:
+        by_kernel.setdefault(spec, []).append(name)
+    same: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for spec, names in by_kernel.items():
+        same.setdefault((system_of(spec, without).digest(), tuple(names)), []).append(spec)
+    return [ProofJob(tuple(specs), names, without, seconds, folder) for (_, names), specs in same.items()]
+
+
+def search_of(
+    spec: str, names: Sequence[str], without: tuple[str, ...] = (), hints: Sequence[Clause] = ()
+) -> Search:
+    """A search for proofs of those invariants, over the state functions that they need."""
+    kernel, full = find_kernel(spec), system_of(spec, without)
+    stated = [invariant(name) for name in names]
+    system = full.restricted(full.cone([*(f for i in stated for f in (i.formula, i.premise)), *kernel.lemmas]))
+    return Search(system, lambda: Miner(system, reduce=not kernel.own_rules), kernel.lemmas, hints)
+
+
+def attempt(job: ProofJob) -> list[Attempt]:
+    """Search; every proof found is written as a certificate at once."""
+    kernel = find_kernel(job.kernels[0])
+    search = search_of(job.kernels[0], job.invariants, job.without)
+    own = {template.name for template in kernel.own_rules}
+    attempts = []
+    for name in job.invariants:
+        found = search.prove(Clause(invariant(name).formula, name), job.seconds)
+        if isinstance(found, Proof):
+            formulas = [c.formula for c in found.clauses]
+            note = unwritten(search.system, [r for r in search.system.rules if r.name in own], formulas)
+        else:
+            note = found.reason
+        for spec in job.kernels:
+            manifest = cti = None
+            if not note:
+                manifest = certificate.write(job.folder, spec, name, formulas, job.without)
+            elif isinstance(found, Unproved) and found.cti is not None and found.cti.step is not None:
+                cti = _write_cti(job.folder, spec, name, search.system, found.cti)
+            attempts.append(Attempt(spec, name, manifest, note, cti, found.seconds))
+    return attempts
+
+
+def _write_cti(folder: Path, spec: str, name: str, system: System, cti: Cti) -> Path:
+    """The counterexample to induction as a trace of one step, and its picture."""
+    assert cti.step is not None
+    stated = invariant(name)
+    trace = execute(
+        spec, name, stated.statement, system, cti.scope, [cti.step], start=state_of(system, cti.tables),
+        violated=stated.formula, reachable=False,
+    )
+    path = certificate.manifest_path(folder, spec, name).with_suffix(".cti.trace.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(trace, path)
+    path.with_suffix("").with_suffix(".svg").write_text(to_svg(trace), encoding="utf-8")
+    return path
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one proof: the attempt (of a kept certificate, without a search), and what the solvers say of it."""
+
+    attempt: Attempt
+    checked: certificate.Checked | None
+
+    @property
+    def proved(self) -> bool:
+        return self.checked is not None and self.checked.accepted
+
+    @property
+    def note(self) -> str:
+        """Why it is not proved; empty if it is."""
+        return self.attempt.note if self.checked is None else self.checked.reason
+
+
+def prove(
+    wanted: Sequence[tuple[str, str]], out: Path, *, without: tuple[str, ...] = (), fresh: bool = False,
+    seconds: float = SECONDS, workers: int = 2,
+    progress: Callable[[str, int, int], Any] = lambda stage, done, total: None,
+) -> dict[tuple[str, str], Verdict]:
+    """Proofs of (kernel, invariant), each re-checked by z3 and cvc5 in the form of its certificate.
+
+    `without`: rules that the kernels are taken to lack. Kept certificates are taken from `out`/certificates or from
+    those shipped, unless `fresh`; new ones go to the former. `seconds` limits each search. Raises EngineError if a
+    solver refutes an obligation that the search had proved.
+    """
+    folder = out / "certificates"
+    had = [] if fresh else [(pair, kept(*pair, without, (folder, SHIPPED))) for pair in wanted]
+    verdicts = _verified([Attempt(*pair, path) for pair, path in had if path is not None], workers, progress)
+    refused = {pair for pair, v in verdicts.items() if v.checked is not None and v.checked.verdict == "refused"}
+    work = jobs([pair for pair in wanted if pair in refused or pair not in verdicts], without, seconds, folder)
+    attempts: list[Attempt] = []
+    for _, more in each_done(attempt, work, workers):
+        attempts += more
+        progress("proving", len({a.kernel for a in attempts}), len({k for job in work for k in job.kernels}))
+    verdicts |= _verified(attempts, workers, progress)
+    for verdict in verdicts.values():
+        if verdict.checked is not None and verdict.checked.verdict == "refused":
+            raise EngineError(f"{verdict.attempt.kernel}, {verdict.attempt.invariant}: proof refuted: {verdict.note}")
+    return verdicts
+
+
+def _verified(
+    attempts: Sequence[Attempt], workers: int, progress: Callable[[str, int, int], Any]
+) -> dict[tuple[str, str], Verdict]:
+    def verifying(done: int, total: int) -> None:
+        progress("verifying", done, total)
+
+    paths = [a.manifest for a in attempts if a.manifest is not None]
+    checked = certificate.verify(paths, workers=workers, progress=verifying) if paths else []
+    said = dict(zip(paths, checked, strict=True))
+    return {(a.kernel, a.invariant): Verdict(a, said.get(a.manifest) if a.manifest else None) for a in attempts}

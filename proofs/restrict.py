@@ -1,0 +1,335 @@
+"""Which restrictions are enough: every set of them is decided by a proof or by a counterexample of its own.
+
+A set of restrictions on a bare reuse rule is sufficient if the invariant is proved for any number of processes and
+pages, insufficient if it has a counterexample. Nothing is inferred from one set to another: a counterexample is
+executed again on every set to which it is carried over, and a proof is carried over rule by rule, each rule that reads
+differently being proved again. So monotonicity, that more restrictions never break more, is a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from invariants import invariant
+from model.logic import ModelError, System
+from model.restrictions import RESTRICTIONS, VARIANTS, spec_of
+from proofs import certificate
+from proofs import check as checking
+from proofs import prove as proving
+from proofs.induct import Proof, Search
+from proofs.interpreter import EngineError, Instance
+from proofs.kernel_file import system_of
+from proofs.mine import Clause, Miner
+from proofs.pool import each_done
+from proofs.trace import execute
+
+SUFFICIENT, INSUFFICIENT, UNDECIDED = "sufficient", "insufficient", "undecided"
+Names = tuple[str, ...]
+Steps = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
+
+
+@dataclass(frozen=True)
+class CornerJob:
+    """All sets of restrictions, with one set of variants."""
+
+    base: str
+    invariant: str
+    variants: Names
+    seconds: float
+    out: Path
+    key: str
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One set. `evidence`: the certificate's manifest or the trace's file; `length`: of a shortest counterexample.
+
+    `note`: why it is undecided.
+    """
+
+    restrictions: Names
+    verdict: str
+    evidence: str | None = None
+    length: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Corner:
+    """What came of one set of variants. `exceptions`: pairs (sufficient set, insufficient superset)."""
+
+    variants: Names
+    minimal_sufficient: tuple[Decided, ...]
+    maximal_insufficient: tuple[Decided, ...]
+    undecided: tuple[Decided, ...]
+    exceptions: tuple[tuple[Names, Names], ...]
+    sets: int
+
+
+def subsets(names: Sequence[str]) -> list[frozenset[str]]:
+    """All of them, the largest and the smallest first, so that what they show can be carried over to the others."""
+    by_size = [
+        frozenset(some) for n in range(len(names) + 1) for some in itertools.combinations(names, n)
+    ]
+    return sorted(by_size, key=lambda s: min(len(names) - len(s), len(s) + 0.5))
+
+
+def corners(base: str, name: str, seconds: float, out: Path) -> list[CornerJob]:
+    """One job for each set of variants."""
+    made = []
+    for variants in sorted(subsets([v.name for v in VARIANTS]), key=lambda s: (len(s), sorted(s))):
+        chosen = tuple(v.name for v in VARIANTS if v.name in variants)
+        terms = [system_of(spec_of(base, (*chosen, *(r.name for r in some)))).digest() for some in ((), RESTRICTIONS)]
+        text = f"{base} {name} {chosen} {terms} {checking.program_digest()}"
+        made.append(CornerJob(base, name, chosen, seconds, out, hashlib.sha256(text.encode()).hexdigest()[:24]))
+    return made
+
+
+class _Lattice:
+    """Decides sets of restrictions, remembering counterexamples, proofs, and which rules keep which clauses."""
+
+    def __init__(self, job: CornerJob) -> None:
+        self.job = job
+        self.stated = invariant(job.invariant)
+        self.counterexamples: list[Steps] = []
+        self.proofs: list[tuple[Clause, ...]] = []
+        self.kept: set[tuple[str, tuple[Clause, ...]]] = set()
+        self.decided: dict[frozenset[str], tuple[str, Any]] = {}
+
+    def spec(self, names: Iterable[str]) -> str:
+        return spec_of(self.job.base, (*self.job.variants, *names))
+
+    def decide(self, names: frozenset[str]) -> tuple[str, Any]:
+        """(verdict, counterexample, clauses, or why undecided)."""
+        system = system_of(self.spec(names))
+        for steps in reversed(self.counterexamples):
+            if self._breaks(system, steps):
+                return INSUFFICIENT, steps
+        for clauses in reversed(self.proofs):
+            if self._holds(system, clauses):
+                return SUFFICIENT, clauses
+        found = self._explored(names)
+        if found is not None:
+            self.counterexamples.append(found)
+            return INSUFFICIENT, found
+        hints = list(dict.fromkeys(c for clauses in self.proofs for c in clauses[1:]))
+        claim = self.proofs[0][0] if self.proofs else Clause(self.stated.formula, self.stated.name)
+        proof = proving.search_of(self.spec(names), [self.stated.name], hints=hints).prove(claim, self.job.seconds)
+        if not isinstance(proof, Proof):
+            return UNDECIDED, proof.reason
+        self.proofs.append(proof.clauses)
+        return SUFFICIENT, proof.clauses
+
+    def _breaks(self, system: System, steps: Steps) -> bool:
+        """The counterexample is one of this system too."""
+        try:
+            taken = [Instance(system.rule(rule), binding) for rule, binding in steps]
+            execute("", self.stated.name, "", system, checking.SCOPES["default"], taken, violated=self.stated.formula)
+        except ModelError:
+            return False
+        return True
+
+    def _holds(self, system: System, clauses: tuple[Clause, ...]) -> bool:
+        """The clauses are an inductive invariant of this system too."""
+        search = Search(system, lambda: Miner(system))
+        for rule in system.rules:
+            key = rule.text(), clauses
+            if key not in self.kept:
+                if not search.keeps(rule, clauses):
+                    return False
+                self.kept.add(key)
+        return True
+
+    def _explored(self, names: Iterable[str]) -> Steps | None:
+        """A shortest counterexample in the default scope, or None. Raises EngineError if there is no answer."""
+        job = checking.Job(
+            self.spec(names), (self.stated.name,), checking.SCOPES["default"], "explore", None, 0, (), ""
+        )
+        (cell,) = checking.run_job(job)
+        if cell.verdict not in ("VIOLATED", "EXHAUSTED"):
+            raise EngineError(f"{self.spec(names)}, {self.stated.name}: {cell.verdict} {cell.note}")
+        return cell.steps if cell.verdict == "VIOLATED" else None
+
+
+def decide_corner(job: CornerJob) -> Corner:
+    """Decide every set of restrictions with the job's variants; write traces and certificates of the outermost ones."""
+    lattice = _Lattice(job)
+    for names in subsets([r.name for r in RESTRICTIONS]):
+        lattice.decided[names] = lattice.decide(names)
+    found = {verdict: [s for s, (v, _) in lattice.decided.items() if v == verdict]
+             for verdict in (SUFFICIENT, INSUFFICIENT, UNDECIDED)}
+    minimal = [s for s in found[SUFFICIENT] if not any(t < s for t in found[SUFFICIENT])]
+    maximal = [s for s in found[INSUFFICIENT] if not any(s < t for t in found[INSUFFICIENT])]
+    return Corner(
+        job.variants,
+        tuple(_with_certificate(lattice, s) for s in _ordered(minimal)),
+        tuple(_with_trace(lattice, s) for s in _ordered(maximal)),
+        tuple(Decided(_names(s), UNDECIDED, note=str(lattice.decided[s][1])) for s in _ordered(found[UNDECIDED])),
+        tuple((_names(s), _names(t)) for s in _ordered(minimal) for t in _ordered(found[INSUFFICIENT]) if s < t),
+        len(lattice.decided),
+    )
+
+
+def _names(some: Iterable[str]) -> Names:
+    return tuple(r.name for r in RESTRICTIONS if r.name in set(some))
+
+
+def _ordered(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
+    order = [r.name for r in RESTRICTIONS]
+    return sorted(sets, key=lambda s: (len(s), [order.index(n) for n in _names(s)]))
+
+
+def _with_certificate(lattice: _Lattice, names: frozenset[str]) -> Decided:
+    job = lattice.job
+    clauses = [c.formula for c in lattice.decided[names][1]]
+    path = certificate.write(job.out / "certificates", lattice.spec(_names(names)), job.invariant, clauses)
+    return Decided(_names(names), SUFFICIENT, str(path))
+
+
+def _with_trace(lattice: _Lattice, names: frozenset[str]) -> Decided:
+    steps = lattice._explored(names)
+    if steps is None:
+        raise EngineError(f"{lattice.spec(names)}: a counterexample was executed that exploration does not find")
+    spec = lattice.spec(_names(names))
+    cell = checking.Cell(spec, lattice.job.invariant, "VIOLATED", "explore", 0.0, False, len(steps), steps=steps)
+    written = checking.write_trace(cell, checking.SCOPES["default"], lattice.job.out, {})
+    return Decided(_names(names), INSUFFICIENT, written.trace, len(steps))
+
+
+def restrict(
+    base: str, name: str, out: Path, *, seconds: float = proving.SECONDS, workers: int = 2, fresh: bool = False,
+    progress: Callable[[str, int, int], Any] = lambda stage, done, total: None,
+) -> list[Corner]:
+    """Every minimal sufficient and every maximal insufficient set, for each set of variants; proofs are re-checked by
+    z3 and cvc5.
+
+    `base`: as `spec_of` takes it. `seconds`: for each search of a proof. What is decided stays in `out`/results, and is
+    not decided again unless `fresh`. Raises EngineError if a proof is refuted.
+    """
+    kept = out / "results"
+    kept.mkdir(parents=True, exist_ok=True)
+    work = corners(base, name, seconds, out)
+    done = {} if fresh else {job.key: c for job in work if (c := _stored(kept / f"{job.key}.json")) is not None}
+    progress("deciding", len(done), len(work))
+    for job, corner in each_done(decide_corner, [job for job in work if job.key not in done], workers):
+        done[job.key] = corner
+        if not corner.undecided:
+            (kept / f"{job.key}.json").write_text(json.dumps(dataclasses.asdict(corner)), encoding="utf-8")
+        progress("deciding", len(done), len(work))
+    found = [done[job.key] for job in work]
+    manifests = [Path(str(d.evidence)) for corner in found for d in corner.minimal_sufficient]
+    checked = certificate.verify(
+        manifests, workers=workers, progress=lambda n, total: progress("verifying", n, total)
+    ) if manifests else []
+    for one in checked:
+        if not one.accepted:
+            raise EngineError(f"{one.kernel}, {one.invariant}: {one.verdict}: {one.reason}")
+    return found
+
+
+def _stored(path: Path) -> Corner | None:
+    """A result kept earlier, or None if there is none that can be read, or its evidence is gone."""
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        sets = {
+            key: tuple(Decided(**{**d, "restrictions": tuple(d["restrictions"])}) for d in row[key])
+            for key in ("minimal_sufficient", "maximal_insufficient", "undecided")
+        }
+        if not all(Path(str(d.evidence)).is_file() for ds in sets.values() for d in ds):
+            return None
+        exceptions = tuple((tuple(a), tuple(b)) for a, b in row["exceptions"])
+        return Corner(tuple(row["variants"]), exceptions=exceptions, sets=row["sets"], **sets)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def to_json(base: str, name: str, found: Sequence[Corner]) -> dict[str, Any]:
+    """What `restrict --json` prints."""
+    return {
+        "schema": 1, "base": base, "invariant": name,
+        "minimal_sufficient": [
+            {"restrictions": list(d.restrictions), "variants": list(c.variants), "certificate": d.evidence}
+            for c in found for d in c.minimal_sufficient
+        ],
+        "maximal_insufficient": [
+            {"restrictions": list(d.restrictions), "variants": list(c.variants), "trace": d.evidence,
+             "length": d.length}
+            for c in found for d in c.maximal_insufficient
+        ],
+        "undecided": [
+            {"restrictions": list(d.restrictions), "variants": list(c.variants), "reason": d.note}
+            for c in found for d in c.undecided
+        ],
+        "monotone": not any(c.exceptions for c in found),
+        "exceptions": [
+            {"variants": list(c.variants), "sufficient": list(a), "insufficient": list(b)}
+            for c in found for a, b in c.exceptions
+        ],
+    }
+
+
+def to_text(found: Sequence[Corner]) -> list[str]:
+    """The lattices as lines of a table: for each set of variants its outermost sets, proved or violated."""
+    lines = []
+    for corner in found:
+        lines += ["", f"Variants: {', '.join(corner.variants) or 'none'}"]
+        for d in corner.minimal_sufficient:
+            lines.append(f"  enough      {_words(d.restrictions, 'nothing: no restriction is needed')}")
+        if not corner.minimal_sufficient:
+            lines.append("  enough      no set of these restrictions")
+        for d in corner.maximal_insufficient:
+            missing = [r.name for r in RESTRICTIONS if r.name not in d.restrictions]
+            lines.append(f"  not enough  {_words(missing, 'everything', 'everything but ')} (V {d.length})")
+        lines += [f"  undecided   {_words(d.restrictions, 'nothing')}: {d.note}" for d in corner.undecided]
+        lines += [
+            f"  not monotone: {_words(a, 'nothing')} is enough, {_words(b, '')} is not" for a, b in corner.exceptions
+        ]
+    return lines
+
+
+def _words(names: Iterable[str], nothing: str, before: str = "") -> str:
+    return before + ", ".join(names) if list(names) else nothing
+
+
+def graph(found: Sequence[Corner]) -> nx.DiGraph:
+    """The boundary of each lattice: its minimal sufficient and maximal insufficient sets; an edge from a set to a next
+    larger one of them. Nodes carry `variants`, `label`, `verdict` and `length`."""
+    made = nx.DiGraph()
+    for corner in found:
+        sets = {}
+        for d in (*corner.minimal_sufficient, *corner.maximal_insufficient):
+            node = " ".join((*d.restrictions, "|", *corner.variants))
+            sets[node] = frozenset(d.restrictions)
+            made.add_node(
+                node, label=", ".join(d.restrictions) or "nothing", variants=", ".join(corner.variants),
+                verdict=d.verdict, length=d.length or 0,
+            )
+        order = nx.DiGraph([(a, b) for a, b in itertools.permutations(sets, 2) if sets[a] < sets[b]])
+        made.add_edges_from(nx.transitive_reduction(order).edges)
+    return made
+
+
+def to_dot(found: Sequence[Corner]) -> str:
+    """The graph for graphviz: a cluster for each set of variants, sufficient sets green, insufficient ones red."""
+    made = graph(found)
+    lines = ["digraph restrictions {", "  rankdir=BT; node [shape=box, style=filled, fontname=sans];"]
+    for number, variants in enumerate(dict.fromkeys(nx.get_node_attributes(made, "variants").values())):
+        lines += [f"  subgraph cluster{number} {{", f'    label="variants: {variants or "none"}";']
+        for node, data in made.nodes(data=True):
+            if data["variants"] == variants:
+                words = data["label"].replace(", ", "\\n")
+                shown = "PROVED" if data["verdict"] == SUFFICIENT else f"VIOLATED in {data['length']} steps"
+                colour = "palegreen" if data["verdict"] == SUFFICIENT else "mistyrose"
+                lines.append(f'    "{node}" [label="{words}\\n{shown}", fillcolor={colour}];')
+        lines.append("  }")
+    lines += [f'  "{a}" -> "{b}";' for a, b in made.edges]
+    return "\n".join([*lines, "}"]) + "\n"

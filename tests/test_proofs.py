@@ -1,0 +1,298 @@
+"""Inductive proofs: what is proved, what must never be, and what is shown where there is no proof."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import z3
+from z3 import And, Implies, Not
+
+from invariants import INVARIANTS, invariant
+from model.kernels import KERNELS, V5_9, never
+from model.logic import Param, Scope, Step, System, Term, forall, put, rule
+from model.state import Frame, Page, Proc, alive, exclusive, maps, pte_present, vma
+from proofs import certificate, induct, prove
+from proofs import trace as traces
+from proofs.explore import Claim, explore
+from proofs.induct import Proof, Search, Unproved, after, dead_rules, initially, state_of, unwritten
+from proofs.interpreter import Interpreter
+from proofs.kernel_file import find_kernel, system_of
+from proofs.mine import Clause, Miner, Tables
+from proofs.text import to_table
+
+SCOPES = (
+    Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1),
+    Scope.of(Proc=1, Page=2, Frame=3, Pin=1, Slot=1, Value=1),
+    Scope.of(Proc=2, Page=1, Frame=2, Pin=2, Slot=1, Value=1),
+)
+
+
+def no_miner() -> Miner:
+    raise AssertionError("no candidates should be needed")
+
+
+def claim(name: str) -> Clause:
+    return Clause(invariant(name).formula, name)
+
+
+def changed(system: System, name: str, **parts: object) -> System:
+    """The system with one rule changed."""
+    rules = tuple(dataclasses.replace(r, **parts) if r.name == name else r for r in system.rules)  # type: ignore[arg-type]
+    return dataclasses.replace(system, rules=rules)
+
+
+# What is proved
+
+@pytest.mark.parametrize("name", ["mprotect", "soft-dirty", "uffd-wp", "counters"])
+def test_some_claims_are_inductive_by_themselves(name: str) -> None:
+    found = Search(system_of("v5.9"), no_miner).prove(claim(name), 60)
+    assert isinstance(found, Proof)
+    assert [c.text for c in found.clauses] == [name]
+
+
+def test_others_need_clauses_that_are_found() -> None:
+    found = prove.search_of("v5.9", ["isolation-mapping"]).prove(claim("isolation-mapping"), 120)
+    assert isinstance(found, Proof)
+    assert 2 < len(found.clauses) < 15
+    assert "maps(p, v, f), maps(q, w, f) => same page(v, w)" in [c.text for c in found.clauses]
+
+
+def test_no_clause_of_a_proof_can_be_left_out() -> None:
+    search = prove.search_of("v5.9", ["isolation-mapping"])
+    found = search.prove(claim("isolation-mapping"), 120)
+    assert isinstance(found, Proof)
+    for clause in found.clauses[1:]:
+        fewer = [c for c in found.clauses if c is not clause]
+        assert not all(search.keeps(rule, fewer) for rule in search.system.rules)
+
+
+# What must never be
+
+def no_early_copy() -> System:
+    """5.9 without fork's early copy, and nothing else that could take the write bit away."""
+    kernel = V5_9.but("no-early-copy", "", fork_copies=never)
+    return kernel.system().without(["clear-soft-dirty", "mprotect-ro", "uffd-wp", "swap-out"])
+
+
+def no_clearing() -> System:
+    """5.19 with a fork that leaves PG_anon_exclusive set on the pages that it shares."""
+    system = system_of("v5.19")
+    updates = tuple(u for u in system.rule("fork").updates if not (u.function is exclusive and z3.is_false(u.value)))
+    assert len(updates) == len(system.rule("fork").updates) - 1
+    return changed(system, "fork", updates=updates)
+
+
+@pytest.mark.parametrize(
+    ("make", "broken"),
+    [(no_early_copy, ["coherence-write-pin", "write-bit"]),
+     (no_clearing, ["exclusive", "isolation-mapping", "isolation-reference"])],
+)
+def test_a_wrong_rule_is_never_proved(make: Callable[[], System], broken: list[str]) -> None:
+    full = make()
+    for name in broken:
+        stated = invariant(name)
+        system = full.restricted(full.cone([stated.formula, stated.premise]))
+        searched = explore(system, SCOPES[0], [Claim(name, stated.formula, stated.premise)], stop_at_violations=True)
+        assert searched.findings[0].path is not None
+        assert isinstance(Search(system, functools.cache(lambda s=system: Miner(s))).prove(claim(name), 20), Unproved)
+
+
+def test_an_unknown_answer_is_not_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(induct, "QUERY_SECONDS", 0)
+    monkeypatch.setattr(z3.Solver, "check", lambda self, *assumptions: z3.unknown)
+    found = Search(system_of("v5.9"), no_miner).prove(claim("mprotect"), 60)
+    assert isinstance(found, Unproved)
+    assert "z3 gave up" in found.reason
+
+
+def test_no_time_is_no_proof() -> None:
+    found = Search(system_of("v5.9"), no_miner).prove(claim("mprotect"), 0)
+    assert isinstance(found, Unproved)
+    assert "no proof after 0 s" in found.reason
+
+
+# Counterexamples to induction
+
+def test_a_counterexample_to_induction_is_a_step_that_the_interpreter_takes() -> None:
+    """Nothing but the claim itself to lean on: the state before keeps it, the state after does not."""
+    system = system_of("v5.19").restricted(system_of("v5.19").cone([invariant("coherence-write-pin").formula]))
+    found = Search(system, NoCandidates).prove(claim("coherence-write-pin"), 60)
+    assert isinstance(found, Unproved)
+    assert found.cti is not None
+    assert found.cti.step is not None
+    oracle = Interpreter(system, found.cti.scope)
+    before = oracle.canonical(state_of(system, found.cti.tables))
+    formula = invariant("coherence-write-pin").formula
+    assert oracle.evaluate(formula, before)
+    assert oracle.enabled(found.cti.step, before)
+    assert not oracle.evaluate(formula, oracle.step(found.cti.step, before))
+
+
+def test_a_counterexample_to_induction_is_small() -> None:
+    system = system_of("v5.19").restricted(system_of("v5.19").cone([invariant("coherence-write-pin").formula]))
+    found = Search(system, NoCandidates).prove(claim("coherence-write-pin"), 60)
+    assert isinstance(found, Unproved)
+    assert found.cti is not None
+    assert found.cti.scope.as_dict()["Pin"] == 1
+    assert max(found.cti.scope.as_dict().values()) <= 3
+
+
+def test_an_attempt_that_fails_leaves_a_picture_of_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "Miner", lambda *_, **__: NoCandidates())
+    (attempt,) = prove.attempt(prove.ProofJob(("v5.19",), ("coherence-write-pin",), (), 60, tmp_path))
+    assert attempt.manifest is None
+    assert attempt.cti is not None
+    trace = traces.read(attempt.cti, system_of, lambda name: invariant(name).formula)
+    assert not trace.reachable
+    assert "counterexample to induction" in to_table(trace)
+    picture = attempt.cti.parent / "coherence-write-pin.cti.svg"
+    assert "counterexample to induction" in picture.read_text()
+
+
+class NoCandidates(Miner):
+    """A template that is too weak for anything."""
+
+    def __init__(self) -> None:
+        pass
+
+    def excluding(self, tables: Tables) -> list[Clause]:
+        return []
+
+    def deeper(self, tables: Tables) -> list[Clause]:
+        return []
+
+
+# Lemmas
+
+def one_place() -> Term:
+    """A page that two PTEs map is mapped at one address."""
+    return forall(
+        Proc, Page, Proc, Page, Frame, lambda p, v, q, w, f: Implies(And(maps(p, v, f), maps(q, w, f)), v == w)
+    )
+
+
+def test_a_lemma_is_used_but_must_be_proved_itself() -> None:
+    wrong = forall(Proc, alive)
+    system = system_of("v5.9").restricted(system_of("v5.9").cone([invariant("isolation-mapping").formula]))
+    search = Search(system, functools.cache(lambda: Miner(system)), [one_place(), wrong])
+    found = search.prove(claim("isolation-mapping"), 120)
+    assert isinstance(found, Proof)
+    assert wrong not in [c.formula for c in found.clauses]
+    assert [search.dropped[c] for c in search.lemmas if c.formula is wrong] == ["exit"]
+
+
+# The obligations themselves
+
+@pytest.mark.parametrize("kernel", ["v5.9", "v5.19", "v6.15"])
+def test_the_weakest_precondition_says_what_the_interpreter_does(kernel: str) -> None:
+    """A claim after a step, said of the state before, against the state after; on the states within four steps."""
+    full = system_of(kernel)
+    formulas = [i.formula for i in INVARIANTS if i.applies_to(find_kernel(kernel))]
+    system = full.restricted(full.cone(formulas))
+    oracle = Interpreter(system, Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=1))
+    preconditions = {(r.name, i): after(r, f) for r in system.rules for i, f in enumerate(formulas)}
+    random = Random(0)
+    checked = 0
+    for _ in range(6):
+        state = oracle.initial()
+        for _ in range(12):
+            steps = list(oracle.successors(state))
+            for step, target in steps:
+                for i, formula in enumerate(formulas):
+                    before = preconditions[step.rule.name, i]
+                    if random.random() < 0.1:
+                        checked += 1
+                        assert oracle.evaluate(before, state, step.as_dict) == oracle.evaluate(formula, target)
+            if not steps:
+                break
+            state = random.choice(steps)[1]
+    assert checked > 300
+
+
+def test_the_initial_state_is_what_the_interpreter_starts_from() -> None:
+    system = system_of("v5.19")
+    oracle = Interpreter(system, SCOPES[0])
+    for stated in INVARIANTS:
+        assert oracle.evaluate(initially(stated.formula), oracle.initial()) == oracle.evaluate(
+            stated.formula, oracle.initial()
+        )
+
+
+def test_a_rule_that_lets_a_cell_matter_without_writing_it_is_named() -> None:
+    """Another engine might give such a cell another value than the proof does."""
+
+    @rule([Param("p", Proc), Param("v", Page)], "none", "test")
+    def map_something(kernel: object, p: Term, v: Term) -> Step:
+        """A PTE becomes present, whatever it maps."""
+        return Step([alive(p), vma(p, v), Not(pte_present(p, v))], [put(pte_present(p, v), True)])
+
+    kernel = V5_9.but("careless", "", own_rules=(map_something,))
+    system = kernel.system()
+    assert "rule map-something may let" in unwritten(system, [system.rule("map-something")], [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["v5.7", "v5.9", "v5.19", "v6.15", "wrprotect-skip"])
+def test_no_rule_of_ours_lets_a_cell_matter_without_writing_it(kernel: str) -> None:
+    system = system_of(kernel)
+    system = system.restricted(f.name for f in system.functions if f.name not in ("frame_value", "slot_value"))
+    assert unwritten(system, system.rules, [invariant("counters").formula]) == ""
+
+
+def test_a_rule_whose_guard_contradicts_the_invariant_is_dead() -> None:
+    nobody = forall(Proc, lambda p: Not(alive(p)))
+    dead = dead_rules(system_of("v5.9"), [nobody])
+    assert "fork" in dead
+    assert "unpin" not in dead
+
+
+# Second opinions on what is shipped
+
+def of_default_table() -> list[tuple[str, str]]:
+    """(kernel, invariant) of every cell that is not violated."""
+    expected = tomllib.loads((prove.SHIPPED.parent / "expected.toml").read_text())
+    return [
+        (k.name, i.name) for k in KERNELS for i in INVARIANTS
+        if i.applies_to(k) and i.name not in expected[k.name]["violated"]
+    ]
+
+
+def test_every_cell_that_is_not_violated_has_a_certificate() -> None:
+    assert [pair for pair in of_default_table() if prove.kept(*pair, (), (prove.SHIPPED,)) is None] == []
+
+
+@pytest.mark.slow
+def test_both_solvers_accept_every_certificate() -> None:
+    checked = certificate.verify(prove.SHIPPED)
+    assert [(c.kernel, c.invariant, c.reason) for c in checked if not c.accepted] == []
+    assert {(c.kernel, c.invariant) for c in checked} == set(of_default_table())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scope", SCOPES, ids=str)
+@pytest.mark.parametrize("kernel", [k.name for k in KERNELS])
+def test_every_clause_of_a_certificate_holds_in_every_reachable_state(kernel: str, scope: Scope) -> None:
+    full = system_of(kernel)
+    clauses = {
+        c for pair in of_default_table() if pair[0] == kernel
+        for c in certificate.formulas(certificate.manifest_path(prove.SHIPPED, *pair), full)
+    }
+    claims = [Claim(str(n), c, z3.BoolVal(True)) for n, c in enumerate(clauses)]
+    system = full.restricted(full.cone(clauses))
+    searched = explore(system, scope, claims, stop_at_violations=True)
+    assert searched.complete
+    assert [str(f.claim.formula) for f in searched.findings if f.path is not None] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["v5.19", "mapcount-unshare", "wrprotect-fail"])
+def test_proofs_are_found_from_nothing(kernel: str, tmp_path: Path) -> None:
+    wanted = [pair for pair in of_default_table() if pair[0] == kernel]
+    verdicts = prove.prove(wanted, tmp_path, fresh=True)
+    assert {pair: v.note for pair, v in verdicts.items() if not v.proved} == {}
