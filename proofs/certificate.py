@@ -444,8 +444,9 @@ def fragment(obligation: str) -> str | None:
 class Checked:
     """What verification says of one manifest.
 
-    `without`: rules that the kernel is taken to lack. `verdict`: `accepted` (every obligation is unsat, by every solver), `refused` (it is no proof, or not this one), or
-    `unconfirmed` (it is the proof that it says it is, but a solver gave no answer). `reason`: one line unless accepted.
+    `without`: rules that the kernel is taken to lack. `verdict`: `accepted` (every obligation is unsat, by every
+    solver), `refused` (it is no proof, or not this one), or `unconfirmed` (it is the proof that it says it is, but a
+    solver gave no answer). `reason`: one line unless accepted. `obligations`, `clauses`: how many.
     `seconds`: the time that solvers took for its obligations, though manifests share files.
     """
 

@@ -57,9 +57,73 @@ def test_check_gives_a_verdict_with_its_evidence_for_every_cell_asked_for(
     assert Path(broken["trace"]).is_file()
     assert Path(broken["trace"]).with_name("coherence-write-pin.svg").is_file()
     kept = cells["v5.19", "coherence-write-pin"]
-    assert (kept["verdict"], kept["length"], kept["trace"], kept["vacuous"]) == ("EXHAUSTED", None, None, False)
+    assert (kept["verdict"], kept["length"], kept["trace"], kept["vacuous"]) == ("PROVED", None, None, False)
+    assert kept["engine"] == "explore+bmc+proof"
     assert kept["states"] > 1000
     assert kept["diameter"] > 5
+    assert kept["clauses"] > 5
+    assert json.loads(Path(kept["certificate"]).read_text())["invariant"] == "coherence-write-pin"
+
+
+def test_without_proofs_the_scope_is_exhausted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, data = run_json(
+        capsys, "check", "-k", "v5.19", "-i", "mprotect", "--engine", "both", "--scope", SMALL, "-o", tmp_path
+    )
+    cell = data["results"][0]
+    assert (code, cell["verdict"], cell["clauses"], cell["certificate"]) == (0, "EXHAUSTED", None, None)
+
+
+def test_k_induction_speaks_of_the_scope(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, data = run_json(
+        capsys, "check", "-k", "v5.9", "-i", "mprotect", "-i", "write-bit", "--engine", "k-induction", "--scope", SMALL,
+        "-o", tmp_path,
+    )
+    cells = {c["invariant"]: c for c in data["results"]}
+    assert code == 1
+    assert (cells["write-bit"]["verdict"], cells["write-bit"]["length"]) == ("VIOLATED", 3)
+    assert (cells["mprotect"]["verdict"], cells["mprotect"]["note"]) == ("EXHAUSTED", "by 1-induction")
+
+
+def test_a_proof_alone_needs_no_scope(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, data = run_json(capsys, "check", "-k", "v5.9", "-i", "mprotect", "--engine", "proof", "-o", tmp_path)
+    cell = data["results"][0]
+    assert (code, cell["verdict"], cell["engine"], cell["states"]) == (0, "PROVED", "proof", None)
+
+
+def test_a_search_that_runs_out_of_time_leaves_the_cell_exhausted_and_says_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, data = run_json(
+        capsys, "check", "-k", "v5.19", "-i", "isolation-mapping", "--scope", SMALL, "--fresh", "--proof-time", 0.01,
+        "-o", tmp_path,
+    )
+    cell = data["results"][0]
+    assert (code, cell["verdict"]) == (0, "EXHAUSTED")
+    assert "no proof" in cell["note"]
+
+
+def test_a_tampered_certificate_is_not_believed_but_found_anew(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ("check", "-k", "v5.9", "-i", "mprotect", "--engine", "proof", "-o", tmp_path)
+    run(capsys, *arguments, "--fresh")
+    manifest = tmp_path / "certificates" / "v5.9" / "mprotect.json"
+    good = manifest.read_text()
+    manifest.write_text(good.replace("pte_write", "pte_dirty"))
+    code, _, _ = run(capsys, "verify", tmp_path / "certificates")
+    assert code == 1
+    code, data = run_json(capsys, *arguments)
+    assert (code, data["results"][0]["verdict"]) == (0, "PROVED")
+    assert manifest.read_text() == good
+
+
+def test_verify_accepts_what_check_wrote(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run(capsys, "check", "-k", "v5.9", "-i", "soft-dirty", "--engine", "proof", "--fresh", "-o", tmp_path)
+    code, out, _ = run(capsys, "verify", tmp_path / "certificates")
+    assert code == 0
+    assert out.startswith("1 accepted, ")
+    code, data = run_json(capsys, "verify", tmp_path / "certificates" / "v5.9" / "soft-dirty.json", "--solver", "z3")
+    assert (code, data["results"][0]["verdict"]) == (0, "accepted")
 
 
 def test_each_engine_alone_finds_the_same_counterexample(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -109,7 +173,7 @@ def test_a_pin_alone_shows_each_way_in_which_v5_9_loses_it(capsys: pytest.Captur
     code, data = run_json(
         capsys, "check", "-k", "v5.9", "-i", "coherence-write-pin", "--scope", SMALL, "-o", tmp_path, *excluded
     )
-    assert (code, data["results"][0]["verdict"]) == (0, "EXHAUSTED")
+    assert (code, data["results"][0]["verdict"]) == (0, "PROVED")
 
 
 def test_before_the_early_copy_fork_alone_loses_a_pinned_page(
@@ -156,7 +220,7 @@ def test_a_kernel_of_ones_own_in_ten_lines(capsys: pytest.CaptureFixture[str], t
     code, data = run_json(
         capsys, "check", "-k", f"{mine}:MINE", "-i", "coherence-write-pin", "--scope", SMALL, "-o", tmp_path / "out"
     )
-    assert (code, data["results"][0]["verdict"]) == (0, "EXHAUSTED")
+    assert (code, data["results"][0]["verdict"]) == (0, "PROVED")
 
 
 def test_show_gives_a_trace_again_in_every_form(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
