@@ -34,6 +34,7 @@ from invariants import Invariant, invariant
 from model.logic import ModelError, Rule, StateFunction, System, Term, Update, initial_value, names_in
 from proofs.kernel_file import find_kernel
 from proofs.pool import each_done
+from proofs.reading import in_words
 
 SCHEMA = 1
 NESTING = 100
@@ -468,6 +469,25 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def manifests_in(folder: Path) -> list[Path]:
+    """The manifests of a folder of certificates, or of one where `check` writes, which has such a folder."""
+    inner = folder / "certificates"
+    return sorted((inner if inner.is_dir() else folder).glob("*/*.json"))
+
+
+def copied(manifest: Path, folder: Path) -> Path:
+    """The manifest's copy in another folder of certificates, its obligations copied too. Raises OSError, ValueError."""
+    names = json.loads(manifest.read_text(encoding="utf-8"))["obligations"].values()
+    target = folder / manifest.parent.name / manifest.name
+    old, new = manifest.parent.parent / "obligations", folder / "obligations"
+    for path in (target.parent, new):
+        path.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(old / f"{name}.smt2", new / f"{name}.smt2")
+    shutil.copyfile(manifest, target)
+    return target
+
+
 def manifest_path(folder: Path, spec: str, name: str, without: Sequence[str] = ()) -> Path:
     """Where in a folder the manifest for that kernel, less the rules in `without`, and invariant is."""
     less = "".join(f".without-{rule}" for rule in sorted(without))
@@ -542,7 +562,54 @@ def formulas(manifest: Path, system: System) -> list[Term]:
         raise ModelError(f"{manifest} is no certificate: {error}") from error
 
 
-def _opened(path: Path) -> _Opened:
+def is_manifest(path: Path) -> bool:
+    """The file looks like a manifest, be it a good one or not."""
+    try:
+        return "obligations" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def described(manifest: Path, as_json: bool = False) -> str:
+    """What the certificate proves and the clauses of its invariant, in words. Nothing is verified.
+
+    Raises ModelError if it cannot be read or is for other terms.
+    """
+    (opened,) = _opened_together([manifest])
+    if opened.refused:
+        raise ModelError(f"{manifest}: {opened.refused}")
+    stated = invariant(opened.invariant)
+    system = find_kernel(opened.kernel).system().without(opened.without)
+    claim = clause_of(stated.formula, system)
+    given = _clauses(json.loads(manifest.read_text(encoding="utf-8"))["clauses"], system)
+    words = sorted(in_words(c.formula(system)) for c in given if c != claim)
+    if as_json:
+        return json.dumps({
+            "schema": 1, "kernel": opened.kernel, "without": opened.without, "invariant": stated.name,
+            "statement": stated.statement, "clauses": words, "obligations": sorted(opened.files),
+        }, indent=1)
+    less = f" without {', '.join(opened.without)}" if opened.without else ""
+    lines = [
+        f"{stated.name} on {opened.kernel}{less}, for any number of processes, pages, frames, references and slots:",
+        f"  {stated.statement}", "", "It is inductive together with" if words else "It is inductive by itself.",
+        *(f"  {number:2} {text}" for number, text in enumerate(words, 1)),
+        "", f"{len(opened.files)} obligations; `python -m proofs verify {manifest}` asks the solvers.",
+    ]
+    return "\n".join(lines)
+
+
+def _opened_together(paths: Sequence[Path]) -> list[_Opened]:
+    systems: dict[tuple[str, tuple[str, ...]], System] = {}
+
+    def system_of(kernel: str, without: tuple[str, ...]) -> System:
+        if (kernel, without) not in systems:
+            systems[kernel, without] = find_kernel(kernel).system().without(without)
+        return systems[kernel, without]
+
+    return [_opened(path, system_of) for path in paths]
+
+
+def _opened(path: Path, system_of: Callable[[str, tuple[str, ...]], System]) -> _Opened:
     """The manifest, compared with what the model and its clauses give."""
     kernel, name = path.parent.name, path.stem
     without: tuple[str, ...] = ()
@@ -556,7 +623,7 @@ def _opened(path: Path) -> _Opened:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _RefusedError(f"the manifest cannot be read: {type(error).__name__}: {error}") from error
         _expect(schema == SCHEMA, f"schema {schema!r}, not {SCHEMA}")
-        stated, system = invariant(name), find_kernel(kernel).system().without(without)
+        stated, system = invariant(name), system_of(kernel, without)
         _expect(statement == stated.statement, f"it states something else than {name} does")
         _expect(terms == system.digest(), f"certificate for other terms: {terms}, {kernel} has {system.digest()}")
         texts = obligations(system, stated, _clauses(rows, system))
@@ -685,7 +752,11 @@ def verify(
     for solver in set(solvers) - set(BUILT_IN):
         if not (words := shlex.split(solver)) or shutil.which(words[0]) is None:
             raise ModelError(f"no solver {solver!r}: neither {' nor '.join(BUILT_IN)} nor a command")
-    by_path = dict(each_done(_opened, manifests, workers))
+    # Those of one kernel together, so that its terms are built once.
+    by_folder = [tuple(group) for _, group in itertools.groupby(sorted(set(manifests)), lambda m: m.parent)]
+    by_path: dict[Path, _Opened] = {}
+    for group, several in each_done(_opened_together, by_folder, workers):
+        by_path |= zip(group, several, strict=True)
     opened = [by_path[m] for m in manifests]
     files = dict.fromkeys(path for each in opened for path in each.files.values())
     questions = [(solver, path) for path in files for solver in dict.fromkeys(solvers)]

@@ -314,7 +314,8 @@ def _with_proof(cell: Cell, verdict: Verdict) -> Cell:
     )
     if verdict.proved and verdict.checked is not None:
         return dataclasses.replace(
-            cell, verdict="PROVED", clauses=verdict.checked.clauses, certificate=str(verdict.attempt.manifest)
+            cell, verdict="PROVED", clauses=verdict.checked.clauses, certificate=str(verdict.attempt.manifest),
+            dead_rules=verdict.dead_rules(cell.dead_rules if cell.states else None),
         )
     shown = "" if verdict.attempt.cti is None else f", see {verdict.attempt.cti}"
     return dataclasses.replace(cell, note="; ".join(filter(None, (cell.note, f"no proof: {verdict.note}{shown}"))))

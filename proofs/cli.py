@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 from invariants import INVARIANTS, Invariant
 from model.kernels import KERNELS, Kernel
 from model.logic import ModelError, Scope
-from model.restrictions import BARE, BASES
+from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
 from proofs import certificate
 from proofs import check as checking
 from proofs import litmus as litmus_tests
@@ -256,21 +256,26 @@ def _print_table(
               " `python -m proofs show FILE` prints one.")
     for note in sorted({f"{c.kernel}, {c.invariant}: {c.note}" for c in found.values() if c.note}):
         print(note)
-    for line in _dead_rules(found.values()):
+    for line in _dead_rules(list(found.values())):
         print(line)
 
 
-def _dead_rules(cells: Iterable[checking.Cell]) -> list[str]:
-    """Rules that fired in none of the complete explorations of a kernel."""
-    dead: dict[str, set[str]] = {}
-    for cell in cells:
-        if cell.verdict == "EXHAUSTED":
-            dead[cell.kernel] = dead.get(cell.kernel, set(cell.dead_rules)) & set(cell.dead_rules)
-    by_rules: dict[str, list[str]] = {}
-    for kernel, rules in dead.items():
-        if rules:
-            by_rules.setdefault(", ".join(sorted(rules)), []).append(kernel)
-    return [f"Vacuous, never enabled in this scope: {rules} ({', '.join(names)})" for rules, names in by_rules.items()]
+def _dead_rules(cells: Sequence[checking.Cell]) -> list[str]:
+    """Rules of which a kernel's verdicts say nothing: for PROVED cells their guard contradicts what is proved, for
+    EXHAUSTED ones they fired in none of the complete explorations."""
+    told = []
+    for verdict, what in (("PROVED", "Dead, the guard contradicts what is proved"),
+                          ("EXHAUSTED", "Vacuous, never enabled in this scope")):
+        dead: dict[str, set[str]] = {}
+        for cell in cells:
+            if cell.verdict == verdict:
+                dead[cell.kernel] = dead.get(cell.kernel, set(cell.dead_rules)) & set(cell.dead_rules)
+        by_rules: dict[str, list[str]] = {}
+        for kernel, rules in dead.items():
+            if rules:
+                by_rules.setdefault(", ".join(sorted(rules)), []).append(kernel)
+        told += [f"{what}: {rules} ({', '.join(names)})" for rules, names in by_rules.items()]
+    return told
 
 
 def _widths(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> list[int]:
@@ -297,16 +302,19 @@ def _print_json(data: Any) -> None:
 
 @app.command(epilog=EXIT_CODES)
 def show(
-    file: Annotated[Path, typer.Argument(help="A .trace.json file.")],
+    file: Annotated[Path, typer.Argument(help="A .trace.json file, or the manifest of a certificate.")],
     form: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "table",
     as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write instead of standard output.")] = None,
 ) -> int:
-    """Show a trace again, after executing it on the reference interpreter."""
+    """Show a trace again, executed anew by the reference interpreter; or the invariant of a certificate in words."""
     form = "itf" if as_json else form
     if form not in FORMATS:
         raise ModelError(f"no format {form!r}{nearest(form, FORMATS)}")
-    text = FORMATS[form](traces.read(file, system_of, checking.formula_of))
+    if certificate.is_manifest(file):
+        text = certificate.described(file, as_json)
+    else:
+        text = FORMATS[form](traces.read(file, system_of, checking.formula_of))
     if out is None:
         print(text, end="" if text.endswith("\n") else "\n")
         return OK
@@ -479,6 +487,8 @@ def list_(
                      "decisions": k.decisions()} for _, k in kernels],
         "invariants": [{"name": i.name, "statement": i.statement, "source": i.source} for i in INVARIANTS],
         "rules": list(rules.values()),
+        "restrictions": [{"name": r.name, "about": r.about, "source": r.source} for r in RESTRICTIONS],
+        "variants": [{"name": r.name, "about": r.about, "source": r.source} for r in VARIANTS],
     }
     if as_json:
         _print_json(data)
@@ -497,6 +507,10 @@ def list_(
     print("\nRules")
     for entry in rules.values():
         print(f"  {entry['name']:26} {entry['about']} [{entry['kernel_function']}; {entry['source']}]")
+    for title, switches in (("Restrictions", RESTRICTIONS), ("Variants", VARIANTS)):
+        print(f"\n{title}, as in -k page-count+fork-early-copy or bare:v5.18+swap-out-refuse")
+        for r in switches:
+            print(f"  {r.name:17} {r.about} [{r.source}]")
     return OK
 
 

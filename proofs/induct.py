@@ -374,10 +374,10 @@ def unwritten(system: System, rules: Sequence[Rule], clauses: Sequence[Term]) ->
     return ""
 
 
-def dead_rules(system: System, clauses: Sequence[Term]) -> list[str]:
+def dead_rules(rules: Sequence[Rule], clauses: Sequence[Term]) -> list[str]:
     """Names of the rules whose guard contradicts the invariant: nothing was said of them. Unknown counts as alive."""
     dead = []
-    for rule in system.rules:
+    for rule in rules:
         solver = z3.Solver()
         solver.set("timeout", 1000 * QUERY_SECONDS)
         constants = [p.term for p in rule.params if p.over is None]

@@ -19,6 +19,7 @@ import z3
 from model.logic import REGISTRY, Scope, System, Term, functions_in
 from model.vocabulary import PLACES, PROFILES, VARIABLES, WORDS, Word
 from proofs.explore import sample
+from proofs.reading import sentence
 from proofs.terms import Node, node
 
 Array = np.ndarray[Any, Any]
@@ -87,17 +88,7 @@ class Profile:
         terms = [self.formula(i) if value >> i & 1 else z3.Not(self.formula(i)) for i in _bits(mask)]
         used = [z3.Const(x, VARIABLES[x]) for x in self.letters if any(x in letters for _, _, letters in literals)]
         body = z3.Not(z3.And(*terms) if len(terms) > 1 else terms[0])
-        return Clause(z3.ForAll(used, body), _sentence(literals), tuple(literals))
-
-
-def _sentence(literals: list[tuple[bool, str, str]]) -> str:
-    """The clause for people: "maps(p, v, f), W(p, v) => exclusive(f)", or "never ..." if every literal holds in it."""
-    told = [(holds, f"{word}({', '.join(letters)})") for holds, word, letters in literals]
-    given = ", ".join(text for holds, text in told if holds)
-    then = " or ".join(text for holds, text in told if not holds)
-    if not then:
-        return f"never {given}"
-    return f"{given} => {then}" if given else f"always {then}"
+        return Clause(z3.ForAll(used, body), sentence(literals), tuple(literals))
 
 
 def _bits(mask: int) -> Iterator[int]:

@@ -11,7 +11,7 @@ from typing import Any
 from invariants import invariant
 from model.logic import System
 from proofs import certificate
-from proofs.induct import Cti, Proof, Search, Unproved, state_of, unwritten
+from proofs.induct import Cti, Proof, Search, Unproved, dead_rules, state_of, unwritten
 from proofs.interpreter import EngineError
 from proofs.kernel_file import find_kernel, system_of
 from proofs.mine import Clause, Miner
@@ -51,17 +51,22 @@ class Attempt:
     seconds: float = 0.0
 
 
-def kept(spec: str, name: str, without: tuple[str, ...], folders: Iterable[Path]) -> Path | None:
-    """The manifest in one of the folders that is for this kernel's terms as they are, or None. It is not verified."""
-    terms = system_of(spec, without).digest()
-    for folder in folders:
-        path = certificate.manifest_path(folder, spec, name, without)
-        try:
-            if json.loads(path.read_text(encoding="utf-8"))["terms"] == terms:
-                return path
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return None
+def kept(spec: str, name: str, without: tuple[str, ...], folder: Path) -> Path | None:
+    """The manifest in the folder that is for this kernel's terms as they are, or None. It is not verified."""
+    path = certificate.manifest_path(folder, spec, name, without)
+    try:
+        fits = json.loads(path.read_text(encoding="utf-8"))["terms"] == system_of(spec, without).digest()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return path if fits else None
+
+
+def _kept_or_shipped(spec: str, name: str, without: tuple[str, ...], folder: Path) -> Path | None:
+    """As `kept`; a certificate that comes along is copied to the folder first, so that all evidence is in one place."""
+    found = kept(spec, name, without, folder)
+    if found is None and (shipped := kept(spec, name, without, SHIPPED)) is not None:
+        return certificate.copied(shipped, folder)
+    return found
 
 
 def jobs(
@@ -136,6 +141,16 @@ class Verdict:
     def proved(self) -> bool:
         return self.checked is not None and self.checked.accepted
 
+    def dead_rules(self, among: Sequence[str] | None) -> tuple[str, ...]:
+        """The rules, of those named or all, whose guard contradicts the invariant: of them the proof says nothing."""
+        assert self.checked is not None
+        assert self.attempt.manifest is not None
+        if among is not None and not among:
+            return ()
+        system = system_of(self.attempt.kernel, self.checked.without)
+        rules = tuple(r for r in system.rules if among is None or r.name in among)
+        return tuple(dead_rules(rules, certificate.formulas(self.attempt.manifest, system)))
+
     @property
     def note(self) -> str:
         """Why it is not proved; empty if it is."""
@@ -154,7 +169,7 @@ def prove(
     solver refutes an obligation that the search had proved.
     """
     folder = out / "certificates"
-    had = [] if fresh else [(pair, kept(*pair, without, (folder, SHIPPED))) for pair in wanted]
+    had = [] if fresh else [(pair, _kept_or_shipped(*pair, without, folder)) for pair in wanted]
     verdicts = _verified([Attempt(*pair, path) for pair, path in had if path is not None], workers, progress)
     refused = {pair for pair, v in verdicts.items() if v.checked is not None and v.checked.verdict == "refused"}
     work = jobs([pair for pair in wanted if pair in refused or pair not in verdicts], without, seconds, folder)
