@@ -145,6 +145,11 @@ def restores_exclusive(p: Term, v: Term, f: Term) -> Term:
     return And(exclusive(f), pte_soft_dirty(p, v), Not(pte_uffd_wp(p, v)))
 
 
+def restores_exclusive_unprotected(p: Term, v: Term, f: Term) -> Term:
+    """The same at un-protecting, which clears uffd-wp before it asks: exclusive, and no soft-dirty fault needed."""
+    return And(exclusive(f), pte_soft_dirty(p, v))
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A named record of decisions. Predicates take state terms (p: Proc, v: Page, f: Frame, s: Slot) and give a Bool.
@@ -335,7 +340,7 @@ V6_15 = V6_2.but(
     "v6.15", "X3: un-protecting and swap-in on read may map exclusive pages writable; mm ids for large folios",
     {"uffd_restores": "931298e103c2", "swap_in_upgrades": "domain.md 2.10 [S6.18]",
      "large folios (not modelled yet)": "6af8cb80d3a9, 1da190f4d0a6"},
-    uffd_restores=restores_exclusive, swap_in_upgrades=True,
+    uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True,
 )
 
 

@@ -27,6 +27,7 @@ from model.kernels import (
     read_exclusive,
     read_private,
     restores_exclusive,
+    restores_exclusive_unprotected,
 )
 from model.logic import ModelError, Term
 from model.state import (
@@ -63,7 +64,7 @@ def unshares_read_only(p: Term, v: Term, f: Term) -> Term:
 def pinned_alone(p: Term, v: Term, f: Term) -> Term:
     """Maybe pinned by this mm, mapped by this PTE alone, in no swap cache, and no soft-dirty fault needed.
 
-    A writable page that stayed in the swap cache could be unmapped by reclaim, pinned or not (docs/findings.md).
+    A writable page that stayed in the swap cache could be unmapped by reclaim (docs/findings.md).
     """
     return And(has_pinned(p), maybe_pinned(f), mapped_only_by(p, v, f), Not(in_swap_cache(f)), pte_soft_dirty(p, v))
 
@@ -71,11 +72,6 @@ def pinned_alone(p: Term, v: Term, f: Term) -> Term:
 def restores_pinned(p: Term, v: Term, f: Term) -> Term:
     """`pinned_alone`, and no uffd-wp fault needed."""
     return And(pinned_alone(p, v, f), Not(pte_uffd_wp(p, v)))
-
-
-def exclusive_soft_dirty(p: Term, v: Term, f: Term) -> Term:
-    """Exclusive, and no soft-dirty fault needed."""
-    return And(exclusive(f), pte_soft_dirty(p, v))
 
 
 BARE = "bare:"
@@ -94,10 +90,6 @@ class Restriction:
 
 def _fork_early_copy(kernel: Kernel) -> dict[str, Any]:
     return {"fork_copies": copies_pinned_exclusive if kernel.exclusive_bit else copies_pinned}
-
-
-def _swap_out_refuse(kernel: Kernel) -> dict[str, Any]:
-    return {"swap_out_pinned": "refuse", "unmap_pinned": "refuse" if kernel.exclusive_bit else "allow"}
 
 
 def _read_gup_break(kernel: Kernel) -> dict[str, Any]:
@@ -138,7 +130,9 @@ RESTRICTIONS: tuple[Restriction, ...] = (
         lambda kernel: {"uffd_wp_pinned": "skip"},
     ),
     Restriction(
-        "swap-out-refuse", "reclaim keeps pinned pages mapped", "feb889fb40fa, 6c287605fd56", _swap_out_refuse,
+        "swap-out-refuse", "reclaim keeps pinned pages mapped, be they in the swap cache already or not",
+        "feb889fb40fa (not in the swap cache), 6c287605fd56",
+        lambda kernel: {"swap_out_pinned": "refuse", "unmap_pinned": "refuse"},
     ),
     Restriction(
         "read-gup-break", "a read GUP breaks COW as if it wrote", "17839856fd58", _read_gup_break,
@@ -160,7 +154,7 @@ VARIANTS: tuple[Restriction, ...] = (
     Restriction(
         "uffd-wp-restore", "un-protecting gives the write bit back to a page that is exclusive, or pinned here alone",
         "931298e103c2",
-        lambda kernel: {"uffd_restores": exclusive_soft_dirty if kernel.exclusive_bit else pinned_alone},
+        lambda kernel: {"uffd_restores": restores_exclusive_unprotected if kernel.exclusive_bit else pinned_alone},
     ),
     Restriction(
         "mprotect-skip", "mprotect(PROT_READ) leaves pinned writable pages writable; not if it is to refuse them",

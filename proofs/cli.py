@@ -55,7 +55,9 @@ app = typer.Typer(
     rich_markup_mode=None, pretty_exceptions_enable=False,
 )
 KernelOption = Annotated[
-    list[str] | None, typer.Option("--kernel", "-k", help="A kernel by name, or file.py:NAME; may be repeated.")
+    list[str] | None, typer.Option("--kernel", "-k", help=(
+        "A kernel by name, or file.py:NAME, or BASE+RESTRICTION+..., bare:KERNEL+RESTRICTION+...; may be repeated."
+    ))
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for traces, graphs and results.")]

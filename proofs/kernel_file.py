@@ -43,7 +43,7 @@ def find_kernel(spec: str) -> Kernel:
     raise ModelError(f"no kernel {spec!r}{nearest(spec, [*(k.name for k in KERNELS), *BASES])}")
 
 
-@functools.lru_cache(64)
+@functools.lru_cache(256)
 def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
     """The transition system of a kernel as `find_kernel` has it, without the rules named. Raises ModelError."""
     return find_kernel(spec).system().without(without)
