@@ -25,7 +25,7 @@
 (assert (vma_uffd rule!p rule!v))
 (define-fun pte_uffd_wp!next ((p Proc) (v Page)) Bool (and (not (and (= p rule!p) (= v rule!v))) (pte_uffd_wp p v)))
 (define-fun uffd_armed!next ((p Proc) (v Page)) Bool (and (not (and (= p rule!p) (= v rule!v))) (uffd_armed p v)))
-(define-fun pte_write!next ((p Proc) (v Page)) Bool (ite (and (= p rule!p) (= v rule!v)) (or (pte_write rule!p rule!v) (and (pte_present rule!p rule!v) (vma_write rule!p rule!v) (and (exclusive (pte_frame rule!p rule!v)) (pte_soft_dirty rule!p rule!v) (not (pte_uffd_wp rule!p rule!v))))) (pte_write p v)))
+(define-fun pte_write!next ((p Proc) (v Page)) Bool (ite (and (= p rule!p) (= v rule!v)) (or (pte_write rule!p rule!v) (and (pte_present rule!p rule!v) (vma_write rule!p rule!v) (and (exclusive (pte_frame rule!p rule!v)) (pte_soft_dirty rule!p rule!v)))) (pte_write p v)))
 (define-fun clause1!next ((p Proc) (v Page)) Bool (=> (and (uffd_armed!next p v) (or (pte_present p v) (pte_swap p v))) (and (pte_uffd_wp!next p v) (not (and (pte_present p v) (pte_write!next p v))))))
 (assert (not (clause1!next goal!p goal!v)))
 (check-sat)
