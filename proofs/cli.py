@@ -104,6 +104,12 @@ def _progress() -> Progress:
     return Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
+def _more_than_nothing(*limits: float | None) -> None:
+    for limit in limits:
+        if limit is not None and limit <= 0:
+            raise ModelError(f"a time limit is more than 0 seconds, not {limit:g}")
+
+
 def _writable(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -144,9 +150,7 @@ def check(
         raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
     if depth < 0:
         raise ModelError(f"a depth is 0 or more, not {depth}")
-    for limit in (timeout, proof_time):
-        if limit is not None and limit <= 0:
-            raise ModelError(f"a time limit is more than 0 seconds, not {limit:g}")
+    _more_than_nothing(timeout, proof_time)
     kernels, invariants, in_scope = _kernels(kernel), _invariants(invariant), parse_scope(scope)
     rules = {r.name for spec, _ in kernels for r in system_of(spec).rules}
     for name in without or ():
@@ -419,6 +423,9 @@ def restrict(
     kernel: Annotated[str | None, typer.Option(
         "--kernel", "-k", help="Instead of a base: this kernel's reuse rule, its restrictions cleared."
     )] = None,
+    variants: Annotated[bool, typer.Option(
+        help=f"Also with each set of: {', '.join(v.name for v in VARIANTS)}."
+    )] = True,
     proof_time: Annotated[float, typer.Option(help="Seconds for the search of one proof.")] = proving.SECONDS,
     workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore results kept by an earlier run.")] = False,
@@ -430,6 +437,7 @@ def restrict(
         raise ModelError("say either --base or --kernel")
     if base is not None and base not in BASES:
         raise ModelError(f"no base {base!r}{nearest(base, BASES)}")
+    _more_than_nothing(proof_time)
     (stated,) = _one_invariant(invariant)
     spec = base or BARE + str(kernel)
     if not stated.applies_to(find_kernel(spec)):
@@ -439,19 +447,21 @@ def restrict(
         with _progress() as bar:
             task = bar.add_task("deciding")
             found = restricting.restrict(
-                spec, stated.name, out, seconds=proof_time, workers=workers, fresh=fresh,
+                spec, stated.name, out, variants=[v.name for v in VARIANTS if variants], seconds=proof_time,
+                workers=workers, fresh=fresh,
                 progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
             )
     except KeyboardInterrupt:
         _tell(f"interrupted: what is decided is kept in {out}; the same command goes on from there")
         return INCONCLUSIVE
     name = f"restrict-{checking.file_name(spec)}-{stated.name}"
-    (out / f"{name}.dot").write_text(restricting.to_dot(found), encoding="utf-8")
+    for ending, render in (("dot", restricting.to_dot), ("mmd", restricting.to_mermaid)):
+        (out / f"{name}.{ending}").write_text(render(found), encoding="utf-8")
     if as_json:
         _print_json(restricting.to_json(spec, stated.name, found))
     else:
-        _print_restrictions(spec, stated, found)
-        print(f"The lattices as graphs: {out / name}.dot")
+        print(f"{spec}, {stated.name}: {stated.statement}", *restricting.to_text(found), "", sep="\n")
+        print(f"Traces and certificates under {out}; the lattices as graphs: {out / name}.dot and .mmd")
     return INCONCLUSIVE if any(c.undecided for c in found) else OK
 
 
@@ -460,12 +470,6 @@ def _one_invariant(name: str) -> list[Invariant]:
     if len(found) > 1:
         raise ModelError(f"{name!r} is several invariants: {', '.join(i.name for i in found)}")
     return found
-
-
-def _print_restrictions(spec: str, stated: Invariant, found: Sequence[restricting.Corner]) -> None:
-    print(f"{spec}, {stated.name}: {stated.statement}")
-    for text in restricting.to_text(found):
-        print(text)
 
 
 @app.command("list", epilog=EXIT_CODES)

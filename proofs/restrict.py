@@ -32,6 +32,7 @@ from proofs.mine import Clause, Miner
 from proofs.pool import each_done
 from proofs.trace import execute
 
+ALL_VARIANTS = tuple(variant.name for variant in VARIANTS)
 SUFFICIENT, INSUFFICIENT, UNDECIDED = "sufficient", "insufficient", "undecided"
 Names = tuple[str, ...]
 Steps = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
@@ -83,12 +84,12 @@ def subsets(names: Sequence[str]) -> list[frozenset[str]]:
     return sorted(by_size, key=lambda s: min(len(names) - len(s), len(s) + 0.5))
 
 
-def corners(base: str, name: str, seconds: float, out: Path) -> list[CornerJob]:
-    """One job for each set of variants."""
+def corners(base: str, name: str, variants: Sequence[str], seconds: float, out: Path) -> list[CornerJob]:
+    """One job for each set of those variants."""
     made = []
-    for variants in sorted(subsets([v.name for v in VARIANTS]), key=lambda s: (len(s), sorted(s))):
-        chosen = tuple(v.name for v in VARIANTS if v.name in variants)
-        terms = [system_of(spec_of(base, (*chosen, *(r.name for r in some)))).digest() for some in ((), RESTRICTIONS)]
+    for some in sorted(subsets(variants), key=lambda s: (len(s), sorted(s))):
+        chosen = tuple(v.name for v in VARIANTS if v.name in some)
+        terms = [system_of(spec_of(base, (*chosen, *(r.name for r in on)))).digest() for on in ((), RESTRICTIONS)]
         text = f"{base} {name} {chosen} {terms} {checking.program_digest()}"
         made.append(CornerJob(base, name, chosen, seconds, out, hashlib.sha256(text.encode()).hexdigest()[:24]))
     return made
@@ -180,7 +181,8 @@ def decide_corner(job: CornerJob) -> Corner:
 
 
 def _names(some: Iterable[str]) -> Names:
-    return tuple(r.name for r in RESTRICTIONS if r.name in set(some))
+    chosen = set(some)
+    return tuple(r.name for r in RESTRICTIONS if r.name in chosen)
 
 
 def _ordered(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
@@ -206,18 +208,19 @@ def _with_trace(lattice: _Lattice, names: frozenset[str]) -> Decided:
 
 
 def restrict(
-    base: str, name: str, out: Path, *, seconds: float = proving.SECONDS, workers: int = 2, fresh: bool = False,
+    base: str, name: str, out: Path, *, variants: Sequence[str] = ALL_VARIANTS,
+    seconds: float = proving.SECONDS, workers: int = 2, fresh: bool = False,
     progress: Callable[[str, int, int], Any] = lambda stage, done, total: None,
 ) -> list[Corner]:
-    """Every minimal sufficient and every maximal insufficient set, for each set of variants; proofs are re-checked by
-    z3 and cvc5.
+    """Every minimal sufficient and every maximal insufficient set, for each set of `variants`; proofs are re-checked
+    by z3 and cvc5.
 
     `base`: as `spec_of` takes it. `seconds`: for each search of a proof. What is decided stays in `out`/results, and is
     not decided again unless `fresh`. Raises EngineError if a proof is refuted.
     """
     kept = out / "results"
     kept.mkdir(parents=True, exist_ok=True)
-    work = corners(base, name, seconds, out)
+    work = corners(base, name, variants, seconds, out)
     done = {} if fresh else {job.key: c for job in work if (c := _stored(kept / f"{job.key}.json")) is not None}
     progress("deciding", len(done), len(work))
     for job, corner in each_done(decide_corner, [job for job in work if job.key not in done], workers):
@@ -283,39 +286,57 @@ def to_text(found: Sequence[Corner]) -> list[str]:
     for corner in found:
         lines += ["", f"Variants: {', '.join(corner.variants) or 'none'}"]
         for d in corner.minimal_sufficient:
-            lines.append(f"  enough      {_words(d.restrictions, 'nothing: no restriction is needed')}")
+            lines.append(f"  enough      {', '.join(d.restrictions) or 'nothing: no restriction is needed'} (PROVED)")
         if not corner.minimal_sufficient:
             lines.append("  enough      no set of these restrictions")
         for d in corner.maximal_insufficient:
-            missing = [r.name for r in RESTRICTIONS if r.name not in d.restrictions]
-            lines.append(f"  not enough  {_words(missing, 'everything', 'everything but ')} (V {d.length})")
-        lines += [f"  undecided   {_words(d.restrictions, 'nothing')}: {d.note}" for d in corner.undecided]
-        lines += [
-            f"  not monotone: {_words(a, 'nothing')} is enough, {_words(b, '')} is not" for a, b in corner.exceptions
-        ]
+            lines.append(f"  not enough  {_but(d.restrictions)} (VIOLATED in {d.length} steps)")
+        lines += [f"  undecided   {_but(d.restrictions)}: {d.note}" for d in corner.undecided]
+        lines += [f"  not monotone: {', '.join(a)} is enough, {', '.join(b)} is not" for a, b in corner.exceptions]
+        if corner.minimal_sufficient and not corner.undecided:
+            lines += [f"  {r.name:17} {_role(r.name, corner)}" for r in RESTRICTIONS]
     return lines
 
 
-def _words(names: Iterable[str], nothing: str, before: str = "") -> str:
-    return before + ", ".join(names) if list(names) else nothing
+def _but(names: Names) -> str:
+    """A set by what it lacks."""
+    missing = [r.name for r in RESTRICTIONS if r.name not in names]
+    return f"all but {', '.join(missing)}" if missing else "all of them"
+
+
+def _role(name: str, corner: Corner) -> str:
+    """What one restriction does: enough alone, and in how many of the minimal sets."""
+    sets = [d.restrictions for d in corner.minimal_sufficient]
+    alone = "enough" if any(set(s) <= {name} for s in sets) else "not enough"
+    member = [name in s for s in sets]
+    part = "in every minimal set: necessary" if all(member) else "in some minimal set" if any(member) else "not needed"
+    return f"alone {alone}, {part}"
 
 
 def graph(found: Sequence[Corner]) -> nx.DiGraph:
-    """The boundary of each lattice: its minimal sufficient and maximal insufficient sets; an edge from a set to a next
-    larger one of them. Nodes carry `variants`, `label`, `verdict` and `length`."""
+    """The boundary of each lattice: nothing, everything, the minimal sufficient and the maximal insufficient sets; an
+    edge from a set to a next larger one of them. Nodes have `variants`, `label`, `verdict`, `length` (0: not asked)."""
     made = nx.DiGraph()
     for corner in found:
         sets = {}
-        for d in (*corner.minimal_sufficient, *corner.maximal_insufficient):
+        enough = {d.restrictions for d in corner.minimal_sufficient}
+        ends = (Decided((), SUFFICIENT if () in enough else INSUFFICIENT),
+                Decided(_names(r.name for r in RESTRICTIONS), SUFFICIENT if enough else INSUFFICIENT))
+        # What is known of an end as one of the outermost sets comes later, and replaces it.
+        for d in (*ends, *corner.minimal_sufficient, *corner.maximal_insufficient):
             node = " ".join((*d.restrictions, "|", *corner.variants))
             sets[node] = frozenset(d.restrictions)
             made.add_node(
-                node, label=", ".join(d.restrictions) or "nothing", variants=", ".join(corner.variants),
+                node, label=_label(d.restrictions), variants=", ".join(corner.variants),
                 verdict=d.verdict, length=d.length or 0,
             )
         order = nx.DiGraph([(a, b) for a, b in itertools.permutations(sets, 2) if sets[a] < sets[b]])
         made.add_edges_from(nx.transitive_reduction(order).edges)
     return made
+
+
+def _label(names: Names) -> str:
+    return "everything" if len(names) == len(RESTRICTIONS) else ", ".join(names) or "nothing"
 
 
 def to_dot(found: Sequence[Corner]) -> str:
@@ -326,10 +347,28 @@ def to_dot(found: Sequence[Corner]) -> str:
         lines += [f"  subgraph cluster{number} {{", f'    label="variants: {variants or "none"}";']
         for node, data in made.nodes(data=True):
             if data["variants"] == variants:
-                words = data["label"].replace(", ", "\\n")
-                shown = "PROVED" if data["verdict"] == SUFFICIENT else f"VIOLATED in {data['length']} steps"
                 colour = "palegreen" if data["verdict"] == SUFFICIENT else "mistyrose"
-                lines.append(f'    "{node}" [label="{words}\\n{shown}", fillcolor={colour}];')
+                words = "\\n".join(_node_words(data))
+                lines.append(f'    "{node}" [label="{words}", fillcolor={colour}];')
         lines.append("  }")
     lines += [f'  "{a}" -> "{b}";' for a, b in made.edges]
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def to_mermaid(found: Sequence[Corner]) -> str:
+    """The graph for Markdown, as `to_dot` has it."""
+    made = graph(found)
+    number = {node: f"n{i}" for i, node in enumerate(made)}
+    lines = ["flowchart BT"]
+    for node, data in made.nodes(data=True):
+        lines.append(f'  {number[node]}["{"<br>".join(_node_words(data))}"]:::{data["verdict"]}')
+    lines += [f"  {number[a]} --> {number[b]}" for a, b in made.edges]
+    lines += ["  classDef sufficient fill:#d5f5d5,color:#000", "  classDef insufficient fill:#fbe0e0,color:#000"]
+    return "\n".join(lines) + "\n"
+
+
+def _node_words(data: dict[str, Any]) -> list[str]:
+    variants = [f"with {data['variants']}"] if data["variants"] else []
+    steps = f" in {data['length']} steps" if data["length"] else ""
+    shown = "PROVED" if data["verdict"] == SUFFICIENT else f"VIOLATED{steps}"
+    return [*data["label"].split(", "), *variants, shown]

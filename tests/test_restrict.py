@@ -1,0 +1,174 @@
+"""Which restrictions are enough: every set has evidence of its own, and the outermost ones are what is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invariants import invariant
+from model.restrictions import RESTRICTIONS
+from proofs import certificate, restrict
+from proofs import trace as traces
+from proofs.check import SCOPES
+from proofs.cli import main
+from proofs.explore import Claim, explore
+from proofs.kernel_file import system_of
+from proofs.restrict import (
+    INSUFFICIENT,
+    SUFFICIENT,
+    Corner,
+    CornerJob,
+    decide_corner,
+    graph,
+    subsets,
+    to_mermaid,
+    to_text,
+)
+
+FEW = ("fork-early-copy", "mprotect-refuse", "swap-out-refuse")
+
+
+@pytest.fixture(scope="module")
+def corner(tmp_path_factory: pytest.TempPathFactory) -> Corner:
+    """Three restrictions on the mapcount rule: what a write pin needs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(restrict, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
+        out = tmp_path_factory.mktemp("restrict")
+        return decide_corner(CornerJob("mapcount", "coherence-write-pin", (), 60, out, "key"))
+
+
+def test_a_write_pin_under_the_mapcount_rule_needs_the_early_copy_and_to_stay_in_memory(corner: Corner) -> None:
+    """It needs nothing of mprotect: a mapcount does not change when the write bit goes."""
+    assert [d.restrictions for d in corner.minimal_sufficient] == [("fork-early-copy", "swap-out-refuse")]
+    assert [d.restrictions for d in corner.maximal_insufficient] == [
+        ("fork-early-copy", "mprotect-refuse"), ("mprotect-refuse", "swap-out-refuse"),
+    ]
+    assert (corner.sets, corner.undecided, corner.exceptions) == (8, (), ())
+
+
+def test_a_sufficient_set_has_a_certificate_that_both_solvers_accept(corner: Corner) -> None:
+    (checked,) = certificate.verify([Path(str(d.evidence)) for d in corner.minimal_sufficient])
+    assert (checked.kernel, checked.verdict) == ("mapcount+fork-early-copy+swap-out-refuse", "accepted")
+
+
+def test_an_insufficient_set_has_a_shortest_trace(corner: Corner) -> None:
+    stated = invariant("coherence-write-pin")
+    for d in corner.maximal_insufficient:
+        trace = traces.read(Path(str(d.evidence)), system_of, lambda name: invariant(name).formula)
+        full = system_of(trace.kernel)
+        searched = explore(
+            full.restricted(full.cone([stated.formula])), SCOPES["default"],
+            [Claim(stated.name, stated.formula, stated.premise)], stop_at_violations=True,
+        )
+        path = searched.findings[0].path
+        assert path is not None
+        assert len(trace.steps) == d.length == len(path)
+
+
+def test_the_text_says_what_each_restriction_does(corner: Corner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restrict, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
+    text = "\n".join(to_text([corner]))
+    assert "enough      fork-early-copy, swap-out-refuse (PROVED)" in text
+    assert "not enough  all but swap-out-refuse (VIOLATED in 6 steps)" in text
+    assert "mprotect-refuse   alone not enough, not needed" in text
+    assert "swap-out-refuse   alone not enough, in every minimal set: necessary" in text
+
+
+def test_the_graph_has_the_outermost_sets_between_nothing_and_everything(
+    corner: Corner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restrict, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
+    made = graph([corner])
+    verdicts = {data["label"]: data["verdict"] for _, data in made.nodes(data=True)}
+    assert verdicts == {
+        "nothing": INSUFFICIENT, "everything": SUFFICIENT, "fork-early-copy, swap-out-refuse": SUFFICIENT,
+        "fork-early-copy, mprotect-refuse": INSUFFICIENT, "mprotect-refuse, swap-out-refuse": INSUFFICIENT,
+    }
+    assert made.number_of_edges() == 6
+    assert "fork-early-copy<br>swap-out-refuse<br>PROVED" in to_mermaid([corner])
+
+
+def test_every_set_is_decided_once() -> None:
+    sets = subsets("abcd")
+    assert len(sets) == len(set(sets)) == 16
+    assert sets[:2] == [frozenset("abcd"), frozenset()]
+
+
+def test_a_larger_set_that_breaks_what_a_smaller_one_keeps_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Monotonicity is a result: here is a lattice that has it not."""
+    monkeypatch.setattr(restrict, "RESTRICTIONS", RESTRICTIONS[:2])
+    verdicts = {0: SUFFICIENT, 1: SUFFICIENT, 2: INSUFFICIENT}
+    monkeypatch.setattr(restrict._Lattice, "decide", lambda self, names: (verdicts[len(names)], ()))
+    for name, verdict in (("_with_certificate", SUFFICIENT), ("_with_trace", INSUFFICIENT)):
+        monkeypatch.setattr(restrict, name, lambda lattice, s, v=verdict: restrict.Decided(tuple(sorted(s)), v))
+    found = decide_corner(CornerJob("mapcount", "write-bit", (), 1, tmp_path, "key"))
+    assert found.exceptions == (((), ("fork-early-copy", "mprotect-refuse")),)
+    assert restrict.to_json("mapcount", "write-bit", [found])["monotone"] is False
+
+
+def test_where_neither_a_proof_nor_a_counterexample_is_found_the_set_is_undecided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(restrict, "RESTRICTIONS", ())
+    found = decide_corner(CornerJob("exclusive", "isolation-mapping", (), 0, tmp_path, "key"))
+    assert [d.note for d in found.undecided] == ["no proof after 0 s"]
+    assert found.minimal_sufficient == ()
+
+
+ERRORS = {
+    ("-i", "write-bit"): "either --base or --kernel",
+    ("-i", "write-bit", "--base", "page-count", "-k", "v5.9"): "either --base or --kernel",
+    ("-i", "write-bit", "--base", "pagecount"): "did you mean page-count?",
+    ("-i", "coherence", "--base", "page-count"): "several invariants: coherence-write-pin",
+    ("-i", "exclusive", "--base", "page-count"): "exclusive says nothing about page-count",
+    ("-i", "write-bit", "-k", "v5.99"): "no kernel 'v5.99'",
+    ("-i", "write-bit", "--base", "page-count", "--proof-time", "0"): "more than 0 seconds",
+}
+
+
+@pytest.mark.parametrize("arguments", ERRORS, ids=" ".join)
+def test_bad_input_is_one_clear_line(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["restrict", *arguments, "-o", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert ERRORS[arguments] in error
+    assert error.count("\n") == 1
+
+
+def restrict_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    assert main(["restrict", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_what_a_write_pin_needs_under_the_page_count_rule(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Refusing mprotect is necessary and not enough: nothing may take the write bit from a pinned page."""
+    five = ["fork-early-copy", "mprotect-refuse", "soft-dirty-skip", "uffd-wp-skip", "swap-out-refuse"]
+    data = restrict_json(capsys, "--base", "page-count", "-i", "coherence-write-pin", "--no-variants", "-o", tmp_path)
+    assert [(d["restrictions"], d["variants"]) for d in data["minimal_sufficient"]] == [(five, [])]
+    assert {frozenset(r.name for r in RESTRICTIONS) - set(d["restrictions"]) for d in data["maximal_insufficient"]} == {
+        frozenset([name]) for name in five
+    }
+    assert data["monotone"]
+    assert all(Path(d["trace"]).is_file() and d["length"] >= 4 for d in data["maximal_insufficient"])
+    before = sorted((tmp_path / "results").iterdir())
+    again = restrict_json(capsys, "--base", "page-count", "-i", "coherence-write-pin", "--no-variants", "-o", tmp_path)
+    assert again == data
+    assert sorted((tmp_path / "results").iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_kernel_of_ones_own_has_its_reuse_rule_tried(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """5.18 decides by page_count at swap-in too: what others reference is safe from writes, with no restriction."""
+    data = restrict_json(capsys, "-k", "v5.18", "-i", "isolation-reference", "--no-variants", "-o", tmp_path)
+    assert [d["restrictions"] for d in data["minimal_sufficient"]] == [[]]
+    assert data["maximal_insufficient"] == []
+    assert data["base"] == "bare:v5.18"
