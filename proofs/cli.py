@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import signal
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -523,6 +525,9 @@ def list_(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if threading.current_thread() is threading.main_thread():
+        # Ended by `timeout` or a job control, we end our workers as after Ctrl-C.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         result = app(args=given or ["--help"], standalone_mode=False, prog_name="python -m proofs")
     except TyperException as error:

@@ -293,7 +293,7 @@ def to_text(found: Sequence[Corner]) -> list[str]:
             lines.append(f"  not enough  {_but(d.restrictions)} (VIOLATED in {d.length} steps)")
         lines += [f"  undecided   {_but(d.restrictions)}: {d.note}" for d in corner.undecided]
         lines += [f"  not monotone: {', '.join(a)} is enough, {', '.join(b)} is not" for a, b in corner.exceptions]
-        if corner.minimal_sufficient and not corner.undecided:
+        if corner.minimal_sufficient and corner.minimal_sufficient[0].restrictions and not corner.undecided:
             lines += [f"  {r.name:17} {_role(r.name, corner)}" for r in RESTRICTIONS]
     return lines
 
