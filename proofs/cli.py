@@ -185,8 +185,6 @@ def check(
     except KeyboardInterrupt:
         _tell(f"interrupted: {len(found)} cells done and kept in {out}; the same command goes on from there")
         return INCONCLUSIVE
-    except BrokenProcessPool as error:
-        raise ModelError("a worker process was killed, probably for want of memory; try a smaller scope") from error
     ordered = [found[k, i.name] for k, _ in kernels for i in invariants if (k, i.name) in found]
     if as_json:
         _print_json({"schema": 1, "scope": in_scope.as_dict(), "results": [c.public() for c in ordered]})
@@ -538,6 +536,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"internal error: {error}", INTERNAL)
     except ModelError as error:
         return _complain(str(error), USAGE)
+    except BrokenProcessPool:
+        return _complain("a worker process was killed, probably for want of memory; try a smaller scope", INCONCLUSIVE)
     except BrokenPipeError:
         return OK
     except OSError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from invariants import invariant
-from model.logic import System
+from model.logic import ModelError, System
 from proofs import certificate
 from proofs.induct import Cti, Proof, Search, Unproved, dead_rules, state_of, unwritten
 from proofs.interpreter import EngineError
@@ -99,7 +99,12 @@ def attempt(job: ProofJob) -> list[Attempt]:
     own = {template.name for template in kernel.own_rules}
     attempts = []
     for name in job.invariants:
-        found = search.prove(Clause(invariant(name).formula, name), job.seconds)
+        claim = Clause(invariant(name).formula, name)
+        try:
+            found = search.prove(claim, job.seconds)
+        except ModelError as error:
+            # A rule whose next state is no term can still be explored.
+            found = Unproved(claim, str(error), 0)
         if isinstance(found, Proof):
             formulas = [c.formula for c in found.clauses]
             note = unwritten(search.system, [r for r in search.system.rules if r.name in own], formulas)

@@ -93,8 +93,9 @@ def test_k_induction_agrees_with_exploration(kernel: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scope", [SMALL, DEFAULT], ids=["two-frames", "three-frames"])
-@pytest.mark.parametrize("kernel", [k.name for k in KERNELS])
+@pytest.mark.parametrize(
+    ("kernel", "scope"), [(k.name, SMALL) for k in KERNELS] + [(name, DEFAULT) for name in ("v5.9", "v5.19", "v6.15")]
+)
 def test_k_induction_agrees_with_exploration_on_every_kernel(kernel: str, scope: Scope) -> None:
     agrees(kernel, scope)
 

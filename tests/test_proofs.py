@@ -119,6 +119,24 @@ def test_no_time_is_no_proof() -> None:
     assert "no proof after 0 s" in found.reason
 
 
+def test_a_rule_whose_next_state_is_no_term_is_not_proved(tmp_path: Path) -> None:
+    """Each page decides for its slot, and two may have one slot: there is no term for what is cached then."""
+    file = tmp_path / "scatter.py"
+    file.write_text(
+        "from model.kernels import V5_9\n"
+        "from model.logic import Param, Step, each, put, rule\n"
+        "from model.state import Page, Proc, alive, cached, pte_slot, pte_swap, pte_write\n"
+        "@rule([Param('p', Proc)], 'none', 'test')\n"
+        "def scatter(kernel, p):\n"
+        "    \"\"\"Pages hand their write bits to the slots they name.\"\"\"\n"
+        "    return Step([alive(p)], [each(Page, lambda v: put(cached(pte_slot(p, v)), pte_write(p, v)))])\n"
+        "MINE = V5_9.but('mine', '', own_rules=(scatter,))\n"
+    )
+    (attempt,) = prove.attempt(prove.ProofJob((f"{file}:MINE",), ("counters",), (), 60, tmp_path))
+    assert attempt.manifest is None
+    assert attempt.note == "rule scatter: the next value of cached is not a term"
+
+
 # Counterexamples to induction
 
 def test_a_counterexample_to_induction_is_a_step_that_the_interpreter_takes() -> None:
