@@ -94,7 +94,7 @@ def test_k_induction_agrees_with_exploration(kernel: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kernel", "scope"), [(k.name, SMALL) for k in KERNELS] + [(name, DEFAULT) for name in ("v5.9", "v5.19", "v6.15")]
+    ("kernel", "scope"), [(k.name, SMALL) for k in KERNELS[::2]] + [("v5.9", DEFAULT), ("v6.15", DEFAULT)]
 )
 def test_k_induction_agrees_with_exploration_on_every_kernel(kernel: str, scope: Scope) -> None:
     agrees(kernel, scope)

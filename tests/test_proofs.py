@@ -32,6 +32,9 @@ SCOPES = (
     Scope.of(Proc=2, Page=1, Frame=2, Pin=2, Slot=1, Value=1),
 )
 
+SAME_TERMS = ("v5.12", "v5.17")
+"""Kernels that differ from the one before only in what the model does not have."""
+
 
 def no_miner() -> Miner:
     raise AssertionError("no candidates should be needed")
@@ -63,6 +66,7 @@ def test_others_need_clauses_that_are_found() -> None:
     assert "maps(p, v, f), maps(q, w, f) => same page(v, w)" in [c.text for c in found.clauses]
 
 
+@pytest.mark.slow
 def test_no_clause_of_a_proof_can_be_left_out() -> None:
     search = prove.search_of("v5.9", ["isolation-mapping"])
     found = search.prove(claim("isolation-mapping"), 120)
@@ -102,7 +106,7 @@ def test_a_wrong_rule_is_never_proved(make: Callable[[], System], broken: str) -
     system = full.restricted(full.cone([stated.formula, stated.premise]))
     searched = explore(system, SCOPES[0], [Claim(broken, stated.formula, stated.premise)], stop_at_violations=True)
     assert searched.findings[0].path is not None
-    assert isinstance(Search(system, lambda: Miner(system)).prove(claim(broken), 15), Unproved)
+    assert isinstance(Search(system, lambda: Miner(system)).prove(claim(broken), 10), Unproved)
 
 
 def test_an_unknown_answer_is_not_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +301,8 @@ def test_both_solvers_accept_every_certificate() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "scope"),
-    [(k.name, SCOPES[0]) for k in KERNELS] + [(name, s) for name in ("v5.19", "wrprotect-skip") for s in SCOPES[1:]],
+    [(k.name, SCOPES[0]) for k in KERNELS if k.name not in SAME_TERMS]
+    + [(name, s) for name in ("v5.19", "wrprotect-skip") for s in SCOPES[1:]],
 )
 def test_every_clause_of_a_certificate_holds_in_every_reachable_state(kernel: str, scope: Scope) -> None:
     full = system_of(kernel)
@@ -313,7 +318,7 @@ def test_every_clause_of_a_certificate_holds_in_every_reachable_state(kernel: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", ["v5.19", "mapcount-unshare", "wrprotect-fail"])
+@pytest.mark.parametrize("kernel", ["v5.19", "mapcount-unshare"])
 def test_proofs_are_found_from_nothing(kernel: str, tmp_path: Path) -> None:
     wanted = [pair for pair in of_default_table() if pair[0] == kernel]
     verdicts = prove.prove(wanted, tmp_path, fresh=True)
