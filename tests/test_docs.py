@@ -72,7 +72,7 @@ def restrictions(text: str) -> dict[tuple[str, str], str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", ["page-count", "mapcount", "exclusive"])
+@pytest.mark.parametrize("base", ["page-count", "mapcount"])
 def test_the_restrictions_in_the_documents_are_those_that_come_out(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
