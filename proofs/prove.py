@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from invariants import invariant
-from model.logic import ModelError, System
+from model.kernels import Kernel
+from model.logic import ModelError, System, Term
 from proofs import certificate
 from proofs.induct import Cti, Proof, Search, Unproved, dead_rules, state_of, unwritten
 from proofs.interpreter import EngineError
@@ -92,11 +93,16 @@ def search_of(
     return Search(system, lambda: Miner(system, reduce=not kernel.own_rules), kernel.lemmas, hints)
 
 
+def careless(kernel: Kernel, system: System, clauses: Sequence[Term]) -> str:
+    """Why a proof on this kernel would not count: what `unwritten` says of its own rules; empty if nothing."""
+    own = {template.name for template in kernel.own_rules}
+    return unwritten(system, [r for r in system.rules if r.name in own], clauses)
+
+
 def attempt(job: ProofJob) -> list[Attempt]:
     """Search; every proof found is written as a certificate at once."""
     kernel = find_kernel(job.kernels[0])
     search = search_of(job.kernels[0], job.invariants, job.without)
-    own = {template.name for template in kernel.own_rules}
     attempts = []
     for name in job.invariants:
         claim = Clause(invariant(name).formula, name)
@@ -107,7 +113,7 @@ def attempt(job: ProofJob) -> list[Attempt]:
             found = Unproved(claim, str(error), 0)
         if isinstance(found, Proof):
             formulas = [c.formula for c in found.clauses]
-            note = unwritten(search.system, [r for r in search.system.rules if r.name in own], formulas)
+            note = careless(kernel, search.system, formulas)
         else:
             note = found.reason
         for spec in job.kernels:

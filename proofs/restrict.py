@@ -27,7 +27,7 @@ from proofs import check as checking
 from proofs import prove as proving
 from proofs.induct import Proof, Search
 from proofs.interpreter import EngineError, Instance
-from proofs.kernel_file import system_of
+from proofs.kernel_file import find_kernel, system_of
 from proofs.mine import Clause, Miner
 from proofs.pool import each_done
 from proofs.trace import execute
@@ -117,7 +117,7 @@ class _Lattice:
                 return INSUFFICIENT, steps
         for clauses in reversed(self.proofs):
             if self._holds(system, clauses):
-                return SUFFICIENT, clauses
+                return self._sufficient(names, system, clauses)
         found = self._explored(names)
         if found is not None:
             self.counterexamples.append(found)
@@ -128,7 +128,11 @@ class _Lattice:
         if not isinstance(proof, Proof):
             return UNDECIDED, proof.reason
         self.proofs.append(proof.clauses)
-        return SUFFICIENT, proof.clauses
+        return self._sufficient(names, system, proof.clauses)
+
+    def _sufficient(self, names: frozenset[str], system: System, clauses: tuple[Clause, ...]) -> tuple[str, Any]:
+        note = proving.careless(find_kernel(self.spec(names)), system, [c.formula for c in clauses])
+        return (UNDECIDED, note) if note else (SUFFICIENT, clauses)
 
     def _breaks(self, system: System, steps: Steps) -> bool:
         """The counterexample is one of this system too."""

@@ -120,6 +120,25 @@ def test_where_neither_a_proof_nor_a_counterexample_is_found_the_set_is_undecide
     assert found.minimal_sufficient == ()
 
 
+def test_a_careless_rule_of_ones_own_makes_no_set_sufficient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proof takes a cell that nobody wrote to keep its value; other engines need not."""
+    file = tmp_path / "careless.py"
+    file.write_text(
+        "from model.kernels import V5_9\n"
+        "from model.logic import Param, Step, put, rule\n"
+        "from model.state import Proc, Page, live, pte_present, pte_swap, vma_write\n"
+        "@rule([Param('p', Proc), Param('v', Page)], 'none', 'test')\n"
+        "def remap(kernel, p, v):\n"
+        "    \"\"\"The old PTE comes back, whatever is left of it.\"\"\"\n"
+        "    return Step([live(p, v), pte_swap(p, v)], [put(pte_present(p, v), True), put(pte_swap(p, v), False)])\n"
+        "MINE = V5_9.but('mine', '', own_rules=(remap,))\n"
+    )
+    monkeypatch.setattr(restrict, "RESTRICTIONS", ())
+    found = decide_corner(CornerJob(f"bare:{file}:MINE", "counters", (), 60, tmp_path, "key"))
+    assert found.minimal_sufficient == ()
+    assert ["rule remap may let" in d.note for d in found.undecided] == [True]
+
+
 ERRORS = {
     ("-i", "write-bit"): "either --base or --kernel",
     ("-i", "write-bit", "--base", "page-count", "-k", "v5.9"): "either --base or --kernel",
