@@ -470,9 +470,13 @@ def _hash(text: str) -> str:
 
 
 def manifests_in(folder: Path) -> list[Path]:
-    """The manifests of a folder of certificates, or of one where `check` writes, which has such a folder."""
+    """The manifests of a folder of certificates, or of one where `check` writes, which has such a folder.
+
+    Traces may lie beside them: where a proof failed, its counterexample to induction.
+    """
     inner = folder / "certificates"
-    return sorted((inner if inner.is_dir() else folder).glob("*/*.json"))
+    found = (inner if inner.is_dir() else folder).glob("*/*.json")
+    return sorted(path for path in found if not path.name.endswith(".trace.json"))
 
 
 def copied(manifest: Path, folder: Path) -> Path:
@@ -742,7 +746,7 @@ def verify(
     Raises ModelError if there is no manifest, no solver, no time, or no such command.
     """
     places = [paths] if isinstance(paths, Path) else list(paths)
-    manifests = [m for place in places for m in (sorted(place.glob("*/*.json")) if place.is_dir() else [place])]
+    manifests = [m for place in places for m in (manifests_in(place) if place.is_dir() else [place])]
     if not manifests:
         raise ModelError(f"no certificates in {', '.join(map(str, places)) or 'no place at all'}")
     if not solvers:
