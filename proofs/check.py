@@ -16,7 +16,7 @@ import z3
 from invariants import INVARIANTS, Invariant, invariant
 from model.kernels import Kernel
 from model.logic import Scope, System
-from proofs.bmc import Unrolling, bmc, k_induction
+from proofs.bmc import Induction, Unrolling, bmc, k_induction
 from proofs.explore import Claim, Exploration, Finding, explore
 from proofs.interpreter import EngineError, Instance
 from proofs.kernel_file import find_kernel, system_of
@@ -140,10 +140,8 @@ def run_job(job: Job) -> list[Cell]:
     full = system_of(job.kernel, job.without)
     system = full.restricted(full.cone([f for i in members for f in (i.formula, i.premise)]))
     claims = [claim_of(i) for i in members]
-    if job.engine == "bmc":
-        return _by_bmc(job, system, claims)
-    if job.engine == "k-induction":
-        return _by_induction(job, system, claims)
+    if job.engine in ("bmc", "k-induction"):
+        return _by_unrolling(job, system, claims)
     if job.engine == "proof":
         return [Cell(job.kernel, c.name, "UNKNOWN", "proof", 0.0, False) for c in claims]
     # A rule of the user's own might let a cell matter without writing it, which would tell frames apart.
@@ -177,33 +175,18 @@ def _by_exploration(job: Job, explored: Exploration, finding: Finding) -> Cell:
     return cell
 
 
-def _by_bmc(job: Job, system: System, claims: Sequence[Claim]) -> list[Cell]:
+def _by_unrolling(job: Job, system: System, claims: Sequence[Claim]) -> list[Cell]:
+    """By BMC, or by k-induction where the job asks for it."""
     unrolling = Unrolling(system, job.scope)
+    engine = k_induction if job.engine == "k-induction" else bmc
     cells = []
     for claim in claims:
         met = _premise_met(job, system, claim, unrolling)
-        found = bmc(system, job.scope, claim, job.depth, job.timeout, unrolling)
-        cell = Cell(job.kernel, claim.name, "BOUNDED", "bmc", found.seconds, not met, depth=found.depth)
+        found = engine(system, job.scope, claim, job.depth, job.timeout, unrolling)
+        cell = Cell(job.kernel, claim.name, "BOUNDED", job.engine, found.seconds, not met, depth=found.depth)
         if found.path is not None:
             cell = _violated(cell, found.path)
-        elif found.stopped:
-            cell = dataclasses.replace(
-                cell, verdict="UNKNOWN", note=f"{found.stopped}; no violation within {found.depth} steps"
-            )
-        cells.append(cell)
-    return cells
-
-
-def _by_induction(job: Job, system: System, claims: Sequence[Claim]) -> list[Cell]:
-    unrolling = Unrolling(system, job.scope)
-    cells = []
-    for claim in claims:
-        met = _premise_met(job, system, claim, unrolling)
-        found = k_induction(system, job.scope, claim, job.depth, job.timeout, unrolling)
-        cell = Cell(job.kernel, claim.name, "BOUNDED", "k-induction", found.seconds, not met, depth=found.depth)
-        if found.path is not None:
-            cell = _violated(cell, found.path)
-        elif found.k is not None:
+        elif isinstance(found, Induction) and found.k is not None:
             cell = dataclasses.replace(cell, verdict="EXHAUSTED", note=f"by {found.k}-induction", depth=None)
         elif found.stopped:
             note = f"{found.stopped}; no violation within {found.depth} steps"

@@ -208,7 +208,7 @@ class Search:
             found = self._support(claim, deadline)
             if isinstance(found, Unproved):
                 return replace(found, seconds=time.monotonic() - started)
-            clauses = self._smallest(claim, found, deadline)
+            clauses = self._smallest(claim, deadline)
         except TimeoutError:
             return Unproved(claim, f"no proof after {seconds:g} s", time.monotonic() - started)
         return Proof(claim, tuple(clauses), time.monotonic() - started)
@@ -328,7 +328,7 @@ class Search:
             self._cores[clause, rule.name if rule else ""] = core
         return PROVED
 
-    def _smallest(self, claim: Clause, chosen: Sequence[Clause], deadline: float) -> list[Clause]:
+    def _smallest(self, claim: Clause, deadline: float) -> list[Clause]:
         """The clauses that the claim leans on, without any that turns out not to be needed."""
         kept = self._leaned_on(claim)
         for clause in sorted(kept[1:], key=lambda c: -len(c.literals)):
