@@ -21,8 +21,11 @@ from model.state import (
     Slot,
     alive,
     cached,
+    copy_from,
+    copy_in_progress,
     exclusive,
     frame_free,
+    leaked,
     maps,
     pin_attached,
     pin_foll_pin,
@@ -32,6 +35,7 @@ from model.state import (
     pin_page,
     pin_proc,
     pin_write,
+    pte_cleared,
     pte_frame,
     pte_present,
     pte_slot,
@@ -42,6 +46,9 @@ from model.state import (
     pte_write,
     resolves_to,
     slot_frame,
+    stale,
+    stale_frame,
+    still_to_copy,
     swaps,
     uffd_armed,
     vma,
@@ -51,7 +58,10 @@ from model.state import (
 
 @dataclass(frozen=True)
 class Invariant:
-    """For all elements of `sorts`: `when` implies `then` (functions from that many terms to Bool terms)."""
+    """For all elements of `sorts`: `when` implies `then` (functions from that many terms to Bool terms).
+
+    `features`: parts of the domain without which it says nothing; a check of it turns them on.
+    """
 
     name: str
     statement: str
@@ -60,6 +70,7 @@ class Invariant:
     when: Callable[..., Term]
     then: Callable[..., Term]
     needs_exclusive_bit: bool = False
+    features: tuple[str, ...] = ()
 
     @property
     def formula(self) -> Term:
@@ -85,13 +96,13 @@ def _coherent(k: Term) -> Term:
 
 
 def _mapped_writable(p: Term, v: Term) -> Term:
-    return And(pte_present(p, v), pte_write(p, v))
+    return And(pte_present(p, v), pte_write(p, v), Not(pte_cleared(p, v)))
 
 
 def _exclusive(f: Term, p: Term, v: Term, q: Term, w: Term, k: Term) -> Term:
     slot = pte_slot(p, v)
     return And(
-        Implies(And(maps(p, v, f), pte_write(p, v)), exclusive(f)),
+        Implies(And(maps(p, v, f), _mapped_writable(p, v)), exclusive(f)),
         Implies(And(exclusive(f), maps(p, v, f), maps(q, w, f)), And(p == q, v == w)),
         Implies(And(pin_live(k), pin_foll_pin(k), pin_frame(k) == f), exclusive(f)),
         Implies(And(pte_swap(p, v), cached(slot), slot_frame(slot) == f), Not(exclusive(f))),
@@ -203,10 +214,30 @@ INVARIANTS: tuple[Invariant, ...] = (
 )
 """Every invariant of the default table, in the order of its columns."""
 
+FURTHER: tuple[Invariant, ...] = (
+    Invariant(
+        "tlb",
+        "no CPU has a writable TLB entry of a page that a fault copies and will replace, or of a free page",
+        "I8; domain.md F7, F19, F20", (Proc, Page), stale,
+        lambda p, v: And(
+            Not(frame_free(stale_frame(p, v))),
+            Not(And(copy_in_progress(p, v), copy_from(p, v) == stale_frame(p, v), still_to_copy(p, v))),
+        ),
+        features=("tlb",),
+    ),
+    Invariant(
+        "force-write",
+        "a FOLL_FORCE write goes into no page that others can see",
+        "I11; domain.md F15, F16, F17", (Frame,), lambda f: Not(frame_free(f)), lambda f: Not(leaked(f)),
+        features=("force", "file", "zero"),
+    ),
+)
+"""Invariants about what the default table leaves out."""
+
 
 def invariant(name: str) -> Invariant:
     """The invariant of that name. Raises ModelError with the nearest names if there is none."""
-    for each in INVARIANTS:
+    for each in (*INVARIANTS, *FURTHER):
         if each.name == name:
             return each
-    raise ModelError(f"no invariant {name!r}; there are {', '.join(i.name for i in INVARIANTS)}")
+    raise ModelError(f"no invariant {name!r}; there are {', '.join(i.name for i in (*INVARIANTS, *FURTHER))}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
-from z3 import And, BoolVal, Not, Or
+from z3 import And, BoolVal, Implies, Not, Or
 
-from model.logic import Param, Step, Term, Update, each, put, rule
+from model.logic import Param, Stage, Staged, Step, Term, Update, each, forall, put, rule
 from model.state import (
     ZERO,
     Frame,
@@ -14,14 +17,34 @@ from model.state import (
     Proc,
     Slot,
     Value,
+    alive,
+    anon,
+    backed,
+    backing,
+    block,
     cached,
+    copy_dirty,
+    copy_from,
+    copy_soft_dirty,
+    copy_to,
+    copying,
+    data_copied,
     exclusive,
+    file,
+    folio,
     frame_value,
+    ksm,
+    large,
+    lazyfree,
+    leaked,
     live,
     mapped_only_by,
+    nonanon,
     page_swapped,
+    pte_cleared,
     pte_dirty,
     pte_frame,
+    pte_huge,
     pte_none,
     pte_present,
     pte_slot,
@@ -30,9 +53,15 @@ from model.state import (
     pte_swap_exclusive,
     pte_uffd_wp,
     pte_write,
+    same_pmd,
     slot_frame,
     slot_value,
+    stale,
+    stale_frame,
+    still_to_copy,
     uffd_armed,
+    vma_huge,
+    vma_uffd,
     vma_write,
 )
 
@@ -41,12 +70,23 @@ NEW = Param("new", Frame, fresh=True)
 N = Param("n", Value)
 
 
-def map_writable(p: Term, v: Term, f: Term, value: Term) -> list[Update]:
+def fresh_page(f: Term, value: Term, of: Term | None = None, anonymous: bool = True) -> list[Update]:
+    """f, which was free, becomes a page with that content; a sub-page of the large folio `of` if given."""
+    parts = put(large(f), True) + put(folio(f), of) if of is not None else put(large(f), False)
+    plain = put(nonanon(f), not anonymous) + put(ksm(f), False) + put(lazyfree(f), False) + put(leaked(f), False)
+    return parts + plain + put(frame_value(f), value)
+
+
+def map_pte(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
+    """(p, v) comes to map f, by a PTE or by a PMD; the other bits are the caller's to set."""
+    return put(pte_present(p, v), True) + put(pte_frame(p, v), f) + put(pte_huge(p, v), huge)
+
+
+def map_writable(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
     """Install f at (p, v) with W, D and soft-dirty (maybe_mkwrite(pte_mkdirty(...)) in a writable VMA)."""
     return (
-        put(pte_present(p, v), True) + put(pte_frame(p, v), f) + put(pte_write(p, v), True)
-        + put(pte_dirty(p, v), True) + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False)
-        + put(frame_value(f), value)
+        map_pte(p, v, f, huge) + put(pte_write(p, v), True) + put(pte_dirty(p, v), True)
+        + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False)
     )
 
 
@@ -69,22 +109,54 @@ def free_idle_after_copy(kernel: Any, p: Term, v: Term, old: Term) -> list[Updat
 
 def write_protected(p: Term, v: Term) -> list[Term]:
     """A write fault on a present read-only PTE of a writable VMA that userfaultfd does not stop."""
-    return [live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_write(p, v)), Not(pte_uffd_wp(p, v))]
+    return [
+        live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_huge(p, v)), Not(pte_write(p, v)),
+        Not(pte_uffd_wp(p, v)),
+    ]
+
+
+def may_reuse(kernel: Any, p: Term, v: Term, f: Term) -> Term:
+    """What a write fault finds on the PTE of (p, v) is its process's own alone, in the kernel's opinion."""
+    of_large = (kernel.reuse_large or kernel.reuse)(p, v, f)
+    own = Or(And(large(f), of_large), And(Not(large(f)), kernel.reuse(p, v, f)))
+    return And(Not(nonanon(f)), Or(And(ksm(f), kernel.reuse_ksm(p, v, f)), And(Not(ksm(f)), own)))
+
+
+def huge_ready(p: Term, v: Term) -> Term:
+    """A fault at (p, v) would map a THP: MADV_HUGEPAGE, and nothing is mapped in the whole block yet."""
+    return forall(
+        Page, lambda w: Implies(block(w) == block(v), And(live(p, w), vma_huge(p, w), pte_none(p, w)))
+    )
+
+
+def none_huge_ready(p: Term, v: Term) -> Term:
+    """No THP would be mapped. Said by the VMA first, so that nothing remains of it where there are no huge pages."""
+    return Or(Not(vma_huge(p, v)), Not(huge_ready(p, v)))
 
 
 @rule([P, V, N], "CPU store", "domain.md 1.2")
 def store(kernel: Any, p: Term, v: Term, n: Term) -> Step:
     """The CPU stores n through a writable PTE."""
     return Step(
-        [live(p, v), pte_present(p, v), pte_write(p, v)],
-        [put(frame_value(pte_frame(p, v)), n), put(pte_dirty(p, v), True)],
+        [live(p, v), pte_present(p, v), Not(pte_cleared(p, v)), pte_write(p, v)],
+        [
+            put(frame_value(pte_frame(p, v)), n), put(pte_dirty(p, v), True),
+            each(Page, lambda w: put(pte_dirty(p, w), True), when=lambda w: same_pmd(p, v, p, w)),
+        ],
     )
+
+
+@rule([P, V, N], "CPU store through the TLB", "domain.md 1.2, I8", features=("tlb",))
+def tlb_store(kernel: Any, p: Term, v: Term, n: Term) -> Step:
+    """A CPU whose TLB entry has not been flushed stores n through it, whatever the PTE says by now."""
+    return Step([alive(p), stale(p, v)], [put(frame_value(stale_frame(p, v)), n)])
 
 
 @rule([P, V], "CPU load", "domain.md 1.2")
 def load(kernel: Any, p: Term, v: Term) -> Step:
-    """The CPU loads; an untouched page reads as zero without a page of its own (the shared zero page)."""
-    return Step([live(p, v), Not(pte_swap(p, v))])
+    """The CPU loads; where the zero page is not modelled, an untouched page reads as zero without a page."""
+    mapped = Or(pte_present(p, v), And(Not(file(v)), Not(backed(v))))
+    return Step([live(p, v), Not(pte_swap(p, v)), Not(pte_cleared(p, v)), mapped])
 
 
 @rule([P, V], "bad_area, SIGSEGV", "domain.md 1.2", kind="refusal")
@@ -106,61 +178,174 @@ def userfault_wait(kernel: Any, p: Term, v: Term) -> Step:
     return Step([live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_write(p, v)), pte_uffd_wp(p, v)])
 
 
-@rule([P, V, NEW], "do_anonymous_page", "domain.md 2.1, 2.10 (AE set)")
+@rule([P, V, NEW], "do_anonymous_page", "domain.md 2.1, 2.10 (AE set)", lock="fault")
 def anon_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     """A write fault on an empty PTE maps a fresh zeroed page, writable."""
     return Step(
-        [live(p, v), vma_write(p, v), pte_none(p, v)],
-        [map_writable(p, v, new, ZERO), put(uffd_armed(p, v), False), set_exclusive(kernel, new)],
+        [live(p, v), vma_write(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v)],
+        [fresh_page(new, ZERO), map_writable(p, v, new), put(uffd_armed(p, v), False), set_exclusive(kernel, new)],
     )
 
 
-@rule([P, V], "do_wp_page, wp_page_reuse", "domain.md (a) of each kernel; decision `reuse`")
+@rule([V, NEW], "ZERO_PAGE", "domain.md 1.2", features=("zero",))
+def backing_read(kernel: Any, v: Term, new: Term) -> Step:
+    """The shared zero page comes into being: what reads of untouched anonymous memory map."""
+    return Step(
+        [Not(file(v)), Not(backed(v))],
+        [
+            each(Page, lambda w: put(backed(w), True) + put(backing(w), new), when=lambda w: Not(file(w))),
+            fresh_page(new, ZERO, anonymous=False), set_exclusive(kernel, new, False),
+        ],
+    )
+
+
+@rule([V, NEW], "filemap_fault, page_cache_read", "domain.md F12", features=("file",))
+def file_read(kernel: Any, v: Term, new: Term) -> Step:
+    """A page of a file comes into the page cache."""
+    return Step(
+        [file(v), Not(backed(v))],
+        [put(backed(v), True), put(backing(v), new), fresh_page(new, ZERO, anonymous=False),
+         set_exclusive(kernel, new, False)],
+    )
+
+
+@rule([V], "mmap(MAP_PRIVATE) of a file", "domain.md F12", features=("file",))
+def mmap_file(kernel: Any, v: Term) -> Step:
+    """A private file mapping takes the place of anonymous memory that nobody has touched."""
+    untouched = forall(Proc, lambda q: pte_none(q, v))
+    return Step([Not(file(v)), untouched], [put(file(v), True), put(backed(v), False)])
+
+
+def map_read_only(p: Term, v: Term, f: Term, dirty: bool = False, huge: bool = False) -> list[Update]:
+    """Install f, which is not this process's own, at (p, v)."""
+    return (
+        map_pte(p, v, f, huge) + put(pte_write(p, v), False) + put(pte_dirty(p, v), dirty)
+        + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
+    )
+
+
+@rule([P, V], "do_anonymous_page (read fault), do_read_fault", "domain.md F11, F12", lock="fault")
+def map_backing(kernel: Any, p: Term, v: Term) -> Step:
+    """A read fault maps the page of the page cache, or the zero page, read-only."""
+    return Step(
+        [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v)], map_read_only(p, v, backing(v))
+    )
+
+
+@rule([P, V], "do_huge_pmd_anonymous_page (read fault)", "domain.md F16", features=("huge",), lock="fault")
+def map_huge_zero(kernel: Any, p: Term, v: Term) -> Step:
+    """A read fault maps the huge zero page; the zero page stands for each of its parts."""
+    return Step(
+        [live(p, v), vma_huge(p, v), huge_ready(p, v), Not(file(v)), backed(v)],
+        each(Page, lambda w: map_read_only(p, w, backing(w), huge=True), when=lambda w: block(w) == block(v)),
+    )
+
+
+@rule([P, V, NEW], "do_cow_fault", "domain.md F15", features=("file",), lock="fault")
+def cow_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+    """A write fault on an empty PTE of a file mapping maps a copy of the page cache's page."""
+    return Step(
+        [live(p, v), vma_write(p, v), pte_none(p, v), file(v), backed(v)],
+        [fresh_page(new, frame_value(backing(v))), map_writable(p, v, new), put(uffd_armed(p, v), False),
+         set_exclusive(kernel, new)],
+    )
+
+
+@rule([P, V], "UFFDIO_CONTINUE, mfill_atomic_install_pte", "domain.md F17", features=("file", "force"), lock="read")
+def uffd_continue(kernel: Any, p: Term, v: Term) -> Step:
+    """userfaultfd resolves a minor fault with the page of the page cache; dirty from 5.16, though read-only."""
+    return Step(
+        [live(p, v), pte_none(p, v), file(v), backed(v)],
+        map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty),
+    )
+
+
+@rule([P, V], "UFFDIO_CONTINUE, -EEXIST, -EFAULT", "domain.md F17", kind="refusal", features=("file", "force"))
+def uffd_continue_refused(kernel: Any, p: Term, v: Term) -> Step:
+    """UFFDIO_CONTINUE where something is mapped already, or where no file is."""
+    return Step([Not(And(live(p, v), pte_none(p, v), file(v)))])
+
+
+@rule([P, V], "do_wp_page, wp_page_reuse", "domain.md (a) of each kernel; decision `reuse`", lock="fault")
 def wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
     """A write fault on a read-only PTE gives the write bit back: the kernel takes the page for its own alone."""
     f = pte_frame(p, v)
     freed = kernel.reuse_frees_swap_cache(p, v, f)
     return Step(
-        [*write_protected(p, v), kernel.reuse(p, v, f)],
+        [*write_protected(p, v), may_reuse(kernel, p, v, f)],
         [
             put(pte_write(p, v), True), put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True),
-            set_exclusive(kernel, f), leave_swap_cache(f, freed),
+            set_exclusive(kernel, f), put(ksm(f), False), leave_swap_cache(f, freed),
         ],
     )
 
 
-def copied(kernel: Any, p: Term, v: Term, new: Term) -> list[Any]:
-    """wp_page_copy: (p, v) gets a writable copy of the page it maps."""
+def copied(kernel: Any, p: Term, v: Term, new: Term, decided: Sequence[Term], tail_of: str = "") -> Staged:
+    """wp_page_copy after it was `decided`: (p, v) gets a writable copy of the page it maps.
+
+    The page-table lock is dropped for allocating and copying; the PTE must be the same when it is taken again.
+    """
+
+    def decide(page: Any) -> Step:
+        return Step(decided, flush_before_deciding(kernel, p, v))
+
+    def copy(page: Any) -> Step:
+        return Step([], [fresh_page(page.new, frame_value(page.old))])
+
+    def install(page: Any) -> Step:
+        return Step([], [
+            map_writable(p, v, page.new), set_exclusive(kernel, page.new), put(stale(p, v), False),
+            free_idle_after_copy(kernel, p, v, page.old),
+        ])
+
     old = pte_frame(p, v)
-    return [
-        map_writable(p, v, new, frame_value(old)), set_exclusive(kernel, new),
-        free_idle_after_copy(kernel, p, v, old),
-    ]
+    return Staged(
+        (Stage("decide", decide), Stage("copy", copy), Stage(
+            "install", install, recheck=lambda page: still_to_copy(p, v)
+        )),
+        (copying(p, v), data_copied(p, v)), now=SimpleNamespace(old=old, new=new),
+        saved=SimpleNamespace(old=copy_from(p, v), new=copy_to(p, v)),
+        save=put(copy_from(p, v), old) + put(copy_to(p, v), new) + put(copy_dirty(p, v), pte_dirty(p, v))
+        + put(copy_soft_dirty(p, v), pte_soft_dirty(p, v)), tail_of=tail_of,
+    )
 
 
-@rule([P, V, NEW], "do_wp_page, wp_page_copy", "domain.md (a) of each kernel; decision `reuse`")
-def wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+def flush_before_deciding(kernel: Any, p: Term, v: Term) -> list[Update]:
+    """do_wp_page flushes first if the VMA is registered for uffd-wp and a flush is pending (6ce64428d620, 5.12)."""
+    if not kernel.wp_flushes_uffd:
+        return []
+    return [replace(u, when=vma_uffd(p, v)) for u in put(stale(p, v), False)]
+
+
+@rule([P, V, NEW], "do_wp_page, wp_page_copy", "domain.md (a) of each kernel; decision `reuse`", lock="fault",
+      split=("tlb", "copy"))
+def wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Staged:
     """A write fault on a read-only PTE copies: the kernel cannot show that the page is its own alone."""
-    return Step([*write_protected(p, v), Not(kernel.reuse(p, v, pte_frame(p, v)))], copied(kernel, p, v, new))
+    return copied(
+        kernel, p, v, new, [*write_protected(p, v), Not(may_reuse(kernel, p, v, pte_frame(p, v)))]
+    )
 
 
-@rule([P, V, NEW], "do_wp_page (trylock_page fails)", "domain.md 2.4 (a), F25", environment="trylock-fails")
-def wp_copy_spurious(kernel: Any, p: Term, v: Term, new: Term) -> Step | None:
+@rule([P, V, NEW], "do_wp_page (trylock_page fails)", "domain.md 2.4 (a), F25", environment="trylock-fails",
+      lock="fault", split=("tlb", "copy"))
+def wp_copy_spurious(kernel: Any, p: Term, v: Term, new: Term) -> Staged | None:
     """Another holder of the page lock makes a reusable page be copied."""
     if not kernel.trylock:
         return None
     f = pte_frame(p, v)
     needs_lock = Not(exclusive(f)) if kernel.exclusive_bit else BoolVal(True)
-    return Step([*write_protected(p, v), needs_lock, kernel.reuse(p, v, f)], copied(kernel, p, v, new))
+    return copied(
+        kernel, p, v, new, [*write_protected(p, v), needs_lock, may_reuse(kernel, p, v, f)], tail_of="wp-copy"
+    )
 
 
-@rule([P, V, NEW], "swapin_readahead", "domain.md 2.1 (j)")
+@rule([P, V, NEW], "swapin_readahead", "domain.md 2.1 (j)", lock="fault")
 def swap_cache_read(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     """The slot of a swap entry is read into a fresh page in the swap cache."""
     s = pte_slot(p, v)
     return Step(
         [live(p, v), pte_swap(p, v), Not(cached(s))],
-        [put(cached(s), True), put(slot_frame(s), new), put(frame_value(new), slot_value(s)),
+        [put(cached(s), True), put(slot_frame(s), new), fresh_page(new, slot_value(s)),
          set_exclusive(kernel, new, False)],
     )
 
@@ -168,13 +353,12 @@ def swap_cache_read(kernel: Any, p: Term, v: Term, new: Term) -> Step:
 def swapped_in(p: Term, v: Term, f: Term, writable: Term, dirty: Term) -> list[Update]:
     """do_swap_page's new PTE: read-only unless `writable`; uffd-wp and soft-dirty come from the swap entry."""
     return (
-        put(pte_present(p, v), True) + put(pte_frame(p, v), f) + put(pte_swap(p, v), False)
-        + put(pte_write(p, v), writable) + put(pte_dirty(p, v), dirty)
+        map_pte(p, v, f) + put(pte_swap(p, v), False) + put(pte_write(p, v), writable) + put(pte_dirty(p, v), dirty)
         + put(pte_soft_dirty(p, v), Or(pte_soft_dirty(p, v), dirty))
     )
 
 
-@rule([P, V], "do_swap_page (read fault)", "domain.md (j) of each kernel; decision `swap_in_upgrades`")
+@rule([P, V], "do_swap_page (read fault)", "domain.md (j) of each kernel; decision `swap_in_upgrades`", lock="fault")
 def swap_in_read(kernel: Any, p: Term, v: Term) -> Step:
     """A read fault maps the page of the swap cache, read-only unless the kernel upgrades exclusive pages at once."""
     s = pte_slot(p, v)
@@ -188,12 +372,13 @@ def swap_in_read(kernel: Any, p: Term, v: Term) -> Step:
     )
 
 
-@rule([P, V], "do_swap_page (write fault)", "domain.md (j) of each kernel; decisions `swap_in_reuse`, `swap_in_frees`")
+@rule([P, V], "do_swap_page (write fault)", "domain.md (j) of each kernel; decisions `swap_in_reuse`, `swap_in_frees`",
+      lock="fault")
 def swap_in_write(kernel: Any, p: Term, v: Term) -> Step:
     """A write fault maps the page of the swap cache, writable if the kernel takes it for its own alone."""
     s = pte_slot(p, v)
     f = slot_frame(s)
-    sole = kernel.swap_in_reuse(p, v, s, f)
+    sole = And(anon(f), kernel.swap_in_reuse(p, v, s, f))
     upgrade = And(sole, Not(pte_uffd_wp(p, v)))
     if kernel.swap_in_upgrades:
         upgrade = And(upgrade, pte_soft_dirty(p, v))
@@ -209,7 +394,9 @@ def swap_in_write(kernel: Any, p: Term, v: Term) -> Step:
 
 
 RULES = (
-    store, load, store_refused, load_refused, userfault_wait, anon_fault, wp_reuse, wp_copy, wp_copy_spurious,
+    store, tlb_store, load, store_refused, load_refused, userfault_wait, anon_fault, backing_read, file_read, mmap_file,
+    map_backing, map_huge_zero, cow_fault, uffd_continue, uffd_continue_refused,
+    wp_reuse, wp_copy, wp_copy_spurious,
     swap_cache_read, swap_in_read, swap_in_write,
 )
 

@@ -1,30 +1,41 @@
 """fork: dup_mmap, copy_page_range, copy_one_pte / copy_present_pte (mm/memory.c).
 
-One step, because mmap_lock is held for write throughout and the parent's TLB is flushed before it is dropped
-(domain.md 7.3). The child never inherits references.
+One step, unless a feature splits it, because mmap_lock is held for write throughout and the parent's TLB is flushed
+before it is dropped (domain.md 7.3). The child never inherits references.
 """
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import z3
 from z3 import And, If, Implies, Not, Or
 
-from model.fault import P
-from model.logic import Param, Step, Term, each, exists, forall, put, rule
+from model.fault import P, fresh_page
+from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
     Frame,
     Page,
+    Pin,
     Proc,
     alive,
     exclusive,
+    fast,
+    force_cow,
+    fork_copy,
+    fork_early,
+    fork_shared,
+    fork_tested,
     frame_free,
     frame_value,
     has_pinned,
     maps,
+    nonanon,
+    pin_proc,
     pte_dirty,
     pte_frame,
+    pte_huge,
     pte_present,
     pte_slot,
     pte_soft_dirty,
@@ -32,8 +43,12 @@ from model.state import (
     pte_swap_exclusive,
     pte_uffd_wp,
     pte_write,
+    seq_moved,
+    stale,
+    stale_frame,
     uffd_armed,
     vma,
+    vma_huge,
     vma_soft_dirty,
     vma_uffd,
     vma_write,
@@ -42,9 +57,14 @@ from model.state import (
 CHILD = Param("child", Proc, fresh=True)
 
 
+def not_shared(kernel: Any, p: Term, v: Term, f: Term) -> Term:
+    """fork copies f, mapped at (p, v), for the child."""
+    return And(Not(nonanon(f)), kernel.fork_copies(p, v, f))
+
+
 def copied_early(kernel: Any, p: Term, v: Term) -> Term:
     """The child gets its own copy of the page at (p, v)."""
-    return And(pte_present(p, v), kernel.fork_copies(p, v, pte_frame(p, v)))
+    return And(pte_present(p, v), not_shared(kernel, p, v, pte_frame(p, v)))
 
 
 _of = z3.Const("v", Page)
@@ -54,46 +74,81 @@ COPY = Param(
 )
 
 
-@rule([P, CHILD, COPY], "dup_mmap, copy_page_range, copy_present_page", "domain.md (f) of each kernel; `fork_copies`")
-def fork(kernel: Any, p: Term, q: Term, copy: Any) -> Step:
-    """Every page is shared, read-only in both, except those that `fork_copies` names: the child gets its own copy."""
+@rule([P, CHILD, COPY], "dup_mmap, copy_page_range, copy_present_page",
+      "domain.md (f) of each kernel, 7.2 S1; decision `fork_copies`", lock="write", split=("fork", "tlb"))
+def fork(kernel: Any, p: Term, q: Term, copy: Any) -> Staged:
+    """Every page is shared, read-only in both, except those that `fork_copies` names: the child gets its own copy.
 
-    def early(v: Term) -> Term:
-        return copied_early(kernel, p, v)
-
-    def shared(v: Term) -> Term:
-        return And(pte_present(p, v), Not(kernel.fork_copies(p, v, pte_frame(p, v))))
-
-    def was_shared(f: Term) -> Term:
+    The PMD of a THP to be copied is split, and its sub-pages are copied one by one. Sub-steps: pages are looked at,
+    page tables are copied, TLBs are flushed and the child may run.
+    """
+    now = SimpleNamespace(
+        early=lambda v: copied_early(kernel, p, v), copy=copy,
         # Said of f, not of the PTE, so that "somebody pins f" stays outside the quantifier over pages.
-        return exists(Page, lambda v: And(maps(p, v, f), Not(kernel.fork_copies(p, v, f))))
+        was_shared=lambda f: exists(Page, lambda v: And(maps(p, v, f), Not(not_shared(kernel, p, v, f)))),
+    )
+    saved = SimpleNamespace(
+        early=lambda v: fork_early(p, v), copy=lambda v: fork_copy(p, v),
+        was_shared=lambda f: exists(Page, lambda v: And(maps(p, v, f), Not(fork_early(p, v)))),
+    )
 
-    child = each(
-        Page,
-        lambda v: put(vma(q, v), vma(p, v)) + put(vma_write(q, v), vma_write(p, v))
+    def test(to: Any) -> Step:
+        distinct = forall(
+            Page, Page, lambda v, w: Implies(And(to.early(v), to.early(w), to.copy(v) == to.copy(w)), v == w)
+        )
+        room = forall(Page, lambda v: Implies(to.early(v), frame_free(to.copy(v))))
+        overlaps = each(Pin, lambda k: put(seq_moved(k), True), when=lambda k: And(fast(k), pin_proc(k) == p))
+        return Step([alive(p), room, distinct], overlaps)
+
+    def copy_tables(to: Any) -> Step:
+        updates: list[Any] = [
+            each(Page, lambda v: _inherited(p, q, v, to)),
+            each(Page, lambda v: put(pte_write(p, v), False), when=lambda v: And(pte_present(p, v), Not(to.early(v)))),
+            each(Page, lambda v: fresh_page(to.copy(v), frame_value(pte_frame(p, v))) + put(pte_huge(p, v), False),
+                 when=to.early),
+        ]
+        if kernel.exclusive_bit:
+            updates += [
+                each(Page, lambda v: put(pte_swap_exclusive(p, v), False) + put(pte_swap_exclusive(q, v), False)),
+                each(Page, lambda v: put(exclusive(to.copy(v)), True), when=to.early),
+                each(Frame, lambda f: put(exclusive(f), False), when=to.was_shared),
+            ]
+        return Step([], updates)
+
+    def leave_stale(to: Any) -> list[Update]:
+        return each(
+            Page, lambda v: put(stale(p, v), True) + put(stale_frame(p, v), pte_frame(p, v)),
+            when=lambda v: And(pte_present(p, v), pte_write(p, v), Not(to.early(v))),
+        )
+
+    def finish(to: Any) -> Step:
+        return Step([], [
+            put(alive(q), True), put(has_pinned(q), False), put(vma_soft_dirty(q), vma_soft_dirty(p)),
+            each(Page, lambda v: put(stale(p, v), False) + put(fork_early(p, v), False)),
+        ])
+
+    return Staged(
+        (Stage("test", test), Stage("copy", copy_tables, apart={"tlb": leave_stale}), Stage("finish", finish)),
+        (fork_tested(p, q), fork_shared(p, q)), now, saved,
+        save=each(Page, lambda v: put(fork_early(p, v), True) + put(fork_copy(p, v), copy(v)), when=now.early),
+    )
+
+
+def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
+    """What the child's page table says of v."""
+    early = to.early(v)
+    return (
+        put(vma(q, v), vma(p, v)) + put(vma_write(q, v), vma_write(p, v)) + put(vma_huge(q, v), vma_huge(p, v))
         # Without the fork event the child is not registered with userfaultfd.
         + put(vma_uffd(q, v), False) + put(pte_uffd_wp(q, v), False) + put(uffd_armed(q, v), False)
-        + put(pte_present(q, v), pte_present(p, v))
-        + put(pte_frame(q, v), If(early(v), copy(v), pte_frame(p, v)))
-        + put(pte_write(q, v), And(early(v), vma_write(p, v)))
-        + put(pte_dirty(q, v), Or(early(v), pte_dirty(p, v)))
-        + put(pte_soft_dirty(q, v), Or(early(v), pte_soft_dirty(p, v)))
-        + put(pte_swap(q, v), pte_swap(p, v)) + put(pte_slot(q, v), pte_slot(p, v)),
+        + put(force_cow(q, v), False) + put(pte_present(q, v), pte_present(p, v))
+        + put(pte_frame(q, v), If(early, to.copy(v), pte_frame(p, v)))
+        + put(pte_huge(q, v), And(pte_huge(p, v), Not(early)))
+        + put(pte_write(q, v), And(early, vma_write(p, v)))
+        + put(pte_dirty(q, v), Or(early, pte_dirty(p, v)))
+        + put(pte_soft_dirty(q, v), Or(early, pte_soft_dirty(p, v)))
+        + put(pte_swap(q, v), pte_swap(p, v)) + put(pte_slot(q, v), pte_slot(p, v))
     )
-    updates: list[Any] = [
-        put(alive(q), True), put(has_pinned(q), False), put(vma_soft_dirty(q), vma_soft_dirty(p)), child,
-        each(Page, lambda v: put(pte_write(p, v), False), when=shared),
-        each(Page, lambda v: put(frame_value(copy(v)), frame_value(pte_frame(p, v))), when=early),
-    ]
-    if kernel.exclusive_bit:
-        updates += [
-            each(Page, lambda v: put(pte_swap_exclusive(p, v), False) + put(pte_swap_exclusive(q, v), False)),
-            each(Page, lambda v: put(exclusive(copy(v)), True), when=early),
-            each(Frame, lambda f: put(exclusive(f), False), when=was_shared),
-        ]
-    distinct = forall(Page, Page, lambda v, w: Implies(And(early(v), early(w), copy(v) == copy(w)), v == w))
-    room = forall(Page, lambda v: Implies(early(v), frame_free(copy(v))))
-    return Step([alive(p), room, distinct], updates)
 
 
 RULES = (fork,)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from z3 import And, BoolVal, Not, Or
 
-from model.fault import NEW, N, P, V, free_idle_after_copy, leave_swap_cache, set_exclusive
-from model.logic import Param, RuleTemplate, Step, Term, put, rule
+from model.fault import NEW, N, P, V, free_idle_after_copy, fresh_page, leave_swap_cache, set_exclusive
+from model.logic import Param, RuleTemplate, Stage, Staged, Step, Term, Update, each, put, rule
 from model.state import (
+    Page,
     Pin,
+    anon,
+    fast_held,
+    fast_read,
+    fast_write,
+    forking,
+    frame_free,
     frame_value,
     has_pinned,
+    lazyfree,
     live,
+    nonanon,
     pin_attached,
     pin_foll_pin,
     pin_frame,
@@ -21,11 +31,15 @@ from model.state import (
     pin_page,
     pin_proc,
     pin_write,
+    pte_cleared,
     pte_dirty,
     pte_frame,
+    pte_huge,
     pte_present,
     pte_uffd_wp,
     pte_write,
+    same_pmd,
+    seq_moved,
     vma_write,
 )
 
@@ -33,24 +47,84 @@ K = Param("k", Pin, fresh=True)
 HELD = Param("k", Pin)
 
 
-def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> RuleTemplate:
-    def body(kernel: Any, p: Term, v: Term, k: Term) -> Step:
-        f = pte_frame(p, v)
-        allowed = And(vma_write(p, v), pte_write(p, v)) if write else kernel.read_gup(p, v, f, foll_pin)
-        taken = [
-            put(pin_live(k), True), put(pin_frame(k), f), put(pin_proc(k), p), put(pin_page(k), v),
-            put(pin_foll_pin(k), foll_pin), put(pin_write(k), write), put(pin_longterm(k), longterm),
-            put(pin_attached(k), True),
-        ]
-        if foll_pin:
-            taken.append(put(has_pinned(p), True))
-        return Step([live(p, v), pte_present(p, v), allowed], taken)
+def may_read(kernel: Any, p: Term, v: Term, f: Term, foll_pin: bool, longterm: bool) -> Term:
+    """A read GUP takes f as (p, v) maps it."""
+    return Or(
+        And(nonanon(f), kernel.read_gup_nonanon(p, v, f, foll_pin, longterm)),
+        And(Not(nonanon(f)), kernel.read_gup(p, v, f, foll_pin)),
+    )
 
-    body.__doc__ = about
+
+def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> tuple[RuleTemplate, RuleTemplate]:
+    """The rule of slow GUP, which finds and takes under the page-table lock, and that of GUP-fast, which does not."""
+
+    def taken(p: Term, v: Term, k: Term) -> list[Any]:
+        return [
+            put(pin_frame(k), pte_frame(p, v)), put(pin_proc(k), p), put(pin_page(k), v),
+            put(pin_foll_pin(k), foll_pin), put(pin_write(k), write), put(pin_longterm(k), longterm),
+        ]
+
+    def counts(k: Term) -> list[Update]:
+        return put(pin_live(k), True) + put(pin_attached(k), True)
+
+    def allowed(kernel: Any, p: Term, v: Term) -> Term:
+        if write:
+            return And(vma_write(p, v), pte_write(p, v))
+        return may_read(kernel, p, v, pte_frame(p, v), foll_pin, longterm)
+
+    def remembered(p: Term) -> list[Update]:
+        return put(has_pinned(p), True) if foll_pin else []
+
+    def slow(kernel: Any, p: Term, v: Term, k: Term) -> Step:
+        touched = [] if foll_pin or write or not kernel.touch_dirties_pmd else each(
+            Page, lambda w: put(pte_dirty(p, w), True), when=lambda w: same_pmd(p, v, p, w)
+        )
+        return Step(
+            [live(p, v), pte_present(p, v), allowed(kernel, p, v)],
+            [counts(k), *taken(p, v, k), remembered(p), touched],
+        )
+
+    def quick(kernel: Any, p: Term, v: Term, k: Term) -> Staged:
+        q, w, f = pin_proc(k), pin_page(k), pin_frame(k)
+        counted = foll_pin and kernel.fork_seqcount
+        # A page whose owner's mark may be read before the PTE is looked at again (no ordering before 088b8aa537c2).
+        again = allowed(kernel, q, w) if kernel.gup_fast_ordered else BoolVal(True)
+
+        def unchanged(view: Any) -> Term:
+            there = And(pte_present(q, w), Not(pte_cleared(q, w)))
+            same = And(there, pte_frame(q, w) == f, pte_write(q, w) == fast_write(k))
+            overlaps = Or(seq_moved(k), forking(q)) if counted else BoolVal(False)
+            return And(same, again, Not(overlaps))
+
+        def goes_on(updates: Sequence[Any]) -> Step:
+            # What was begun with other flags goes on as that.
+            kind = zip((pin_foll_pin, pin_write, pin_longterm), (foll_pin, write, longterm), strict=True)
+            return Step([flag(k) if on else Not(flag(k)) for flag, on in kind], updates)
+
+        return Staged(
+            (
+                Stage("read", lambda view: Step(
+                    [live(p, v), pte_present(p, v), Not(pte_cleared(p, v)), allowed(kernel, p, v),
+                     *([Not(forking(p))] if counted else [])],
+                    [remembered(p)],
+                )),
+                Stage("grab", lambda view: goes_on([]), recheck=lambda view: Not(frame_free(f)), back="undo-grab"),
+                Stage("check", lambda view: goes_on(counts(k)), recheck=unchanged, back="undo"),
+            ),
+            (fast_read(k), fast_held(k)),
+            save=[*taken(p, v, k), put(fast_write(k), pte_write(p, v)), put(seq_moved(k), False)],
+        )
+
+    slow.__doc__ = about
+    quick.__doc__ = f"{about} By GUP-fast."
     function = "pin_user_pages" if foll_pin else "get_user_pages"
     flags = ", ".join(flag for flag, on in (("FOLL_WRITE", write), ("FOLL_LONGTERM", longterm)) if on)
-    where = f"{function}({flags or 'read'}): follow_page_pte"
-    return rule([P, V, K], where, "domain.md 1.3, (c) and (d) of each kernel", name=name)(body)
+    said = "domain.md 1.3, (c) and (d) of each kernel"
+    return (
+        rule([P, V, K], f"{function}({flags or 'read'}): follow_page_pte", said, name=name, lock="read")(slow),
+        rule([P, V, K], f"{function}_fast({flags or 'read'}): gup_pte_range", "domain.md (e), 7.2 S1, S3",
+             name=f"fast-{name}", features=("gup-fast",), split=("gup-fast",))(quick),
+    )
 
 
 get_read = _gup("get-read", False, False, False, "FOLL_GET for reading (vmsplice, O_DIRECT writes before 6.5).")
@@ -75,27 +149,35 @@ def gup_write_refused(kernel: Any, p: Term, v: Term) -> Step:
     return Step([Not(And(live(p, v), vma_write(p, v)))])
 
 
-def _needs_private(kernel: Any, p: Term, v: Term) -> list[Term]:
+def needs_private(kernel: Any, p: Term, v: Term) -> list[Term]:
+    """GUP for reading does not take the page as it is mapped; some kind of it, FOLL_PIN | FOLL_LONGTERM at the most."""
     f = pte_frame(p, v)
-    return [live(p, v), pte_present(p, v), Not(pte_write(p, v)), Not(kernel.read_gup(p, v, f, True))]
+    return [
+        live(p, v), pte_present(p, v), Not(pte_write(p, v)), Not(may_read(kernel, p, v, f, True, True)),
+    ]
+
+
+def may_unshare(kernel: Any, p: Term, v: Term, f: Term) -> Term:
+    """A fault for a reader finds that f is its process's own alone."""
+    return And(anon(f), kernel.unshare(p, v, f))
 
 
 @rule([P, V, NEW], "do_wp_page for a reader: FAULT_FLAG_UNSHARE, FAULT_FLAG_BREAK_COW, or a forced write fault",
-      "domain.md 2.2, 2.3, 2.7, 2.10 (c); decision `unshare`")
+      "domain.md 2.2, 2.3, 2.7, 2.10 (c); decision `unshare`", lock="read")
 def unshare_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step | None:
     """GUP for reading copies a page that is not the mm's own alone; the copy stays read-only and keeps uffd-wp
     (unless the decision `unshare_writable` says otherwise)."""
     if kernel.unshare is None:
         return None
     old = pte_frame(p, v)
-    guard = [*_needs_private(kernel, p, v), Not(kernel.unshare(p, v, old))]
+    guard = [*needs_private(kernel, p, v), Not(pte_huge(p, v)), Not(may_unshare(kernel, p, v, old))]
     if kernel.read_gup_writes:
         guard.append(Not(vma_write(p, v)))
     writable = And(vma_write(p, v), BoolVal(kernel.unshare_writable))
     return Step(
         guard,
         [
-            put(pte_frame(p, v), new), put(frame_value(new), frame_value(old)), put(pte_write(p, v), writable),
+            put(pte_frame(p, v), new), fresh_page(new, frame_value(old)), put(pte_write(p, v), writable),
             put(pte_dirty(p, v), Or(writable, BoolVal(kernel.read_gup_writes))),
             put(pte_uffd_wp(p, v), And(pte_uffd_wp(p, v), BoolVal(not kernel.unshare_writable))),
             set_exclusive(kernel, new), free_idle_after_copy(kernel, p, v, old),
@@ -103,22 +185,23 @@ def unshare_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step | None:
     )
 
 
-@rule([P, V], "do_wp_page(FAULT_FLAG_UNSHARE), page_move_anon_rmap", "domain.md 2.10 (a), (c)")
+@rule([P, V], "do_wp_page(FAULT_FLAG_UNSHARE), page_move_anon_rmap", "domain.md 2.10 (a), (c)", lock="read")
 def unshare_reuse(kernel: Any, p: Term, v: Term) -> Step | None:
     """FAULT_FLAG_UNSHARE finds that nobody else has the page: it becomes exclusive and stays read-only."""
     if not kernel.exclusive_bit or kernel.unshare is None:
         return None
     f = pte_frame(p, v)
     return Step(
-        [*_needs_private(kernel, p, v), kernel.unshare(p, v, f)],
+        [*needs_private(kernel, p, v), Not(pte_huge(p, v)), may_unshare(kernel, p, v, f)],
         [set_exclusive(kernel, f), leave_swap_cache(f, BoolVal(True))],
     )
 
 
 @rule([HELD], "unpin_user_page, put_page", "domain.md 7.1")
 def unpin(kernel: Any, k: Term) -> Step:
-    """The holder drops its reference."""
-    return Step([pin_live(k)], [put(pin_live(k), False)])
+    """The holder drops its reference; what it wrote makes the page dirty, so that MADV_FREE is off."""
+    f = pin_frame(k)
+    return Step([pin_live(k)], [put(pin_live(k), False), put(lazyfree(f), And(lazyfree(f), Not(pin_write(k))))])
 
 
 @rule([HELD], "unpin_user_page, put_page", "litmus.md", kind="refusal")
@@ -134,6 +217,6 @@ def dma_store(kernel: Any, k: Term, n: Term) -> Step:
 
 
 RULES = (
-    get_read, get_write, pin_read_short, pin_write_short, pin_read_long, pin_write_long,
+    *get_read, *get_write, *pin_read_short, *pin_write_short, *pin_read_long, *pin_write_long,
     gup_read_refused, gup_write_refused, unshare_copy, unshare_reuse, unpin, reference_missing, dma_store,
 )

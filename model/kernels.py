@@ -7,16 +7,18 @@ Sources: domain.md sections 0.1, 2 and 8; commit ids as given there.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from z3 import And, BoolVal, Not, Or
 
-from model import fault, fork, gup, protect, reclaim, unmap
-from model.logic import ModelError, RuleTemplate, System, Term
+from model import fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
+from model.features import FEATURES, SPLIT
+from model.logic import ModelError, Rule, RuleTemplate, System, Term
 from model.state import (
     CONSTANTS,
     FUNCTIONS,
@@ -24,8 +26,10 @@ from model.state import (
     fresh,
     has_pinned,
     in_swap_cache,
+    ksm,
     mapped,
     mapped_only_by,
+    mapped_only_in,
     maybe_pinned,
     page_swapped,
     pte_dirty,
@@ -33,6 +37,7 @@ from model.state import (
     pte_swap_exclusive,
     pte_uffd_wp,
     pte_write,
+    sub_pages_mapped_once,
     swapped_only_by,
     unreferenced,
     vma_write,
@@ -41,7 +46,8 @@ from model.state import (
 Predicate = Callable[..., Term]
 ON_PINNED = ("clear", "skip", "refuse")
 ALL_RULES: tuple[RuleTemplate, ...] = (
-    *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES
+    *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
+    *force.RULES,
 )
 
 
@@ -58,8 +64,8 @@ def always(*_: Term) -> Term:
 
 
 def mapcount_is_one(p: Term, v: Term, f: Term) -> Term:
-    """reuse_swap_page: page_mapcount + swap count == 1; references do not count."""
-    return And(mapped_only_by(p, v, f), Not(page_swapped(f)))
+    """reuse_swap_page: page_mapcount + swap count == 1, of the most mapped sub-page; references do not count."""
+    return And(sub_pages_mapped_once(p, v, f), Not(page_swapped(f)))
 
 
 def page_count_is_one(p: Term, v: Term, f: Term) -> Term:
@@ -77,6 +83,19 @@ def exclusive_or_page_count(p: Term, v: Term, f: Term) -> Term:
     return Or(exclusive(f), page_count_is_one_after_swap_cache(p, v, f))
 
 
+def exclusive_only(p: Term, v: Term, f: Term) -> Term:
+    """PG_anon_exclusive, and nothing else will do."""
+    return exclusive(f)
+
+
+def exclusive_or_alone(p: Term, v: Term, f: Term) -> Term:
+    """PG_anon_exclusive, or every mapping of the large folio is this mm's and accounts for a reference (1da190f4d0a6).
+
+    The kernel remembers two mms to a folio and gives up beyond; a third one that has come and gone is not told apart.
+    """
+    return Or(exclusive(f), And(mapped_only_in(p, f), unreferenced(f)))
+
+
 def not_exclusive(p: Term, v: Term, f: Term) -> Term:
     """The test by the count was made, and with it try_to_free_swap."""
     return Not(exclusive(f))
@@ -91,17 +110,24 @@ def read_as_mapped(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
 
 def read_as_write(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
     """As a write GUP; in a read-only VMA, COW must have been broken (17839856fd58)."""
-    return Or(pte_write(p, v), And(Not(vma_write(p, v)), mapcount_is_one(p, v, f)))
+    return Or(pte_write(p, v), And(Not(vma_write(p, v)), Not(ksm(f)), mapcount_is_one(p, v, f)))
 
 
 def read_private(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
-    """Only a page that no other mapping or swap entry has."""
-    return mapcount_is_one(p, v, f)
+    """Only a page that no other mapping or swap entry has, and no KSM page."""
+    return And(Not(ksm(f)), mapcount_is_one(p, v, f))
 
 
 def read_exclusive(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
     """FOLL_PIN needs W or PG_anon_exclusive (a7f226604170); FOLL_GET takes whatever is mapped."""
     return Or(pte_write(p, v), exclusive(f)) if foll_pin else BoolVal(True)
+
+
+# Read GUP of a page cache page or the zero page (p, v, f, foll_pin: bool, longterm: bool).
+
+def not_for_long(p: Term, v: Term, f: Term, foll_pin: bool, longterm: bool) -> Term:
+    """FOLL_LONGTERM needs a page of the process's own (84209e87c696)."""
+    return BoolVal(not longterm)
 
 
 # Fork (p, v, f): does the child get a copy at once?
@@ -156,9 +182,16 @@ class Kernel:
 
     reuse(p, v, f)                    a write fault may take f for its own (rows a and b of domain.md section 2)
     reuse_frees_swap_cache(p, v, f)   ... and f leaves the swap cache then
+    reuse_ksm(p, v, f)                ... if f is a KSM page
+    reuse_large(p, v, f)              ... if f is a PTE-mapped sub-page of a large folio; None: as `reuse`
+    huge_reuse(p, v, f)               a write fault on a PMD may take its THP (row b)
+    huge_copies                       otherwise it copies the whole THP; else it splits the PMD
     trylock                           the page lock is only tried: its holder causes spurious copies
     copy_frees_swap_cache             after a copy, the old page's idle swap-cache entry is freed
     read_gup(p, v, f, foll_pin)       a read GUP may take f as it is mapped (row c)
+    read_gup_nonanon(p, v, f, foll_pin, longterm)
+                                      ... if f is a page of the page cache or the zero page (row l)
+    touch_dirties_pmd                 a read GUP makes the PMD that it looks at dirty (up to 4.14)
     read_gup_writes                   otherwise it raises a write fault
     unshare(p, v, f)                  otherwise a fault for a reader: f is kept where this holds, else copied;
                                       None where the kernel has no such fault
@@ -175,6 +208,22 @@ class Kernel:
     swap_in_reuse(p, v, s, f)         a write fault maps the swapped-in page writable
     swap_in_frees(p, v, s, f)         ... and f leaves the swap cache
     swap_in_upgrades                  a read fault also maps an exclusive page writable where no tracking needs a fault
+    numa_hints(p, v, f)               NUMA balancing takes the PTE of f away for a while
+    ksm_referenced                    `refuse` to merge a page with references, or `allow` (row k)
+    unmerge_unshares                  un-merging raises a fault for a reader, else a write fault
+    migrate_referenced                `refuse` to migrate a page with references, or `allow` (row k)
+    collapse_shared                   khugepaged takes pages that others map too
+    collapse_compound                 ... and sub-pages of large folios that are mapped by PTEs
+    discard_counts                    reclaim throws away a page given up by MADV_FREE only without references
+    force_proof                       how a FOLL_FORCE write knows that COW is broken: `retry-as-read` (it does not look
+                                      again), `dirty` (FOLL_COW and a dirty PTE), `exclusive`
+    uffd_continue_dirty               UFFDIO_CONTINUE installs a page of the page cache dirty, though read-only
+    soft_dirty_lock                   clear_refs takes mmap_lock for `read` or `write`
+    wp_flushes_uffd                   a write fault in a VMA registered for uffd-wp flushes the TLB before it decides
+    fork_excludes_faults              no fault of the parent runs during fork (it may where VMAs have their own locks)
+    fork_seqcount                     GUP-fast for FOLL_PIN gives up if a fork overlaps (write_protect_seq, row e)
+    gup_fast_ordered                  GUP-fast reads PG_anon_exclusive after it has looked at the PTE again
+    split_locks_page                  splitting a PMD takes the page lock
     exclusive_bit                     the kernel has PG_anon_exclusive
     own_rules                         further rules, written as in model/fault.py
     lemmas                            closed formulas that proofs may use, `forall(Pin, Frame, lambda k, f: ...)`;
@@ -205,13 +254,36 @@ class Kernel:
     unmap_pinned: str = "allow"
     swap_in_upgrades: bool = False
     exclusive_bit: bool = False
+    reuse_ksm: Predicate = never
+    reuse_large: Predicate | None = None
+    huge_reuse: Predicate = mapcount_is_one
+    huge_copies: bool = False
+    read_gup_nonanon: Predicate = always
+    touch_dirties_pmd: bool = False
+    numa_hints: Predicate = mapcount_is_one
+    ksm_referenced: str = "refuse"
+    unmerge_unshares: bool = False
+    migrate_referenced: str = "refuse"
+    collapse_shared: bool = True
+    collapse_compound: bool = True
+    discard_counts: bool = False
+    force_proof: str = "dirty"
+    uffd_continue_dirty: bool = False
+    soft_dirty_lock: str = "read"
+    wp_flushes_uffd: bool = False
+    fork_excludes_faults: bool = True
+    fork_seqcount: bool = False
+    gup_fast_ordered: bool = False
+    split_locks_page: bool = False
     own_rules: tuple[RuleTemplate, ...] = field(default=(), repr=False)
     lemmas: tuple[Term, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for name in ("mprotect_pinned", "soft_dirty_pinned", "uffd_wp_pinned"):
             _one_of(self.name, name, getattr(self, name), ON_PINNED)
-        for name in ("swap_out_pinned", "unmap_pinned"):
+        _one_of(self.name, "soft_dirty_lock", self.soft_dirty_lock, ("read", "write"))
+        _one_of(self.name, "force_proof", self.force_proof, ("retry-as-read", "dirty", "exclusive"))
+        for name in ("swap_out_pinned", "unmap_pinned", "ksm_referenced", "migrate_referenced"):
             _one_of(self.name, name, getattr(self, name), ("allow", "refuse"))
 
     def but(self, name: str, about: str, cite: Mapping[str, str] | None = None, **decisions: Any) -> Kernel:
@@ -237,18 +309,21 @@ class Kernel:
             named[f.name] = getattr(value, "__name__", str(value))
         return named
 
-    def system(self) -> System:
-        """The transition system of this kernel, its decisions simplified away.
+    def system(self, features: Collection[str] = ()) -> System:
+        """The transition system of this kernel with those features; its decisions and what is then false are folded.
 
-        Raises ModelError if a decision's predicate fails or does not give a Bool term.
+        Raises ModelError for an unknown feature, or if a decision's predicate fails or does not give a Bool term.
         """
-        rules = []
-        functions = tuple(
-            f for f in FUNCTIONS if self.exclusive_bit or f not in (exclusive, pte_swap_exclusive)
-        )
+        for feature in features:
+            if feature not in FEATURES:
+                raise ModelError(f"no feature {feature!r}; there are {', '.join(FEATURES)}")
+        rules: list[Rule] = []
+        split = frozenset(f for f in features if f in SPLIT)
         for template in (*ALL_RULES, *self.own_rules):
+            if not template.features <= frozenset(features):
+                continue
             try:
-                built = template.build(self, fresh)
+                rules += _built(self, template, split if template.split else frozenset())
             except ModelError:
                 raise
             except Exception as error:
@@ -256,9 +331,13 @@ class Kernel:
                 raise ModelError(
                     f"kernel {self.name}: rule {template.name} cannot be built: {type(error).__name__}: {error}{where}"
                 ) from error
-            if built is not None:
-                rules.append(built)
-        return System(self.name, functions, tuple(rules), CONSTANTS)
+        return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
+
+
+@functools.lru_cache(1 << 14)
+def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tuple[Rule, ...]:
+    """The rules of one template; most are the same for all features."""
+    return tuple(template.build(kernel, fresh, split, locks.asks))
 
 
 def _one_of(kernel: str, decision: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -268,7 +347,8 @@ def _one_of(kernel: str, decision: str, value: str, allowed: tuple[str, ...]) ->
 
 def _user_line(error: Exception) -> str:
     """The innermost line outside z3 and this package, where a user's predicate went wrong."""
-    own = {inspect.getsourcefile(m) for m in (fault, fork, gup, protect, reclaim, unmap)} | {__file__}
+    modules = (fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap)
+    own = {inspect.getsourcefile(m) for m in modules} | {__file__}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename not in own and "z3" not in frame.filename and "logic.py" not in frame.filename:
             return f" ({frame.filename}:{frame.lineno})"
@@ -279,16 +359,34 @@ V5_7 = Kernel(
     "v5.7", "M0: reuse by mapcount and swap count; read GUP takes whatever is mapped", None,
     (("reuse", "c475a8ab625d"),),
     reuse=mapcount_is_one, reuse_frees_swap_cache=always, read_gup=read_as_mapped, fork_copies=never,
-    swap_in_reuse=swap_in_by_mapcount, swap_in_frees=swap_in_by_mapcount,
+    swap_in_reuse=swap_in_by_mapcount, swap_in_frees=swap_in_by_mapcount, reuse_ksm=page_count_is_one,
+    huge_copies=True, collapse_shared=False, collapse_compound=False,
+)
+V4_14 = V5_7.but(
+    "v4.14", "M0 before the huge Dirty COW fix: a read GUP makes a PMD dirty", {"touch_dirties_pmd": "a8f97366452e"},
+    touch_dirties_pmd=True,
+)
+V4_8 = V4_14.but(
+    "v4.8", "M0 before the Dirty COW fix: a forced write is retried as a read", {"force_proof": "19be0eaffa3a"},
+    force_proof="retry-as-read",
 )
 V5_8 = V5_7.but(
-    "v5.8", "M1: read GUP breaks COW as if it wrote", {"read_gup": "17839856fd58"},
-    read_gup=read_as_write, read_gup_writes=True, unshare=never,
+    "v5.8", "M1: read GUP breaks COW as if it wrote",
+    {"read_gup": "17839856fd58", "huge_copies": "3917c80280c9", "collapse_shared": "71a2c112a0f6",
+     "collapse_compound": "5503fbf2b0b8",
+     "split_locks_page": "c444eb564fb1"},
+    read_gup=read_as_write, read_gup_nonanon=never, read_gup_writes=True, unshare=never, huge_copies=False,
+    collapse_shared=True, collapse_compound=True,
+    split_locks_page=True,
 )
 V5_9_RC4 = V5_7.but(
     "v5.9-rc4", "R0: reuse only when page_count is 1; read GUP as in 5.7 again",
-    {"reuse": "09854ba94c6a", "read_gup": "a308c71bf1e6"},
-    reuse=page_count_is_one, reuse_frees_swap_cache=never, trylock=True,
+    {"reuse": "09854ba94c6a", "read_gup": "a308c71bf1e6", "reuse_ksm": "1a0cf26323c8", "huge_copies": "3917c80280c9",
+     "collapse_shared": "71a2c112a0f6",
+     "collapse_compound": "5503fbf2b0b8", "split_locks_page": "c444eb564fb1"},
+    reuse=page_count_is_one, reuse_frees_swap_cache=never, trylock=True, reuse_ksm=never, huge_copies=False,
+    collapse_shared=True, collapse_compound=True,
+    split_locks_page=True,
 )
 V5_9 = V5_9_RC4.but(
     "v5.9", "R1: fork copies pages that are maybe pinned", {"fork_copies": "70e806e4e645, f3c64eda3e50"},
@@ -297,25 +395,31 @@ V5_9 = V5_9_RC4.but(
 V5_11 = V5_9.but(
     "v5.11", "R2: soft-dirty clear and reclaim leave pinned pages alone; fork excludes GUP-fast",
     {"soft_dirty_pinned": "9348b73c2e1b", "swap_out_pinned": "feb889fb40fa",
-     "write_protect_seq (a sub-step race, not visible here)": "57efa1fe5957"},
-    soft_dirty_pinned="skip", swap_out_pinned="refuse",
+     "fork_seqcount": "57efa1fe5957", "soft_dirty_lock": "29a951dfb3c3"},
+    soft_dirty_pinned="skip", swap_out_pinned="refuse", fork_seqcount=True, soft_dirty_lock="write",
 )
 V5_12 = V5_11.but(
     "v5.12", "R2, and do_wp_page flushes a deferred uffd-wp TLB flush",
-    {"TLB flush (not visible without TLB entries)": "6ce64428d620"},
+    {"wp_flushes_uffd": "6ce64428d620"}, wp_flushes_uffd=True,
 )
 V5_14 = V5_12.but(
     "v5.14", "R2, and a copy frees the old page's idle swap-cache entry",
     {"copy_frees_swap_cache": "f4c4a3f48480", "uffd-wp in fork's early copy (needs the fork event)": "8f34f1eac382"},
     copy_frees_swap_cache=True,
 )
-V5_17 = V5_14.but(
-    "v5.17", "R2, and NUMA hinting skips COW pages with other references",
-    {"NUMA hinting (not modelled yet)": "80d47f5de5e3"},
+V5_16 = V5_14.but(
+    "v5.16", "R2, and UFFDIO_CONTINUE installs page cache pages dirty (CVE-2022-2590)",
+    {"uffd_continue_dirty": "9ae0f87d009c"}, uffd_continue_dirty=True,
+)
+V5_17 = V5_16.but(
+    "v5.17", "R2, and NUMA hinting skips COW pages with other references", {"numa_hints": "80d47f5de5e3"},
+    numa_hints=page_count_is_one,
 )
 V5_18 = V5_17.but(
     "v5.18", "R3: the page_count rule also at swap-in; the swap cache is dropped before deciding",
-    {"reuse": "53a05ad9f21d", "swap_in_reuse": "c145e0b47c77"},
+    {"reuse": "53a05ad9f21d", "swap_in_reuse": "c145e0b47c77", "huge_reuse": "3bff7e3f1f16",
+     "discard_counts": "6c8e2a256915"},
+    huge_reuse=page_count_is_one_after_swap_cache, discard_counts=True,
     reuse=page_count_is_one_after_swap_cache, reuse_frees_swap_cache=always,
     swap_in_reuse=swap_in_by_page_count, swap_in_frees=swap_in_by_page_count,
 )
@@ -323,24 +427,37 @@ V5_19 = V5_18.but(
     "v5.19", "X1: PG_anon_exclusive decides; a read-only FOLL_PIN unshares first",
     {"exclusive_bit": "78fbe906cc90, 6c287605fd56", "unshare": "c89357e27f20", "read_gup": "a7f226604170",
      "fork_copies": "fb3d824d1a46", "swap_in_reuse": "1493a1913e34", "unmap_pinned": "6c287605fd56"},
-    exclusive_bit=True, reuse=exclusive_or_page_count, reuse_frees_swap_cache=not_exclusive,
-    read_gup=read_exclusive, unshare=page_count_is_one_after_swap_cache, fork_copies=copies_pinned_exclusive,
+    exclusive_bit=True, huge_reuse=exclusive_or_page_count, reuse=exclusive_or_page_count,
+    reuse_frees_swap_cache=not_exclusive, read_gup=read_exclusive,
+    unshare=page_count_is_one_after_swap_cache, fork_copies=copies_pinned_exclusive,
     swap_in_reuse=swap_in_by_exclusive, unmap_pinned="refuse",
 )
 V6_0 = V5_19.but(
     "v6.0", "X1, and mprotect gives the write bit back to exclusive dirty pages",
-    {"mprotect_restores": "64fe24a3e05e"}, mprotect_restores=restores_dirty_exclusive,
+    {"mprotect_restores": "64fe24a3e05e", "force_proof": "5535be309971"}, mprotect_restores=restores_dirty_exclusive,
+    force_proof="exclusive",
 )
 V6_2 = V6_0.but(
     "v6.2", "X2: mprotect no longer asks for dirty; a read-only FOLL_LONGTERM unshares everything",
-    {"mprotect_restores": "6a56ccbcf6c6", "R/O longterm on zero and file pages (not modelled yet)": "84209e87c696"},
-    mprotect_restores=restores_exclusive,
+    {"mprotect_restores": "6a56ccbcf6c6", "read_gup_nonanon": "84209e87c696",
+     "unmerge_unshares": "domain.md 2.11 [S6.2]", "gup_fast_ordered": "088b8aa537c2 (6.1)"},
+    mprotect_restores=restores_exclusive, read_gup_nonanon=not_for_long, unmerge_unshares=True,
+    gup_fast_ordered=True,
 )
-V6_15 = V6_2.but(
-    "v6.15", "X3: un-protecting and swap-in on read may map exclusive pages writable; mm ids for large folios",
-    {"uffd_restores": "931298e103c2", "swap_in_upgrades": "domain.md 2.10 [S6.18]",
-     "large folios (not modelled yet)": "6af8cb80d3a9, 1da190f4d0a6"},
-    uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True,
+V6_4_0 = V6_2.but(
+    "v6.4.0", "X2, un-protecting may map exclusive pages writable, and faults under per-VMA locks run during fork",
+    {"uffd_restores": "931298e103c2 (6.3)", "fork_excludes_faults": "domain.md F20"},
+    uffd_restores=restores_exclusive_unprotected, fork_excludes_faults=False,
+)
+V6_12 = V6_2.but(
+    "v6.12", "X2, un-protecting and swap-in on read may map exclusive pages writable; large folios only if exclusive",
+    {"uffd_restores": "931298e103c2 (6.3)", "swap_in_upgrades": "c18160dba5ff (6.11)",
+     "reuse_large": "domain.md 2.12 [D6.12]"},
+    uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True, reuse_large=exclusive_only,
+)
+V6_15 = V6_12.but(
+    "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
+    {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6"}, reuse_large=exclusive_or_alone,
 )
 
 
@@ -354,7 +471,9 @@ def break_cow(copy_writable: bool = False) -> Kernel:
         "break-cow" if not copy_writable else "break-cow-v2",
         "PX: reuse by mapcount; read GUP breaks COW without being a write",
         {"read_gup, unshare": "lore 20200811183950.10603-1-peterx@redhat.com"},
-        read_gup=read_private, unshare=never, unshare_writable=copy_writable,
+        read_gup=read_private, read_gup_nonanon=never, unshare=never, unshare_writable=copy_writable, huge_copies=False,
+        collapse_shared=True, collapse_compound=True,
+    split_locks_page=True,
     )
 
 
@@ -368,8 +487,8 @@ def mapcount_unshare(fork_copies: Predicate = copies_pinned) -> Kernel:
         "mapcount-unshare" if kept else "mapcount-unshare-fork-shares",
         "AA: reuse by mapcount, read GUP unshares" + ("" if kept else ", fork shares pinned pages"),
         {"unshare": "63e087ffb825 (own tree)"},
-        reuse=mapcount_is_one, reuse_frees_swap_cache=always, trylock=False, read_gup=read_private, unshare=never,
-        fork_copies=fork_copies,
+        reuse=mapcount_is_one, reuse_frees_swap_cache=always, trylock=False, read_gup=read_private,
+        read_gup_nonanon=not_for_long, unshare=never, fork_copies=fork_copies,
     )
 
 
@@ -391,3 +510,6 @@ KERNELS: tuple[Kernel, ...] = (
     BREAK_COW, MAPCOUNT_UNSHARE, WRPROTECT_FAIL, WRPROTECT_SKIP,
 )
 """Every kernel of the default table, in the order of its rows."""
+
+FURTHER: tuple[Kernel, ...] = (V4_8, V4_14, V5_16, V6_4_0, V6_12)
+"""Kernels that differ from those of the table only in what it leaves out."""

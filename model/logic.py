@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -96,7 +96,8 @@ class StateFunction:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decl", z3.Function(self.name, *self.domain, self.range))
-        REGISTRY[self.name] = self
+        # The first of a name stays: a settled system has its own object for a function that means less there.
+        REGISTRY.setdefault(self.name, self)
 
     def __call__(self, *args: Term) -> Term:
         return self.decl(*args)
@@ -155,6 +156,8 @@ def folded(term: Term) -> Term:
 
     z3's own simplifier orders arguments by their age, so that equal systems would get unequal texts.
     """
+    if z3.is_quantifier(term):
+        return _folded_quantifier(term)
     if not z3.is_app(term) or not term.children():
         return term
     args = [folded(c) for c in term.children()]
@@ -169,13 +172,37 @@ def folded(term: Term) -> Term:
             return rest[0] if rest else z3.BoolVal(z3.is_and(term))
         return z3.And(*rest) if z3.is_and(term) else z3.Or(*rest)
     if z3.is_implies(term):
-        return folded(z3.Or(_negated(args[0]), args[1])) if z3.is_true(args[0]) or z3.is_false(args[0]) else term
+        if z3.is_false(args[0]) or z3.is_true(args[1]):
+            return z3.BoolVal(True)
+        if z3.is_true(args[0]):
+            return args[1]
+        return _negated(args[0]) if z3.is_false(args[1]) else z3.Implies(*args)
     if term.decl().kind() == z3.Z3_OP_ITE:
         condition, then, otherwise = args
         if z3.is_true(condition) or z3.is_false(condition):
             return then if z3.is_true(condition) else otherwise
-        return z3.If(condition, then, otherwise)
-    return term
+        return then if then.eq(otherwise) else z3.If(condition, then, otherwise)
+    return term if all(a.eq(c) for a, c in zip(args, term.children(), strict=True)) else term.decl()(*args)
+
+
+def _folded_quantifier(term: Term) -> Term:
+    # Opened first, so that only closed terms are looked at. An outer variable of the same name must stay another one.
+    taken = names_in(term)
+    bound = []
+    for i in range(term.num_vars()):
+        name = str(term.var_name(i))
+        while name in taken:
+            name += "'"
+        bound.append(z3.Const(name, term.var_sort(i)))
+    opened = z3.substitute_vars(term.body(), *reversed(bound))
+    body = folded(opened)
+    if body.eq(opened):
+        return term
+    # A variable that is not spoken of any more would still count as a dependency.
+    used = [b for b in bound if b.decl().name() in names_in(body)]
+    if not used:
+        return body
+    return z3.ForAll(used, body) if term.is_forall() else z3.Exists(used, body)
 
 
 def _negated(term: Term) -> Term:
@@ -211,6 +238,57 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One sub-step of a rule. `step`: of the view, the terms that the rule goes on with (see Staged).
+
+    `recheck`: a condition on the view without which the rule is given up here, as the sub-step called `back`; it is
+    true where no other rule has come between. `apart`: for a feature that is on, updates that only the sub-step makes.
+    """
+
+    name: str
+    step: Callable[[Any], Step]
+    recheck: Callable[[Any], Term] | None = None
+    back: str = "retry"
+    apart: Mapping[str, Callable[[Any], Sequence[Any]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A rule in sub-steps, which is one step unless a feature splits it. What a rule's function may also return.
+
+    `now`: the terms that the rule goes on with, as they are when it begins. Where it is split, `save` (updates) keeps
+    them in state functions, and `saved` are those. `counter`: for each stage but the last a Bool cell that says it has
+    been done and the next one has not. `tail_of`: the rule whose later stages serve this one as well.
+    """
+
+    stages: tuple[Stage, ...]
+    counter: tuple[Term, ...]
+    now: Any = None
+    saved: Any = None
+    save: Sequence[Any] = ()
+    tail_of: str = ""
+
+    def whole(self) -> Step:
+        """All in one step."""
+        steps = [s.step(self.now) for s in self.stages]
+        return Step([g for s in steps for g in s.guard], [u for s in steps for u in s.updates])
+
+    def parts(self, features: Collection[str]) -> Iterator[tuple[str, Step]]:
+        """(stage, what it does): the sub-steps, and where one is given up."""
+        for i, stage in enumerate(self.stages[:1] if self.tail_of else self.stages):
+            view = self.saved if i else self.now
+            step = stage.step(view)
+            begun = [self.counter[i - 1]] if i else [z3.Not(cell) for cell in self.counter]
+            passed = [u for cell in self.counter[i - 1 : i] for u in put(cell, False)] if i else list(self.save)
+            reached = [u for cell in self.counter[i : i + 1] for u in put(cell, True)]
+            holds = [] if stage.recheck is None else [stage.recheck(view)]
+            apart = [u for feature, make in stage.apart.items() if feature in features for u in make(view)]
+            yield stage.name, Step([*begun, *step.guard, *holds], [*step.updates, *apart, *passed, *reached])
+            if holds:
+                yield stage.back, Step([*begun, *step.guard, z3.Not(holds[0])], passed)
+
+
+@dataclass(frozen=True)
 class Rule:
     """One atomic kernel step of one kernel.
 
@@ -238,9 +316,31 @@ class Rule:
             lines.append(f"  {u.function.name}({index}) := {text_of(u.value)} over {u.over} when {text_of(u.when)}")
         return "\n".join(lines)
 
+    def terms(self) -> Iterator[Term]:
+        """Every term that the rule's step depends on, and the cells it writes."""
+        yield from self.guard
+        for u in self.updates:
+            yield from (u.function(*u.index), u.value, u.when)
+        yield from (p.needed for p in self.params if p.over is not None)
+
     def functions_read(self) -> frozenset[str]:
         """Names of the state functions in the guard."""
         return frozenset().union(*(functions_in(term) for term in self.guard))
+
+    def rewritten(self, rewrite: Callable[[Term], Term]) -> Rule | None:
+        """The rule with every term rewritten, without what became trivial; None if it can then never be taken."""
+        guard = [rewrite(g) for g in self.guard]
+        if any(z3.is_false(g) for g in guard):
+            return None
+        updates = (
+            replace(u, index=tuple(rewrite(i) for i in u.index), value=rewrite(u.value), when=rewrite(u.when))
+            for u in self.updates
+        )
+        params = (p if p.over is None else replace(p, needed=rewrite(p.needed)) for p in self.params)
+        return replace(
+            self, params=tuple(params), guard=tuple(g for g in guard if not z3.is_true(g)),
+            updates=tuple(u for u in updates if not z3.is_false(u.when)),
+        )
 
 
 @dataclass(frozen=True)
@@ -249,37 +349,52 @@ class RuleTemplate:
 
     name: str
     params: tuple[Param, ...]
-    body: Callable[..., Step | None]
+    body: Callable[..., Step | Staged | None]
     kernel_function: str
     source: str
     kind: str
     environment: str | None
+    features: frozenset[str] = frozenset()
+    split: frozenset[str] = frozenset()
+    lock: str = ""
 
-    def build(self, kernel: Any, fresh: Callable[[Term], Term]) -> Rule | None:
-        """The rule of that kernel, simplified. `fresh(x)`: the Bool term "nothing refers to x"."""
-        step = self.body(kernel, *(p.term for p in self.params))
-        if step is None:
-            return None
-        guard = [folded(g) for g in step.guard]
-        guard += [fresh(p.term) for p in self.params if p.fresh and p.over is None]
-        updates = tuple(
-            replace(u, value=folded(u.value), when=folded(u.when)) for u in step.flat_updates()
-        )
-        guard = [g for g in guard if not z3.is_true(g)]
-        if any(z3.is_false(g) for g in guard):
-            return None
-        about = (self.body.__doc__ or "").strip()
-        params = tuple(
-            replace(p, needed=self.needed(kernel, p)) if p.over is not None else p for p in self.params
-        )
-        return Rule(
-            self.name, params, tuple(guard), updates, about, self.kernel_function, self.source, self.kind,
-            self.environment,
-        )
+    def build(
+        self, kernel: Any, fresh: Callable[[Term], Term], features: Collection[str] = (),
+        locked: Callable[..., list[Term]] = lambda kernel, lock, named: [],
+    ) -> list[Rule]:
+        """The rule of that kernel, simplified; its stages if one of the `features` splits it, none if it has none.
+
+        `fresh(x)`: the Bool term "nothing refers to x". `locked(kernel, lock, parameters by name)`: what the lock asks.
+        """
+        said = self.body(kernel, *(p.term for p in self.params))
+        if said is None:
+            return []
+        parts: Iterable[tuple[str, Step]] = [("", said.whole() if isinstance(said, Staged) else said)]
+        if isinstance(said, Staged) and self.split & set(features):
+            parts = said.parts(features)
+        made = []
+        for number, (stage, step) in enumerate(parts):
+            guard = list(step.guard)
+            if number == 0:
+                guard += [fresh(p.term) for p in self.params if p.fresh and p.over is None]
+                guard += locked(kernel, self.lock, {p.name: p.term for p in self.params})
+            # A later stage has its other parameters in the state.
+            spoken = names_in(z3.And(*guard, *(u.function(*u.index) == u.value for u in step.flat_updates())))
+            params = tuple(
+                replace(p, needed=self.needed(kernel, p) if p.over is not None else None, fresh=p.fresh and number == 0)
+                for p in self.params if number == 0 or p.name in spoken
+            )
+            part = Rule(
+                f"{self.name}.{stage}" if stage else self.name, params, tuple(guard), step.flat_updates(),
+                (self.body.__doc__ or "").strip(), self.kernel_function, self.source, self.kind, self.environment,
+            )
+            if (simple := part.rewritten(folded)) is not None:
+                made.append(simple)
+        return made
 
     def needed(self, kernel: Any, param: Param) -> Term:
         named = {p.name: p.term for p in self.params}
-        return folded(param.needed(kernel, named, param.of))
+        return param.needed(kernel, named, param.of)
 
 
 def rule(
@@ -289,12 +404,20 @@ def rule(
     kind: str = "step",
     environment: str | None = None,
     name: str | None = None,
-) -> Callable[[Callable[..., Step | None]], RuleTemplate]:
-    """Decorator: the rule written below, with its parameters and where it comes from."""
+    features: Iterable[str] = (),
+    split: Iterable[str] = (),
+    lock: str = "",
+) -> Callable[[Callable[..., Step | Staged | None]], RuleTemplate]:
+    """Decorator: the rule written below, with its parameters and where it comes from.
 
-    def wrap(body: Callable[..., Step | None]) -> RuleTemplate:
+    `features`: parts of the domain without which a system does not have it. `split`: those that split it into its
+    stages. `lock`: the lock under which it begins, in the model's words.
+    """
+
+    def wrap(body: Callable[..., Step | Staged | None]) -> RuleTemplate:
         return RuleTemplate(
-            name or body.__name__.replace("_", "-"), tuple(params), body, kernel_function, source, kind, environment
+            name or body.__name__.replace("_", "-"), tuple(params), body, kernel_function, source, kind, environment,
+            frozenset(features), frozenset(split), lock,
         )
 
     return wrap
@@ -337,13 +460,15 @@ class System:
     """A kernel's transition system: its state functions, rules, and the axioms of its constants.
 
     `constants` are fixed elements (the first process, the value zero): name to sort. In a finite scope each stands for
-    the first element of its sort.
+    the first element of its sort. `false`: state functions that are false for ever, and therefore not among the others;
+    `reduced` takes them out of a formula.
     """
 
     name: str
     functions: tuple[StateFunction, ...]
     rules: tuple[Rule, ...]
     constants: tuple[Term, ...]
+    false: tuple[StateFunction, ...] = ()
 
     def rule(self, name: str) -> Rule:
         for r in self.rules:
@@ -355,7 +480,7 @@ class System:
         """The state functions on which the truth of the formulas can depend, now or after any steps."""
         wanted: set[str] = set()
         for formula in formulas:
-            wanted |= functions_in(formula)
+            wanted |= functions_in(self.reduced(formula))
         by_name = {f.name: f for f in self.functions}
         reads: list[tuple[str, frozenset[str]]] = []
         for r in self.rules:
@@ -391,6 +516,32 @@ class System:
                 rules.append(replace(r, updates=updates))
         return replace(self, functions=tuple(f for f in self.functions if f.name in kept), rules=tuple(rules))
 
+    def settled(self) -> System:
+        """The same transitions, said with fewer state functions.
+
+        A Bool function that is false initially, and that no rule can make true as long as all of these are false, stays
+        false; it is replaced by false, rules whose guard is false then are dropped, and so is every function of which
+        nothing speaks any more. (The set is the largest one: what some rule can make true is taken out until none is.)
+        """
+        false = {f.name: f for f in self.functions if f.is_bool and initial_value(f)[1] is None}
+        while True:
+            assume = _assuming(tuple(false.values()))
+            rules = [made for r in self.rules if (made := r.rewritten(assume)) is not None]
+            rising = {u.function.name for r in rules for u in r.updates if not z3.is_false(u.value)} & false.keys()
+            if not rising:
+                break
+            false = {name: f for name, f in false.items() if name not in rising}
+        rules = [replace(r, updates=tuple(u for u in r.updates if u.function.name not in false)) for r in rules]
+        functions = [_function_assuming(f, assume) for f in self.functions if f.name not in false]
+        cells = [term for f in functions for term in (meaning(f)[1], initial_value(f)[1]) if term is not None]
+        spoken = frozenset().union(*(functions_in(t) for t in itertools.chain(cells, *(r.terms() for r in rules))))
+        kept = tuple(f for f in functions if f.name in spoken or f.is_bool)
+        return replace(self, functions=kept, rules=tuple(rules), false=(*self.false, *false.values()))
+
+    def reduced(self, formula: Term) -> Term:
+        """The formula without the state functions that are false for ever."""
+        return _assuming(self.false)(formula)
+
     def without(self, names: Iterable[str]) -> System:
         """The system that lacks those rules, as if nobody did that."""
         return replace(self, rules=tuple(r for r in self.rules if r.name not in set(names)))
@@ -407,6 +558,29 @@ class System:
     def digest(self) -> str:
         """Short hash of the terms: what cached results and certificates are for."""
         return hashlib.sha256(self.text().encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _assuming(false: tuple[StateFunction, ...]) -> Callable[[Term], Term]:
+    """Rewrites a term for states in which those Bool functions are false everywhere."""
+    names = frozenset(f.name for f in false)
+    values = [(f.decl, z3.BoolVal(False)) for f in false]
+
+    @by_term
+    def rewrite(term: Term) -> Term:
+        return folded(z3.substitute_funs(term, *values)) if names & functions_in(term) else term
+
+    return rewrite
+
+
+def _function_assuming(function: StateFunction, assume: Callable[[Term], Term]) -> StateFunction:
+    """The function with its meaning so rewritten; itself if that changes nothing."""
+    bound, term = meaning(function)
+    if term is None or (rewritten := assume(term)).eq(term):
+        return function
+    if z3.is_true(rewritten):
+        return replace(function, meaningful=None)
+    return replace(function, meaningful=lambda *cell: z3.substitute(rewritten, *zip(bound, cell, strict=True)))
 
 
 def _cell_term(function: StateFunction, make: Callable[..., Term] | None) -> tuple[list[Term], Term | None]:

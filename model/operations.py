@@ -2,7 +2,9 @@
 
 An operation takes an enabled `goal` rule and is done; else an enabled `refusal` ends it with an error; else an enabled
 `block` rule leaves its thread waiting; else it takes a rule that its access may raise on the way (a fault) and tries
-again. Only rule names stand here: what they do is said in the files of this package, once.
+again. Only rule names stand here: what they do is said in the files of this package, once. A rule that a system lacks
+is passed over. Where a system has the sub-steps RULE.STAGE of a rule, they are taken one after the other, and to take
+the rule is to have taken the last one.
 """
 
 from __future__ import annotations
@@ -10,13 +12,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-READ_FAULTS = ("swap-cache-read", "swap-in-read")
-WRITE_FAULTS = ("anon-fault", "swap-cache-read", "swap-in-write", "wp-reuse", "wp-copy")
-UNSHARE_FAULTS = ("unshare-copy", "unshare-reuse")
+READ_FAULTS = ("file-read", "map-huge-zero", "map-backing", "swap-cache-read", "swap-in-read")
+WRITE_FAULTS = (
+    "anon-fault", "huge-fault", "file-read", "cow-fault", "swap-cache-read", "swap-in-write", "wp-reuse", "wp-copy",
+    "huge-wp-reuse", "huge-wp-copy", "huge-wp-split",
+)
+UNSHARE_FAULTS = ("unshare-copy", "unshare-reuse", "huge-unshare-reuse", "huge-unshare-split")
 """Faults for a reader that must not share the page; get_user_pages raises them, a load never does."""
+FORCED_FAULTS = (
+    "force-anon-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy", "force-huge-copy",
+    "force-huge-reuse", "force-huge-split", "swap-in-read",
+)
+"""Write faults of FOLL_FORCE in a read-only VMA."""
 
 WHEN_TRYLOCK_FAILS = {"wp-reuse": "wp-copy-spurious"}
 """The rule that is taken instead, if the kernel has it and it is enabled, when an attempt at the page lock fails."""
+GIVES_UP = frozenset({"retry", "undo-grab", "undo", "held"})
+"""Sub-steps that end their rule without its last one."""
+TAILS = {"wp-copy-spurious": "wp-copy", "swap-out": "swap-out-cached"}
+"""A rule with one sub-step of its own, and the rule whose later sub-steps follow it."""
 
 
 @dataclass(frozen=True)
@@ -24,29 +38,38 @@ class Operation:
     """One operation, by its word and its flags.
 
     word, flags   how a litmus test says it: `pin` with `write` and `longterm`
-    optional      flags that make no difference to the model: `fast`, whose sub-steps it does not have
     arguments     rule parameters that the test names, in order: v, w pages; n a value; k a reference; child a process
     goal, refusal rule names
+    perhaps       rules that may be taken for the goal, where enabled, whatever else could be done
+    quick         the rule that is tried once before all else where the test says `fast`; empty if it cannot
+    prepares      rules taken first where enabled, in order, each for every page that the test names and its frame
     then          names of rules taken at once after the goal, on its slot s, where enabled
-    access        `load`, `store` or `read-gup`: which faults it raises; empty if none
+    whole, whole_refusal
+                  goal and refusal for a whole huge page, one step that names its first sub-page; where there are none
+                  the operation is done on each sub-page in turn
+    access        `load`, `store`, `read-gup`, `force`, `unmerge`: which faults it raises; empty if none
     reference     it gives a reference (`r = ...`), the parameter k of its goal
-    on_frame      its rules take the page that the PTE maps (parameter f); where none is enabled it is refused
+    on_frame      its rules take the page that the PTE maps (parameter f); where that is none it is refused
     actor         `process`, `kernel` (`*:`), or `either` (`*:` stands for the first process's mapping)
-    missing       what the model lacks for it; empty if it can run
+    features      parts of the domain that it needs (model/features.py)
     """
 
     word: str
     arguments: tuple[str, ...]
     goal: tuple[str, ...] = ()
     refusal: tuple[str, ...] = ()
+    perhaps: tuple[str, ...] = ()
+    quick: str = ""
+    prepares: tuple[str, ...] = ()
     then: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    whole_refusal: tuple[str, ...] = ()
     flags: frozenset[str] = frozenset()
-    optional: frozenset[str] = frozenset()
     access: str = ""
     reference: bool = False
     on_frame: bool = False
     actor: str = "process"
-    missing: str = ""
+    features: frozenset[str] = frozenset()
 
 
 def faults(access: str, kernel: Any) -> tuple[tuple[str, ...], ...]:
@@ -60,33 +83,54 @@ def faults(access: str, kernel: Any) -> tuple[tuple[str, ...], ...]:
             # A forced write fault (17839856fd58) needs VM_WRITE; without it the reader's faults remain.
             reader = READ_FAULTS + UNSHARE_FAULTS
             return (WRITE_FAULTS, reader) if kernel.read_gup_writes else (reader,)
+        case "force":
+            return (WRITE_FAULTS, FORCED_FAULTS)
+        case "unmerge":
+            return (("unmerge-copy",),)
         case _:
             return ()
 
 
 def blocks(access: str, kernel: Any) -> tuple[str, ...]:
     """Names of the rules by which such an access waits for a userfaultfd monitor: write faults only."""
-    writes = access == "store" or (access == "read-gup" and kernel.read_gup_writes)
+    writes = access in ("store", "force") or (access == "read-gup" and kernel.read_gup_writes)
     return ("userfault-wait",) if writes else ()
+
+
+ZERO = frozenset({"zero"})
+HUGE = frozenset({"huge"})
+KSM = frozenset({"ksm"})
 
 
 def _gup(word: str, goal: str, *flags: str) -> Operation:
     write = "write" in flags
     return Operation(
-        word, ("v",), (goal,), ("gup-write-refused" if write else "gup-read-refused",), (), frozenset(flags),
-        frozenset() if word == "vmsplice" else frozenset({"fast"}), "store" if write else "read-gup", reference=True,
+        word, ("v",), (goal,), ("gup-write-refused" if write else "gup-read-refused",), flags=frozenset(flags),
+        quick="" if word == "vmsplice" else f"fast-{goal}", access="store" if write else "read-gup", reference=True,
+        features=frozenset() if write else ZERO,
+    )
+
+
+def _on_range(word: str, rule: str, *flags: str) -> Operation:
+    """An operation on page tables that has a rule for one PTE and another for the whole of a huge page."""
+    return Operation(
+        word, ("v",), (rule,), (f"{rule}-refused",), prepares=("split-pmd",), flags=frozenset(flags),
+        whole=(f"{rule}-range",), whole_refusal=(f"{rule}-range-refused",),
     )
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("write", ("v", "n"), ("store",), ("store-refused",), access="store"),
-    Operation("read", ("v",), ("load",), ("load-refused",), access="load"),
+    Operation("write", ("v", "n"), ("store",), ("store-refused",), perhaps=("tlb-store",), access="store"),
+    Operation("read", ("v",), ("load",), ("load-refused",), access="load", features=ZERO),
     Operation("fork", ("child",), ("fork",)),
     Operation("exit", (), ("exit",)),
-    Operation("munmap", ("v",), ("munmap", "munmap-nothing")),
-    Operation("dontneed", ("v",), ("dontneed",), ("dontneed-refused",)),
-    Operation("mprotect", ("v",), ("mprotect-ro",), ("mprotect-ro-refused",), flags=frozenset({"ro"})),
-    Operation("mprotect", ("v",), ("mprotect-rw",), ("mprotect-rw-refused",), flags=frozenset({"rw"})),
+    Operation("munmap", ("v",), ("munmap", "munmap-nothing"), prepares=("split-pmd",)),
+    Operation("dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",)),
+    Operation(
+        "mremap", ("v", "w"), ("mremap",), ("mremap-refused",), prepares=("split-pmd",), features=frozenset({"mremap"})
+    ),
+    _on_range("mprotect", "mprotect-ro", "ro"),
+    _on_range("mprotect", "mprotect-rw", "rw"),
     _gup("vmsplice", "get-read"),
     _gup("get", "get-read"),
     _gup("get", "get-write", "write"),
@@ -96,24 +140,52 @@ OPERATIONS: tuple[Operation, ...] = (
     _gup("pin", "pin-write-longterm", "write", "longterm"),
     Operation("drop", ("k",), ("unpin",), ("reference-missing",)),
     Operation("dma", ("k", "n"), ("dma-store",), ("reference-missing",)),
+    Operation(
+        "force-write", ("v", "n"), ("force-store",), ("force-store-refused",), access="force",
+        features=frozenset({"force", "zero"}),
+    ),
+    Operation(
+        "uffd-continue", ("v",), ("uffd-continue",), ("uffd-continue-refused",), access="load",
+        features=frozenset({"file", "force"}),
+    ),
     Operation("clear-soft-dirty", (), ("clear-soft-dirty",), ("clear-soft-dirty-refused",)),
-    Operation("uffd-wp", ("v",), ("uffd-wp",), ("uffd-wp-refused",)),
-    Operation("uffd-unwp", ("v",), ("uffd-unwp",), ("uffd-unwp-refused",)),
+    _on_range("uffd-wp", "uffd-wp"),
+    _on_range("uffd-unwp", "uffd-unwp"),
+    Operation(
+        "uffd-continue", ("v",), ("uffd-continue",), ("uffd-continue-refused",), features=frozenset({"file", "force"})
+    ),
+    Operation(
+        "madv-free", ("v",), ("madv-free", "madv-free-nothing"), ("madv-free-refused",), prepares=("split-folio",),
+        features=frozenset({"lazyfree"}),
+    ),
     # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
     Operation(
-        "pageout", ("v",), ("swap-out", "swap-out-cached"), ("swap-out-refused",), ("reclaim-swap-cache",),
-        on_frame=True, actor="either",
+        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree"), ("swap-out-refused",),
+        prepares=("split-folio",), then=("reclaim-swap-cache",), on_frame=True, actor="either",
+    ),
+    Operation(
+        "migrate", ("v",), ("migrate",), ("migrate-refused",), prepares=("split-folio",), on_frame=True,
+        actor="either", features=frozenset({"migration"}),
+    ),
+    Operation(
+        "ksm", ("v", "w"), ("ksm-merge",), ("ksm-merge-refused",), prepares=("split-folio", "ksm-protect"),
+        actor="either", features=KSM,
+    ),
+    Operation("unmerge", ("v",), ("unmerge",), ("unmerge-refused",), access="unmerge", features=KSM),
+    Operation(
+        "numa", ("v",), ("numa-hint",), ("numa-hint-refused",), prepares=("split-pmd",), actor="either",
+        features=frozenset({"numa"}),
+    ),
+    # Of a folio, of a block: the same for a part of it as for the whole.
+    Operation(
+        "split", ("v",), ("split-folio",), ("split-folio-refused",), whole=("split-folio",),
+        whole_refusal=("split-folio-refused",), on_frame=True, actor="either", features=HUGE,
+    ),
+    Operation(
+        "collapse", ("v",), ("collapse",), ("collapse-refused",), whole=("collapse",),
+        whole_refusal=("collapse-refused",), actor="either", features=HUGE,
     ),
     Operation("extra-ref", ("v",), ("extra-ref",), on_frame=True, actor="either"),
     Operation("drop-extra", ("v",), ("drop-extra",), on_frame=True, actor="either"),
     Operation("trylock-fails", (), actor="kernel"),
-    Operation("mremap", ("v", "w"), missing="moving of page tables"),
-    Operation("force-write", ("v", "n"), missing="FOLL_FORCE"),
-    Operation("ksm", ("v", "w"), actor="either", missing="KSM pages"),
-    Operation("migrate", ("v",), actor="either", missing="migration entries"),
-    Operation("split", ("v",), actor="either", missing="huge pages"),
-    Operation("collapse", ("v",), actor="either", missing="huge pages"),
 )
-
-MISSING_PAGES = {"huge": "huge pages", "zero": "the zero page", "file": "page cache pages"}
-"""Kinds of page that the model lacks, by the word that declares them."""

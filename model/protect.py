@@ -1,34 +1,85 @@
 """Operations that take the write bit away or give it back: mprotect, soft-dirty clear, userfaultfd write-protect.
 
 What each does to a pinned page is a decision of the kernel: `clear` (no test), `skip` (leave that PTE as it is) or
-`refuse` (the call fails). Sources: change_pte_range (mm/mprotect.c), clear_soft_dirty (fs/proc/task_mmu.c).
+`refuse` (the call fails). Sources: change_pte_range, change_huge_pmd (mm/mprotect.c, mm/huge_memory.c),
+clear_soft_dirty (fs/proc/task_mmu.c). Those that take a range have a rule for one page, and with huge pages another
+one for the whole block, which leaves its PMD whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from z3 import And, BoolVal, If, Not, Or
 
 from model.fault import P, V
-from model.logic import Step, Term, each, exists, put, rule
+from model.logic import RuleTemplate, Stage, Staged, Step, Term, each, exists, put, rule
 from model.state import (
     Page,
+    Span,
     alive,
     live,
+    mprotect_flushing,
+    nonanon,
     pinned_in,
     pte_frame,
+    pte_huge,
     pte_none,
     pte_present,
     pte_soft_dirty,
     pte_swap,
     pte_uffd_wp,
     pte_write,
+    soft_dirty_flushing,
+    stale,
+    stale_frame,
     uffd_armed,
+    uffd_flushing,
     vma_soft_dirty,
     vma_uffd,
     vma_write,
 )
+
+
+def ranged(
+    kernel_function: str, source: str, kind: str = "step", lock: str = "", split: Iterable[str] = ()
+) -> Callable[[Callable[[Any, Term, Span], Step | Staged]], tuple[RuleTemplate, RuleTemplate]]:
+    """Decorator: the rule written below for one page, and as NAME-range (-refused) for a whole block."""
+
+    def wrap(body: Callable[[Any, Term, Span], Step | Staged]) -> tuple[RuleTemplate, RuleTemplate]:
+        def on(whole: bool) -> RuleTemplate:
+            def run(kernel: Any, p: Term, v: Term) -> Step | Staged:
+                return body(kernel, p, Span(v, whole))
+
+            run.__doc__ = body.__doc__
+            name = body.__name__.replace("_", "-")
+            stem = name.removesuffix("-refused")
+            name = f"{stem}-range{name[len(stem):]}" if whole else name
+            return rule(
+                [P, V], kernel_function, source, kind=kind, name=name,
+                features=("huge",) if whole else (), lock=lock, split=split,
+            )(run)
+
+        return on(False), on(True)
+
+    return wrap
+
+
+def flushing_later(step: Step, p: Term, covers: Callable[[Term], Term], pending: Term) -> Staged:
+    """The step, and the flush of the TLBs that its caller does at the end: flush_tlb_range.
+
+    `covers(w)`: the pages of p that it protects. `pending`: the cell that says the flush is to come.
+    """
+    cached_writable = each(
+        Page, lambda w: put(stale(p, w), True) + put(stale_frame(p, w), pte_frame(p, w)),
+        when=lambda w: And(covers(w), pte_present(p, w), pte_write(p, w)),
+    )
+    flush = each(Page, lambda w: put(stale(p, w), False), when=covers)
+    return Staged(
+        (Stage("change", lambda view: step), Stage("flush", lambda view: Step([], [flush]))), (pending,),
+        save=cached_writable,
+    )
 
 
 def write_pinned(p: Term, v: Term) -> Term:
@@ -40,58 +91,76 @@ def _skipped(decision: str, p: Term, v: Term) -> Term:
     return write_pinned(p, v) if decision == "skip" else BoolVal(False)
 
 
-def _permitted(decision: str, p: Term, v: Term) -> list[Term]:
-    return [Not(write_pinned(p, v))] if decision == "refuse" else []
+def _forbidden(decision: str, p: Term) -> Callable[[Term], Term]:
+    return lambda v: write_pinned(p, v) if decision == "refuse" else BoolVal(False)
 
 
-@rule([P, V], "mprotect(PROT_READ), change_pte_range", "domain.md (g) of each kernel; decision `mprotect_pinned`")
-def mprotect_ro(kernel: Any, p: Term, v: Term) -> Step:
+def _permitted(decision: str, p: Term, span: Span) -> list[Term]:
+    return [Not(span.some(_forbidden(decision, p))), span.in_ptes(p)]
+
+
+@ranged("mprotect(PROT_READ), change_pte_range", "domain.md (g) of each kernel; decision `mprotect_pinned`",
+        lock="write", split=("tlb",))
+def mprotect_ro(kernel: Any, p: Term, span: Span) -> Staged:
     """VM_WRITE goes and the PTE loses its write bit."""
     decision = kernel.mprotect_pinned
-    return Step(
-        [live(p, v), *_permitted(decision, p, v)],
-        [put(vma_write(p, v), False), put(pte_write(p, v), And(pte_write(p, v), _skipped(decision, p, v)))],
+    step = Step(
+        [span.every(lambda v: live(p, v)), *_permitted(decision, p, span)],
+        [span.each(
+            lambda v: put(vma_write(p, v), False)
+            + put(pte_write(p, v), And(pte_write(p, v), _skipped(decision, p, v)))
+        )],
     )
+    return flushing_later(step, p, span.covers, mprotect_flushing(p, span.page))
 
 
-@rule([P, V], "mprotect(PROT_READ) refused", "domain.md 2.8", kind="refusal")
-def mprotect_ro_refused(kernel: Any, p: Term, v: Term) -> Step:
+@ranged("mprotect(PROT_READ) refused", "domain.md 2.8", kind="refusal")
+def mprotect_ro_refused(kernel: Any, p: Term, span: Span) -> Step:
     """No VMA, or (decision `refuse`) a pinned writable page."""
-    refused = write_pinned(p, v) if kernel.mprotect_pinned == "refuse" else BoolVal(False)
-    return Step([Or(Not(live(p, v)), refused)])
+    refused = _forbidden(kernel.mprotect_pinned, p)
+    return Step([span.some(lambda v: Or(Not(live(p, v)), refused(v)))])
 
 
-@rule([P, V], "mprotect(PROT_READ | PROT_WRITE), can_change_pte_writable",
-      "domain.md (g) of each kernel; decision `mprotect_restores`")
-def mprotect_rw(kernel: Any, p: Term, v: Term) -> Step:
+@ranged("mprotect(PROT_READ | PROT_WRITE), can_change_pte_writable",
+        "domain.md (g) of each kernel; decision `mprotect_restores`", lock="write")
+def mprotect_rw(kernel: Any, p: Term, span: Span) -> Step:
     """VM_WRITE comes back; the PTE gets its write bit only where `mprotect_restores` says so (64fe24a3e05e, 6.0)."""
-    restored = And(pte_present(p, v), kernel.mprotect_restores(p, v, pte_frame(p, v)))
+
+    def restored(v: Term) -> Term:
+        f = pte_frame(p, v)
+        return And(pte_present(p, v), Not(nonanon(f)), kernel.mprotect_restores(p, v, f))
+
     return Step(
-        [live(p, v)],
-        [put(vma_write(p, v), True), put(pte_write(p, v), Or(pte_write(p, v), restored))],
+        [span.every(lambda v: live(p, v)), span.in_ptes(p)],
+        [span.each(lambda v: put(vma_write(p, v), True) + put(pte_write(p, v), Or(pte_write(p, v), restored(v))))],
     )
 
 
-@rule([P, V], "mprotect, -ENOMEM", "domain.md (g)", kind="refusal")
-def mprotect_rw_refused(kernel: Any, p: Term, v: Term) -> Step:
+@ranged("mprotect, -ENOMEM", "domain.md (g)", kind="refusal")
+def mprotect_rw_refused(kernel: Any, p: Term, span: Span) -> Step:
     """mprotect where there is no VMA."""
-    return Step([Not(live(p, v))])
+    return Step([span.some(lambda v: Not(live(p, v)))])
 
 
 @rule([P], "clear_refs_write(CLEAR_REFS_SOFT_DIRTY), clear_soft_dirty",
-      "domain.md (h) of each kernel; decision `soft_dirty_pinned`")
-def clear_soft_dirty(kernel: Any, p: Term) -> Step:
-    """Every PTE is write-protected and its soft-dirty bit cleared, but for pinned ones where the kernel skips them."""
+      "domain.md (h) of each kernel; decisions `soft_dirty_pinned`, `soft_dirty_lock`", lock="soft-dirty",
+      split=("tlb",))
+def clear_soft_dirty(kernel: Any, p: Term) -> Staged:
+    """Every PTE is write-protected and its soft-dirty bit cleared, but for pinned ones where the kernel skips them.
+
+    A PMD is not tested for pins.
+    """
     decision = kernel.soft_dirty_pinned
     permitted = [Not(exists(Page, lambda v: write_pinned(p, v)))] if decision == "refuse" else []
-    return Step(
+    step = Step(
         [alive(p), *permitted],
         [
             put(vma_soft_dirty(p), False),
             each(Page, lambda v: put(pte_write(p, v), False) + put(pte_soft_dirty(p, v), False),
-                 when=lambda v: Not(_skipped(decision, p, v))),
+                 when=lambda v: Or(pte_huge(p, v), Not(_skipped(decision, p, v)))),
         ],
     )
+    return flushing_later(step, p, lambda w: BoolVal(True), soft_dirty_flushing(p))
 
 
 @rule([P], "clear_refs_write refused", "domain.md 2.8", kind="refusal")
@@ -102,49 +171,76 @@ def clear_soft_dirty_refused(kernel: Any, p: Term) -> Step | None:
     return Step([exists(Page, lambda v: write_pinned(p, v))])
 
 
-@rule([P, V], "UFFDIO_WRITEPROTECT(MODE_WP), change_pte_range",
-      "domain.md (i) of each kernel; decision `uffd_wp_pinned`")
-def uffd_wp(kernel: Any, p: Term, v: Term) -> Step:
+@ranged("UFFDIO_WRITEPROTECT(MODE_WP), change_pte_range",
+        "domain.md (i) of each kernel; decision `uffd_wp_pinned`", lock="read", split=("tlb",))
+def uffd_wp(kernel: Any, p: Term, span: Span) -> Staged:
     """The PTE loses its write bit and gets uffd-wp; an empty PTE is left alone."""
     decision = kernel.uffd_wp_pinned
-    kept = _skipped(decision, p, v)
-    return Step(
-        [live(p, v), vma_uffd(p, v), *_permitted(decision, p, v)],
-        [
-            put(pte_write(p, v), And(pte_write(p, v), kept)),
-            put(pte_uffd_wp(p, v), If(kept, pte_uffd_wp(p, v), Not(pte_none(p, v)))),
-            put(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v))),
-        ],
+
+    def kept(v: Term) -> Term:
+        return _skipped(decision, p, v)
+
+    step = Step(
+        [span.every(lambda v: And(live(p, v), vma_uffd(p, v))), *_permitted(decision, p, span)],
+        [span.each(
+            lambda v: put(pte_write(p, v), And(pte_write(p, v), kept(v)))
+            + put(pte_uffd_wp(p, v), If(kept(v), pte_uffd_wp(p, v), Not(pte_none(p, v))))
+            + put(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v)))
+        )],
     )
+    return flushing_later(step, p, span.covers, uffd_flushing(p, span.page))
 
 
-@rule([P, V], "UFFDIO_WRITEPROTECT refused", "domain.md 2.8", kind="refusal")
-def uffd_wp_refused(kernel: Any, p: Term, v: Term) -> Step:
+@ranged("UFFDIO_WRITEPROTECT refused", "domain.md 2.8", kind="refusal")
+def uffd_wp_refused(kernel: Any, p: Term, span: Span) -> Step:
     """No registered VMA, or (decision `refuse`) a pinned writable page."""
-    refused = write_pinned(p, v) if kernel.uffd_wp_pinned == "refuse" else BoolVal(False)
-    return Step([Or(Not(And(live(p, v), vma_uffd(p, v))), refused)])
+    refused = _forbidden(kernel.uffd_wp_pinned, p)
+    return Step([span.some(lambda v: Or(Not(And(live(p, v), vma_uffd(p, v))), refused(v)))])
 
 
-@rule([P, V], "UFFDIO_WRITEPROTECT(0), change_pte_range", "domain.md (i) of each kernel; decision `uffd_restores`")
-def uffd_unwp(kernel: Any, p: Term, v: Term) -> Step:
+@ranged("UFFDIO_WRITEPROTECT(0), change_pte_range", "domain.md (i) of each kernel; decision `uffd_restores`",
+        lock="read")
+def uffd_unwp(kernel: Any, p: Term, span: Span) -> Step:
     """uffd-wp is cleared; the write bit comes back only where `uffd_restores` says so."""
-    restored = And(pte_present(p, v), vma_write(p, v), kernel.uffd_restores(p, v, pte_frame(p, v)))
+
+    def restored(v: Term) -> Term:
+        f = pte_frame(p, v)
+        return And(pte_present(p, v), vma_write(p, v), Not(nonanon(f)), kernel.uffd_restores(p, v, f))
+
     return Step(
-        [live(p, v), vma_uffd(p, v)],
-        [
-            put(pte_uffd_wp(p, v), False), put(uffd_armed(p, v), False),
-            put(pte_write(p, v), Or(pte_write(p, v), restored)),
-        ],
+        [span.every(lambda v: And(live(p, v), vma_uffd(p, v))), span.in_ptes(p)],
+        [span.each(
+            lambda v: put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
+            + put(pte_write(p, v), Or(pte_write(p, v), restored(v)))
+        )],
     )
 
 
-@rule([P, V], "UFFDIO_WRITEPROTECT, -ENOENT", "domain.md (i)", kind="refusal")
-def uffd_unwp_refused(kernel: Any, p: Term, v: Term) -> Step:
+@ranged("UFFDIO_WRITEPROTECT, -ENOENT", "domain.md (i)", kind="refusal")
+def uffd_unwp_refused(kernel: Any, p: Term, span: Span) -> Step:
     """No registered VMA."""
-    return Step([Not(And(live(p, v), vma_uffd(p, v)))])
+    return Step([span.some(lambda v: Not(And(live(p, v), vma_uffd(p, v))))])
+
+
+@rule([P, V], "change_prot_numa, do_numa_page", "domain.md F18; decision `numa_hints`", features=("numa",),
+      lock="read")
+def numa_hint(kernel: Any, p: Term, v: Term) -> Step:
+    """NUMA balancing takes the PTE away to see who uses it; it may come back without its write bit."""
+    f = pte_frame(p, v)
+    return Step(
+        [live(p, v), pte_present(p, v), Not(pte_huge(p, v)), Not(nonanon(f)), kernel.numa_hints(p, v, f)],
+        [put(pte_write(p, v), False)],
+    )
+
+
+@rule([P, V], "change_prot_numa", "domain.md F18", kind="refusal", features=("numa",))
+def numa_hint_refused(kernel: Any, p: Term, v: Term) -> Step:
+    """Nothing is mapped, or what is mapped is left out."""
+    f = pte_frame(p, v)
+    return Step([Or(Not(live(p, v)), Not(pte_present(p, v)), nonanon(f), Not(kernel.numa_hints(p, v, f)))])
 
 
 RULES = (
-    mprotect_ro, mprotect_ro_refused, mprotect_rw, mprotect_rw_refused, clear_soft_dirty, clear_soft_dirty_refused,
-    uffd_wp, uffd_wp_refused, uffd_unwp, uffd_unwp_refused,
+    *mprotect_ro, *mprotect_ro_refused, *mprotect_rw, *mprotect_rw_refused, clear_soft_dirty, clear_soft_dirty_refused,
+    *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_refused,
 )

@@ -7,30 +7,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from z3 import And, BoolVal, If, Not, Or
+from z3 import And, BoolVal, If, Implies, Not, Or
 
-from model.logic import Param, Step, Term, Update, each, put, rule
+from model.fault import P, V
+from model.logic import Param, Stage, Staged, Step, Term, Update, each, forall, put, rule
 from model.state import (
     Frame,
     Page,
     Proc,
     Slot,
+    anon,
     cached,
     exclusive,
     extra,
     frame_free,
     frame_value,
     in_swap_cache,
+    large,
+    lazyfree,
+    live,
     mapped,
+    mapped_only_by,
     maps,
     maybe_pinned,
+    nonanon,
     page_swapped,
+    pte_dirty,
+    pte_frame,
     pte_present,
     pte_slot,
     pte_swap,
     pte_swap_exclusive,
     slot_frame,
     slot_value,
+    stale,
     unreferenced,
 )
 
@@ -51,11 +61,26 @@ def _kept(kernel: Any, f: Term) -> Term:
     return Or(refused, _kept_when_cached(kernel, f))
 
 
+def _clean(f: Term) -> Term:
+    """No PTE that maps f is dirty."""
+    return forall(Proc, Page, lambda q, w: Implies(maps(q, w, f), Not(pte_dirty(q, w))))
+
+
+def _swappable(f: Term) -> list[Term]:
+    """Reclaim would add f to the swap cache, were it not pinned: anonymous, of order 0, not to be discarded."""
+    return [Not(large(f)), Not(nonanon(f)), Or(Not(lazyfree(f)), Not(_clean(f)))]
+
+
+def _discarded(kernel: Any, f: Term) -> Term:
+    """Reclaim throws f away: MADV_FREE, not written since, and from 5.18 without references (6c8e2a256915)."""
+    return And(lazyfree(f), _clean(f), unreferenced(f) if kernel.discard_counts else BoolVal(True))
+
+
 def _unmapped(kernel: Any, f: Term, s: Term) -> list[list[Update]]:
     """try_to_unmap: every PTE that maps f becomes a swap entry for s; soft-dirty and uffd-wp move along."""
     updates = [
         each(Proc, Page, lambda q, w: put(pte_present(q, w), False) + put(pte_swap(q, w), True)
-             + put(pte_slot(q, w), s), when=lambda q, w: maps(q, w, f)),
+             + put(pte_slot(q, w), s) + put(stale(q, w), False), when=lambda q, w: maps(q, w, f)),
     ]
     if kernel.exclusive_bit:
         updates += [
@@ -67,16 +92,63 @@ def _unmapped(kernel: Any, f: Term, s: Term) -> list[list[Update]]:
 
 
 @rule([F, Param("s", Slot, fresh=True)], "shrink_page_list: add_to_swap, try_to_unmap",
-      "domain.md (j) of each kernel; decision `swap_out_pinned`")
-def swap_out(kernel: Any, f: Term, s: Term) -> Step:
-    """Reclaim puts a mapped page into the swap cache and replaces its mappings by swap entries."""
-    return Step(
-        [mapped(f), Not(in_swap_cache(f)), Not(_kept(kernel, f))],
-        [put(cached(s), True), put(slot_frame(s), f), *_unmapped(kernel, f, s)],
+      "domain.md (j) of each kernel, 7.2 S7; decision `swap_out_pinned`", lock="rmap", split=("swap-out",))
+def swap_out(kernel: Any, f: Term, s: Term) -> Staged:
+    """Reclaim puts a mapped page into the swap cache and replaces its mappings by swap entries.
+
+    Between the two somebody may pin it; then what holds of a page that was in the swap cache before decides.
+    """
+    add = Step(
+        [mapped(f), *_swappable(f), Not(in_swap_cache(f)), Not(_kept(kernel, f))],
+        [put(cached(s), True), put(slot_frame(s), f), put(lazyfree(f), False)],
+    )
+    return Staged(
+        (Stage("add", lambda view: add), Stage("unmap", lambda view: Step([], _unmapped(kernel, f, s)))), (),
+        tail_of="swap-out-cached",
     )
 
 
-@rule([F, S], "shrink_page_list: try_to_unmap", "domain.md (j) of each kernel; decision `unmap_pinned`")
+@rule([F], "shrink_page_list: try_to_unmap (lazy-free page)", "domain.md F22; decision `discard_counts`",
+      features=("lazyfree",), lock="rmap")
+def discard_lazyfree(kernel: Any, f: Term) -> Step:
+    """Reclaim throws away a page that was given up with MADV_FREE and not written since."""
+    return Step(
+        [mapped(f), _discarded(kernel, f)],
+        [each(
+            Proc, Page, lambda q, w: put(pte_present(q, w), False) + put(stale(q, w), False),
+            when=lambda q, w: maps(q, w, f),
+        )],
+    )
+
+
+@rule([P, V], "madvise_free_pte_range", "domain.md F22", features=("lazyfree",), lock="read")
+def madv_free(kernel: Any, p: Term, v: Term) -> Step:
+    """MADV_FREE of a page that nobody else maps: clean from now on, and free for the taking until it is written."""
+    f = pte_frame(p, v)
+    return Step(
+        [*_may_give_up(p, v), mapped_only_by(p, v, f)], [put(lazyfree(f), True), put(pte_dirty(p, v), False)]
+    )
+
+
+@rule([P, V], "madvise_free_pte_range", "domain.md F22", name="madv-free-nothing", features=("lazyfree",))
+def madv_free_nothing(kernel: Any, p: Term, v: Term) -> Step:
+    """MADV_FREE leaves other pages alone."""
+    return Step([live(p, v), Not(And(*_may_give_up(p, v), mapped_only_by(p, v, pte_frame(p, v))))])
+
+
+@rule([P, V], "madvise, -ENOMEM", "domain.md F22", kind="refusal", features=("lazyfree",))
+def madv_free_refused(kernel: Any, p: Term, v: Term) -> Step:
+    """MADV_FREE where there is no VMA."""
+    return Step([Not(live(p, v))])
+
+
+def _may_give_up(p: Term, v: Term) -> list[Term]:
+    f = pte_frame(p, v)
+    return [live(p, v), pte_present(p, v), anon(f), Not(large(f)), Not(in_swap_cache(f))]
+
+
+@rule([F, S], "shrink_page_list: try_to_unmap", "domain.md (j) of each kernel; decision `unmap_pinned`",
+      lock="rmap")
 def swap_out_cached(kernel: Any, f: Term, s: Term) -> Step:
     """Reclaim unmaps a page that is in the swap cache already."""
     return Step(
@@ -86,8 +158,9 @@ def swap_out_cached(kernel: Any, f: Term, s: Term) -> Step:
 
 @rule([F], "shrink_page_list: keep_locked", "domain.md (j) of each kernel", kind="refusal")
 def swap_out_refused(kernel: Any, f: Term) -> Step:
-    """Reclaim keeps the page."""
-    return Step([mapped(f), If(in_swap_cache(f), _kept_when_cached(kernel, f), _kept(kernel, f))])
+    """Reclaim keeps the page. A large folio has to be split first."""
+    kept = If(in_swap_cache(f), _kept_when_cached(kernel, f), _kept(kernel, f))
+    return Step([mapped(f), Or(Not(And(*_swappable(f))), kept), Not(_discarded(kernel, f))])
 
 
 @rule([S], "__remove_mapping, writeback", "domain.md 2.1 (j)")
@@ -118,4 +191,7 @@ def drop_extra(kernel: Any, f: Term) -> Step:
     return Step([extra(f)], [put(extra(f), False)])
 
 
-RULES = (swap_out, swap_out_cached, swap_out_refused, reclaim_swap_cache, free_swap_slot, extra_ref, drop_extra)
+RULES = (
+    swap_out, swap_out_cached, swap_out_refused, reclaim_swap_cache, free_swap_slot, extra_ref, drop_extra,
+    discard_lazyfree, madv_free, madv_free_nothing, madv_free_refused,
+)

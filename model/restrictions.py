@@ -163,7 +163,25 @@ VARIANTS: tuple[Restriction, ...] = (
 )
 """In canonical order, after the restrictions. They also allow something, so each set of them is a case of its own."""
 
-SWITCHES: dict[str, Restriction] = {switch.name: switch for switch in (*RESTRICTIONS, *VARIANTS)}
+WITH_FEATURES: dict[str, Restriction] = {
+    "ksm": Restriction(
+        "ksm-refuse", "KSM leaves pages with references alone", "domain.md (k), F13",
+        lambda kernel: {"ksm_referenced": "refuse"},
+    ),
+    "migration": Restriction(
+        "migrate-refuse", "migration leaves pages with references alone", "domain.md (k)",
+        lambda kernel: {"migrate_referenced": "refuse"},
+    ),
+    "huge": Restriction(
+        "huge-same-rule", "a THP is reused by the rule for small pages", "3bff7e3f1f16",
+        lambda kernel: {"huge_reuse": kernel.reuse},
+    ),
+}
+"""Feature to the restriction of what it brings; offered where the feature is on."""
+
+SWITCHES: dict[str, Restriction] = {
+    switch.name: switch for switch in (*RESTRICTIONS, *WITH_FEATURES.values(), *VARIANTS)
+}
 
 
 def bare(kernel: Kernel, name: str = "") -> Kernel:
@@ -175,7 +193,8 @@ def bare(kernel: Kernel, name: str = "") -> Kernel:
         name or BARE + kernel.name, f"only the reuse rule of {kernel.name}",
         fork_copies=never, mprotect_pinned="clear", soft_dirty_pinned="clear", uffd_wp_pinned="clear",
         swap_out_pinned="allow", unmap_pinned="allow", read_gup=read_as_mapped, read_gup_writes=False, unshare=None,
-        unshare_writable=False, mprotect_restores=never, uffd_restores=never,
+        unshare_writable=False, mprotect_restores=never, uffd_restores=never, ksm_referenced="allow",
+        migrate_referenced="allow",
     )
 
 
@@ -197,9 +216,11 @@ def canonical(names: Collection[str]) -> tuple[str, ...]:
 def spec_of(base: str, names: Collection[str]) -> str:
     """The name by which the restricted kernel is found again: `page-count+fork-early-copy`, `bare:v5.18+...`.
 
-    `base`: a name of BASES, or BARE and the name of a kernel. Raises ModelError for a name of no switch.
+    `base`: a name of BASES, or BARE and the name of a kernel; features (`@ksm`) come last. Raises ModelError for a name
+    of no switch.
     """
-    return "+".join((base, *canonical(names)))
+    kernel, at, features = base.partition("@")
+    return "+".join((kernel, *canonical(names))) + at + features
 
 
 def restricted(base: Kernel, names: Collection[str]) -> Kernel:

@@ -1,17 +1,22 @@
-"""The state of the memory-management model: order-0 private anonymous pages, their PTEs, references and swap slots.
+"""The state of the memory-management model: pages of private mappings, their PTEs, references and swap slots.
 
-Sorts (unbounded in a proof, finite in a scope; dependencies run Pin -> Proc, Page -> Slot -> Frame only):
-`Proc` an mm, `Page` a virtual page, `Frame` a struct page, `Pin` one reference taken by get_user_pages (FOLL_GET or
-FOLL_PIN), `Slot` a swap slot, `Value` the content of a page. Counters are never stored: `page_count(f) == 1` is said
-as "this reference exists and no other one does". Source: domain.md sections 1 and 8.
+Sorts (unbounded in a proof, finite in a scope; dependencies run Pin -> Proc, Page -> Slot, Block -> Frame -> Folio):
+`Proc` an mm, `Page` a virtual page, `Block` the virtual pages of one PMD, `Frame` a struct page, `Folio` one that is
+large, `Pin` one reference taken by get_user_pages (FOLL_GET or FOLL_PIN), `Slot` a swap slot, `Value` the content of a
+page. Counters are never stored: `page_count(f) == 1` is said as "this reference exists and no other one does". A PMD
+that maps a THP is said by the same functions as PTEs, alike on all of its pages, and `pte_huge`. Source: domain.md
+sections 1 and 8.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
 import z3
 from z3 import And, Implies, Not, Or
 
-from model.logic import Sort, StateFunction, Term, exists, forall
+from model.logic import Sort, StateFunction, Term, Update, each, exists, forall
 
 Proc: Sort = z3.DeclareSort("Proc")
 Page: Sort = z3.DeclareSort("Page")
@@ -19,8 +24,10 @@ Frame: Sort = z3.DeclareSort("Frame")
 Pin: Sort = z3.DeclareSort("Pin")
 Slot: Sort = z3.DeclareSort("Slot")
 Value: Sort = z3.DeclareSort("Value")
+Folio: Sort = z3.DeclareSort("Folio")
+Block: Sort = z3.DeclareSort("Block")
 Bool: Sort = z3.BoolSort()
-SORTS: tuple[Sort, ...] = (Proc, Page, Frame, Pin, Slot, Value)
+SORTS: tuple[Sort, ...] = (Proc, Page, Frame, Pin, Slot, Value, Folio, Block)
 
 FIRST: Term = z3.Const("first", Proc)
 """The process that exists in the initial state, with a writable VMA over every page; litmus tests call it A."""
@@ -50,6 +57,16 @@ vma_uffd = StateFunction(
     "vma_uffd", (Proc, Page), Bool, "registered with userfaultfd for write-protection (VM_UFFD_WP)",
     meaningful=vma, initial=_is_first,
 )
+vma_huge = StateFunction(
+    "vma_huge", (Proc, Page), Bool, "MADV_HUGEPAGE: a THP may be mapped there", meaningful=vma
+)
+block = StateFunction("block", (Page,), Block, "the range of virtual pages that one PMD covers")
+file = StateFunction("file", (Page,), Bool, "a private file mapping lies there, else an anonymous one")
+backed = StateFunction("backed", (Page,), Bool, "there is a page that a read fault would map there")
+backing = StateFunction(
+    "backing", (Page,), Frame, "that page: of the page cache, or the zero page that all anonymous mappings share",
+    meaningful=backed,
+)
 pte_present = StateFunction("pte_present", (Proc, Page), Bool, "the PTE maps a page")
 pte_swap = StateFunction("pte_swap", (Proc, Page), Bool, "the PTE is a swap entry")
 uffd_armed = StateFunction(
@@ -58,6 +75,9 @@ uffd_armed = StateFunction(
 )
 pte_frame = StateFunction(
     "pte_frame", (Proc, Page), Frame, "the page a present PTE maps", meaningful=pte_present
+)
+pte_huge = StateFunction(
+    "pte_huge", (Proc, Page), Bool, "the page is mapped by a PMD, with the rest of its block", meaningful=pte_present
 )
 pte_write = StateFunction(
     "pte_write", (Proc, Page), Bool, "write bit of a present PTE", meaningful=pte_present
@@ -80,16 +100,24 @@ pte_swap_exclusive = StateFunction(
     "pte_swap_exclusive", (Proc, Page), Bool, "exclusive bit of a swap entry (5.19+)",
     meaningful=pte_swap,
 )
-pin_live = StateFunction("pin_live", (Pin,), Bool, "the reference is held")
-pin_frame = StateFunction("pin_frame", (Pin,), Frame, "the page it refers to", meaningful=pin_live)
-pin_proc = StateFunction("pin_proc", (Pin,), Proc, "the mm that took it", meaningful=pin_live)
-pin_page = StateFunction("pin_page", (Pin,), Page, "the address it was taken at", meaningful=pin_live)
-pin_foll_pin = StateFunction(
-    "pin_foll_pin", (Pin,), Bool, "FOLL_PIN (true) or FOLL_GET", meaningful=pin_live
+force_cow = StateFunction(
+    "force_cow", (Proc, Page), Bool,
+    "a FOLL_FORCE write in progress has broken COW here: FOLL_COW, before 4.9 without FOLL_WRITE", meaningful=vma,
 )
-pin_write = StateFunction("pin_write", (Pin,), Bool, "taken with FOLL_WRITE", meaningful=pin_live)
+def _known(k: Term) -> Term:
+    return Or(pin_live(k), fast(k))
+
+
+pin_live = StateFunction("pin_live", (Pin,), Bool, "the reference is held")
+pin_frame = StateFunction("pin_frame", (Pin,), Frame, "the page it refers to", meaningful=_known)
+pin_proc = StateFunction("pin_proc", (Pin,), Proc, "the mm that took it", meaningful=_known)
+pin_page = StateFunction("pin_page", (Pin,), Page, "the address it was taken at", meaningful=_known)
+pin_foll_pin = StateFunction(
+    "pin_foll_pin", (Pin,), Bool, "FOLL_PIN (true) or FOLL_GET", meaningful=_known
+)
+pin_write = StateFunction("pin_write", (Pin,), Bool, "taken with FOLL_WRITE", meaningful=_known)
 pin_longterm = StateFunction(
-    "pin_longterm", (Pin,), Bool, "taken with FOLL_LONGTERM", meaningful=pin_live
+    "pin_longterm", (Pin,), Bool, "taken with FOLL_LONGTERM", meaningful=_known
 )
 pin_attached = StateFunction(
     "pin_attached", (Pin,), Bool,
@@ -107,6 +135,21 @@ slot_value = StateFunction(
 exclusive = StateFunction(
     "exclusive", (Frame,), Bool, "PG_anon_exclusive (5.19+)", meaningful=lambda f: Not(frame_free(f))
 )
+large = StateFunction(
+    "large", (Frame,), Bool, "a sub-page of a large folio", meaningful=lambda f: Not(frame_free(f))
+)
+folio = StateFunction("folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=large)
+nonanon = StateFunction(
+    "nonanon", (Frame,), Bool, "a page of the page cache, or the zero page", meaningful=lambda f: Not(frame_free(f))
+)
+ksm = StateFunction("ksm", (Frame,), Bool, "PageKsm", meaningful=lambda f: Not(frame_free(f)))
+lazyfree = StateFunction(
+    "lazyfree", (Frame,), Bool, "MADV_FREE: PG_swapbacked is clear", meaningful=lambda f: Not(frame_free(f))
+)
+leaked = StateFunction(
+    "leaked", (Frame,), Bool, "ghost: a FOLL_FORCE write went into it while others could see it",
+    meaningful=lambda f: Not(frame_free(f)),
+)
 extra = StateFunction(
     "extra", (Frame,), Bool, "a transient reference: LRU batch, isolation, speculative get"
 )
@@ -114,13 +157,124 @@ frame_value = StateFunction(
     "frame_value", (Frame,), Value, "content of the page", meaningful=lambda f: Not(frame_free(f))
 )
 
-FUNCTIONS: tuple[StateFunction, ...] = (
-    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_uffd, uffd_armed,
-    pte_present, pte_frame, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
-    pte_swap, pte_slot, pte_swap_exclusive,
-    pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached,
-    cached, slot_frame, slot_value, exclusive, extra, frame_value,
+# Between the sub-steps of a rule that a feature splits (model/features.py).
+
+copying = StateFunction("copying", (Proc, Page), Bool, "a fault has decided to copy the page, and holds it")
+data_copied = StateFunction("data_copied", (Proc, Page), Bool, "... and has copied the data, not mapped the copy")
+
+
+def copy_in_progress(p: Term, v: Term) -> Term:
+    """A fault at (p, v) is copying a page."""
+    return Or(copying(p, v), data_copied(p, v))
+
+
+copy_from = StateFunction(
+    "copy_from", (Proc, Page), Frame, "the page that the fault copies", meaningful=copy_in_progress
 )
+copy_to = StateFunction(
+    "copy_to", (Proc, Page), Frame, "the page that it copies to", meaningful=copy_in_progress
+)
+copy_dirty = StateFunction(
+    "copy_dirty", (Proc, Page), Bool, "dirty bit of the PTE when the fault decided", meaningful=copy_in_progress
+)
+copy_soft_dirty = StateFunction(
+    "copy_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of the PTE when it decided", meaningful=copy_in_progress
+)
+stale = StateFunction("stale", (Proc, Page), Bool, "some CPU has a writable TLB entry that has not been flushed")
+stale_frame = StateFunction("stale_frame", (Proc, Page), Frame, "the page that it leads to", meaningful=stale)
+uffd_flushing = StateFunction("uffd_flushing", (Proc, Page), Bool, "a write-protect ioctl has not flushed TLBs yet")
+mprotect_flushing = StateFunction("mprotect_flushing", (Proc, Page), Bool, "mprotect has not flushed TLBs yet")
+soft_dirty_flushing = StateFunction("soft_dirty_flushing", (Proc,), Bool, "clear_refs has not flushed TLBs yet")
+fork_tested = StateFunction(
+    "fork_tested", (Proc, Proc), Bool, "fork (parent, child) has looked for pinned pages, and shared nothing yet"
+)
+fork_shared = StateFunction(
+    "fork_shared", (Proc, Proc), Bool, "fork (parent, child) has copied the page tables, and not flushed TLBs yet"
+)
+fork_early = StateFunction("fork_early", (Proc, Page), Bool, "the fork in progress copies the page for the child")
+fork_copy = StateFunction(
+    "fork_copy", (Proc, Page), Frame, "the page that it copies to", meaningful=fork_early
+)
+fast_read = StateFunction("fast_read", (Pin,), Bool, "GUP-fast has read the PTE")
+fast_held = StateFunction("fast_held", (Pin,), Bool, "... and has taken the reference, not looked again yet")
+
+
+def fast(k: Term) -> Term:
+    """GUP-fast is at work on the reference."""
+    return Or(fast_read(k), fast_held(k))
+
+
+fast_write = StateFunction(
+    "fast_write", (Pin,), Bool, "the write bit of the PTE that it read", meaningful=fast
+)
+seq_moved = StateFunction(
+    "seq_moved", (Pin,), Bool, "a fork has begun since (write_protect_seq)", meaningful=fast
+)
+ksm_cleared = StateFunction("ksm_cleared", (Proc, Page), Bool, "ksmd has taken the PTE away to look at its page")
+ksm_tested = StateFunction("ksm_tested", (Proc, Page), Bool, "... and has found that nobody holds it")
+pmd_splitting = StateFunction(
+    "pmd_splitting", (Proc, Page), Bool, "the PMD is being split: page_mapcount counts it no more, nor its PTEs yet"
+)
+STEPS: tuple[StateFunction, ...] = (
+    copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
+    mprotect_flushing,
+    soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write, seq_moved,
+    ksm_cleared, ksm_tested, pmd_splitting,
+)
+
+FUNCTIONS: tuple[StateFunction, ...] = (
+    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_uffd, vma_huge, uffd_armed, block, file, backed, backing,
+    pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
+    pte_swap, pte_slot, pte_swap_exclusive,
+    force_cow,
+    pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached,
+    cached, slot_frame, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree, leaked, extra,
+    frame_value, *STEPS,
+)
+
+
+# How far the sub-steps of others are.
+
+def mmap_read_held(p: Term) -> Term:
+    """Something holds mmap_lock of p for reading: a fault that copies, a write-protect ioctl that will flush, the retry
+    loop of a FOLL_FORCE write."""
+    return exists(Page, lambda v: Or(copy_in_progress(p, v), uffd_flushing(p, v), force_cow(p, v)))
+
+
+def mmap_write_held(p: Term) -> Term:
+    """Some sub-step holds mmap_lock of p for writing: fork, or mprotect that will flush."""
+    return Or(forking(p), exists(Page, lambda v: mprotect_flushing(p, v)))
+
+
+def forking(p: Term) -> Term:
+    """fork of p is in progress: write_protect_seq is odd."""
+    return exists(Proc, lambda q: Or(fork_tested(p, q), fork_shared(p, q)))
+
+
+def still_to_copy(p: Term, v: Term) -> Term:
+    """pte_same: the PTE is what the fault in progress saw, though it may have been something else meanwhile."""
+    return And(
+        pte_present(p, v), pte_frame(p, v) == copy_from(p, v), Not(pte_write(p, v)), Not(pte_uffd_wp(p, v)),
+        pte_dirty(p, v) == copy_dirty(p, v), pte_soft_dirty(p, v) == copy_soft_dirty(p, v),
+    )
+
+
+def pte_cleared(p: Term, v: Term) -> Term:
+    """ksmd holds the page-table lock, and the PTE is empty meanwhile, whatever its cells say."""
+    return Or(ksm_cleared(p, v), ksm_tested(p, v))
+
+
+def held(k: Term) -> Term:
+    """The reference counts: it was taken, or GUP-fast has it and may yet give it back."""
+    return Or(pin_live(k), fast_held(k))
+
+
+def in_flight(f: Term) -> Term:
+    """A sub-step holds f: a fault that copies, or a fork that will."""
+    return Or(
+        exists(Proc, Page, lambda q, w: And(copy_in_progress(q, w), Or(copy_from(q, w) == f, copy_to(q, w) == f))),
+        exists(Proc, Page, lambda q, w: And(fork_early(q, w), fork_copy(q, w) == f)),
+    )
 
 
 # What the kernel's counters say, as first-order statements.
@@ -135,14 +289,52 @@ def swaps(p: Term, v: Term, s: Term) -> Term:
     return And(pte_swap(p, v), pte_slot(p, v) == s)
 
 
+def same_folio(f: Term, g: Term) -> Term:
+    """Two frames have one counter: they are the same, or sub-pages of one large folio."""
+    return Or(f == g, And(large(f), large(g), folio(f) == folio(g)))
+
+
+def maps_folio(p: Term, v: Term, f: Term) -> Term:
+    """The PTE of (p, v) maps f or another sub-page of its folio."""
+    return And(pte_present(p, v), same_folio(pte_frame(p, v), f))
+
+
+def same_pmd(p: Term, v: Term, q: Term, w: Term) -> Term:
+    """One PMD of one mm maps both pages."""
+    return And(p == q, pte_huge(p, v), pte_huge(q, w), block(v) == block(w))
+
+
 def mapped(f: Term) -> Term:
-    """page_mapped(f)."""
-    return exists(Proc, Page, lambda q, w: maps(q, w, f))
+    """folio_mapped: some PTE or PMD maps a part of f's folio."""
+    return exists(Proc, Page, lambda q, w: maps_folio(q, w, f))
 
 
 def mapped_only_by(p: Term, v: Term, f: Term) -> Term:
-    """No PTE other than that of (p, v) maps f."""
-    return forall(Proc, Page, lambda q, w: Implies(maps(q, w, f), And(q == p, w == v)))
+    """Of the mappings that page_count counts, f's folio has none but the PTE or PMD of (p, v)."""
+    return forall(
+        Proc, Page,
+        lambda q, w: Implies(maps_folio(q, w, f), Or(And(q == p, w == v), same_pmd(p, v, q, w))),
+    )
+
+
+def mapped_only_in(p: Term, f: Term) -> Term:
+    """No other mm maps any part of f's folio."""
+    return forall(Proc, Page, lambda q, w: Implies(maps_folio(q, w, f), q == p))
+
+
+def sub_pages_mapped_once(p: Term, v: Term, f: Term) -> Term:
+    """page_mapcount(f) == 1 by (p, v), and of a large folio no sub-page has more mappings than one."""
+    once = forall(
+        Proc, Page, Proc, Page,
+        lambda q, w, r, u: Implies(
+            And(maps_folio(q, w, f), maps(r, u, pte_frame(q, w)), Not(pmd_splitting(q, w)), Not(pmd_splitting(r, u))),
+            And(q == r, w == u),
+        ),
+    )
+    alone = forall(
+        Proc, Page, lambda q, w: Implies(And(maps(q, w, f), Not(pmd_splitting(q, w))), And(q == p, w == v))
+    )
+    return And(alone, Or(Not(large(f)), once))
 
 
 def swapped_only_by(p: Term, v: Term, s: Term) -> Term:
@@ -164,13 +356,13 @@ def page_swapped(f: Term) -> Term:
 
 
 def referenced(f: Term) -> Term:
-    """Some get_user_pages reference (FOLL_GET or FOLL_PIN) to f is held."""
-    return exists(Pin, lambda k: And(pin_live(k), pin_frame(k) == f))
+    """Some get_user_pages reference (FOLL_GET or FOLL_PIN) to f's folio is held."""
+    return exists(Pin, lambda k: And(held(k), same_folio(pin_frame(k), f)))
 
 
 def maybe_pinned(f: Term) -> Term:
-    """page_maybe_dma_pinned(f), without the false positives of 1024 FOLL_GETs."""
-    return exists(Pin, lambda k: And(pin_live(k), pin_foll_pin(k), pin_frame(k) == f))
+    """page_maybe_dma_pinned(f), of its folio, without the false positives of 1024 FOLL_GETs."""
+    return exists(Pin, lambda k: And(held(k), pin_foll_pin(k), same_folio(pin_frame(k), f)))
 
 
 def pinned_in(p: Term, v: Term) -> Term:
@@ -178,9 +370,21 @@ def pinned_in(p: Term, v: Term) -> Term:
     return And(pte_present(p, v), has_pinned(p), maybe_pinned(pte_frame(p, v)))
 
 
+def transient(f: Term) -> Term:
+    """f's folio has a transient reference."""
+    return Or(
+        extra(f), in_flight(f), And(large(f), exists(Frame, lambda g: And(extra(g), large(g), folio(g) == folio(f))))
+    )
+
+
 def unreferenced(f: Term) -> Term:
     """Neither a get_user_pages reference nor a transient one."""
-    return And(Not(referenced(f)), Not(extra(f)))
+    return And(Not(referenced(f)), Not(transient(f)))
+
+
+def anon(f: Term) -> Term:
+    """PageAnon and not PageKsm: a page that a write fault may find to be one process's own."""
+    return And(Not(nonanon(f)), Not(ksm(f)))
 
 
 def pte_none(p: Term, v: Term) -> Term:
@@ -197,7 +401,10 @@ def live(p: Term, v: Term) -> Term:
 
 def frame_free(f: Term) -> Term:
     """page_count(f) == 0."""
-    return And(Not(mapped(f)), Not(in_swap_cache(f)), unreferenced(f))
+    return And(
+        Not(mapped(f)), Not(in_swap_cache(f)), unreferenced(f),
+        Not(exists(Page, lambda w: And(backed(w), backing(w) == f))),
+    )
 
 
 def slot_free(s: Term) -> Term:
@@ -207,30 +414,74 @@ def slot_free(s: Term) -> Term:
 
 def proc_free(p: Term) -> Term:
     """Not a process now, and no reference was taken by one of that name: so a name never stands for two mms."""
-    return And(Not(alive(p)), Not(exists(Pin, lambda k: And(pin_live(k), pin_proc(k) == p))))
+    return And(
+        Not(alive(p)), Not(exists(Pin, lambda k: And(_known(k), pin_proc(k) == p))),
+        Not(exists(Proc, lambda q: Or(fork_tested(q, p), fork_shared(q, p)))),
+    )
+
+
+def folio_free(d: Term) -> Term:
+    """No frame is a sub-page of that folio, free ones among them."""
+    return Not(exists(Frame, lambda f: And(large(f), folio(f) == d)))
 
 
 def fresh(x: Term) -> Term:
-    """Nothing refers to x (a Proc, Frame, Slot or Pin)."""
+    """Nothing refers to x (a Proc, Frame, Folio, Slot or Pin)."""
+    if x.sort() == Folio:
+        return folio_free(x)
     if x.sort() == Proc:
         return proc_free(x)
     if x.sort() == Frame:
         return frame_free(x)
     if x.sort() == Slot:
         return slot_free(x)
-    return Not(pin_live(x))
+    return Not(_known(x))
 
 
 # What people observe.
 
 def loaded(p: Term, v: Term) -> Term:
-    """The Value that a load by p at v returns. An untouched page reads as zero (the shared zero page)."""
+    """The Value that a load by p at v returns. An untouched page reads as what backs it, or as zero."""
     slot = pte_slot(p, v)
     swapped = z3.If(cached(slot), frame_value(slot_frame(slot)), slot_value(slot))
-    return z3.If(pte_present(p, v), frame_value(pte_frame(p, v)), z3.If(pte_swap(p, v), swapped, ZERO))
+    untouched = z3.If(backed(v), frame_value(backing(v)), ZERO)
+    return z3.If(pte_present(p, v), frame_value(pte_frame(p, v)), z3.If(pte_swap(p, v), swapped, untouched))
 
 
 def resolves_to(p: Term, v: Term, f: Term) -> Term:
     """(p, v) maps f, or is a swap entry whose slot has f in the swap cache."""
     slot = pte_slot(p, v)
     return Or(maps(p, v, f), And(pte_swap(p, v), cached(slot), slot_frame(slot) == f))
+
+
+# What an operation covers.
+
+@dataclass(frozen=True)
+class Span:
+    """The virtual pages that an operation covers: `page` alone, or `whole`, all of its block."""
+
+    page: Term
+    whole: bool = False
+
+    def covers(self, w: Term) -> Term:
+        """w is one of them."""
+        return block(w) == block(self.page) if self.whole else w == self.page
+
+    def each(self, body: Callable[[Term], list[Update]], when: Callable[[Term], Term] | None = None) -> list[Update]:
+        """Those updates for each of them (for which `when` holds)."""
+        if self.whole:
+            return each(Page, body, when=lambda w: And(self.covers(w), when(w) if when else True))
+        return [replace(u, when=And(when(self.page), u.when)) if when else u for u in body(self.page)]
+
+    def every(self, holds: Callable[[Term], Term]) -> Term:
+        """It holds of each of them."""
+        return forall(Page, lambda w: Implies(self.covers(w), holds(w))) if self.whole else holds(self.page)
+
+    def some(self, holds: Callable[[Term], Term]) -> Term:
+        """It holds of one of them."""
+        return exists(Page, lambda w: And(self.covers(w), holds(w))) if self.whole else holds(self.page)
+
+    def in_ptes(self, p: Term) -> Term:
+        """What it covers can be changed without splitting a PMD of p."""
+        return z3.BoolVal(True) if self.whole else Not(pte_huge(p, self.page))
+

@@ -8,7 +8,7 @@ from typing import Any
 from z3 import And, Implies, Not, Or
 
 from model.fault import P, V
-from model.logic import Step, Term, Update, each, exists, forall, put, rule
+from model.logic import Param, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
     Page,
     Pin,
@@ -16,22 +16,37 @@ from model.state import (
     Slot,
     alive,
     cached,
+    file,
+    force_cow,
     live,
     maps,
     pin_attached,
     pin_live,
     pin_page,
     pin_proc,
+    pte_dirty,
+    pte_frame,
+    pte_huge,
     pte_present,
+    pte_slot,
+    pte_soft_dirty,
     pte_swap,
+    pte_swap_exclusive,
+    pte_uffd_wp,
+    pte_write,
     slot_frame,
+    stale,
     swaps,
+    uffd_armed,
     vma,
+    vma_huge,
+    vma_uffd,
+    vma_write,
 )
 
 
-def _zap(kernel: Any, zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
-    """Empty the PTEs for which `zapped` holds, detach their references, free what only the swap cache still holds.
+def _detach(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
+    """Detach the references taken where `zapped` holds, free what only the swap cache still holds once that is gone.
 
     The last is free_swap_cache / free_swap_and_cache: a page that no PTE maps and no swap entry names any more.
     """
@@ -47,23 +62,34 @@ def _zap(kernel: Any, zapped: Callable[[Term, Term], Term]) -> list[list[Update]
         )
 
     return [
-        each(Proc, Page, lambda q, w: put(pte_present(q, w), False) + put(pte_swap(q, w), False), when=zapped),
         each(Pin, lambda k: put(pin_attached(k), False),
              when=lambda k: And(pin_live(k), zapped(pin_proc(k), pin_page(k)))),
         each(Slot, lambda s: put(cached(s), False), when=last_user),
     ]
 
 
-@rule([P, V], "munmap, zap_pte_range", "domain.md I1")
+def _zap(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
+    """Empty the PTEs for which `zapped` holds, and `_detach`."""
+    return [
+        each(
+            Proc, Page,
+            lambda q, w: put(pte_present(q, w), False) + put(pte_swap(q, w), False) + put(stale(q, w), False),
+            when=zapped,
+        ),
+        *_detach(zapped),
+    ]
+
+
+@rule([P, V], "munmap, zap_pte_range", "domain.md I1", lock="write")
 def munmap(kernel: Any, p: Term, v: Term) -> Step:
     """The VMA and the PTE go; a page that is referenced lives on, invisible to the process."""
-    return Step([live(p, v)], [put(vma(p, v), False), *_zap(kernel, lambda q, w: And(q == p, w == v))])
+    return Step([live(p, v), Not(pte_huge(p, v))], [put(vma(p, v), False), *_zap(lambda q, w: And(q == p, w == v))])
 
 
-@rule([P, V], "madvise(MADV_DONTNEED), zap_page_range", "domain.md I1")
+@rule([P, V], "madvise(MADV_DONTNEED), zap_page_range", "domain.md I1", lock="read")
 def dontneed(kernel: Any, p: Term, v: Term) -> Step:
     """The PTE goes, the VMA stays: the next touch gets a new page."""
-    return Step([live(p, v)], _zap(kernel, lambda q, w: And(q == p, w == v)))
+    return Step([live(p, v), Not(pte_huge(p, v))], _zap(lambda q, w: And(q == p, w == v)))
 
 
 @rule([P, V], "madvise, -ENOMEM", "domain.md I1", kind="refusal")
@@ -78,14 +104,51 @@ def munmap_nothing(kernel: Any, p: Term, v: Term) -> Step:
     return Step([alive(p), Not(vma(p, v))])
 
 
-@rule([P], "exit_mmap", "domain.md I1")
+@rule([P], "exit_mmap", "domain.md I1", lock="write")
 def exit(kernel: Any, p: Term) -> Step:
     """The process and its page tables go; its references stay until they are dropped."""
     return Step(
         [alive(p)],
         [put(alive(p), False), each(Page, lambda v: put(vma(p, v), False)),
-         *_zap(kernel, lambda q, w: q == p)],
+         *_zap(lambda q, w: q == p)],
     )
 
 
-RULES = (munmap, munmap_nothing, dontneed, dontneed_refused, exit)
+W = Param("w", Page)
+
+
+@rule([P, V, W], "move_page_tables, move_ptes", "domain.md I1; cow.c, partial mremap", features=("mremap",),
+      lock="write")
+def mremap(kernel: Any, p: Term, v: Term, w: Term) -> Step:
+    """The page moves from v to w, where whatever was mapped goes; references to it follow.
+
+    Its registration with userfaultfd is lost (no remap event).
+    """
+    moved = [
+        put(function(p, w), function(p, v))
+        for function in (
+            vma_write, pte_present, pte_frame, pte_write, pte_dirty, pte_soft_dirty, pte_swap, pte_slot,
+            pte_swap_exclusive,
+        )
+    ]
+    return Step(
+        [live(p, v), v != w, Not(pte_huge(p, v)), Not(pte_huge(p, w)), Not(file(v)), Not(file(w))],
+        [
+            put(vma(p, v), False), put(pte_present(p, v), False), put(pte_swap(p, v), False), *moved,
+            put(vma(p, w), True), put(vma_huge(p, w), False), put(vma_uffd(p, w), False), put(pte_huge(p, w), False),
+            put(pte_uffd_wp(p, w), False), put(uffd_armed(p, w), False), put(force_cow(p, w), False),
+            put(stale(p, v), False), put(stale(p, w), False),
+            *_detach(lambda q, u: And(q == p, u == w)),
+            each(Pin, lambda k: put(pin_page(k), w),
+                 when=lambda k: And(pin_live(k), pin_attached(k), pin_proc(k) == p, pin_page(k) == v)),
+        ],
+    )
+
+
+@rule([P, V, W], "mremap, -EFAULT, -EINVAL", "domain.md I1", kind="refusal", features=("mremap",))
+def mremap_refused(kernel: Any, p: Term, v: Term, w: Term) -> Step:
+    """mremap of no mapping, or onto itself."""
+    return Step([Or(Not(live(p, v)), v == w)])
+
+
+RULES = (munmap, munmap_nothing, dontneed, dontneed_refused, exit, mremap, mremap_refused)

@@ -32,11 +32,13 @@ import z3
 
 from invariants import Invariant, invariant
 from model.logic import ModelError, Rule, StateFunction, System, Term, Update, initial_value, names_in
-from proofs.kernel_file import find_kernel
+from proofs.kernel_file import built
 from proofs.pool import each_done
 from proofs.reading import in_words
 
 SCHEMA = 1
+LONGEST = 150
+"""Characters of a file name that list the rules left out; more than that are hashed."""
 NESTING = 100
 """Parentheses in a clause are less deep than this."""
 BUILT_IN = ("z3", "cvc5")
@@ -160,6 +162,7 @@ class Clause:
 def clause_of(formula: Term, system: System) -> Clause:
     """The clause that says the closed formula. Raises ModelError if it mentions what the system does not have."""
     names = _vocabulary(system)
+    formula = system.reduced(formula)
     chooses = any(_dependencies(formula, True, ()))
     if not (z3.is_quantifier(formula) and formula.is_forall()):
         return Clause((), _text(formula, names), chooses)
@@ -495,6 +498,8 @@ def copied(manifest: Path, folder: Path) -> Path:
 def manifest_path(folder: Path, spec: str, name: str, without: Sequence[str] = ()) -> Path:
     """Where in a folder the manifest for that kernel, less the rules in `without`, and invariant is."""
     less = "".join(f".without-{rule}" for rule in sorted(without))
+    if len(less) > LONGEST:
+        less = f".without-{_hash(less)}"
     return folder / spec.replace("/", "_").replace(":", "_") / f"{name}{less}.json"
 
 
@@ -504,7 +509,7 @@ def write(folder: Path, spec: str, name: str, clauses: Sequence[Term], without: 
     `without`: rules that the kernel is taken to lack. Nothing is solved here. Equal obligations are one file, whichever
     kernel they are of. Raises ModelError as `obligations` does.
     """
-    stated, system = invariant(name), find_kernel(spec).system().without(without)
+    stated, system = invariant(name), built(spec, without)
     said = sorted({clause_of(c, system) for c in clauses})
     texts = obligations(system, stated, said)
     manifest = {
@@ -583,7 +588,7 @@ def described(manifest: Path, as_json: bool = False) -> str:
     if opened.refused:
         raise ModelError(f"{manifest}: {opened.refused}")
     stated = invariant(opened.invariant)
-    system = find_kernel(opened.kernel).system().without(opened.without)
+    system = built(opened.kernel, opened.without)
     claim = clause_of(stated.formula, system)
     given = _clauses(json.loads(manifest.read_text(encoding="utf-8"))["clauses"], system)
     words = sorted(in_words(c.formula(system)) for c in given if c != claim)
@@ -607,7 +612,7 @@ def _opened_together(paths: Sequence[Path]) -> list[_Opened]:
 
     def system_of(kernel: str, without: tuple[str, ...]) -> System:
         if (kernel, without) not in systems:
-            systems[kernel, without] = find_kernel(kernel).system().without(without)
+            systems[kernel, without] = built(kernel, without)
         return systems[kernel, without]
 
     return [_opened(path, system_of) for path in paths]

@@ -6,29 +6,46 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import z3
 
-from invariants import INVARIANTS, Invariant, invariant
-from model.kernels import Kernel
-from model.logic import Scope, System
+from invariants import FURTHER, INVARIANTS, Invariant, invariant
+from model.kernels import KERNELS, Kernel
+from model.logic import ModelError, Scope, System
 from proofs.bmc import Induction, Unrolling, bmc, k_induction
 from proofs.explore import Claim, Exploration, Finding, explore
 from proofs.interpreter import EngineError, Instance
-from proofs.kernel_file import find_kernel, system_of
+from proofs.kernel_file import find_kernel, nearest, system_of, with_features
 from proofs.pool import each_done
-from proofs.prove import Verdict, prove
+from proofs.prove import SECONDS, Verdict, prove
 from proofs.trace import Trace, execute, write
 
+SORT_ORDER = ("Proc", "Page", "Frame", "Pin", "Slot", "Folio", "Block")
+"""The sorts whose numbers a scope is made of, in the order in which it gives them."""
+
+
+def scope_of(procs: int, pages: int, frames: int, pins: int, slots: int, *more: int) -> Scope:
+    """The scope of those sizes; `more` is the number of folios and that of blocks, or nothing."""
+    # A folio for each process and one to be made; more than frames there cannot be.
+    folios, blocks = more or (max(1, min(procs + 1, frames)), 1)
+    sizes = (procs, pages, frames, pins, slots, folios, blocks)
+    return Scope((*zip(SORT_ORDER, sizes, strict=True), ("Value", 1)))
+
+
 SCOPES: dict[str, Scope] = {
-    "default": Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1),
-    "medium": Scope.of(Proc=2, Page=1, Frame=4, Pin=2, Slot=1, Value=1),
-    "large": Scope.of(Proc=3, Page=1, Frame=4, Pin=2, Slot=1, Value=1),
+    "default": scope_of(2, 1, 3, 1, 1),
+    "medium": scope_of(2, 1, 4, 2, 1),
+    "large": scope_of(3, 1, 4, 2, 1),
 }
+FULL = Path(__file__).parent / "full.toml"
+"""The configurations that `check --full` adds to the default table."""
+CellKey = tuple[str, str, str]
+"""A cell's place: table, kernel with features, invariant."""
 BMC_DEPTH = 5
 """Steps to which bounded model checking follows an exploration that found nothing."""
 OBSERVED_ONLY = ("frame_value", "slot_value", "vma_soft_dirty")
@@ -72,7 +89,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Job:
-    """Invariants of one kernel that need the same state functions, and how to check them."""
+    """Invariants of one kernel that need the same state functions, and how to check them.
+
+    `kernel` carries the features; `table`: the name of the table that asks.
+    """
 
     kernel: str
     invariants: tuple[str, ...]
@@ -82,6 +102,54 @@ class Job:
     depth: int
     without: tuple[str, ...]
     key: str
+    table: str = ""
+
+    def cone(self) -> System:
+        """The part of the kernel's system on which its invariants can depend."""
+        stated = [invariant(name) for name in self.invariants]
+        full = system_of(self.kernel, self.without)
+        return full.restricted(full.cone([f for i in stated for f in (i.formula, i.premise)]))
+
+    def reduction(self) -> dict[str, Any]:
+        """How much of the model that cone is, as `--verbose` tells it."""
+        cone, full = self.cone(), system_of(self.kernel, self.without)
+        return {
+            "kernel": self.kernel, "invariants": list(self.invariants), "functions": len(cone.functions),
+            "of_functions": len(full.functions), "rules": len(cone.rules), "of_rules": len(full.rules),
+            "settled_without": [f.name for f in full.false],
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """Kernels against invariants in one scope. A cell is of the kernel with `features` and those of the invariant.
+
+    `kernels` are (name by which to find it again, kernel). `without`: rules left out. `name`: of a configuration of
+    `check --full`, empty for the table that was asked for. `timeout`, `proof_time`: limits in seconds for a search and
+    for one proof; with no time for proofs none is sought. `violated`: (kernel, invariant) to the reason why that is
+    expected; with `inherits` also what is known of the kernel without features.
+    """
+
+    kernels: tuple[tuple[str, Kernel], ...]
+    invariants: tuple[Invariant, ...]
+    scope: Scope
+    without: tuple[str, ...] = ()
+    timeout: float | None = None
+    proof_time: float = SECONDS
+    name: str = ""
+    about: str = ""
+    features: tuple[str, ...] = ()
+    inherits: bool = True
+    violated: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def spec(self, kernel: str, stated: Invariant) -> str:
+        """The kernel with the features of its cell."""
+        return with_features(kernel, (*self.features, *stated.features))
+
+    def cells(self, found: Mapping[CellKey, Cell]) -> list[Cell]:
+        """Those of its cells that are found, by rows."""
+        keys = ((self.name, self.spec(spec, i), i.name) for spec, _ in self.kernels for i in self.invariants)
+        return [found[key] for key in keys if key in found]
 
 
 @functools.cache
@@ -102,44 +170,45 @@ def claim_of(stated: Invariant) -> Claim:
 
 def formula_of(name: str) -> Any:
     """The formula of the invariant of that name, None if there is none."""
-    return invariant(name).formula if name in {i.name for i in INVARIANTS} else None
+    return invariant(name).formula if name in {i.name for i in (*INVARIANTS, *FURTHER)} else None
 
 
 @functools.lru_cache(64)
 def trace_system(spec: str) -> System:
     """The system on which traces of `check` are executed."""
     system = system_of(spec)
-    return system.restricted(f.name for f in system.functions if f.name not in OBSERVED_ONLY)
+    shown = [f(*(z3.Const(s.name(), s) for s in f.domain)) for f in system.functions if f.name not in OBSERVED_ONLY]
+    # Some feature may make a rule depend on what is otherwise observed only, as KSM on the content of pages.
+    return system.restricted(system.cone(shown))
 
 
-def jobs(
-    kernels: Sequence[tuple[str, Kernel]], invariants: Sequence[Invariant], scope: Scope, engine: str,
-    timeout: float | None, depth: int, without: tuple[str, ...] = (),
-) -> list[Job]:
-    """The work for a table; `kernels` are (name by which to find it again, kernel), `without` rules left out."""
+def jobs(table: Table, engine: str, depth: int) -> list[Job]:
+    """The work for a table."""
     made = []
-    for spec, kernel in kernels:
-        system = system_of(spec, without)
-        cones: dict[frozenset[str], list[Invariant]] = {}
-        for each in invariants:
+    without, timeout = table.without, table.timeout
+    for named, kernel in table.kernels:
+        cones: dict[tuple[str, frozenset[str]], list[Invariant]] = {}
+        for each in table.invariants:
             if each.applies_to(kernel):
-                cones.setdefault(system.cone([each.formula, each.premise]), []).append(each)
-        for cone, members in cones.items():
+                spec = table.spec(named, each)
+                cone = system_of(spec, without).cone([each.formula, each.premise])
+                cones.setdefault((spec, cone), []).append(each)
+        for (spec, cone), members in cones.items():
             text = "\n".join(
-                [system.restricted(cone).text(), *(i.formula.sexpr() + i.premise.sexpr() for i in members),
-                 str(scope), engine, str(timeout), str(depth), program_digest()]
+                [system_of(spec, without).restricted(cone).text(),
+                 *(i.formula.sexpr() + i.premise.sexpr() for i in members),
+                 str(table.scope), engine, str(timeout), str(depth), program_digest()]
             )
             key = hashlib.sha256(text.encode()).hexdigest()[:24]
-            made.append(Job(spec, tuple(i.name for i in members), scope, engine, timeout, depth, without, key))
+            names = tuple(i.name for i in members)
+            made.append(Job(spec, names, table.scope, engine, timeout, depth, without, key, table.name))
     return made
 
 
 def run_job(job: Job) -> list[Cell]:
     """Check the job's invariants. Raises EngineError if two engines disagree."""
-    members = [invariant(name) for name in job.invariants]
-    full = system_of(job.kernel, job.without)
-    system = full.restricted(full.cone([f for i in members for f in (i.formula, i.premise)]))
-    claims = [claim_of(i) for i in members]
+    system = job.cone()
+    claims = [claim_of(invariant(name)) for name in job.invariants]
     if job.engine in ("bmc", "k-induction"):
         return _by_unrolling(job, system, claims)
     if job.engine == "proof":
@@ -223,6 +292,58 @@ def _second_opinion(job: Job, system: System, claim: Claim, cell: Cell, unrollin
     return dataclasses.replace(
         cell, engine="explore+bmc", depth=found.depth, note=note, seconds=cell.seconds + found.seconds
     )
+
+
+# The tables of `check --full`
+
+def rules_named(names: Iterable[str], specs: Iterable[str]) -> tuple[str, ...]:
+    """The rules of those names in the kernels; that of a rule in sub-steps stands for all of them.
+
+    Raises ModelError for one that none of the kernels has.
+    """
+    rules = {r.name for spec in specs for r in system_of(spec).rules}
+    found: set[str] = set()
+    for name in names:
+        these = {r for r in rules if name in (r, r.partition(".")[0])}
+        if not these:
+            raise ModelError(f"no rule {name!r}{nearest(name, sorted(rules))}")
+        found |= these
+    return tuple(sorted(found))
+
+
+def configured(path: Path = FULL) -> list[Table]:
+    """The tables of a file of configurations; the comment at its top says what is in it. Raises ModelError."""
+    return [_configured(entry) for entry in tomllib.loads(path.read_text(encoding="utf-8"))["configuration"]]
+
+
+def _configured(entry: Mapping[str, Any]) -> Table:
+    violated = {
+        (kernel, name): cells["because"]
+        for cells in entry.get("violated", ()) for kernel in cells["kernels"] for name in cells["invariants"]
+    }
+    kernels = entry.get("kernels", [*(k.name for k in KERNELS), *entry.get("also", ())])
+    features = tuple(entry["features"])
+    return Table(
+        tuple((spec, find_kernel(spec)) for spec in kernels),
+        tuple(invariant(name) for name in entry["invariants"]), scope_named(entry["scope"]),
+        rules_named(entry.get("without", ()), [with_features(spec, features) for spec in kernels]),
+        entry.get("timeout"), entry.get("proof_time", SECONDS), entry["name"], entry["about"], features,
+        entry.get("inherits", False), violated,
+    )
+
+
+def scope_named(text: str) -> Scope:
+    """A scope by name, or as P,V,F,K,S: numbers of processes, pages, frames, references and swap slots; or as
+    P,V,F,K,S,D,B with those of folios and blocks. Raises ModelError.
+    """
+    if text in SCOPES:
+        return SCOPES[text]
+    parts = text.split(",")
+    if len(parts) not in (5, 7) or not all(p.strip().lstrip("-").isdigit() for p in parts):
+        raise ModelError(
+            f"scope {text!r} is neither {', '.join(SCOPES)} nor five numbers P,V,F,K,S or seven P,V,F,K,S,D,B"
+        )
+    return scope_of(*(int(p) for p in parts))
 
 
 # Running many jobs

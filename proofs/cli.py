@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,18 +20,21 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.exceptions import TyperException
 
+from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
-from model.kernels import KERNELS, Kernel
-from model.logic import ModelError, Scope
+from model.features import FEATURES, SPLIT, WORLD
+from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
+from model.logic import ModelError, RuleTemplate, Scope
 from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
 from proofs import certificate
 from proofs import check as checking
 from proofs import litmus as litmus_tests
+from proofs import matrix as matrices
 from proofs import prove as proving
 from proofs import restrict as restricting
 from proofs import trace as traces
 from proofs.interpreter import EngineError
-from proofs.kernel_file import find_kernel, nearest, system_of
+from proofs.kernel_file import features_of, find_kernel, nearest, system_of, with_features
 from proofs.render import FORMATS
 
 OK, VIOLATION, USAGE, INCONCLUSIVE, INTERNAL = 0, 1, 2, 3, 4
@@ -49,7 +52,6 @@ LEGEND = {
     "BOUNDED": "B n  BOUNDED: no violation within n steps",
     "UNKNOWN": "?    UNKNOWN: see the notes",
 }
-SORT_ORDER = ("Proc", "Page", "Frame", "Pin", "Slot")
 EXPECTED = Path(__file__).parent / "expected.toml"
 
 app = typer.Typer(
@@ -58,7 +60,8 @@ app = typer.Typer(
 )
 KernelOption = Annotated[
     list[str] | None, typer.Option("--kernel", "-k", help=(
-        "A kernel by name, or file.py:NAME, or BASE+RESTRICTION+..., bare:KERNEL+RESTRICTION+...; may be repeated."
+        "A kernel by name, or file.py:NAME, or BASE+RESTRICTION+..., bare:KERNEL+RESTRICTION+...; any of these may be "
+        "followed by features, as v5.9@huge,ksm; may be repeated."
     ))
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -75,30 +78,23 @@ def _invariants(names: Sequence[str] | None) -> list[Invariant]:
     """Those named; a name may be the first words of several, as `coherence`."""
     if not names:
         return list(INVARIANTS)
+    known = (*INVARIANTS, *FURTHER_INVARIANTS)
     found = []
     for name in names:
-        matching = [i for i in INVARIANTS if i.name == name] or [
-            i for i in INVARIANTS if i.name.startswith(name + "-")
-        ]
+        matching = [i for i in known if i.name == name] or [i for i in known if i.name.startswith(name + "-")]
         if not matching:
-            raise ModelError(f"no invariant {name!r}{nearest(name, [i.name for i in INVARIANTS])}")
+            raise ModelError(f"no invariant {name!r}{nearest(name, [i.name for i in known])}")
         found += matching
     return list(dict.fromkeys(found))
 
 
-def parse_scope(text: str) -> Scope:
-    """A scope by name, or as P,V,F,K,S: numbers of processes, pages, frames, references and swap slots.
-
-    Raises ModelError.
-    """
-    if text in checking.SCOPES:
-        return checking.SCOPES[text]
-    parts = text.split(",")
-    if len(parts) != len(SORT_ORDER) or not all(p.strip().lstrip("-").isdigit() for p in parts):
-        raise ModelError(
-            f"scope {text!r} is neither {', '.join(checking.SCOPES)} nor five numbers P,V,F,K,S"
-        )
-    return Scope((*zip(SORT_ORDER, (int(p) for p in parts), strict=True), ("Value", 1)))
+def _named_features(given: Sequence[str] | None, known: Iterable[str], what: str) -> tuple[str, ...]:
+    """The names in options that each hold one or several with commas between. Raises ModelError for one not known."""
+    names = [name.strip() for text in given or () for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise ModelError(f"no {what} {name!r}{nearest(name, known)}")
+    return tuple(dict.fromkeys(names))
 
 
 def _progress() -> Progress:
@@ -129,7 +125,15 @@ def check(
     invariant: Annotated[
         list[str] | None, typer.Option("--invariant", "-i", help="An invariant, or the first words of several.")
     ] = None,
-    scope: Annotated[str, typer.Option(help="default, medium, large, or P,V,F,K,S.")] = "default",
+    world: Annotated[list[str] | None, typer.Option(
+        "--with", help=f"Features for every kernel, with commas between: {', '.join(WORLD)}."
+    )] = None,
+    split: Annotated[list[str] | None, typer.Option(
+        help=f"What is not one step, with commas between: {', '.join(SPLIT)}."
+    )] = None,
+    scope: Annotated[str, typer.Option(
+        help="default, medium, large, or P,V,F,K,S, or P,V,F,K,S,D,B with numbers of folios and blocks."
+    )] = "default",
     engine: Annotated[str, typer.Option(help=(
         "all: exploration and BMC, then a proof for every cell that they do not violate; both: the first two; "
         "or explore, bmc, k-induction, proof."
@@ -140,6 +144,11 @@ def check(
     without: Annotated[
         list[str] | None, typer.Option(help="Leave a rule out, as if nobody did that; may be repeated.")
     ] = None,
+    full: Annotated[bool, typer.Option(
+        "--full", help="The default table and then those of the configurations in proofs/full.toml."
+    )] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also print of what part of the model each verdict is.")]
+    = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore results kept by an earlier run, and all kept certificates.")
@@ -153,17 +162,28 @@ def check(
     if depth < 0:
         raise ModelError(f"a depth is 0 or more, not {depth}")
     _more_than_nothing(timeout, proof_time)
-    kernels, invariants, in_scope = _kernels(kernel), _invariants(invariant), parse_scope(scope)
-    rules = {r.name for spec, _ in kernels for r in system_of(spec).rules}
-    for name in without or ():
-        if name not in rules:
-            raise ModelError(f"no rule {name!r}{nearest(name, sorted(rules))}")
-    left_out = tuple(sorted(set(without or ())))
+    features = (
+        *_named_features(world, WORLD, "feature"), *_named_features(split, SPLIT, "sub-steps")
+    )
+    partial = bool(kernel or invariant or without or features)
+    if full and (partial or scope != "default"):
+        raise ModelError("--full is the whole table: say nothing of kernels, invariants, features, rules or scope")
+    kernels = [(with_features(spec, features), each) for spec, each in _kernels(kernel)]
+    asked = checking.Table(
+        tuple(kernels), tuple(_invariants(invariant)), checking.scope_named(scope), (), timeout, proof_time
+    )
+    if without:
+        specs = dict.fromkeys(asked.spec(spec, i) for spec, _ in kernels for i in asked.invariants)
+        asked = dataclasses.replace(asked, without=checking.rules_named(without, specs))
+    tables = [asked, *(checking.configured() if full else ())]
     searches = "both" if engine == "all" else engine
-    work = checking.jobs(kernels, invariants, in_scope, searches, timeout, depth, left_out)
+    # BMC is slow at the lengths that sub-steps need; a counterexample is executed by the interpreter in any case.
+    engines = {t.name: "explore" if t.name and searches == "both" else searches for t in tables}
+    work = [job for table in tables for job in checking.jobs(table, engines[table.name], depth)]
     if not work:
-        raise ModelError(f"{', '.join(i.name for i in invariants)} says nothing about {', '.join(kernel or [])}")
-    found: dict[tuple[str, str], checking.Cell] = {}
+        names = ", ".join(i.name for i in asked.invariants)
+        raise ModelError(f"{names} says nothing about {', '.join(kernel or [])}")
+    found: dict[checking.CellKey, checking.Cell] = {}
     try:
         _writable(out)
         with _progress() as bar:
@@ -172,29 +192,33 @@ def check(
                 work, out, workers=workers, resume=not fresh,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-            for _, cells in running:
+            for job, cells in running:
                 for cell in cells:
-                    found[cell.kernel, cell.invariant] = _with_trace(cell, in_scope, out)
-            if engine in ("all", "proof"):
-                found |= checking.with_proofs(
-                    found.values(), out, without=left_out, fresh=fresh, seconds=proof_time, workers=workers,
-                    progress=lambda stage, done, total: bar.update(
+                    traced = _with_trace(cell, job.scope, out / job.table)
+                    found[job.table, cell.kernel, cell.invariant] = traced
+            for table in tables if engine in ("all", "proof") else ():
+                if not table.proof_time:
+                    continue
+                proved = checking.with_proofs(
+                    table.cells(found), out, without=table.without, fresh=fresh, seconds=table.proof_time,
+                    workers=workers, progress=lambda stage, done, total: bar.update(
                         task, description=stage, completed=done, total=total
                     ),
                 )
+                found |= {(table.name, *pair): cell for pair, cell in proved.items()}
     except KeyboardInterrupt:
         _tell(f"interrupted: {len(found)} cells done and kept in {out}; the same command goes on from there")
         return INCONCLUSIVE
-    ordered = [found[k, i.name] for k, _ in kernels for i in invariants if (k, i.name) in found]
     if as_json:
-        _print_json({"schema": 1, "scope": in_scope.as_dict(), "results": [c.public() for c in ordered]})
+        _print_json(_results(tables, found, work if verbose else ()))
     else:
-        _print_table([k for k, _ in kernels], invariants, found, in_scope, out)
-    partial = bool(kernel or invariant or without)
-    unexpected = [] if partial else _unexpected(ordered)
+        for table in tables:
+            _print_table(table, found, out)
+        _print_reductions(work if verbose else ())
+    unexpected = [] if partial else [line for table in tables for line in _unexpected(table, found)]
     for line in unexpected:
         _tell(line)
-    verdicts = {c.verdict for c in ordered}
+    verdicts = {c.verdict for c in found.values()}
     if unexpected or (partial and "VIOLATED" in verdicts):
         return VIOLATION
     return INCONCLUSIVE if verdicts & {"UNKNOWN", "BOUNDED"} else OK
@@ -207,16 +231,47 @@ def _with_trace(cell: checking.Cell, scope: Scope, out: Path) -> checking.Cell:
     return checking.write_trace(cell, scope, out, pictures)
 
 
-def _unexpected(cells: Iterable[checking.Cell]) -> list[str]:
-    """Cells that are violated where the table of expected verdicts has none, or the other way round."""
-    expected = tomllib.loads(EXPECTED.read_text(encoding="utf-8"))
+def _unexpected(table: checking.Table, found: Mapping[checking.CellKey, checking.Cell]) -> list[str]:
+    """Cells that are violated where nobody expects it, or the other way round.
+
+    Expected is what the table itself says, and where it `inherits`, what is known of the kernel without features.
+    """
+    known = tomllib.loads(EXPECTED.read_text(encoding="utf-8"))
     lines = []
-    for cell in cells:
-        violated = cell.invariant in expected[cell.kernel]["violated"]
-        if cell.verdict in ("VIOLATED", "EXHAUSTED", "PROVED") and violated != (cell.verdict == "VIOLATED"):
-            wanted = "VIOLATED" if violated else "no violation"
-            lines.append(f"{cell.kernel}, {cell.invariant}: {cell.verdict}, but {wanted} was expected")
+    for spec, _ in table.kernels:
+        for each in table.invariants:
+            cell = found.get((table.name, table.spec(spec, each), each.name))
+            if cell is None or cell.verdict not in ("VIOLATED", "EXHAUSTED", "PROVED"):
+                continue
+            inherited = known.get(spec, {"violated": ()})["violated"] if table.inherits else ()
+            violated = (spec, each.name) in table.violated or each.name in inherited
+            if violated != (cell.verdict == "VIOLATED"):
+                wanted = "VIOLATED" if violated else "no violation"
+                lines.append(f"{cell.kernel}, {cell.invariant}: {cell.verdict}, but {wanted} was expected")
     return lines
+
+
+def _results(
+    tables: Sequence[checking.Table], found: Mapping[checking.CellKey, checking.Cell], reported: Sequence[checking.Job]
+) -> dict[str, Any]:
+    """What `check --json` prints: the first table, and the others as a list; with the reductions of `reported`."""
+    first, *others = tables
+    return {
+        "schema": 1, "scope": first.scope.as_dict(), "results": [c.public() for c in first.cells(found)],
+        **({"configurations": [
+            {"name": t.name, "about": t.about, "features": list(t.features), "scope": t.scope.as_dict(),
+             "results": [c.public() for c in t.cells(found)]}
+            for t in others
+        ]} if others else {}),
+        **({"reductions": [job.reduction() for job in reported]} if reported else {}),
+    }
+
+
+def _print_reductions(jobs: Sequence[checking.Job]) -> None:
+    for told in map(checking.Job.reduction, jobs):
+        print(f"{told['kernel']}, {', '.join(told['invariants'])}: the cone of influence has {told['functions']} of "
+              f"{told['of_functions']} state functions, {told['rules']} of {told['of_rules']} rules; "
+              f"settled without {', '.join(told['settled_without']) or 'nothing'}")
 
 
 def _mark(cell: checking.Cell | None) -> str:
@@ -230,11 +285,16 @@ def _mark(cell: checking.Cell | None) -> str:
 
 
 def _print_table(
-    kernels: Sequence[str], invariants: Sequence[Invariant], found: dict[tuple[str, str], checking.Cell],
-    scope: Scope, out: Path,
+    table: checking.Table, found: Mapping[checking.CellKey, checking.Cell], out: Path
 ) -> None:
     """Rows are kernels, columns invariants; headings are numbers where the names would not fit the terminal."""
-    rows = [[k, *(_mark(found.get((k, i.name))) for i in invariants)] for k in kernels]
+    invariants, cells = table.invariants, table.cells(found)
+    if table.name:
+        print(f"\n{table.name}: {table.about} (features: {', '.join(table.features) or 'none'})\n")
+    rows = [
+        [spec, *(_mark(found.get((table.name, table.spec(spec, i), i.name))) for i in invariants)]
+        for spec, _ in table.kernels
+    ]
     heads = [["kernel"], *(i.name.split("-") for i in invariants)]
     if _width(heads, rows) > Console().width and sys.stdout.isatty():
         heads = [["kernel"], *([str(n)] for n in range(1, len(invariants) + 1))]
@@ -242,27 +302,29 @@ def _print_table(
             print(f"{n:3} {i.name}")
         print()
     _print_columns(heads, rows)
-    shown = [c for c in found.values() if c.states]
+    shown = [c for c in cells if c.states]
     print()
-    verdicts = {c.verdict for c in found.values()}
+    verdicts = {c.verdict for c in cells}
     for verdict, meaning in LEGEND.items():
         if verdict in verdicts:
             print(meaning)
-    sizes = scope.as_dict()
-    print("Scope: " + ", ".join(f"{sizes[s]} {s.lower()}{'s' * (sizes[s] > 1)}" for s in SORT_ORDER) + ".", end=" ")
+    sizes = table.scope.as_dict()
+    huge = any("huge" in features_of(c.kernel)[1] for c in cells)
+    sorts = [s for s in checking.SORT_ORDER if huge or s not in ("Folio", "Block")]
+    print("Scope: " + ", ".join(f"{sizes[s]} {s.lower()}{'s' * (sizes[s] > 1)}" for s in sorts) + ".", end=" ")
     if shown:
         largest = max(shown, key=lambda c: c.states or 0)
         counts = f"{largest.states:,} states up to renaming of frames, {largest.transitions:,} steps"
         print(f"Largest exploration: {counts}.")
     else:
         print()
-    violated = [c for c in found.values() if c.verdict == "VIOLATED"]
+    violated = [c for c in cells if c.verdict == "VIOLATED"]
     if violated:
-        print(f"{len(violated)} counterexamples under {out}: .trace.json, .svg and .dot for each;"
+        print(f"{len(violated)} counterexamples under {out / table.name}: .trace.json, .svg and .dot for each;"
               " `python -m proofs show FILE` prints one.")
-    for note in sorted({f"{c.kernel}, {c.invariant}: {c.note}" for c in found.values() if c.note}):
+    for note in sorted({f"{c.kernel}, {c.invariant}: {c.note}" for c in cells if c.note}):
         print(note)
-    for line in _dead_rules(list(found.values())):
+    for line in _dead_rules(cells):
         print(line)
 
 
@@ -335,26 +397,35 @@ def show(
 def litmus(
     files: Annotated[list[Path], typer.Argument(help="Litmus tests; docs/litmus.md has the language.")],
     kernel: KernelOption = None,
+    split: Annotated[list[str] | None, typer.Option(
+        help=f"Sub-steps beside those that a test asks for, with commas between: {', '.join(SPLIT)}."
+    )] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also print of what part of the model the answer is.")]
+    = False,
     as_json: JsonOption = False,
     out: OutOption = Path("proofs-out"),
 ) -> int:
     """Answer litmus tests: Allowed or Forbidden, Holds or Broken, per kernel, with a shortest trace."""
+    more = _named_features(split, SPLIT, "sub-steps")
     tests = [litmus_tests.read(f) for f in files]
+    tests = [dataclasses.replace(test, split=test.split.union(more)) for test in tests]
     kernels = _kernels(kernel)
     folder = _writable(out) / "litmus"
     folder.mkdir(exist_ok=True)
     rows = []
     for test in tests:
         for spec, each in kernels:
-            result = litmus_tests.answer(test, each, system_of(spec))
+            built = with_features(spec, test.features)
+            result = litmus_tests.answer(test, each, system_of(built))
             path = None
             if result.trace is not None:
                 path = folder / f"{test.name}.{checking.file_name(spec)}.trace.json"
                 # The name by which the kernel is found again, which for a user's file is not its own.
-                traces.write(dataclasses.replace(result.trace, kernel=spec), path)
+                traces.write(dataclasses.replace(result.trace, kernel=built), path)
             rows.append({
                 "litmus": test.name, "kernel": spec, "answer": str(result.answer),
                 "trace": None if path is None else str(path), "reason": result.reason,
+                **(_part_of_model(spec, built) if verbose else {}),
             })
     if as_json:
         _print_json({"schema": 1, "results": rows})
@@ -373,6 +444,61 @@ def _print_answers(names: Sequence[str], kernels: Sequence[str], rows: Sequence[
     )
     for reason in dict.fromkeys(f"{r['litmus']}, {r['kernel']}: {r['reason']}" for r in rows if r["reason"]):
         print(reason)
+    for r in rows:
+        if "features" in r:
+            print(f"{r['litmus']}, {r['kernel']}: {', '.join(r['features']) or 'no'} features, {r['functions']} of "
+                  f"{r['all_functions']} state functions, {r['rules']} of {r['all_rules']} rules")
+
+
+def _part_of_model(spec: str, built: str) -> dict[str, Any]:
+    """How much of the kernel's model the spec `built` keeps, which is `spec` with features."""
+    part, everything = system_of(built), system_of(with_features(spec, FEATURES))
+    return {
+        "features": features_of(built)[1], "functions": len(part.functions), "rules": len(part.rules),
+        "all_functions": len(everything.functions), "all_rules": len(everything.rules),
+    }
+
+
+@app.command(epilog=EXIT_CODES)
+def matrix(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=(
+        "A Markdown document to write, its pictures in pictures/matrix beside it; without it, print the tables."
+    ))] = None,
+    suite: Annotated[Path, typer.Option(help="The folder of the tests, with their expected.toml and cow.toml.")]
+    = matrices.SUITE,
+    write_suite: Annotated[Path | None, typer.Option(help=(
+        "Only write all tests, those made from cow.c too, into this folder."
+    ))] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    as_json: JsonOption = False,
+) -> int:
+    """Ask every litmus test and every case of cow.c of every kernel, beside what was published."""
+    read = matrices.read_suite(suite)
+    if write_suite is not None:
+        written = matrices.write_suite(read, write_suite)
+        print(f"{len(written)} tests in {write_suite}")
+        return OK
+    if out is not None:
+        _writable(out.parent)
+    try:
+        with _progress() as bar:
+            task = bar.add_task("asking")
+            found = matrices.ask(
+                read, workers, out is not None, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return INCONCLUSIVE
+    if out is not None:
+        matrices.write(read, found, out, suite)
+    if as_json:
+        _print_json(matrices.to_json(read, found))
+    else:
+        print(matrices.to_text(read, found) if out is None else f"{out} and {len(found.pictures)} pictures\n", end="")
+    unexpected = found.unexpected(read)
+    for line in unexpected:
+        _tell(line)
+    return VIOLATION if unexpected else OK
 
 
 @app.command(epilog=EXIT_CODES)
@@ -478,21 +604,26 @@ def list_(
     as_json: JsonOption = False,
 ) -> int:
     """List kernels, invariants and rules, each with its meaning and source; with -k, that kernel's decisions."""
-    kernels = _kernels(kernel)
+    kernels = _kernels(kernel) if kernel else [(k.name, k) for k in (*KERNELS, *FURTHER)]
     rules: dict[str, dict[str, Any]] = {}
     for spec, each in kernels:
-        for rule in system_of(spec).rules:
-            entry = rules.setdefault(rule.name, {
-                "name": rule.name, "about": " ".join(rule.about.split()), "kernel_function": rule.kernel_function,
-                "source": rule.source, "kind": rule.kind, "kernels": [],
+        for template in _templates(spec, each):
+            entry = rules.setdefault(template.name, {
+                "name": template.name, "about": " ".join((template.body.__doc__ or "").split()),
+                "kernel_function": template.kernel_function, "source": template.source, "kind": template.kind,
+                "features": sorted(template.features), "split": sorted(template.split), "kernels": [],
             })
             entry["kernels"].append(each.name)
     data = {
         "schema": 1,
         "kernels": [{"name": k.name, "about": k.about, "base": k.base, "cite": dict(k.cite),
                      "decisions": k.decisions()} for _, k in kernels],
-        "invariants": [{"name": i.name, "statement": i.statement, "source": i.source} for i in INVARIANTS],
+        "invariants": [
+            {"name": i.name, "statement": i.statement, "source": i.source, "features": list(i.features)}
+            for i in (*INVARIANTS, *FURTHER_INVARIANTS)
+        ],
         "rules": list(rules.values()),
+        "features": [{"name": n, "about": about, "split": n in SPLIT} for n, about in FEATURES.items()],
         "restrictions": [{"name": r.name, "about": r.about, "source": r.source} for r in RESTRICTIONS],
         "variants": [{"name": r.name, "about": r.about, "source": r.source} for r in VARIANTS],
     }
@@ -508,16 +639,35 @@ def list_(
             for decision, value in k.decisions().items():
                 print(f"  {'':17}   {decision} = {value}")
     print("\nInvariants")
-    for i in INVARIANTS:
-        print(f"  {i.name:23} {i.statement} [{i.source}]")
+    for i in (*INVARIANTS, *FURTHER_INVARIANTS):
+        print(f"  {i.name:23} {i.statement} [{i.source}]" + _needing(i.features))
     print("\nRules")
     for entry in rules.values():
-        print(f"  {entry['name']:26} {entry['about']} [{entry['kernel_function']}; {entry['source']}]")
+        print(f"  {entry['name']:26} {entry['about']} [{entry['kernel_function']}; {entry['source']}]"
+              + _needing(entry["features"]))
+    for title, features in (("Features, as in -k v5.9@huge,ksm or --with huge,ksm", WORLD),
+                            ("Sub-steps, as in -k v5.9@gup-fast or --split gup-fast", SPLIT)):
+        print(f"\n{title}")
+        for name, about in features.items():
+            print(f"  {name:17} {about}")
     for title, switches in (("Restrictions", RESTRICTIONS), ("Variants", VARIANTS)):
         print(f"\n{title}, as in -k page-count+fork-early-copy or bare:v5.18+swap-out-refuse")
         for r in switches:
             print(f"  {r.name:17} {r.about} [{r.source}]")
     return OK
+
+
+def _templates(spec: str, kernel: Kernel) -> Iterator[RuleTemplate]:
+    """The rules that the kernel has, or has where their features are on."""
+    built = {rule.name.partition(".")[0] for rule in system_of(spec).rules}
+    for template in (*ALL_RULES, *kernel.own_rules):
+        on = template.features and template.body(kernel, *(p.term for p in template.params)) is not None
+        if on or template.name in built:
+            yield template
+
+
+def _needing(features: Collection[str]) -> str:
+    return f" (with {', '.join(features)})" if features else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

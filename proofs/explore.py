@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from model.logic import Scope, System, Term
+from model.logic import Scope, System, Term, initial_value
 from proofs import machine
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter
@@ -244,12 +245,29 @@ def sample(
         return store.queue[: store.count * words].reshape(-1, words)
 
     random = np.random.default_rng(seed)
-    found = [reached(packed_words([grounder.initial()], words), states)]
+    found = [reached(packed_words(initial_states(grounder), words), states)]
     if len(found[0]) >= states:
         for _ in range(levels):
             beam = random.choice(found[-1], states // 20, replace=False)
             found.append(reached(beam, 2 * len(beam))[len(beam) :])
     return _columns(grounder, np.concatenate(found))
+
+
+def initial_states(grounder: Grounder) -> list[int]:
+    """The packed initial state, and its variants in the cells that no rule writes and nothing fixes initially."""
+    system, layout = grounder.system, grounder.layout
+    written = {u.function.name for r in system.rules for u in r.updates}
+    free = [
+        f for f in system.functions if f.name not in written and not f.is_bool and initial_value(f)[1] is None
+    ]
+    cells = [place for f in free for place in layout.position[f.name].values()]
+    start = list(grounder.unpack(grounder.initial()))
+    states = []
+    for values in itertools.product(*(range(layout.values(layout.cells[c][0])) for c in cells)):
+        for cell, value in zip(cells, values, strict=True):
+            start[cell] = value
+        states.append(grounder.pack(tuple(start)))
+    return states
 
 
 def _columns(grounder: Grounder, packed: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:

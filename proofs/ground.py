@@ -94,7 +94,8 @@ class Grounder:
 
     def formula(self, term: Term, binding: Binding | None = None) -> int:
         """The literal of a Bool term in the current state."""
-        return int(self._value(node(term), self.state, {**self.constants, **(binding or {})}, (), self._memo))
+        env = {**self.constants, **(binding or {})}
+        return int(self._value(node(self.system.reduced(term)), self.state, env, (), self._memo))
 
     def _free_in(self, n: Node) -> tuple[tuple[str, ...], int]:
         """Names of the free parameters, and how many enclosing binders the node looks at."""

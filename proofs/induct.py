@@ -55,7 +55,7 @@ def next_value(rule: Rule, function: StateFunction, index: Sequence[Term]) -> Te
     """The value of a cell after the rule, over the state before. Raises ModelError if it is no term."""
     value = function(*index)
     for update in rule.updates:
-        if update.function is not function:
+        if update.function.name != function.name:
             continue
         # An index that is a bare bound constant names its value; the others become equations.
         names: dict[str, tuple[Term, Term]] = {}
@@ -194,7 +194,7 @@ class Search:
     ) -> None:
         self.system = system
         self.mine = functools.cache(mine)
-        self.lemmas = [Clause(lemma, f"lemma {i}") for i, lemma in enumerate(lemmas, 1)]
+        self.lemmas = [Clause(system.reduced(lemma), f"lemma {i}") for i, lemma in enumerate(lemmas, 1)]
         self.hints = list(hints)
         self.dropped: dict[Clause, str] = {}
         self.queries = 0
@@ -204,6 +204,7 @@ class Search:
         """An inductive invariant with the claim, or why there is none."""
         started = time.monotonic()
         deadline = started + seconds
+        claim = replace(claim, formula=self.system.reduced(claim.formula))
         try:
             found = self._support(claim, deadline)
             if isinstance(found, Unproved):
@@ -414,7 +415,7 @@ def counterexample(system: System, rule: Rule | None, model: Any) -> Cti:
         found = model.eval(term, model_completion=True)
         if term.sort() == z3.BoolSort():
             return int(z3.is_true(found))
-        return next((i for i, e in enumerate(universe[term.sort().name()]) if e.eq(found)), 0)
+        return next((i for i, e in enumerate(universe.get(term.sort().name(), ())) if e.eq(found)), 0)
 
     tables = {}
     for function in system.functions:

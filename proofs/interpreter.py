@@ -75,7 +75,7 @@ class Interpreter:
 
     def evaluate(self, term: Term, state: State, binding: Binding | None = None) -> Value:
         """The value of a term: bool for Bool, an element number for a sort."""
-        return self._compile(node(term))(state, {**self.constants, **(binding or {})}, ())
+        return self._compile(node(self.system.reduced(term)))(state, {**self.constants, **(binding or {})}, ())
 
     def _compile(self, n: Node) -> Evaluator:
         if id(n) in self._compiled:
@@ -150,6 +150,7 @@ class Interpreter:
 
     def counterexample(self, formula: Term, state: State) -> dict[str, int] | None:
         """For a universal formula that is false: the values of its outer variables that make it so."""
+        formula = self.system.reduced(formula)
         n = node(formula)
         if n.op != "forall":
             return None

@@ -11,17 +11,19 @@ import itertools
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import z3
 
+from model.features import SPLIT
 from model.kernels import Kernel
 from model.logic import ModelError, Param, Rule, Scope, Sort, System, Term
-from model.operations import MISSING_PAGES, OPERATIONS, WHEN_TRYLOCK_FAILS, Operation, blocks, faults
+from model.operations import GIVES_UP, OPERATIONS, TAILS, WHEN_TRYLOCK_FAILS, Operation, blocks, faults
 from model.state import (
+    Folio,
     Frame,
     Page,
     Pin,
@@ -36,7 +38,6 @@ from model.state import (
     pin_frame,
     pin_live,
     pte_frame,
-    pte_none,
     pte_present,
     pte_soft_dirty,
     pte_write,
@@ -48,13 +49,15 @@ from proofs.trace import Trace, default_names, execute
 
 FIRST_PROCESS = "A"
 MODES = ("exists", "never", "always")
-KEYWORDS = ("litmus", "about", "page", *MODES)
-PAGE_ATTRIBUTES = (*MISSING_PAGES, "uffd", "rdonly")
+KEYWORDS = ("litmus", "about", "page", "split", *MODES)
+PAGE_ATTRIBUTES = ("huge", "zero", "file", "uffd", "rdonly")
 RESERVED = frozenset({*KEYWORDS, "and", "or", "not", "is", "sees", "writable", "refused", "blocked", "slots"})
 _PLACEHOLDERS = {"v": "V", "w": "W", "n": "n", "k": "r", "child": "Q"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TEST_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _TOKEN = re.compile(r"\s*(\(|\)|==|[A-Za-z0-9_.-]+)")
+_LARGEST = 16
+"""Sub-pages of a huge page: two show whatever many would, and a trace has room for no more than this."""
 _DEEPEST = 50
 _MOST_FAULTS = 16
 
@@ -65,33 +68,42 @@ class LitmusError(ModelError):
 
 @dataclass(frozen=True)
 class PageDeclaration:
-    """A page of the first process: its name and the words it was declared with (`uffd`, `rdonly`, ...)."""
+    """A page of the first process, or a sub-page of a huge one, with the words it was declared with.
+
+    `whole`: the name of the huge page that it is a part of, or its own.
+    """
 
     name: str
+    whole: str
     attributes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One operation of the test. `arguments`: rule parameter to element number; `p` is the process that does it."""
+    """One operation of the test.
+
+    `parts`: what it is done on, one after the other: a page, or the sub-pages of a huge one, each as rule parameter to
+    element number; `p` is the process that does it, and `q` the same for a rule that names two.
+    """
 
     line: int
     text: str
     operation: Operation
-    arguments: Mapping[str, int]
+    parts: tuple[Mapping[str, int], ...]
 
 
 @dataclass(frozen=True)
 class Litmus:
     """A litmus test. Its processes, pages, references and values are numbered in the order of these tuples.
 
-    `condition`: a Bool term over the constants of `element` and `outcome`. `missing`: what the model lacks for the
-    test, as the message of a LitmusError, or empty.
+    `split`: sub-step features that it asks for. `condition`: a Bool term over the constants of `element` and `outcome`.
+    `missing`: what the model lacks for the test, as the message of a LitmusError, or empty.
     """
 
     name: str
     about: str
     filename: str
+    split: frozenset[str]
     processes: tuple[str, ...]
     pages: tuple[PageDeclaration, ...]
     references: tuple[str, ...]
@@ -102,24 +114,57 @@ class Litmus:
     condition_text: str
     missing: str = ""
 
+    @property
+    def features(self) -> frozenset[str]:
+        """The parts of the domain that the test needs: its kernel's system has to have them."""
+        attributes = frozenset().union(*(page.attributes for page in self.pages))
+        return self.split.union(attributes & {"huge", "zero", "file"}, *(s.operation.features for s in self.statements))
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Statement numbers (0-based) by line: the operations of one line run at the same time."""
+        by_line = itertools.groupby(range(len(self.statements)), lambda number: self.statements[number].line)
+        return tuple(tuple(numbers) for _, numbers in by_line)
+
+    @property
+    def huge_pages(self) -> tuple[str, ...]:
+        """Names of the huge pages."""
+        return tuple(dict.fromkeys(page.whole for page in self.pages if "huge" in page.attributes))
+
+    @property
+    def anonymous(self) -> tuple[int, ...]:
+        """Numbers of the pages that no file backs."""
+        return tuple(number for number, page in enumerate(self.pages) if "file" not in page.attributes)
+
     def scope(self) -> Scope:
-        """Large enough that frames and slots never run out: each PTE, reference and transient reference holds one
-        frame at most, each pageout takes one slot, which may hold another frame, and a copy needs one more."""
-        words = [s.operation.word for s in self.statements]
+        """Large enough that frames, folios and slots never run out.
+
+        Each PTE, reference, transient reference and swap slot holds one frame at most, each file page one of the page
+        cache, and all others share the zero page; a copy needs one more, or as many as a huge page has parts; a fault
+        that copies in sub-steps holds two meanwhile. Each access to a huge page makes one folio at most.
+        """
+        actions = [(s.operation, len(s.parts)) for s in self.statements]
         ptes = len(self.processes) * len(self.pages)
-        slots = words.count("pageout")
-        frames = ptes + len(self.references) + words.count("extra-ref") + slots + 1
+        slots = sum(parts for operation, parts in actions if operation.word == "pageout")
+        extra = sum(parts for operation, parts in actions if operation.word == "extra-ref")
+        backing = len(self.pages) - len(self.anonymous) + bool("zero" in self.features and self.anonymous)
+        copy = max([1, *(sum(q.whole == page.whole for q in self.pages) for page in self.pages)])
+        held = 2 * max(map(len, self.groups), default=0) if self.split & {"copy", "tlb"} else 0
+        makers = sum(bool(operation.access) or operation.word == "collapse" for operation, _ in actions)
+        huge = len(self.huge_pages)
         return Scope.of(
-            Proc=len(self.processes), Page=max(1, len(self.pages)), Frame=max(1, frames),
+            Proc=len(self.processes), Page=max(1, len(self.pages)),
+            Frame=ptes + len(self.references) + extra + slots + backing + copy + held,
             Pin=max(1, len(self.references)), Slot=max(1, slots), Value=len(self.values),
+            Folio=huge + makers if huge else 1, Block=max(1, len(dict.fromkeys(p.whole for p in self.pages))),
         )
 
     def names(self) -> dict[str, tuple[str, ...]]:
-        """The user's names for the elements of the scope, default ones for frames and slots."""
+        """The user's names for the elements of the scope, default ones for frames, folios and slots."""
         names = default_names(self.scope())
         given = {
             "Proc": self.processes, "Page": tuple(p.name for p in self.pages), "Pin": self.references,
-            "Value": tuple(str(n) for n in self.values),
+            "Value": tuple(str(n) for n in self.values), "Block": tuple(dict.fromkeys(p.whole for p in self.pages)),
         }
         return names | {sort: chosen for sort, chosen in given.items() if chosen}
 
@@ -151,7 +196,7 @@ def read(path: Path) -> Litmus:
 def parse(text: str, filename: str) -> Litmus:
     """The litmus test in `text`; `filename` is for messages.
 
-    A test of operations that the model lacks parses; `answer` refuses it. Raises LitmusError at the first mistake.
+    A test of pages that the model lacks parses; `answer` refuses it. Raises LitmusError at the first mistake.
     """
     parser = _Parser(filename)
     for line in text.split("\n"):
@@ -172,7 +217,7 @@ def _usage(word: str) -> str:
     forms = []
     for operation in (o for o in OPERATIONS if o.word == word):
         words = ["r =" if operation.reference else "", word, *(_PLACEHOLDERS[a] for a in operation.arguments)]
-        flags = [*sorted(operation.flags), *(f"[{f}]" for f in sorted(operation.optional))]
+        flags = [*sorted(operation.flags), "[fast]" if operation.quick else ""]
         forms.append(" ".join(w for w in (*words, *flags) if w))
     return " or ".join(f"`{form}`" for form in forms)
 
@@ -185,10 +230,14 @@ class _Parser:
         self.line = 0
         self.name = ""
         self.about = ""
+        self.split: frozenset[str] = frozenset()
         self.processes = [FIRST_PROCESS]
+        self.forked: dict[int, int] = {}
         self.exited: dict[int, int] = {}
         self.pages: list[PageDeclaration] = []
+        self.page_parts: dict[str, tuple[int, ...]] = {}
         self.references: list[str] = []
+        self.reference_parts: dict[str, tuple[int, ...]] = {}
         self.taken: list[Statement] = []
         self.dropped: dict[int, int] = {}
         self.values = [0]
@@ -199,9 +248,9 @@ class _Parser:
     def fail(self, message: str) -> NoReturn:
         raise LitmusError(f"{self.filename}:{self.line}: {message}")
 
-    def lack(self, what: str, needs: str) -> None:
+    def lack(self, what: str) -> None:
         """Remember the first thing the model cannot do."""
-        self.missing = self.missing or f"{self.filename}:{self.line}: {what} is not in the model yet (needs {needs})"
+        self.missing = self.missing or f"{self.filename}:{self.line}: {what} are not in the model"
 
     # Statements
 
@@ -226,10 +275,12 @@ class _Parser:
                 self.about = rest
             case "page":
                 self.read_page(rest.split())
+            case "split":
+                self.read_split(rest.split())
             case "exists" | "never" | "always":
                 self.condition = (self.line, word, rest, _Condition(self, rest).read())
             case _:
-                self.read_operation(text)
+                self.read_operations(text)
 
     def read_name(self, name: str) -> None:
         if self.name:
@@ -250,19 +301,15 @@ class _Parser:
             self.fail(f"no {what} {name!r} up to here; {_suggest(name, known)}")
         return list(known).index(name)
 
-    @property
-    def page_names(self) -> list[str]:
-        return [p.name for p in self.pages]
-
     def read_page(self, words: list[str]) -> None:
         if self.statements:
             self.fail("pages are declared before the first operation")
         if not words:
             self.fail("`page V [huge N] [zero] [file] [uffd] [rdonly]`: the name is missing")
         name, *rest = words
-        self.new_name("page", name, self.page_names)
-        attributes = set()
-        parts = []
+        self.new_name("page", name, list(self.page_parts))
+        attributes: set[str] = set()
+        size = 1
         while rest:
             attribute = rest.pop(0)
             if attribute not in PAGE_ATTRIBUTES:
@@ -270,12 +317,27 @@ class _Parser:
             if attribute in attributes:
                 self.fail(f"attribute {attribute} twice")
             if attribute == "huge":
-                size = self.number(rest.pop(0) if rest else "", 2, 512, "`huge N`")
-                parts = [PageDeclaration(f"{name}.{i}") for i in range(size)]
-            if attribute in MISSING_PAGES:
-                self.lack(f"page {attribute}", MISSING_PAGES[attribute])
+                size = self.number(rest.pop(0) if rest else "", 2, _LARGEST, "`huge N`, so many sub-pages")
             attributes.add(attribute)
-        self.pages += [PageDeclaration(name, frozenset(attributes)), *parts]
+        if attributes >= {"zero", "file"}:
+            self.fail("a page is `zero` or `file`: a file mapping never maps the zero page")
+        if attributes >= {"huge", "file"}:
+            self.lack("huge pages of files")
+        parts = [f"{name}.{i}" for i in range(size)] if size > 1 else [name]
+        first = len(self.pages)
+        self.pages += [PageDeclaration(part, name, frozenset(attributes)) for part in parts]
+        self.page_parts[name] = tuple(range(first, first + size))
+        self.page_parts |= {part: (first + i,) for i, part in enumerate(parts)}
+
+    def read_split(self, names: list[str]) -> None:
+        if self.split or not names:
+            self.fail(f"`split NAME...` may stand once, with names among {', '.join(SPLIT)}")
+        if self.statements:
+            self.fail("`split` stands before the first operation")
+        for name in names:
+            if name not in SPLIT:
+                self.fail(f"no sub-steps {name!r}; {_suggest(name, SPLIT)}")
+        self.split = frozenset(names)
 
     def number(self, word: str, least: int, most: int, what: str) -> int:
         if not (word.isascii() and word.isdigit() and len(word) <= 4 and least <= int(word) <= most):
@@ -290,35 +352,69 @@ class _Parser:
 
     # Operations
 
-    def read_operation(self, text: str) -> None:
-        actor, _, rest = text.partition(":")
-        actor = actor.strip()
+    def read_operations(self, text: str) -> None:
+        """The operations of one line, which run at the same time."""
+        group = [self.read_operation(part.strip()) for part in text.split("||")]
+        for statement in group:
+            others = [s for s in group if s.operation.actor == "process" and "k" not in s.operation.arguments]
+            who = statement.parts[0]["p"]
+            if statement.operation.word == "exit" and sum(s.parts[0]["p"] == who for s in others) > 1:
+                self.fail(f"exit ends every thread of {self.processes[who]}: it runs beside none of them")
+
+    def read_operation(self, text: str) -> Statement:
+        actor, colon, rest = text.partition(":")
         words = rest.replace("=", " = ").split()
         gives = ""
         if len(words) > 1 and words[1] == "=":
             gives, words = words[0], words[2:]
+        if not colon:
+            self.fail(f"{text!r} is not `P: operation`")
         if not words:
             self.fail(f"{text!r} needs an operation")
         operation, arguments = self.operation(words)
-        process = self.actor(actor, operation)
-        bound = {"p": process}
-        for parameter, word in zip(operation.arguments, arguments, strict=True):
-            bound[parameter] = self.argument(parameter, word)
+        process = self.actor(actor.strip(), operation)
         if operation.reference != bool(gives):
             self.fail(f"{operation.word} is written {_usage(operation.word)}")
-        statement = Statement(self.line, text, operation, bound)
+        bound = {
+            parameter: self.argument(parameter, word)
+            for parameter, word in zip(operation.arguments, arguments, strict=True)
+        }
+        sizes = {word: len(bound[x]) for x, word in zip(operation.arguments, arguments, strict=True) if x in "vwk"}
+        size = max(sizes.values(), default=1)
+        if min(sizes.values(), default=1) != size:
+            self.fail(" and ".join(f"{word} has {n} part{'s' * (n > 1)}" for word, n in sizes.items()))
+        if size > 1 and operation.whole:
+            operation = replace(operation, goal=operation.whole, refusal=operation.whole_refusal, prepares=())
+            size = 1
         if gives:
-            self.new_name("reference", gives, self.references)
-            bound["k"] = len(self.references)
-            self.references.append(gives)
-            self.taken.append(statement)
-        elif "k" in bound:
-            self.use_reference(statement)
+            bound["k"] = self.new_reference(gives, size)
+        parts = tuple(
+            {"p": process, "q": process} | {x: (of[i] if len(of) > 1 else of[0]) for x, of in bound.items()}
+            for i in range(size)
+        )
+        statement = Statement(self.line, text, operation, parts)
+        for part in parts:
+            if gives:
+                self.taken.append(statement)
+            elif "k" in part:
+                self.use_reference(statement, part)
+        if operation.word == "collapse" and "huge" not in self.pages[parts[0]["v"]].attributes:
+            self.fail(f"{self.pages[parts[0]['v']].name} is not a huge page, nor a part of one: nothing to collapse")
+        if operation.word == "mremap" and any("file" in self.pages[part[x]].attributes for part in parts for x in "vw"):
+            self.lack("file mappings that move")
         if operation.word == "exit":
             self.exited[process] = self.line
-        if operation.missing:
-            self.lack(operation.word, operation.missing)
         self.statements.append(statement)
+        return statement
+
+    def new_reference(self, name: str, size: int) -> tuple[int, ...]:
+        self.new_name("reference", name, list(self.reference_parts))
+        first = len(self.references)
+        parts = [f"{name}.{i}" for i in range(size)] if size > 1 else [name]
+        self.references += parts
+        self.reference_parts[name] = tuple(range(first, first + size))
+        self.reference_parts |= {part: (first + i,) for i, part in enumerate(parts)}
+        return self.reference_parts[name]
 
     def operation(self, words: list[str]) -> tuple[Operation, list[str]]:
         """The operation and the words of its arguments."""
@@ -328,10 +424,10 @@ class _Parser:
             self.fail(f"unknown operation {word!r}; {_suggest(word, dict.fromkeys(o.word for o in OPERATIONS))}")
         count = len(forms[0].arguments)
         flags = frozenset(rest[count:])
-        form = next((f for f in forms if f.flags == flags - f.optional), None)
+        form = next((f for f in forms if f.flags == flags - ({"fast"} if f.quick else set())), None)
         if form is None or len(rest) != count + len(flags):
             self.fail(f"{word} is written {_usage(word)}")
-        return form, rest[:count]
+        return form if "fast" in flags else replace(form, quick=""), rest[:count]
 
     def actor(self, name: str, operation: Operation) -> int:
         """The number of the process that does it; the first one for the kernel's own operations."""
@@ -342,30 +438,40 @@ class _Parser:
         if operation.actor == "kernel":
             self.fail(f"only the kernel does {operation.word}: write `*: {operation.word}`")
         process = self.known("process", name, self.processes)
+        if self.forked.get(process) == self.line:
+            self.fail(f"process {name} is forked on this line: it can do something from the next one on")
         # What a process held outlives it: the pipe, the device.
-        if process in self.exited and "k" not in operation.arguments:
+        if self.exited.get(process, self.line) < self.line and "k" not in operation.arguments:
             self.fail(f"process {name} has exited on line {self.exited[process]}")
         return process
 
-    def argument(self, parameter: str, word: str) -> int:
+    def argument(self, parameter: str, word: str) -> tuple[int, ...]:
+        """The elements that a word means, more than one if it is the name of a huge page, or of references to one."""
         match parameter:
             case "n":
-                return self.value(word, 1)
+                return (self.value(word, 1),)
             case "k":
-                return self.known("reference", word, self.references)
+                return self.parts("reference", word, self.reference_parts)
             case "child":
                 self.new_name("process", word, self.processes)
                 self.processes.append(word)
-                return len(self.processes) - 1
+                self.forked[len(self.processes) - 1] = self.line
+                return (len(self.processes) - 1,)
             case _:
-                return self.known("page", word, self.page_names)
+                return self.parts("page", word, self.page_parts)
 
-    def use_reference(self, statement: Statement) -> None:
+    def parts(self, what: str, name: str, known: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+        self.known(what, name, list(known))
+        return known[name]
+
+    def use_reference(self, statement: Statement, part: Mapping[str, int]) -> None:
         """`drop r`, `dma r n`: by its holder, once or through a write reference."""
-        k = statement.arguments["k"]
+        k = part["k"]
         name, taken = self.references[k], self.taken[k]
-        holder = taken.arguments["p"]
-        if statement.arguments["p"] != holder:
+        holder = taken.parts[0]["p"]
+        if taken.line == self.line:
+            self.fail(f"{name} is taken on this line: it can be used from the next one on")
+        if part["p"] != holder:
             self.fail(f"{name} is held by {self.processes[holder]} (line {taken.line})")
         if k in self.dropped:
             self.fail(f"{name} was dropped on line {self.dropped[k]}")
@@ -381,8 +487,8 @@ class _Parser:
             self.fail("the condition is missing: `exists ...`, `never ...` or `always ...`")
         _, mode, text, condition = self.condition
         return Litmus(
-            self.name, self.about, self.filename, tuple(self.processes), tuple(self.pages), tuple(self.references),
-            tuple(self.values), tuple(self.statements), mode, condition, text, self.missing,
+            self.name, self.about, self.filename, self.split, tuple(self.processes), tuple(self.pages),
+            tuple(self.references), tuple(self.values), tuple(self.statements), mode, condition, text, self.missing,
         )
 
 
@@ -448,50 +554,75 @@ class _Condition:
         return term
 
     def atom(self, token: str) -> Term:
+        """One fact; of a huge page, or of the references to one, it is said of every part."""
         match token:
             case "writable":
-                p, v = self.place(self.next("P.V"))
-                return z3.And(pte_present(p, v), pte_write(p, v))
+                places = self.places(self.next("P.V"))
+                return _all(z3.And(pte_present(p, v), pte_write(p, v)) for p, v in places)
             case "soft-dirty":
-                p, v = self.place(self.next("P.V"))
-                return z3.And(live(p, v), z3.Or(vma_soft_dirty(p), pte_soft_dirty(p, v)))
+                places = self.places(self.next("P.V"))
+                return _all(
+                    z3.And(live(p, v), z3.Or(vma_soft_dirty(p), pte_soft_dirty(p, v))) for p, v in places
+                )
             case "refused" | "blocked":
                 what = f"`{token} k`, the number of an operation"
                 return outcome(token, self.number(1, len(self.parser.statements), what))
             case "slots":
                 self.skip("==")
                 return outcome("slots", self.number(0, 255, "`slots == n`"))
-        if "." in token:
-            return self.about_place(*self.place(token))
-        k = self.reference(token)
+        if self.is_place(token):
+            return self.about_places(token)
+        references = self.references(token)
         self.skip("sees")
-        return z3.And(pin_live(k), frame_value(pin_frame(k)) == self.value())
+        value = self.value()
+        return _all(z3.And(pin_live(k), frame_value(pin_frame(k)) == value) for k in references)
 
-    def about_place(self, p: Term, v: Term) -> Term:
+    def about_places(self, token: str) -> Term:
+        places = self.places(token)
         if self.skip("==", "is") == "==":
-            return z3.And(live(p, v), loaded(p, v) == self.value())
-        token = self.next("a reference or Q.W")
-        if "." in token:
-            q, w = self.place(token)
-            return z3.And(pte_present(p, v), maps(q, w, pte_frame(p, v)))
-        k = self.reference(token)
-        return z3.And(pin_live(k), maps(p, v, pin_frame(k)))
+            value = self.value()
+            return _all(z3.And(live(p, v), loaded(p, v) == value) for p, v in places)
+        other = self.next("a reference or Q.W")
+        if self.is_place(other):
+            return _all(
+                z3.And(pte_present(p, v), maps(q, w, pte_frame(p, v)))
+                for (p, v), (q, w) in self.pairs(token, places, other, self.places(other))
+            )
+        return _all(
+            z3.And(pin_live(k), maps(p, v, pin_frame(k)))
+            for (p, v), k in self.pairs(token, places, other, self.references(other))
+        )
 
-    def place(self, token: str) -> tuple[Term, Term]:
+    def pairs(self, left: str, some: list[Any], right: str, others: list[Any]) -> Iterable[tuple[Any, Any]]:
+        if len(some) != len(others):
+            self.parser.fail(f"{left} and {right} do not have the same number of parts")
+        return zip(some, others, strict=True)
+
+    @staticmethod
+    def is_place(token: str) -> bool:
+        """P.V, P.V.0; r and r.0 are references."""
+        return "." in token and not token.partition(".")[2].isdigit()
+
+    def places(self, token: str) -> list[tuple[Term, Term]]:
         process, dot, page = token.partition(".")
         if not dot:
             self.parser.fail(f"expected P.V, a process and a page, not {token!r}")
-        p = self.parser.known("process", process, self.parser.processes)
-        return element(Proc, p), element(Page, self.parser.known("page", page, self.parser.page_names))
+        p = element(Proc, self.parser.known("process", process, self.parser.processes))
+        return [(p, element(Page, v)) for v in self.parser.parts("page", page, self.parser.page_parts)]
 
-    def reference(self, token: str) -> Term:
-        return element(Pin, self.parser.known("reference", token, self.parser.references))
+    def references(self, token: str) -> list[Term]:
+        return [element(Pin, k) for k in self.parser.parts("reference", token, self.parser.reference_parts)]
 
     def number(self, least: int, most: int, what: str) -> int:
         return self.parser.number(self.next("a number"), least, most, what)
 
     def value(self) -> Term:
         return element(Value, self.parser.value(self.next("a value"), 0))
+
+
+def _all(terms: Iterable[Term]) -> Term:
+    found = list(terms)
+    return z3.And(*found) if len(found) > 1 else found[0]
 
 
 # Execution
@@ -518,19 +649,45 @@ class Result:
     executions: int
 
 
-class _Point(NamedTuple):
-    """How far an execution is. `faults`: steps of the present operation; `blocked`: number of the waiting one, or 0.
+class _Progress(NamedTuple):
+    """How far an operation is.
 
-    `slot`: that of the present operation's goal, which has been reached and leaves something to do; else -1.
+    part          number of the part that is next; how many there are when it is finished
+    prepared      how many preparations are behind it
+    tried         its quick rule has had its try
+    rule, role    the rule in whose sub-steps it is, and what for: `prepares`, `goal`, `fault`; `then`: between the two
+    bound         parameters that it goes on with
+    faults        rules it took on the way
+    waits         for the userfaultfd monitor
     """
 
-    state: State
-    at: int = 0
+    part: int = 0
+    prepared: int = 0
+    tried: bool = False
+    rule: str = ""
+    role: str = ""
+    bound: tuple[tuple[str, int], ...] = ()
     faults: int = 0
+    waits: bool = False
+
+
+class _Point(NamedTuple):
+    """How far an execution is: at which group of statements, and how far each of its operations is."""
+
+    state: State
+    at: int
+    progress: tuple[_Progress, ...]
     lock_fails: bool = False
     refused: frozenset[int] = frozenset()
-    blocked: int = 0
-    slot: int = -1
+
+
+class _Move(NamedTuple):
+    """What an operation may do next: a rule's step, or None where nothing changes, and how far it is then."""
+
+    step: Instance | None
+    progress: _Progress
+    refused: bool = False
+    lock_fails: bool | None = None
 
 
 class _Stuck(Exception):
@@ -538,16 +695,16 @@ class _Stuck(Exception):
 
 
 def answer(litmus: Litmus, kernel: Kernel, system: System) -> Result:
-    """Explore all executions of the test on the kernel; `system` is `kernel.system()`.
+    """Explore all executions of the test on the kernel; `system` is `kernel.system(litmus.features)`, or has more.
 
-    Raises LitmusError if the test needs what the model lacks.
+    Raises LitmusError if the test needs what the model or the system lacks.
     """
     if litmus.missing:
         raise LitmusError(litmus.missing)
     return _Run(litmus, kernel, _interpreter(system, litmus.scope())).result()
 
 
-_UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in (Proc, Frame, Slot, Pin)}
+_UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in (Proc, Frame, Folio, Slot, Pin)}
 _interpreters: dict[tuple[int, Scope], Interpreter] = {}
 
 
@@ -561,6 +718,16 @@ def _interpreter(system: System, scope: Scope) -> Interpreter:
     return _interpreters[key]
 
 
+def _next_part(progress: _Progress) -> _Progress:
+    return _Progress(progress.part + 1)
+
+
+def _refused(statement: Statement, progress: _Progress, step: Instance | None) -> _Move:
+    """The call ends with an error. What the kernel does to each page by itself goes on with the next part."""
+    goes_on = statement.operation.on_frame
+    return _Move(step, _Progress(progress.part + 1 if goes_on else len(statement.parts)), refused=True)
+
+
 class _Run:
     """One test on one kernel: breadth-first over rule steps, so the first end found is a shortest one."""
 
@@ -568,18 +735,60 @@ class _Run:
         self.litmus = litmus
         self.kernel = kernel
         self.interpreter = interpreter
+        self.groups = litmus.groups
         self.rules = {rule.name: rule for rule in interpreter.system.rules}
-        self.start = _Point(self.start_state())
-        self.came: dict[_Point, tuple[_Point, Instance | None]] = {}
+        self.stages: dict[str, list[str]] = {}
+        for name in self.rules:
+            if "." in name:
+                self.stages.setdefault(name.partition(".")[0], []).append(name)
+        self.last = {[n for n in names if n.partition(".")[2] not in GIVES_UP][-1] for names in self.stages.values()}
+        self.start = _Point(self.start_state(), 0, self.beginning(0))
+        self.came: dict[_Point, tuple[_Point, Instance | None, int]] = {}
 
     def start_state(self) -> State:
-        """The initial state, with the attributes of the declared pages."""
-        state = list(self.interpreter.initial())
-        position = self.interpreter.layout.position
-        for number, page in enumerate(self.litmus.pages):
-            state[position["vma_write"][0, number]] = int("rdonly" not in page.attributes)
-            state[position["vma_uffd"][0, number]] = int("uffd" in page.attributes)
-        return tuple(state)
+        """The initial state, with the attributes of the declared pages and what they map from the start."""
+        pages, blocks = self.litmus.pages, self.litmus.names()["Block"]
+        cells: dict[tuple[str, tuple[int, ...]], int] = {}
+        for number, page in enumerate(pages):
+            cells["vma_uffd", (0, number)] = "uffd" in page.attributes
+            if "huge" in page.attributes:
+                cells["vma_huge", (0, number)] = True
+            if "file" in page.attributes:
+                cells["file", (number,)] = True
+            if "block" in self.interpreter.layout.position:
+                cells["block", (number,)] = blocks.index(page.whole)
+        state = self.with_cells(self.interpreter.initial(), cells)
+        # Without the rule, reads of untouched pages return zero without a page.
+        needed = any("zero" in page.attributes for page in pages)
+        if self.litmus.anonymous and (needed or "backing-read" in self.rules):
+            state = self.executed("backing-read", self.litmus.anonymous[0], state)
+        for number, page in enumerate(pages):
+            zero = "zero" in page.attributes
+            if "huge" in page.attributes and page.name == f"{page.whole}.0":
+                state = self.executed("map-huge-zero" if zero else "huge-fault", number, state)
+            elif zero and "huge" not in page.attributes:
+                state = self.executed("map-backing", number, state)
+        return self.with_cells(state, {
+            (function, (0, number)): False
+            for number, page in enumerate(pages) if "rdonly" in page.attributes
+            for function in ("vma_write", "pte_write")
+        })
+
+    def with_cells(self, state: State, cells: Mapping[tuple[str, tuple[int, ...]], int]) -> State:
+        """The state with other values in those cells: (state function, index) to value."""
+        changed = list(state)
+        for (function, index), value in cells.items():
+            if function not in self.interpreter.layout.position:
+                raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {function}")
+            changed[self.interpreter.layout.position[function][index]] = int(value)
+        return self.interpreter.canonical(tuple(changed))
+
+    def executed(self, rule: str, page: int, state: State) -> State:
+        """The state after the first process took the rule at that page."""
+        steps = self.enabled((rule,), {"p": 0, "v": page}, state)
+        if not steps:
+            raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {rule}")
+        return self.interpreter.step(steps[0], state)
 
     def result(self) -> Result:
         ends, reason = self.explore()
@@ -600,100 +809,178 @@ class _Run:
         queue = deque([self.start])
         while queue:
             point = queue.popleft()
-            if point.blocked or point.at == len(self.litmus.statements):
-                ends.append(point)
-                continue
             try:
-                successors = list(self.successors(point))
+                successors = self.successors(point)
             except _Stuck as stuck:
                 reason = reason or str(stuck)
                 continue
-            for step, after in successors:
+            if not successors:
+                ends.append(point)
+            for step, number, after in successors:
                 if after in seen:
                     continue
                 seen.add(after)
-                self.came[after] = (point, step)
+                self.came[after] = (point, step, number)
                 # What takes no step comes before what takes one.
                 (queue.append if step else queue.appendleft)(after)
         return ends, reason
 
     # One step
 
-    def successors(self, point: _Point) -> Iterator[tuple[Instance | None, _Point]]:
-        """What may come next: a rule's step, or None where the operation changes nothing. Raises _Stuck."""
-        statement = self.litmus.statements[point.at]
-        operation = statement.operation
-        done = point._replace(at=point.at + 1, faults=0, slot=-1)
-        if point.slot >= 0:
-            steps = self.enabled(operation.then, {"s": point.slot}, point.state)
-            yield from ((s, done._replace(state=self.interpreter.step(s, point.state))) for s in steps)
-            if not steps:
-                yield None, done
-            return
-        refused = done._replace(refused=point.refused | {done.at})
+    def beginning(self, at: int) -> tuple[_Progress, ...]:
+        """The operations of a group, none of which has begun; empty beyond the last one."""
+        return (_Progress(),) * len(self.groups[at]) if at < len(self.groups) else ()
+
+    def unfinished(self, point: _Point) -> list[int]:
+        """Numbers of the statements of the present group that are not done, nor refused."""
+        if not point.progress:
+            return []
+        return [
+            number for number, progress in zip(self.groups[point.at], point.progress, strict=True)
+            if progress.part < len(self.litmus.statements[number].parts)
+        ]
+
+    def successors(self, point: _Point) -> list[tuple[Instance | None, int, _Point]]:
+        """What may come next: a rule's step, or None where nothing changes, and the number of its statement.
+
+        Empty at the end: everything is done, or what is not waits for the userfaultfd monitor. Raises _Stuck.
+        """
+        unfinished = self.unfinished(point)
+        found = [
+            (move.step, number, self.moved(point, number, move)) for number in unfinished
+            for move in self.moves(number, point)
+        ]
+        for number in unfinished if not found else ():
+            if number not in self.waiting(point):
+                statement = self.litmus.statements[number]
+                raise _Stuck(f"line {statement.line}: no rule of {self.kernel.name} applies to `{statement.text}`")
+        return found
+
+    def waiting(self, point: _Point) -> list[int]:
+        """Numbers of the statements that wait for the userfaultfd monitor."""
+        return [n for n in self.unfinished(point) if point.progress[n - self.groups[point.at][0]].waits]
+
+    def moved(self, point: _Point, number: int, move: _Move) -> _Point:
+        """The point after an operation's move; the next group's beginning if it was the last of its group."""
+        place = number - self.groups[point.at][0]
+        after = point._replace(
+            progress=(*point.progress[:place], move.progress, *point.progress[place + 1:]),
+            refused=point.refused | ({number} if move.refused else set()),
+            lock_fails=point.lock_fails if move.lock_fails is None else move.lock_fails,
+            state=self.interpreter.step(move.step, point.state) if move.step else point.state,
+        )
+        if self.unfinished(after):
+            return after
+        return after._replace(at=point.at + 1, progress=self.beginning(point.at + 1))
+
+    def moves(self, number: int, point: _Point) -> Iterator[_Move]:
+        """What the operation may do next; nothing while it waits for others. Raises _Stuck."""
+        statement, progress = self.litmus.statements[number], point.progress[number - self.groups[point.at][0]]
+        operation, part, state = statement.operation, statement.parts[progress.part], point.state
+        given = {**part, **dict(progress.bound)}
         if operation.word == "trylock-fails":
-            yield None, done._replace(lock_fails=True)
-            return
-        given = self.given(statement, point.state)
+            yield _Move(None, _next_part(progress), lock_fails=True)
+        elif progress.rule:
+            later = self.enabled(self.stages[progress.rule][1:], given, state)
+            yield from (self.taken(step, progress.role, statement, progress) for step in later)
+        elif progress.role == "then":
+            after = self.enabled(operation.then, given, state)
+            yield from (_Move(step, _next_part(progress)) for step in after or (None,))
+        elif not (progress.waits and self.enabled(blocks(operation.access, self.kernel), given, state)):
+            progress = progress._replace(waits=False)
+            perhaps = self.enabled(operation.perhaps, given, state)
+            yield from (self.taken(step, "goal", statement, progress) for step in perhaps)
+            yield from self.attempt(statement, progress, point)
+
+    def attempt(self, statement: Statement, progress: _Progress, point: _Point) -> Iterator[_Move]:
+        """The rules for the first thing of an operation's course for which there is one. Raises _Stuck."""
+        operation, part, state = statement.operation, statement.parts[progress.part], point.state
+        preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
+        for rule, name in preparations[progress.prepared:]:
+            steps = self.enabled((rule,), self.there(part["p"], part[name], state), state)
+            if steps:
+                yield from (self.taken(step, "prepares", statement, progress) for step in steps)
+                return
+            progress = progress._replace(prepared=progress.prepared + 1)
+        there = self.there(part["p"], part["v"], state) if operation.on_frame else {}
+        given = {**part, **there, **dict(progress.bound)}
         if operation.on_frame and "f" not in given:
-            yield None, refused
+            yield _refused(statement, progress, None)
             return
-        waiting = point._replace(blocked=done.at)
-        for names, after in (
-            (operation.goal, done), (operation.refusal, refused), (blocks(operation.access, self.kernel), waiting)
+        quick = () if progress.tried else (operation.quick,)
+        progress = progress._replace(tried=True)
+        for role, names in (
+            ("goal", quick), ("goal", operation.goal), ("refusal", operation.refusal),
+            ("block", blocks(operation.access, self.kernel)),
+            # Others may have undone a preparation.
+            *(("fault", names) for names in (*faults(operation.access, self.kernel), operation.prepares)),
         ):
-            steps = self.enabled(names, given, point.state)
+            steps = self.enabled(names, given, state)
+            if steps and role == "fault" and progress.faults == _MOST_FAULTS:
+                raise _Stuck(f"line {statement.line}: on {self.kernel.name} `{statement.text}` faults for ever")
+            for step in steps:
+                instead = self.when_trylock_fails(step, given, point)
+                move = self.taken(instead or step, role, statement, progress)
+                yield move._replace(lock_fails=False) if instead else move
             if steps:
-                for step in steps:
-                    goes_on = operation.then and after is done
-                    left = point._replace(slot=step.as_dict["s"]) if goes_on else after
-                    yield step, left._replace(state=self.interpreter.step(step, point.state))
                 return
-        for names in faults(operation.access, self.kernel):
-            steps = self.enabled(names, given, point.state)
-            if steps:
-                if point.faults == _MOST_FAULTS:
-                    raise _Stuck(f"line {statement.line}: on {self.kernel.name} `{statement.text}` faults for ever")
-                for step in steps:
-                    yield self.fault(step, given, point)
-                return
-        if not operation.on_frame:
-            raise _Stuck(self.why_stuck(statement, point.state))
-        yield None, refused
+        gone = operation.on_frame and there.get("f") != given["f"]
+        if gone or (operation.on_frame and not operation.refusal):
+            yield _refused(statement, progress, None)
 
-    def given(self, statement: Statement, state: State) -> dict[str, int]:
-        """The rule parameters that the operation fixes."""
-        given = dict(statement.arguments)
-        if statement.operation.on_frame:
-            place = given["p"], given["v"]
-            position = self.interpreter.layout.position
-            if state[position["pte_present"][place]]:
-                given["f"] = state[position["pte_frame"][place]]
-        return given
+    def taken(self, step: Instance, role: str, statement: Statement, progress: _Progress) -> _Move:
+        """The step of an operation that took it for that role, and how far it is then."""
+        bound = tuple((name, value) for name, value in step.binding if isinstance(value, int))
+        rule, _, stage = step.rule.name.partition(".")
+        over = progress._replace(rule="", role="", bound=())
+        if stage in GIVES_UP:
+            again = _Move(step, over._replace(faults=progress.faults + 1))
+            return _refused(statement, progress, step) if role == "prepares" else again
+        if stage and rule in TAILS:
+            if TAILS[rule] in self.stages:
+                return _Move(step, progress._replace(rule=TAILS[rule], role=role, bound=bound))
+            return _Move(step, over._replace(bound=bound))
+        if stage and step.rule.name not in self.last:
+            return _Move(step, progress._replace(rule=rule, role=role, bound=bound))
+        match role:
+            case "prepares":
+                return _Move(step, over._replace(prepared=progress.prepared + 1))
+            case "fault":
+                return _Move(step, over._replace(faults=progress.faults + 1))
+            case "refusal":
+                return _refused(statement, progress, step)
+            case "block":
+                return _Move(step, over._replace(waits=True))
+        slot = tuple((name, value) for name, value in bound if name == "s")
+        if statement.operation.then and slot:
+            return _Move(step, over._replace(role="then", bound=slot))
+        return _Move(step, _next_part(progress))
 
-    def fault(self, step: Instance, given: Mapping[str, int], point: _Point) -> tuple[Instance, _Point]:
-        """The step of a fault, or what it becomes if this is the page-lock attempt that fails."""
-        after = point._replace(faults=point.faults + 1)
-        if point.lock_fails and step.rule.name in WHEN_TRYLOCK_FAILS:
-            spurious = self.enabled((WHEN_TRYLOCK_FAILS[step.rule.name],), given, point.state)
-            if spurious:
-                step, after = spurious[0], after._replace(lock_fails=False)
-        return step, after._replace(state=self.interpreter.step(step, point.state))
+    def there(self, p: int, v: int, state: State) -> dict[str, int]:
+        """The rule parameters of what process p has at page v: the page, and the frame if it maps one."""
+        position = self.interpreter.layout.position
+        if not state[position["pte_present"][p, v]]:
+            return {"p": p, "v": v}
+        return {"p": p, "v": v, "f": state[position["pte_frame"][p, v]]}
 
-    def why_stuck(self, statement: Statement, state: State) -> str:
-        reason = "no rule's guard holds"
-        if "v" in statement.arguments:
-            p, v = (element(sort, statement.arguments[name]) for sort, name in ((Proc, "p"), (Page, "v")))
-            if self.interpreter.evaluate(pte_none(p, v), state, self.elements()):
-                reason = "the PTE is empty, and the zero page is not in the model yet"
-        return f"line {statement.line}: no rule of {self.kernel.name} applies to `{statement.text}`: {reason}"
+    def when_trylock_fails(self, step: Instance, given: Mapping[str, int], point: _Point) -> Instance | None:
+        """What the step becomes if it tries the page lock, and this is the attempt that fails."""
+        if not point.lock_fails or step.rule.name not in WHEN_TRYLOCK_FAILS:
+            return None
+        return next(iter(self.enabled((WHEN_TRYLOCK_FAILS[step.rule.name],), given, point.state)), None)
 
     # Bindings
 
     def enabled(self, names: Iterable[str], given: Mapping[str, int], state: State) -> list[Instance]:
-        """The enabled instances of those rules: given parameters, the first unused elements, any other element."""
+        """The enabled instances of those rules: given parameters, the first unused elements, any other element.
+
+        Of a rule in sub-steps, those of the first one.
+        """
         found = []
-        for rule in (self.rules[n] for n in names if n in self.rules):
+        for name in names:
+            rule = self.rules.get(name) or self.rules.get(self.stages.get(name, [""])[0])
+            if rule is None:
+                continue
             choices = [self.choices(rule, p, given, state) for p in rule.params]
             for chosen in itertools.product(*choices):
                 instance = Instance(rule, tuple((p.name, c) for p, c in zip(rule.params, chosen, strict=True)))
@@ -707,16 +994,17 @@ class _Run:
         if param.over is not None:
             return self.function_choice(param, given, state)
         if param.fresh:
-            return self.unused(param.sort, state)[:1]
+            return list(itertools.islice(self.unused(param.sort, state), 1))
         return range(self.interpreter.scope.size(param.sort))
 
-    def unused(self, sort: Sort, state: State) -> list[int]:
-        numbers = range(self.interpreter.scope.size(sort))
-        return [i for i in numbers if self.interpreter.evaluate(_UNUSED[sort.name()], state, {"unused": i})]
+    def unused(self, sort: Sort, state: State) -> Iterator[int]:
+        for i in range(self.interpreter.scope.size(sort)):
+            if self.interpreter.evaluate(_UNUSED[sort.name()], state, {"unused": i}):
+                yield i
 
     def function_choice(self, param: Param, given: Mapping[str, int], state: State) -> list[tuple[int, ...]]:
         """A different unused element wherever the function's value matters."""
-        unused = iter(self.unused(param.sort, state))
+        unused = self.unused(param.sort, state)
         of = param.of.decl().name()
         needed = (
             self.interpreter.evaluate(param.needed, state, {**given, of: i})
@@ -741,9 +1029,10 @@ class _Run:
             for i in range(self.interpreter.scope.size(Slot))
         )
         outcomes = {f"slots!{n}": n == used for n in range(256)}
-        for k in range(1, len(self.litmus.statements) + 1):
-            outcomes[f"refused!{k}"] = k in point.refused
-            outcomes[f"blocked!{k}"] = k == point.blocked
+        waiting = self.waiting(point)
+        for number in range(len(self.litmus.statements)):
+            outcomes[f"refused!{number + 1}"] = number in point.refused
+            outcomes[f"blocked!{number + 1}"] = number in waiting
         return bool(self.interpreter.evaluate(self.litmus.condition, point.state, self.elements() | outcomes))
 
     def trace(self, end: _Point) -> Trace:
@@ -752,10 +1041,10 @@ class _Run:
         notes: list[str] = []
         point = end
         while point in self.came:
-            point, step = self.came[point]
+            point, step, number = self.came[point]
             if step is not None:
                 steps.insert(0, step)
-                notes.insert(0, self.litmus.statements[point.at].text)
+                notes.insert(0, self.litmus.statements[number].text)
         text = self.litmus.condition_text
         shown = f"not ({text})" if self.litmus.mode == "always" else text
         return execute(

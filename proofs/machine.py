@@ -546,7 +546,10 @@ def _canonical(symmetry: Symmetry | None, place: Sequence[tuple[int, int]], word
     for cell, valid in symmetry.fields:
         start, width = place[cell]
         shift = code.do(f"shl i64 {code.bits(start, width)}, 2")
-        is_valid = code.do(f"icmp ne i64 {code.bits(place[valid][0], 1)}, 0")
+        any_valid = "0"
+        for v in valid:
+            any_valid = code.do(f"or i64 {any_valid}, {code.bits(place[v][0], 1)}")
+        is_valid = code.do(f"icmp ne i64 {any_valid}, 0")
         unnamed = code.do(f"icmp eq i64 {named(shift)}, 15")
         assign(shift, code.do(f"and i1 {is_valid}, {unnamed}"))
         fields.append((start, width, shift, is_valid))
@@ -594,7 +597,7 @@ def _canonical(symmetry: Symmetry | None, place: Sequence[tuple[int, int]], word
 def _renaming_bits(symmetry: Symmetry | None, place: Sequence[tuple[int, int]]) -> frozenset[int]:
     if symmetry is None:
         return frozenset()
-    cells = [*itertools.chain.from_iterable(symmetry.fields), *itertools.chain.from_iterable(symmetry.rows)]
+    cells = itertools.chain(*((cell, *valid) for cell, valid in symmetry.fields), *symmetry.rows)
     return frozenset(bit for start, width in (place[c] for c in cells) for bit in range(start, start + width))
 
 

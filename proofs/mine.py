@@ -26,9 +26,9 @@ Array = np.ndarray[Any, Any]
 Tables = Mapping[str, Array]
 """State function name to its values in many states: shape (states, *sizes of its domain)."""
 SCOPES = (
-    Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1),
-    Scope.of(Proc=2, Page=3, Frame=4, Pin=1, Slot=2, Value=1),
-    Scope.of(Proc=3, Page=1, Frame=4, Pin=2, Slot=2, Value=1),
+    Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1, Folio=1, Block=1),
+    Scope.of(Proc=2, Page=3, Frame=4, Pin=1, Slot=2, Value=1, Folio=2, Block=2),
+    Scope.of(Proc=3, Page=1, Frame=4, Pin=2, Slot=2, Value=1, Folio=2, Block=1),
 )
 """Where states are sampled."""
 STATES, LEVELS, KEPT = 60_000, 15, 40_000

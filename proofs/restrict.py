@@ -20,14 +20,14 @@ from typing import Any
 import networkx as nx
 
 from invariants import invariant
-from model.logic import ModelError, System
-from model.restrictions import RESTRICTIONS, VARIANTS, spec_of
+from model.logic import ModelError, Scope, System
+from model.restrictions import RESTRICTIONS, SWITCHES, VARIANTS, WITH_FEATURES, spec_of
 from proofs import certificate
 from proofs import check as checking
 from proofs import prove as proving
 from proofs.induct import Proof, Search
 from proofs.interpreter import EngineError, Instance
-from proofs.kernel_file import find_kernel, system_of
+from proofs.kernel_file import features_of, find_kernel, system_of
 from proofs.mine import Clause, Miner
 from proofs.pool import each_done
 from proofs.trace import execute
@@ -66,7 +66,8 @@ class Decided:
 
 @dataclass(frozen=True)
 class Corner:
-    """What came of one set of variants. `exceptions`: pairs (sufficient set, insufficient superset)."""
+    """What came of one set of variants. `exceptions`: pairs (sufficient set, insufficient superset). `offered`: the
+    restrictions of which the sets were made."""
 
     variants: Names
     minimal_sufficient: tuple[Decided, ...]
@@ -74,6 +75,21 @@ class Corner:
     undecided: tuple[Decided, ...]
     exceptions: tuple[tuple[Names, Names], ...]
     sets: int
+    offered: Names
+
+
+def offered(base: str) -> Names:
+    """The restrictions of which sets are made: more where the base has features."""
+    _, features = features_of(base)
+    return (*(r.name for r in RESTRICTIONS), *(r.name for f, r in WITH_FEATURES.items() if f in features))
+
+
+def scope_of(base: str) -> Scope:
+    """Where counterexamples are sought: the default scope, or with huge pages one THP of two sub-pages."""
+    sizes = checking.SCOPES["default"].as_dict() | {"Folio": 1, "Block": 1}
+    if "huge" in features_of(base)[1]:
+        sizes |= {"Page": 2, "Frame": 2}
+    return Scope.of(**sizes)
 
 
 def subsets(names: Sequence[str]) -> list[frozenset[str]]:
@@ -89,7 +105,7 @@ def corners(base: str, name: str, variants: Sequence[str], seconds: float, out: 
     made = []
     for some in sorted(subsets(variants), key=lambda s: (len(s), sorted(s))):
         chosen = tuple(v.name for v in VARIANTS if v.name in some)
-        terms = [system_of(spec_of(base, (*chosen, *(r.name for r in on)))).digest() for on in ((), RESTRICTIONS)]
+        terms = [system_of(spec_of(base, (*chosen, *on))).digest() for on in ((), offered(base))]
         text = f"{base} {name} {chosen} {terms} {checking.program_digest()}"
         made.append(CornerJob(base, name, chosen, seconds, out, hashlib.sha256(text.encode()).hexdigest()[:24]))
     return made
@@ -138,7 +154,7 @@ class _Lattice:
         """The counterexample is one of this system too."""
         try:
             taken = [Instance(system.rule(rule), binding) for rule, binding in steps]
-            execute("", self.stated.name, "", system, checking.SCOPES["default"], taken, violated=self.stated.formula)
+            execute("", self.stated.name, "", system, scope_of(self.job.base), taken, violated=self.stated.formula)
         except ModelError:
             return False
         return True
@@ -155,9 +171,9 @@ class _Lattice:
         return True
 
     def _explored(self, names: Iterable[str]) -> Steps | None:
-        """A shortest counterexample in the default scope, or None. Raises EngineError if there is no answer."""
+        """A shortest counterexample in the scope, or None. Raises EngineError if there is no answer."""
         job = checking.Job(
-            self.spec(names), (self.stated.name,), checking.SCOPES["default"], "explore", None, 0, (), ""
+            self.spec(names), (self.stated.name,), scope_of(self.job.base), "explore", None, 0, (), ""
         )
         (cell,) = checking.run_job(job)
         if cell.verdict not in ("VIOLATED", "EXHAUSTED"):
@@ -168,7 +184,7 @@ class _Lattice:
 def decide_corner(job: CornerJob) -> Corner:
     """Decide every set of restrictions with the job's variants; write traces and certificates of the outermost ones."""
     lattice = _Lattice(job)
-    for names in subsets([r.name for r in RESTRICTIONS]):
+    for names in subsets(offered(job.base)):
         lattice.decided[names] = lattice.decide(names)
     found = {verdict: [s for s, (v, _) in lattice.decided.items() if v == verdict]
              for verdict in (SUFFICIENT, INSUFFICIENT, UNDECIDED)}
@@ -180,17 +196,17 @@ def decide_corner(job: CornerJob) -> Corner:
         tuple(_with_trace(lattice, s) for s in _ordered(maximal)),
         tuple(Decided(_names(s), UNDECIDED, note=str(lattice.decided[s][1])) for s in _ordered(found[UNDECIDED])),
         tuple((_names(s), _names(t)) for s in _ordered(minimal) for t in _ordered(found[INSUFFICIENT]) if s < t),
-        len(lattice.decided),
+        len(lattice.decided), offered(job.base),
     )
 
 
 def _names(some: Iterable[str]) -> Names:
     chosen = set(some)
-    return tuple(r.name for r in RESTRICTIONS if r.name in chosen)
+    return tuple(name for name in SWITCHES if name in chosen)
 
 
 def _ordered(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
-    order = [r.name for r in RESTRICTIONS]
+    order = list(SWITCHES)
     return sorted(sets, key=lambda s: (len(s), [order.index(n) for n in _names(s)]))
 
 
@@ -207,7 +223,7 @@ def _with_trace(lattice: _Lattice, names: frozenset[str]) -> Decided:
         raise EngineError(f"{lattice.spec(names)}: a counterexample was executed that exploration does not find")
     spec = lattice.spec(_names(names))
     cell = checking.Cell(spec, lattice.job.invariant, "VIOLATED", "explore", 0.0, False, len(steps), steps=steps)
-    written = checking.write_trace(cell, checking.SCOPES["default"], lattice.job.out, {})
+    written = checking.write_trace(cell, scope_of(lattice.job.base), lattice.job.out, {})
     return Decided(_names(names), INSUFFICIENT, written.trace, len(steps))
 
 
@@ -254,7 +270,9 @@ def _stored(path: Path) -> Corner | None:
         if not all(Path(str(d.evidence)).is_file() for ds in sets.values() for d in ds):
             return None
         exceptions = tuple((tuple(a), tuple(b)) for a, b in row["exceptions"])
-        return Corner(tuple(row["variants"]), exceptions=exceptions, sets=row["sets"], **sets)
+        return Corner(
+            tuple(row["variants"]), exceptions=exceptions, sets=row["sets"], offered=tuple(row["offered"]), **sets
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -294,17 +312,17 @@ def to_text(found: Sequence[Corner]) -> list[str]:
         if not corner.minimal_sufficient:
             lines.append("  enough      no set of these restrictions")
         for d in corner.maximal_insufficient:
-            lines.append(f"  not enough  {_but(d.restrictions)} (VIOLATED in {d.length} steps)")
-        lines += [f"  undecided   {_but(d.restrictions)}: {d.note}" for d in corner.undecided]
+            lines.append(f"  not enough  {_but(d.restrictions, corner)} (VIOLATED in {d.length} steps)")
+        lines += [f"  undecided   {_but(d.restrictions, corner)}: {d.note}" for d in corner.undecided]
         lines += [f"  not monotone: {', '.join(a)} is enough, {', '.join(b)} is not" for a, b in corner.exceptions]
         if corner.minimal_sufficient and corner.minimal_sufficient[0].restrictions and not corner.undecided:
-            lines += [f"  {r.name:17} {_role(r.name, corner)}" for r in RESTRICTIONS]
+            lines += [f"  {name:17} {_role(name, corner)}" for name in corner.offered]
     return lines
 
 
-def _but(names: Names) -> str:
+def _but(names: Names, corner: Corner) -> str:
     """A set by what it lacks."""
-    missing = [r.name for r in RESTRICTIONS if r.name not in names]
+    missing = [name for name in corner.offered if name not in names]
     return f"all but {', '.join(missing)}" if missing else "all of them"
 
 
@@ -325,13 +343,13 @@ def graph(found: Sequence[Corner]) -> nx.DiGraph:
         sets = {}
         enough = {d.restrictions for d in corner.minimal_sufficient}
         ends = (Decided((), SUFFICIENT if () in enough else INSUFFICIENT),
-                Decided(_names(r.name for r in RESTRICTIONS), SUFFICIENT if enough else INSUFFICIENT))
+                Decided(corner.offered, SUFFICIENT if enough else INSUFFICIENT))
         # What is known of an end as one of the outermost sets comes later, and replaces it.
         for d in (*ends, *corner.minimal_sufficient, *corner.maximal_insufficient):
             node = " ".join((*d.restrictions, "|", *corner.variants))
             sets[node] = frozenset(d.restrictions)
             made.add_node(
-                node, label=_label(d.restrictions), variants=", ".join(corner.variants),
+                node, label=_label(d.restrictions, corner), variants=", ".join(corner.variants),
                 verdict=d.verdict, length=d.length or 0,
             )
         order = nx.DiGraph([(a, b) for a, b in itertools.permutations(sets, 2) if sets[a] < sets[b]])
@@ -339,8 +357,8 @@ def graph(found: Sequence[Corner]) -> nx.DiGraph:
     return made
 
 
-def _label(names: Names) -> str:
-    return "everything" if len(names) == len(RESTRICTIONS) else ", ".join(names) or "nothing"
+def _label(names: Names, corner: Corner) -> str:
+    return "everything" if names == corner.offered else ", ".join(names) or "nothing"
 
 
 def to_dot(found: Sequence[Corner]) -> str:

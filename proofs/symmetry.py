@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proofs.circuit import Circuit
 from proofs.ground import Grounder
 from proofs.interpreter import State
 
@@ -16,11 +17,11 @@ from proofs.interpreter import State
 class Symmetry:
     """Where the elements of one sort occur in a state.
 
-    `fields`: (cell that names an element, cell of the Bool without which it means nothing). `rows`: for each state
-    function over the sort, its cells by element. `size`: elements of the sort.
+    `fields`: (cell that names an element, cells of the Bools of which one must be true for it to mean something).
+    `rows`: for each state function over the sort, its cells by element. `size`: elements of the sort.
     """
 
-    fields: tuple[tuple[int, int], ...]
+    fields: tuple[tuple[int, tuple[int, ...]], ...]
     rows: tuple[tuple[int, ...], ...]
     size: int
 
@@ -28,7 +29,7 @@ class Symmetry:
         """The representative of the state."""
         names: dict[int, int] = {}
         for cell, valid in self.fields:
-            if state[valid]:
+            if any(state[v] for v in valid):
                 names.setdefault(state[cell], len(names))
         # The first row is the lowest bit of the machine code's key.
         rest = [e for e in range(self.size) if e not in names]
@@ -36,7 +37,7 @@ class Symmetry:
             names[element] = len(names)
         renamed = list(state)
         for cell, valid in self.fields:
-            if state[valid]:
+            if any(state[v] for v in valid):
                 renamed[cell] = names[state[cell]]
         for row in self.rows:
             for element, cell in enumerate(row):
@@ -48,7 +49,8 @@ def frames(grounder: Grounder, sort: str = "Frame") -> Symmetry | None:
     """The symmetry of a sort in a grounded system, or None where it cannot be had.
 
     It needs every state function over the sort to have that argument alone and at most 64 values in all, and every
-    field that names an element to be meaningful exactly when one Bool cell is true. No constant may name an element.
+    field that names an element to be meaningful exactly when one of some Bool cells is true. No constant may name an
+    element.
     """
     layout = grounder.layout
     if any(c.sort().name() == sort for c in grounder.system.constants):
@@ -64,12 +66,20 @@ def frames(grounder: Grounder, sort: str = "Frame") -> Symmetry | None:
             rows.append(tuple(places[(e,)] for e in range(len(places))))
         elif function.range.name() == sort:
             for place in places.values():
-                valid = grounder.meaningful_now[place]
-                if valid not in input_cell:
+                valid = _disjuncts(grounder.circuit, grounder.meaningful_now[place])
+                if any(v not in input_cell for v in valid):
                     return None
-                fields.append((place, input_cell[valid]))
+                fields.append((place, tuple(input_cell[v] for v in valid)))
     size = grounder.scope.as_dict()[sort]
     # Names are kept in four bits each, of which one value means "none yet".
     if not 1 < size < 15:
         return None
     return Symmetry(tuple(fields), tuple(rows), size)
+
+
+def _disjuncts(circuit: Circuit, literal: int) -> list[int]:
+    """The literals of which the given one is the disjunction; itself if it is none."""
+    op, a, b = circuit.gates[literal >> 1]
+    if op != "and" or not literal & 1:
+        return [literal]
+    return [*_disjuncts(circuit, a ^ 1), *_disjuncts(circuit, b ^ 1)]

@@ -1,7 +1,7 @@
 """What single rules do, said for each as a short history and the state it must leave: what litmus answers do not show.
 
-A history is litmus statements for process A with page x (registered with userfaultfd, and holding 1 unless the page is
-said to be untouched), then the steps in `then`. After it, `cells` have those
+A history is litmus statements for process A with page x (registered with userfaultfd unless `pages` declare others, and
+holding 1 unless the page is said to be untouched), then the steps in `then`. After it, `cells` have those
 values, the rules in `path` were taken (if given), and the steps in `never` are not enabled.
 """
 
@@ -34,6 +34,7 @@ class Spec:
     kernels: tuple[str, ...] = ALL
     untouched: bool = False
     then: tuple[tuple[str, str], ...] = ()
+    pages: tuple[str, ...] = ("page x uffd",)
 
 
 SPECS = (
@@ -233,12 +234,65 @@ SPECS = (
 )
 
 
-def failures(spec: Spec, kernel: Kernel, system: System) -> Iterator[str]:
-    """What is not as specified on that kernel, with that system as its rules."""
+EVERYWHERE = ("v5.7", "v5.9", "v5.18", "v5.19", "v6.15")
+
+FEATURE_SPECS = (
+    Spec("a write to an untouched page of a file maps a copy of the page cache's page", "A: write x 1",
+         {"pte_write(A, x)": True, "nonanon(P)": True, "pte_frame(A, x)": "Q", "frame_value(P)": "0"},
+         ("file-read", "cow-fault", "store"), kernels=EVERYWHERE, untouched=True, pages=("page x file",)),
+    Spec("a read of an untouched page maps the zero page, which nobody may write", "A: read x",
+         {"pte_write(A, x)": False, "nonanon(P)": True}, ("map-backing", "load"), kernels=EVERYWHERE, untouched=True),
+    Spec("a forced write takes a THP of its own whole", "A: force-write x.0 1",
+         {"pte_huge(A, x.0)": True, "pte_write(A, x.0)": False, "pte_dirty(A, x.1)": True, "frame_value(Q)": "1",
+          "frame_value(R)": "0"},
+         ("force-huge-reuse", "force-store"), kernels=("v5.7", "v5.9"), untouched=True,
+         pages=("page x huge 2 rdonly",)),
+    Spec("... and from 6.0 by its mark alone", "A: force-write x.0 1", {"pte_huge(A, x.0)": True}, ("force-store",),
+         kernels=("v6.0", "v6.15"), untouched=True, pages=("page x huge 2 rdonly",)),
+    Spec("there is nothing to force where nothing is mapped", "A: munmap x; A: force-write x 2",
+         path=("anon-fault", "store", "munmap", "force-store-refused"), kernels=EVERYWHERE),
+    Spec("MADV_FREE leaves shared pages alone", "A: fork C; A: madv-free x", {"lazyfree(P)": False},
+         ("anon-fault", "store", "fork", "madv-free-nothing"), kernels=EVERYWHERE),
+    Spec("MADV_FREE needs a VMA", "A: munmap x; A: madv-free x",
+         path=("anon-fault", "store", "munmap", "madv-free-refused"), kernels=EVERYWHERE),
+    Spec("a store ends what MADV_FREE began: the page is dirty again", "A: madv-free x; A: write x 2; *: pageout x",
+         {"lazyfree(P)": False, "pte_swap(A, x)": True}, kernels=EVERYWHERE),
+    Spec("un-merging needs a VMA", "A: munmap x; A: unmerge x",
+         path=("anon-fault", "store", "munmap", "unmerge-refused"), kernels=EVERYWHERE),
+    Spec("mremap needs a VMA", "A: munmap x; A: mremap x y", path=("anon-fault", "store", "munmap", "mremap-refused"),
+         kernels=EVERYWHERE, pages=("page x", "page y")),
+    Spec("a reference follows the page that mremap moves", "A: r = pin x write; A: mremap x y",
+         {"pin_page(r)": "y", "pin_attached(r)": True, "vma(A, x)": False, "pte_frame(A, y)": "P"},
+         kernels=EVERYWHERE, pages=("page x", "page y")),
+    Spec("mprotect of a THP leaves its PMD whole, and flushes at the end", "A: mprotect x ro",
+         {"pte_huge(A, x.1)": True, "pte_write(A, x.1)": False, "stale(A, x.0)": False},
+         ("mprotect-ro-range.change", "mprotect-ro-range.flush"), kernels=EVERYWHERE, untouched=True,
+         pages=("page x huge 2", "split tlb")),
+    Spec("so does a userfaultfd write-protect", "A: uffd-wp x", {"pte_huge(A, x.0)": True, "pte_uffd_wp(A, x.1)": True},
+         ("uffd-wp-range.change", "uffd-wp-range.flush"), kernels=EVERYWHERE, untouched=True,
+         pages=("page x huge 2 uffd", "split tlb")),
+    Spec("a range with a hole cannot be made writable", "A: munmap x.0; A: mprotect x rw",
+         {"pte_huge(A, x.1)": False, "large(Q)": True},
+         ("split-pmd", "munmap", "mprotect-rw-range-refused"), kernels=EVERYWHERE, untouched=True,
+         pages=("page x huge 2",)),
+    Spec("nor un-protected", "A: munmap x.0; A: uffd-unwp x", path=("split-pmd", "munmap", "uffd-unwp-range-refused"),
+         kernels=EVERYWHERE, untouched=True, pages=("page x huge 2 uffd",)),
+    Spec("migration moves a page with its bits, and the swap cache follows", "A: clear-soft-dirty; *: migrate x",
+         {"pte_frame(A, x)": "Q", "pte_soft_dirty(A, x)": False, "frame_value(Q)": "1"}, kernels=EVERYWHERE),
+    Spec("KSM merges what is equal, read-only, and a KSM page is nobody's own", "A: write y 1; *: ksm x y",
+         {"ksm(P)": True, "pte_frame(A, y)": "P", "pte_write(A, x)": False, "exclusive(P)": False},
+         kernels=EVERYWHERE, pages=("page x", "page y")),
+)
+"""What rules of features do; the system is built with those that the history needs."""
+
+
+def failures(spec: Spec, kernel: Kernel, system: System | None = None) -> Iterator[str]:
+    """What is not as specified on that kernel, with that system as its rules (by default, as it is)."""
     statements = [s.strip() for s in spec.history.split(";") if s.strip()]
     first = [] if spec.untouched else ["A: write x 1"]
-    text = "\n".join(["litmus spec", "page x uffd", *first, *statements, "exists not blocked 1"])
-    trace = answer(parse(text, "spec"), kernel, system).trace
+    text = "\n".join(["litmus spec", *spec.pages, *first, *statements, "exists not blocked 1"])
+    test = parse(text, "spec")
+    trace = answer(test, kernel, system or kernel.system(test.features)).trace
     if trace is None:
         yield "the history cannot happen"
         return
@@ -263,7 +317,7 @@ def failures(spec: Spec, kernel: Kernel, system: System) -> Iterator[str]:
 
 def value(trace: Trace, cell: str) -> str | bool | None:
     """The value of `function(element, ...)` in the last state; None where the kernel lacks the function."""
-    name, *elements = re.findall(r"\w+", cell)
+    name, *elements = re.findall(r"[\w.]+", cell)
     function = next((f for f in trace.system.functions if f.name == name), None)
     if function is None:
         return None

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, invariant
-from model.kernels import KERNELS
+from model.features import FEATURES
+from model.kernels import FURTHER, KERNELS
 from proofs import check
 from proofs.bmc import Unrolling
 from proofs.cli import main
@@ -49,7 +51,7 @@ def test_check_gives_a_verdict_with_its_evidence_for_every_cell_asked_for(
     )
     assert code == 1
     assert data["schema"] == 1
-    assert data["scope"] == {"Proc": 2, "Page": 1, "Frame": 2, "Pin": 1, "Slot": 1, "Value": 1}
+    assert data["scope"] == {"Proc": 2, "Page": 1, "Frame": 2, "Pin": 1, "Slot": 1, "Folio": 2, "Block": 1, "Value": 1}
     cells = {(c["kernel"], c["invariant"]): c for c in data["results"]}
     assert len(cells) == 8
     broken = cells["v5.9", "coherence-write-pin"]
@@ -63,6 +65,94 @@ def test_check_gives_a_verdict_with_its_evidence_for_every_cell_asked_for(
     assert kept["diameter"] > 5
     assert kept["clauses"] > 5
     assert json.loads(Path(kept["certificate"]).read_text())["invariant"] == "coherence-write-pin"
+
+
+def test_features_go_with_the_kernel_wherever_its_name_goes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, data = run_json(
+        capsys, "check", "-k", "v5.9@migration", "--with", "numa", "--split", "swap-out", "-i", "coherence-write-pin",
+        "-i", "mprotect", "--scope", SMALL, "-o", tmp_path, "--verbose",
+    )
+    broken, kept = data["results"]
+    assert code == 1
+    assert (broken["kernel"], broken["verdict"], broken["length"]) == ("v5.9@migration,numa,swap-out", "VIOLATED", 4)
+    assert kept["verdict"] == "PROVED"
+    code, out, _ = run(capsys, "show", broken["trace"])
+    assert code == 0
+    code, out, _ = run(capsys, "show", kept["certificate"])
+    assert "v5.9@migration,numa,swap-out" in out
+    code, out, _ = run(capsys, "verify", tmp_path)
+    assert (code, out.startswith("1 accepted")) == (0, True)
+    told = {name: r for r in data["reductions"] for name in r["invariants"]}
+    assert told["mprotect"]["functions"] < told["coherence-write-pin"]["functions"]
+    assert told["mprotect"]["rules"] < told["mprotect"]["of_rules"]
+    assert {"large", "ksm", "stale"} <= set(told["mprotect"]["settled_without"])
+
+
+def test_an_invariant_turns_its_own_features_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, data = run_json(
+        capsys, "check", "-k", "v5.9", "-i", "tlb", "-i", "mprotect", "--scope", SMALL, "--engine", "explore",
+        "-o", tmp_path,
+    )
+    cells = {c["invariant"]: c for c in data["results"]}
+    assert code == 1
+    assert (cells["tlb"]["kernel"], cells["tlb"]["verdict"]) == ("v5.9@tlb", "VIOLATED")
+    assert (cells["mprotect"]["kernel"], cells["mprotect"]["verdict"]) == ("v5.9", "EXHAUSTED")
+    code, out, _ = run(capsys, "show", cells["tlb"]["trace"])
+    assert code == 0
+    code, out, _ = run(
+        capsys, "check", "-k", "v5.9", "-i", "tlb", "-i", "mprotect", "--scope", SMALL, "--engine", "explore",
+        "-o", tmp_path, "--verbose",
+    )
+    assert "v5.9    V 3  E" in out
+    assert "v5.9@tlb, tlb: the cone of influence has " in out
+
+
+FULL = """
+[[configuration]]
+name = "one"
+about = "pages migrate"
+features = ["migration"]
+scope = "2,1,2,1,1"
+invariants = ["mprotect", "coherence-write-pin"]
+kernels = ["v5.9", "v4.8"]
+without = ["uffd-wp", "swap-out"]
+proof_time = 0
+inherits = true
+
+[[configuration.violated]]
+invariants = ["coherence-write-pin"]
+kernels = ["v4.8"]
+because = "F3"
+"""
+
+
+@pytest.mark.parametrize("expected", [True, False])
+def test_full_adds_the_tables_of_the_configurations(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: bool
+) -> None:
+    file = tmp_path / "full.toml"
+    file.write_text(FULL if expected else FULL.replace('kernels = ["v4.8"]', "kernels = []"))
+    real = check.configured
+    monkeypatch.setattr(check, "configured", lambda: real(file))
+    monkeypatch.setattr("proofs.cli.KERNELS", ())
+    code, out, err = run(capsys, "check", "--full", "-o", tmp_path)
+    assert code == (0 if expected else 1)
+    assert "\none: pages migrate (features: migration)\n" in out
+    assert "v5.9    E         V 4" in out
+    assert ("v4.8@migration, coherence-write-pin: VIOLATED, but no violation was expected" in err) is not expected
+    assert (tmp_path / "one" / "v4.8@migration" / "coherence-write-pin.trace.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_configurations_that_come_along_name_what_there_is() -> None:
+    tables = check.configured()
+    assert len({t.name for t in tables}) == len(tables)
+    for table in tables:
+        cells = {(spec, i.name) for spec, _ in table.kernels for i in table.invariants}
+        assert table.violated.keys() <= cells, table.name
+        assert all(table.violated.values())
 
 
 def test_without_proofs_the_scope_is_exhausted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -273,12 +363,19 @@ def test_a_broken_litmus_test_is_a_violation_also_on_a_kernel_of_ones_own(
 def test_list_names_every_kernel_invariant_and_rule_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:
     code, data = run_json(capsys, "list")
     assert code == 0
-    assert [k["name"] for k in data["kernels"]] == [k.name for k in KERNELS]
-    assert [i["name"] for i in data["invariants"]] == [i.name for i in INVARIANTS]
-    assert {"wp-copy", "fork", "unshare-copy", "swap-out"} <= {r["name"] for r in data["rules"]}
+    assert [k["name"] for k in data["kernels"]] == [k.name for k in (*KERNELS, *FURTHER)]
+    assert [i["name"] for i in data["invariants"]] == [i.name for i in (*INVARIANTS, *FURTHER_INVARIANTS)]
+    rules = {r["name"]: r for r in data["rules"]}
+    assert {"wp-copy", "fork", "unshare-copy", "swap-out"} <= rules.keys()
+    assert (rules["fork"]["features"], rules["fork"]["split"]) == ([], ["fork", "tlb"])
+    assert (rules["huge-wp-copy"]["features"], rules["huge-wp-copy"]["kernels"][0]) == (["huge"], "v5.7")
+    assert "v5.8" not in rules["huge-wp-copy"]["kernels"]
+    assert [f["name"] for f in data["features"]] == list(FEATURES)
     assert all(r["about"] and r["kernel_function"] and r["source"] for r in data["rules"])
     code, out, _ = run(capsys, "list", "-k", "v5.19")
     assert "reuse = exclusive_or_page_count" in out
+    assert "(with huge)" in out
+    assert "  lazyfree          MADV_FREE\n" in out
 
 
 @pytest.mark.parametrize(
@@ -296,6 +393,14 @@ def test_list_names_every_kernel_invariant_and_rule_with_its_source(capsys: pyte
         (["check", "-k", "v5.7", "-i", "exclusive"], "exclusive says nothing about v5.7"),
         (["check", "--scope", "2,1,0,1,1"], "at least 1 frame"),
         (["check", "--scope", "2,1"], "five numbers"),
+        (["check", "--scope", "2,1,3,1,1,2"], "seven P,V,F,K,S,D,B"),
+        (["check", "--scope", "2,1,3,1,1,0,1"], "at least 1 folio"),
+        (["check", "-k", "v5.9@huhe"], "no feature 'huhe'; did you mean huge?"),
+        (["check", "--with", "huge,zreo"], "no feature 'zreo'; did you mean zero?"),
+        (["check", "--with", "fork"], "no feature 'fork'"),
+        (["check", "--split", "gup_fast"], "did you mean gup-fast?"),
+        (["check", "--split", "huge"], "no sub-steps 'huge'"),
+        (["check", "--full", "-k", "v5.9"], "--full is the whole table"),
         (["check", "--scope", "huge"], "default, medium, large"),
         (["check", "--engine", "spin"], "no engine 'spin'"),
         (["check", "--timeout", "0"], "more than 0 seconds"),

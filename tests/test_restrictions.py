@@ -29,7 +29,7 @@ from model.kernels import (
 )
 from model.logic import ModelError, Scope, System, Term, forall, names_in
 from model.operations import blocks, faults
-from model.restrictions import BASES, RESTRICTIONS, SWITCHES, VARIANTS, bare, restricted, spec_of
+from model.restrictions import BASES, RESTRICTIONS, SWITCHES, VARIANTS, WITH_FEATURES, bare, restricted, spec_of
 from model.state import Page, Proc, live, pte_none
 from proofs.check import claim_of
 from proofs.explore import Claim, explore
@@ -49,12 +49,12 @@ def changed(base: str, *names: str) -> dict[str, str]:
 
 
 @functools.lru_cache(8)
-def system(kernel: Kernel) -> System:
-    return kernel.system()
+def system(kernel: Kernel, features: tuple[str, ...] = ()) -> System:
+    return kernel.system(features)
 
 
-def digest(kernel: Kernel) -> str:
-    return system(kernel).digest()
+def digest(kernel: Kernel, features: tuple[str, ...] = ()) -> str:
+    return system(kernel, features).digest()
 
 
 # Switches
@@ -85,6 +85,9 @@ DECISIONS = {
     ("exclusive", "uffd-wp-restore"): {"uffd_restores": "restores_exclusive_unprotected"},
     ("mapcount", "mprotect-skip"): {"mprotect_pinned": "skip"},
     ("mapcount", "mprotect-skip", "mprotect-refuse"): {"mprotect_pinned": "refuse"},
+    ("mapcount", "ksm-refuse"): {"ksm_referenced": "refuse"},
+    ("exclusive", "migrate-refuse"): {"migrate_referenced": "refuse"},
+    ("page-count", "huge-same-rule"): {"huge_reuse": "page_count_is_one"},
 }
 
 
@@ -95,13 +98,33 @@ def test_what_a_switch_decides(case: tuple[str, ...]) -> None:
 
 def test_every_switch_has_a_case() -> None:
     assert {name for _, *names in DECISIONS for name in names} == set(SWITCHES)
-    assert len(SWITCHES) == len(RESTRICTIONS) + len(VARIANTS)
+    assert len(SWITCHES) == len(RESTRICTIONS) + len(WITH_FEATURES) + len(VARIANTS)
 
 
 @pytest.mark.parametrize("name", SWITCHES)
 @pytest.mark.parametrize("base", BASES)
 def test_no_switch_is_without_effect(base: str, name: str) -> None:
-    assert digest(restricted(BASES[base], [name])) != digest(BASES[base])
+    """But that two of the bases have one rule for small pages and for THPs."""
+    features = tuple(feature for feature, switch in WITH_FEATURES.items() if switch.name == name)
+    alike = name == "huge-same-rule" and BASES[base].huge_reuse is BASES[base].reuse
+    assert (digest(restricted(BASES[base], [name]), features) == digest(BASES[base], features)) == alike
+
+
+@pytest.mark.parametrize(("feature", "operation"), [("ksm", "*: ksm x y"), ("migration", "*: migrate x")])
+def test_without_their_restriction_ksm_and_migration_take_a_pinned_page_away(feature: str, operation: str) -> None:
+    test = parse(f"""litmus t
+        page x
+        page y
+        A: write x 1
+        A: write y 1
+        A: r = pin y write
+        A: s = pin x write
+        {operation}
+        exists A.x is s and A.y is r""", "t")
+    base = BASES["mapcount"]
+    kept = restricted(base, [WITH_FEATURES[feature].name])
+    assert answer(test, base, system(base, tuple(test.features))).answer is Answer.FORBIDDEN
+    assert answer(test, kept, system(kept, tuple(test.features))).answer is Answer.ALLOWED
 
 
 KNOWN = [
@@ -127,12 +150,13 @@ def test_bases_are_the_bare_rules_of_kernels(base: str, kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("kernel", [V5_8, V6_15, MAPCOUNT_UNSHARE, WRPROTECT_SKIP], ids=lambda k: k.name)
 def test_baring_keeps_the_reuse_rule_and_clears_everything_else(kernel: Kernel) -> None:
-    kept = {
-        "reuse", "reuse_frees_swap_cache", "trylock", "copy_frees_swap_cache", "swap_in_reuse", "swap_in_frees",
-        "swap_in_upgrades", "exclusive_bit",
+    cleared = {
+        "fork_copies", "mprotect_pinned", "soft_dirty_pinned", "uffd_wp_pinned", "swap_out_pinned", "unmap_pinned",
+        "read_gup", "read_gup_writes", "unshare", "unshare_writable", "mprotect_restores", "uffd_restores",
     }
     before, after, plain = kernel.decisions(), bare(kernel).decisions(), V5_7.decisions()
-    assert all(after[d] == (before[d] if d in kept else plain[d]) for d in before)
+    allowed = dict.fromkeys(("ksm_referenced", "migrate_referenced"), "allow")
+    assert all(after[d] == (plain[d] if d in cleared else allowed.get(d, before[d])) for d in before)
 
 
 # What switches do

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from rule_specs import SPECS, Spec, failures
+from rule_specs import FEATURE_SPECS, SPECS, Spec, failures
 
 from proofs.kernel_file import find_kernel, system_of
+
+
+@pytest.mark.parametrize("spec", FEATURE_SPECS, ids=lambda spec: spec.says)
+def test_rule_of_a_feature(spec: Spec) -> None:
+    wrong = {k: list(failures(spec, find_kernel(k))) for k in spec.kernels}
+    assert {k: lines for k, lines in wrong.items() if lines} == {}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.says)

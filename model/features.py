@@ -1,0 +1,29 @@
+"""Parts of the domain that a check pays for only where it asks for them; a rule names those it needs."""
+
+from __future__ import annotations
+
+WORLD: dict[str, str] = {
+    "huge": "transparent huge pages: PMD mappings, large folios, splitting, collapse",
+    "zero": "the shared zero page",
+    "file": "private file mappings and the page cache",
+    "ksm": "KSM merging and un-merging",
+    "migration": "page migration",
+    "numa": "NUMA hinting",
+    "lazyfree": "MADV_FREE",
+    "force": "FOLL_FORCE writes (ptrace, /proc/pid/mem)",
+    "mremap": "mremap",
+}
+"""What there may be. Name to one line."""
+
+SPLIT: dict[str, str] = {
+    "gup-fast": "GUP-fast reads the PTE, takes the reference, and looks again; slow GUP as before",
+    "fork": "fork looks for pinned pages, copies page tables, flushes",
+    "copy": "a write fault decides, copies the data, maps the copy",
+    "tlb": "write-protecting leaves TLB entries stale until it flushes; splits fork and copy too",
+    "swap-out": "reclaim adds a page to the swap cache, then unmaps it",
+    "split-pmd": "splitting a PMD moves its mapping's count to the sub-pages (with huge)",
+    "share": "KSM takes a PTE away, looks at its page, gives it back",
+}
+"""What is not one step: name to one line."""
+
+FEATURES: dict[str, str] = {**WORLD, **SPLIT}

@@ -1,0 +1,207 @@
+"""FOLL_FORCE writes (ptrace, /proc/pid/mem) into read-only private mappings, and their retry loop (mm/gup.c).
+
+faultin_page breaks COW without making the PTE writable; follow_page_pte then needs a proof that COW was broken, and
+between the two the page may be replaced (Dirty COW). Each iteration is a rule here, so others' rules may come between.
+In a writable VMA the ordinary write faults do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from z3 import And, BoolVal, Not, Or
+
+from model.fault import NEW, N, P, V, fresh_page, map_pte, map_read_only, may_reuse, set_exclusive
+from model.huge import FOLIO, exclusive_folio, fresh_block, in_block, split_updates
+from model.huge import NEW as NEWS
+from model.logic import Step, Term, Update, each, exists, put, rule
+from model.state import (
+    ZERO,
+    Page,
+    Proc,
+    anon,
+    backed,
+    backing,
+    exclusive,
+    file,
+    force_cow,
+    frame_value,
+    ksm,
+    leaked,
+    live,
+    loaded,
+    nonanon,
+    pte_dirty,
+    pte_frame,
+    pte_huge,
+    pte_none,
+    pte_present,
+    pte_soft_dirty,
+    pte_uffd_wp,
+    pte_write,
+    resolves_to,
+    same_pmd,
+    uffd_armed,
+    vma_write,
+)
+
+FORCE = frozenset({"force"})
+
+
+def _read_only(p: Term, v: Term) -> list[Term]:
+    return [live(p, v), Not(vma_write(p, v))]
+
+
+def can_follow(kernel: Any, p: Term, v: Term) -> Term:
+    """can_follow_write_pte: what a FOLL_FORCE write accepts of a PTE without W; decision `force_proof`."""
+    f = pte_frame(p, v)
+    match kernel.force_proof:
+        case "retry-as-read":
+            return force_cow(p, v)
+        case "dirty":
+            return And(force_cow(p, v), pte_dirty(p, v))
+        case _:
+            # The soft-dirty and uffd-wp faults of a writable VMA are not needed in a read-only one.
+            return And(Not(nonanon(f)), Not(ksm(f)), exclusive(f))
+
+
+def _reads_again(kernel: Any, p: Term, v: Term) -> Term:
+    """Before 4.9 the retry after COW was broken is a read."""
+    return force_cow(p, v) if kernel.force_proof == "retry-as-read" else BoolVal(False)
+
+
+def seen_by_others(p: Term, v: Term, f: Term) -> Term:
+    """f is the page cache's, the zero page, or somebody else's mapping or swap entry leads to it."""
+    return Or(
+        nonanon(f),
+        exists(Proc, Page, lambda q, w: And(resolves_to(q, w, f), Not(And(q == p, w == v)))),
+    )
+
+
+@rule([P, V, N], "__access_remote_vm, follow_page_pte(FOLL_FORCE | FOLL_WRITE)",
+      "domain.md F15, F17, I11; decision `force_proof`", features=FORCE)
+def force_store(kernel: Any, p: Term, v: Term, n: Term) -> Step:
+    """A FOLL_FORCE write stores n into the page that it takes for the process's own."""
+    f = pte_frame(p, v)
+    allowed = Or(pte_write(p, v), And(Not(vma_write(p, v)), can_follow(kernel, p, v)))
+    return Step(
+        [live(p, v), pte_present(p, v), allowed],
+        [put(frame_value(f), n), put(force_cow(p, v), False),
+         put(leaked(f), Or(leaked(f), seen_by_others(p, v, f)))],
+    )
+
+
+@rule([P, V], "access_remote_vm, -EIO", "domain.md 1.3", kind="refusal", features=FORCE)
+def force_store_refused(kernel: Any, p: Term, v: Term) -> Step:
+    """A FOLL_FORCE write where there is no VMA."""
+    return Step([Not(live(p, v))])
+
+
+def _map_private(kernel: Any, p: Term, v: Term, new: Term, value: Term, dirty: bool) -> list[list[Update]]:
+    """Install a fresh page of the process's own at (p, v), not writable because the VMA is not."""
+    return [
+        map_pte(p, v, new), put(pte_write(p, v), False), put(pte_dirty(p, v), dirty), put(pte_soft_dirty(p, v), True),
+        put(pte_uffd_wp(p, v), False), put(uffd_armed(p, v), False), fresh_page(new, value), set_exclusive(kernel, new),
+    ]
+
+
+@rule([P, V, NEW], "do_anonymous_page", "domain.md 1.2", features=FORCE)
+def force_anon_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+    """A forced write fault on an empty PTE maps a fresh zeroed page, clean and read-only."""
+    return Step(
+        [*_read_only(p, v), pte_none(p, v), Not(file(v)), Not(_reads_again(kernel, p, v))],
+        _map_private(kernel, p, v, new, ZERO, dirty=False),
+    )
+
+
+@rule([P, V, NEW], "do_cow_fault", "domain.md F15", features=("force", "file"))
+def force_cow_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+    """A forced write fault on an empty PTE of a file mapping maps a copy of the page cache's page, read-only, dirty."""
+    return Step(
+        [*_read_only(p, v), pte_none(p, v), file(v), backed(v), Not(_reads_again(kernel, p, v))],
+        _map_private(kernel, p, v, new, frame_value(backing(v)), dirty=True),
+    )
+
+
+@rule([P, V], "faultin_page without FOLL_WRITE", "domain.md F15", features=FORCE)
+def force_read_again(kernel: Any, p: Term, v: Term) -> Step | None:
+    """The retry of a forced write maps, as a read, whatever backs the address (before 19be0eaffa3a, 4.9)."""
+    if kernel.force_proof != "retry-as-read":
+        return None
+    return Step([*_read_only(p, v), pte_none(p, v), backed(v), force_cow(p, v)], map_read_only(p, v, backing(v)))
+
+
+def _protected(p: Term, v: Term) -> list[Term]:
+    return [*_read_only(p, v), pte_present(p, v), Not(pte_write(p, v))]
+
+
+@rule([P, V], "do_wp_page, wp_page_reuse, VM_FAULT_WRITE", "domain.md F15", features=FORCE)
+def force_wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
+    """A forced write fault finds the page the process's own: dirty, and COW counts as broken (FOLL_COW)."""
+    f = pte_frame(p, v)
+    return Step(
+        [*_protected(p, v), Not(pte_huge(p, v)), Not(can_follow(kernel, p, v)), may_reuse(kernel, p, v, f)],
+        [put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True), put(force_cow(p, v), True), put(ksm(f), False),
+         set_exclusive(kernel, f)],
+    )
+
+
+@rule([P, V, NEW], "do_wp_page, wp_page_copy, VM_FAULT_WRITE", "domain.md F15", features=FORCE)
+def force_wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+    """A forced write fault copies the page; the copy is read-only and dirty, and COW counts as broken (FOLL_COW)."""
+    f = pte_frame(p, v)
+    return Step(
+        [*_protected(p, v), Not(pte_huge(p, v)), Not(can_follow(kernel, p, v)), Not(may_reuse(kernel, p, v, f))],
+        [
+            put(pte_frame(p, v), new), put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True),
+            put(force_cow(p, v), True), fresh_page(new, frame_value(f)), set_exclusive(kernel, new),
+        ],
+    )
+
+
+@rule([P, V, NEWS, FOLIO], "do_huge_pmd_wp_page, VM_FAULT_WRITE", "domain.md F16", features=("force", "huge"))
+def force_huge_copy(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step | None:
+    """A forced write fault copies a THP or the huge zero page; the copy is read-only and dirty (up to 5.7)."""
+    if not kernel.huge_copies:
+        return None
+    alone = And(anon(pte_frame(p, v)), kernel.huge_reuse(p, v, pte_frame(p, v)))
+    return Step(
+        [*_protected(p, v), pte_huge(p, v), Not(can_follow(kernel, p, v)), Not(alone), *fresh_block(v, new)],
+        [each(
+            Page, lambda w: map_pte(p, w, new(w), huge=True) + put(pte_dirty(p, w), True)
+            + put(pte_soft_dirty(p, w), True) + fresh_page(new(w), loaded(p, w), into), when=in_block(v),
+        ), put(force_cow(p, v), True)],
+    )
+
+
+@rule([P, V], "do_huge_pmd_wp_page, VM_FAULT_WRITE", "domain.md F16", features=("force", "huge"))
+def force_huge_reuse(kernel: Any, p: Term, v: Term) -> Step:
+    """A forced write fault finds the THP the process's own: dirty, and COW counts as broken."""
+    f = pte_frame(p, v)
+    return Step(
+        [*_protected(p, v), pte_huge(p, v), Not(can_follow(kernel, p, v)), anon(f), kernel.huge_reuse(p, v, f)],
+        [
+            each(
+                Page, lambda w: put(pte_dirty(p, w), True) + put(pte_soft_dirty(p, w), True),
+                when=lambda w: same_pmd(p, v, p, w),
+            ),
+            put(force_cow(p, v), True), exclusive_folio(kernel, f),
+        ],
+    )
+
+
+@rule([P, V], "do_huge_pmd_wp_page (fallback), __split_huge_pmd", "domain.md F16", features=("force", "huge"))
+def force_huge_split(kernel: Any, p: Term, v: Term) -> Step | None:
+    """A forced write fault splits a PMD that it cannot take as it is (5.8)."""
+    if kernel.huge_copies:
+        return None
+    alone = And(anon(pte_frame(p, v)), kernel.huge_reuse(p, v, pte_frame(p, v)))
+    return Step(
+        [*_protected(p, v), pte_huge(p, v), Not(can_follow(kernel, p, v)), Not(alone)], split_updates(p, v)
+    )
+
+
+RULES = (
+    force_store, force_store_refused, force_anon_fault, force_cow_fault, force_read_again, force_wp_reuse,
+    force_wp_copy, force_huge_copy, force_huge_reuse, force_huge_split,
+)

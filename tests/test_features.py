@@ -1,0 +1,190 @@
+"""Features: what is off costs nothing and changes nothing, and a rule in sub-steps does what it does in one step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from invariants import invariant
+from model import locks
+from model.features import FEATURES, SPLIT, WORLD
+from model.kernels import ALL_RULES, Kernel
+from model.logic import Scope, System
+from model.state import CONSTANTS, FUNCTIONS, fresh
+from proofs.check import claim_of, scope_of
+from proofs.explore import Claim, Exploration, explore
+from proofs.interpreter import Instance, Interpreter, State, instances
+from proofs.kernel_file import find_kernel, system_of
+
+SMALL = scope_of(2, 1, 2, 1, 1)
+CLAIMS = [claim_of(invariant(name)) for name in ("coherence-write-pin", "coherence-read-pin", "isolation-mapping")]
+STARTS = (
+    "madvise-hugepage", "collapse", "backing-read", "file-read", "mmap-file", "uffd-continue", "ksm-merge", "migrate",
+    "numa-hint", "madv-free", "mremap", "force-store", "force-anon-fault", "force-cow-fault", "force-wp-reuse",
+    "force-wp-copy",
+)
+"""What makes huge pages, zero pages, file pages, KSM pages, lazy-free pages, or a forced write out of a base state."""
+
+
+def everything(kernel: Kernel, features: Iterable[str]) -> System:
+    """The kernel's system with all state functions, those that can never become true among them."""
+    on = frozenset(features)
+    rules = [r for t in ALL_RULES if t.features <= on for r in t.build(kernel, fresh, on, locks.asks)]
+    return System(kernel.name, FUNCTIONS, tuple(rules), CONSTANTS)
+
+
+def explored(system: System, names: frozenset[str], claims: list[Claim], scope: Scope) -> Exploration:
+    found = explore(system.restricted(names), scope, claims)
+    assert found.complete
+    return found
+
+
+def assert_same_answers(less: System, more: System, claims: list[Claim], scope: Scope) -> None:
+    """The two systems have as many states, on the functions that both have of the larger cone, and equal verdicts."""
+    formulas = [f for c in claims for f in (c.formula, c.premise)]
+    cone = more.cone(formulas)
+    assert less.cone(formulas) <= cone
+    with_less = explored(less, cone & {f.name for f in less.functions}, claims, scope)
+    with_more = explored(more, cone, claims, scope)
+    assert (with_less.states, with_less.levels) == (with_more.states, with_more.levels)
+    for a, b in zip(with_less.findings, with_more.findings, strict=True):
+        assert (a.path is None, len(a.path or ())) == (b.path is None, len(b.path or ())), a.claim.name
+        assert a.vacuous == b.vacuous
+
+
+@pytest.mark.parametrize(
+    ("name", "scope"),
+    [("v5.7", SMALL), ("v6.15", SMALL),
+     *(pytest.param(name, scope_of(2, 1, 3, 1, 1), marks=pytest.mark.slow) for name in ("v5.9", "v5.19"))],
+)
+def test_a_feature_that_nothing_starts_changes_no_verdict(name: str, scope: Scope) -> None:
+    kernel = find_kernel(name)
+    more = everything(kernel, WORLD)
+    assert set(STARTS) <= {r.name for r in more.rules}
+    assert len(more.rules) - len(STARTS) > len(system_of(name).rules)
+    assert_same_answers(system_of(name), more.without(STARTS), CLAIMS, scope)
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "scope"),
+    [("v5.9", ("ksm",), SMALL), ("v6.2", ("swap-out",), SMALL), ("v5.11", ("tlb",), scope_of(1, 1, 2, 1, 1)),
+     *(pytest.param("v5.18", f, scope_of(2, 1, 3, 1, 1), marks=pytest.mark.slow)
+       for f in (("zero", "file"), ("numa", "migration")))],
+)
+def test_what_a_system_is_settled_without_never_comes_about(
+    name: str, features: tuple[str, ...], scope: Scope
+) -> None:
+    kernel = find_kernel(name)
+    claims = [claim_of(invariant("tlb"))] if "tlb" in features else CLAIMS
+    assert_same_answers(kernel.system(features), everything(kernel, features), claims, scope)
+
+
+def test_without_features_there_are_no_state_functions_of_features() -> None:
+    base = {f.name for f in system_of("v6.15").functions}
+    assert base.isdisjoint({"large", "file", "ksm", "stale", "copying", "fast_read", "fork_tested"})
+    assert {"large", "file", "ksm"} <= {f.name for f in system_of("v6.15@huge,file,ksm").functions}
+    assert {*WORLD, *SPLIT} == set(FEATURES)
+
+
+# Sub-steps
+
+TAILS = {"swap-out": "swap-out-cached", "wp-copy-spurious": "wp-copy"}
+"""Rules whose later sub-steps are those of another one."""
+GIVEN_UP = ("retry", "undo", "undo-grab", "held")
+FAST = ("get-read", "get-write", "pin-read", "pin-write", "pin-read-longterm", "pin-write-longterm")
+
+
+def walk(interpreter: Interpreter, walks: int, steps: int) -> Iterator[tuple[State, Instance, State]]:
+    """Every step from the states of random walks, which fork soon, and take any other rule as often as the next."""
+    chance = random.Random(0)
+    for _ in range(walks):
+        state = interpreter.initial()
+        for _ in range(steps):
+            after = list(interpreter.successors(state))
+            yield from ((state, instance, result) for instance, result in after)
+            moved = [(i, s) for i, s in after if s != state and i.rule.name not in ("exit", "munmap", "dontneed")]
+            names = sorted({instance.rule.name for instance, _ in moved})
+            soon = [n for n in names if n in ("anon-fault", "fork")]
+            chosen = chance.choice(soon if soon and chance.random() < 0.5 else names)
+            state = chance.choice([result for instance, result in moved if instance.rule.name == chosen])
+
+
+class Sub:
+    """A system in sub-steps beside the same one in single steps."""
+
+    def __init__(self, atomic: str, split: str, scope: Scope) -> None:
+        self.whole = Interpreter(system_of(atomic), scope)
+        self.parts = Interpreter(system_of(split), scope)
+        self.start = self.parts.initial()
+
+    def embedded(self, state: State) -> State:
+        """The state with nothing in progress."""
+        cells = list(self.start)
+        for name, places in self.whole.layout.position.items():
+            for index, place in places.items():
+                cells[self.parts.layout.position[name][index]] = state[place]
+        return self.parts.canonical(tuple(cells))
+
+    def stages(self, name: str) -> list[str]:
+        """The sub-steps of a rule in their order, but those in which it is given up."""
+        own = [r.name for r in self.parts.system.rules if r.name.startswith(f"{name}.")]
+        tail = TAILS.get(name)
+        rest = [r.name for r in self.parts.system.rules if tail and r.name.partition(".")[0] == tail]
+        names = [*own, *(rest[1:] if "." in "".join(rest) else rest)]
+        return [n for n in names if n.partition(".")[2] not in GIVEN_UP]
+
+    def bound(self, name: str, binding: dict[str, object]) -> Instance:
+        rule = self.parts.system.rule(name)
+        return Instance(rule, tuple((p.name, binding[p.name]) for p in rule.params))
+
+    def run(self, name: str, instance: Instance, state: State) -> State:
+        """All sub-steps of the rule one after the other."""
+        now = self.embedded(state)
+        for stage in self.stages(name):
+            step = self.bound(stage, instance.as_dict)
+            assert self.parts.enabled(step, now), f"{stage} is not enabled after {instance}"
+            now = self.parts.step(step, now)
+        return now
+
+
+@pytest.mark.parametrize(
+    ("kernel", "world", "split", "scope", "rules"),
+    [
+        *((kernel, "", "gup-fast,fork,copy,tlb,swap-out", scope_of(2, 1, 3, 1, 1),
+           ("wp-copy", "fork", "uffd-wp", "mprotect-ro", "clear-soft-dirty", "swap-out"))
+          for kernel in ("v5.7", "v5.12", "v6.15")),
+        ("v5.7", "huge", "split-pmd", scope_of(1, 2, 3, 1, 1), ("split-pmd",)),
+    ],
+)
+def test_sub_steps_that_nothing_interrupts_do_what_the_rule_does(
+    kernel: str, world: str, split: str, scope: Scope, rules: tuple[str, ...]
+) -> None:
+    sub = Sub(f"{kernel}@{world}" if world else kernel, f"{kernel}@{','.join(filter(None, (world, split)))}", scope)
+    split_names = {r.partition(".")[0]: r for r in (r.name for r in sub.parts.system.rules) if "." in r}
+    seen: dict[str, int] = {}
+    for state, instance, after in walk(sub.whole, 12, 10):
+        name = instance.rule.name
+        for version in (name, f"fast-{name}"):
+            if version in split_names:
+                assert sub.run(version, instance, state) == sub.embedded(after), (version, instance)
+                seen[version] = seen.get(version, 0) + 1
+    expected = {*rules, *(f"fast-{name}" for name in FAST if "gup-fast" in split)}
+    assert expected <= seen.keys(), expected - seen.keys()
+
+
+@pytest.mark.parametrize("kernel", ["v5.9", "v5.19"])
+def test_sub_steps_begin_where_the_rule_is_enabled(kernel: str) -> None:
+    sub = Sub(kernel, f"{kernel}@fork,copy,tlb,swap-out", scope_of(2, 1, 2, 1, 1))
+    split = {n.partition(".")[0] for n in (r.name for r in sub.parts.system.rules) if "." in n}
+    begun = 0
+    for state in {state: None for state, _, _ in walk(sub.whole, 6, 8)}:
+        embedded = sub.embedded(state)
+        for name in sorted(split):
+            for instance in instances(sub.whole.system.rule(name), sub.whole.scope):
+                first = sub.bound(sub.stages(name)[0], instance.as_dict)
+                enabled = sub.parts.enabled(first, embedded)
+                assert enabled == sub.whole.enabled(instance, state), instance
+                begun += enabled
+    assert begun > 50
