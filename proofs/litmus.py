@@ -759,8 +759,9 @@ class _Run:
                 cells["block", (number,)] = blocks.index(page.whole)
         state = self.with_cells(self.interpreter.initial(), cells)
         # Without the rule, reads of untouched pages return zero without a page.
-        needed = any("zero" in page.attributes for page in pages)
-        if self.litmus.anonymous and (needed or "backing-read" in self.rules):
+        declared = any("zero" in page.attributes for page in pages)
+        used = "zero" in self.litmus.features and "backing-read" in self.rules
+        if self.litmus.anonymous and (declared or used):
             state = self.executed("backing-read", self.litmus.anonymous[0], state)
         for number, page in enumerate(pages):
             zero = "zero" in page.attributes

@@ -10,9 +10,10 @@ from model.kernels import ALL_RULES, KERNELS
 
 
 def test_the_kernels_that_are_mutated_have_every_rule() -> None:
+    """Of the default table; rules of features have specifications of their own (test_rules.py) and the litmus suite."""
     mutated = {r.name for kernel in EVERY_RULE for r in by_name(kernel).system().rules}
-    assert mutated == {template.name for template in ALL_RULES}
     assert mutated == {r.name for kernel in KERNELS for r in kernel.system().rules}
+    assert mutated < {template.name for template in ALL_RULES}
 
 
 def test_conjuncts_of_conjuncts_count_separately() -> None:

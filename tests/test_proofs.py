@@ -243,9 +243,8 @@ def test_the_initial_state_is_what_the_interpreter_starts_from() -> None:
     system = system_of("v5.19")
     oracle = Interpreter(system, SCOPES[0])
     for stated in INVARIANTS:
-        assert oracle.evaluate(initially(stated.formula), oracle.initial()) == oracle.evaluate(
-            stated.formula, oracle.initial()
-        )
+        formula = system.reduced(stated.formula)
+        assert oracle.evaluate(initially(formula), oracle.initial()) == oracle.evaluate(formula, oracle.initial())
 
 
 def test_a_rule_that_lets_a_cell_matter_without_writing_it_is_named() -> None:
