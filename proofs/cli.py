@@ -561,7 +561,7 @@ def restrict(
     """All minimal sets of restrictions that make an invariant hold, proved, and all maximal sets that do not."""
     if (base is None) == (kernel is None):
         raise ModelError("say either --base or --kernel")
-    if base is not None and base not in BASES:
+    if base is not None and features_of(base)[0] not in BASES:
         raise ModelError(f"no base {base!r}{nearest(base, BASES)}")
     _more_than_nothing(proof_time)
     (stated,) = _one_invariant(invariant)
