@@ -133,7 +133,7 @@ def mutants(system: System) -> Iterator[Mutant]:
 
 @functools.cache
 def litmus_tests() -> tuple[Litmus, ...]:
-    """Those that need no feature, since the default table's rules are what is mutated; reads may do without the zero page."""
+    """Those that need no feature, since the default table's rules are mutated; reads do without the zero page."""
     files = (read(path) for path in sorted((HERE / "litmus").glob("*.litmus")))
     selftest = (parse(text, name) for name, text in cow_selftest.tests())
     return tuple(
