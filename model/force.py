@@ -12,14 +12,13 @@ from typing import Any
 from z3 import And, BoolVal, Not, Or
 
 from model.fault import NEW, N, P, V, fresh_page, map_pte, map_read_only, may_reuse, set_exclusive
-from model.huge import FOLIO, exclusive_folio, fresh_block, in_block, split_updates
+from model.huge import FOLIO, exclusive_folio, fresh_block, huge_alone, in_block, split_updates
 from model.huge import NEW as NEWS
 from model.logic import Step, Term, Update, each, exists, put, rule
 from model.state import (
     ZERO,
     Page,
     Proc,
-    anon,
     backed,
     backing,
     exclusive,
@@ -37,11 +36,9 @@ from model.state import (
     pte_none,
     pte_present,
     pte_soft_dirty,
-    pte_uffd_wp,
     pte_write,
     resolves_to,
     same_pmd,
-    uffd_armed,
     vma_write,
 )
 
@@ -99,10 +96,7 @@ def force_store_refused(kernel: Any, p: Term, v: Term) -> Step:
 
 def _map_private(kernel: Any, p: Term, v: Term, new: Term, value: Term, dirty: bool) -> list[list[Update]]:
     """Install a fresh page of the process's own at (p, v), not writable because the VMA is not."""
-    return [
-        map_pte(p, v, new), put(pte_write(p, v), False), put(pte_dirty(p, v), dirty), put(pte_soft_dirty(p, v), True),
-        put(pte_uffd_wp(p, v), False), put(uffd_armed(p, v), False), fresh_page(new, value), set_exclusive(kernel, new),
-    ]
+    return [map_read_only(p, v, new, dirty), fresh_page(new, value), set_exclusive(kernel, new)]
 
 
 @rule([P, V, NEW], "do_anonymous_page", "domain.md 1.2", features=FORCE)
@@ -131,8 +125,9 @@ def force_read_again(kernel: Any, p: Term, v: Term) -> Step | None:
     return Step([*_read_only(p, v), pte_none(p, v), backed(v), force_cow(p, v)], map_read_only(p, v, backing(v)))
 
 
-def _protected(p: Term, v: Term) -> list[Term]:
-    return [*_read_only(p, v), pte_present(p, v), Not(pte_write(p, v))]
+def _protected(kernel: Any, p: Term, v: Term) -> list[Term]:
+    """A forced write fault on a PTE or PMD that the retry loop does not accept as it is."""
+    return [*_read_only(p, v), pte_present(p, v), Not(pte_write(p, v)), Not(can_follow(kernel, p, v))]
 
 
 @rule([P, V], "do_wp_page, wp_page_reuse, VM_FAULT_WRITE", "domain.md F15", features=FORCE)
@@ -140,7 +135,7 @@ def force_wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
     """A forced write fault finds the page the process's own: dirty, and COW counts as broken (FOLL_COW)."""
     f = pte_frame(p, v)
     return Step(
-        [*_protected(p, v), Not(pte_huge(p, v)), Not(can_follow(kernel, p, v)), may_reuse(kernel, p, v, f)],
+        [*_protected(kernel, p, v), Not(pte_huge(p, v)), may_reuse(kernel, p, v, f)],
         [put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True), put(force_cow(p, v), True), put(ksm(f), False),
          set_exclusive(kernel, f)],
     )
@@ -151,7 +146,7 @@ def force_wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     """A forced write fault copies the page; the copy is read-only and dirty, and COW counts as broken (FOLL_COW)."""
     f = pte_frame(p, v)
     return Step(
-        [*_protected(p, v), Not(pte_huge(p, v)), Not(can_follow(kernel, p, v)), Not(may_reuse(kernel, p, v, f))],
+        [*_protected(kernel, p, v), Not(pte_huge(p, v)), Not(may_reuse(kernel, p, v, f))],
         [
             put(pte_frame(p, v), new), put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True),
             put(force_cow(p, v), True), fresh_page(new, frame_value(f)), set_exclusive(kernel, new),
@@ -164,9 +159,8 @@ def force_huge_copy(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step
     """A forced write fault copies a THP or the huge zero page; the copy is read-only and dirty (up to 5.7)."""
     if not kernel.huge_copies:
         return None
-    alone = And(anon(pte_frame(p, v)), kernel.huge_reuse(p, v, pte_frame(p, v)))
     return Step(
-        [*_protected(p, v), pte_huge(p, v), Not(can_follow(kernel, p, v)), Not(alone), *fresh_block(v, new)],
+        [*_protected(kernel, p, v), pte_huge(p, v), Not(huge_alone(kernel, p, v)), *fresh_block(v, new)],
         [each(
             Page, lambda w: map_pte(p, w, new(w), huge=True) + put(pte_dirty(p, w), True)
             + put(pte_soft_dirty(p, w), True) + fresh_page(new(w), loaded(p, w), into), when=in_block(v),
@@ -177,15 +171,14 @@ def force_huge_copy(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step
 @rule([P, V], "do_huge_pmd_wp_page, VM_FAULT_WRITE", "domain.md F16", features=("force", "huge"))
 def force_huge_reuse(kernel: Any, p: Term, v: Term) -> Step:
     """A forced write fault finds the THP the process's own: dirty, and COW counts as broken."""
-    f = pte_frame(p, v)
     return Step(
-        [*_protected(p, v), pte_huge(p, v), Not(can_follow(kernel, p, v)), anon(f), kernel.huge_reuse(p, v, f)],
+        [*_protected(kernel, p, v), pte_huge(p, v), huge_alone(kernel, p, v)],
         [
             each(
                 Page, lambda w: put(pte_dirty(p, w), True) + put(pte_soft_dirty(p, w), True),
                 when=lambda w: same_pmd(p, v, p, w),
             ),
-            put(force_cow(p, v), True), exclusive_folio(kernel, f),
+            put(force_cow(p, v), True), exclusive_folio(kernel, pte_frame(p, v)),
         ],
     )
 
@@ -195,9 +188,8 @@ def force_huge_split(kernel: Any, p: Term, v: Term) -> Step | None:
     """A forced write fault splits a PMD that it cannot take as it is (5.8)."""
     if kernel.huge_copies:
         return None
-    alone = And(anon(pte_frame(p, v)), kernel.huge_reuse(p, v, pte_frame(p, v)))
     return Step(
-        [*_protected(p, v), pte_huge(p, v), Not(can_follow(kernel, p, v)), Not(alone)], split_updates(p, v)
+        [*_protected(kernel, p, v), pte_huge(p, v), Not(huge_alone(kernel, p, v))], split_updates(p, v)
     )
 
 

@@ -107,7 +107,9 @@ def pmd_write_protected(p: Term, v: Term) -> list[Term]:
     ]
 
 
-def _huge_reuse(kernel: Any, p: Term, v: Term, f: Term) -> Term:
+def huge_alone(kernel: Any, p: Term, v: Term) -> Term:
+    """The THP that the PMD of (p, v) maps is its process's own alone, in the kernel's opinion."""
+    f = pte_frame(p, v)
     return And(anon(f), kernel.huge_reuse(p, v, f))
 
 
@@ -122,7 +124,7 @@ def huge_wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
     """A write fault on a read-only PMD gives the write bit back: the kernel takes the THP for its own alone."""
     f = pte_frame(p, v)
     return Step(
-        [*pmd_write_protected(p, v), _huge_reuse(kernel, p, v, f)],
+        [*pmd_write_protected(p, v), huge_alone(kernel, p, v)],
         [
             each(
                 Page, lambda w: put(pte_write(p, w), True) + put(pte_dirty(p, w), True)
@@ -140,7 +142,7 @@ def huge_wp_copy(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step | 
     if not kernel.huge_copies:
         return None
     return Step(
-        [*pmd_write_protected(p, v), Not(_huge_reuse(kernel, p, v, pte_frame(p, v))), *fresh_block(v, new)],
+        [*pmd_write_protected(p, v), Not(huge_alone(kernel, p, v)), *fresh_block(v, new)],
         [each(Page, lambda w: fresh_page(new(w), loaded(p, w), into) + map_writable(p, w, new(w), huge=True),
             when=in_block(v),
         )],
@@ -153,7 +155,7 @@ def huge_wp_split(kernel: Any, p: Term, v: Term) -> Step | None:
     """A write fault on a read-only PMD splits it; the fault is tried again on the PTE (3917c80280c9, 5.8)."""
     if kernel.huge_copies:
         return None
-    return Step([*pmd_write_protected(p, v), Not(_huge_reuse(kernel, p, v, pte_frame(p, v)))], split_updates(p, v))
+    return Step([*pmd_write_protected(p, v), Not(huge_alone(kernel, p, v))], split_updates(p, v))
 
 
 @rule([P, V], "do_huge_pmd_wp_page(FAULT_FLAG_UNSHARE)", "domain.md 2.10 (b), (c)", features=HUGE,
@@ -164,7 +166,7 @@ def huge_unshare_reuse(kernel: Any, p: Term, v: Term) -> Step | None:
         return None
     f = pte_frame(p, v)
     return Step(
-        [*needs_private(kernel, p, v), pte_huge(p, v), _huge_reuse(kernel, p, v, f)], exclusive_folio(kernel, f)
+        [*needs_private(kernel, p, v), pte_huge(p, v), huge_alone(kernel, p, v)], exclusive_folio(kernel, f)
     )
 
 
@@ -174,7 +176,7 @@ def huge_unshare_split(kernel: Any, p: Term, v: Term) -> Step | None:
     """GUP for reading needs a copy of a part of the THP: the PMD is split first."""
     if kernel.unshare is None:
         return None
-    kept = _huge_reuse(kernel, p, v, pte_frame(p, v)) if kernel.exclusive_bit else BoolVal(False)
+    kept = huge_alone(kernel, p, v) if kernel.exclusive_bit else BoolVal(False)
     guard = [*needs_private(kernel, p, v), pte_huge(p, v), Not(kept)]
     if kernel.read_gup_writes:
         guard.append(Not(vma_write(p, v)))

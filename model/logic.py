@@ -378,16 +378,15 @@ class RuleTemplate:
             if number == 0:
                 guard += [fresh(p.term) for p in self.params if p.fresh and p.over is None]
                 guard += locked(kernel, self.lock, {p.name: p.term for p in self.params})
-            # A later stage has its other parameters in the state.
-            spoken = names_in(z3.And(*guard, *(u.function(*u.index) == u.value for u in step.flat_updates())))
-            params = tuple(
-                replace(p, needed=self.needed(kernel, p) if p.over is not None else None, fresh=p.fresh and number == 0)
-                for p in self.params if number == 0 or p.name in spoken
-            )
+            params = tuple(replace(p, needed=self.needed(kernel, p)) if p.over is not None else p for p in self.params)
             part = Rule(
                 f"{self.name}.{stage}" if stage else self.name, params, tuple(guard), step.flat_updates(),
                 (self.body.__doc__ or "").strip(), self.kernel_function, self.source, self.kind, self.environment,
             )
+            if number:
+                # A later stage has most parameters in the state, and chooses none afresh.
+                spoken = frozenset().union(*(names_in(t) for t in part.terms()))
+                part = replace(part, params=tuple(replace(p, fresh=False) for p in params if p.name in spoken))
             if (simple := part.rewritten(folded)) is not None:
                 made.append(simple)
         return made
