@@ -22,6 +22,7 @@ from model.state import Frame
 from proofs import explore as exploration
 from proofs import machine
 from proofs.bmc import bmc
+from proofs.check import scope_of
 from proofs.explore import Claim, Exploration, _Memory, explore, packed_words
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter, State
@@ -40,8 +41,8 @@ WALK_LENGTH = 20
 
 
 @functools.cache
-def system(kernel: str) -> System:
-    return BY_NAME[kernel].system()
+def system(kernel: str, features: tuple[str, ...] = ()) -> System:
+    return BY_NAME[kernel].system(features)
 
 
 def distinct_kernels() -> list[str]:
@@ -76,16 +77,21 @@ def cones(kernel: str) -> Iterator[tuple[System, list[Invariant]]]:
 
 @dataclass(frozen=True)
 class Story:
-    """Some rules of a kernel in a scope that the interpreter explores in a second. `quick`: for these kernels."""
+    """Some rules of a kernel in a scope that the interpreter explores in a second. `quick`: for these kernels.
+
+    `features`: of the system; the name of a rule in sub-steps stands for all of them.
+    """
 
     name: str
     quick: tuple[str, ...]
     rules: str
     scope: Scope
+    features: tuple[str, ...] = ()
 
     def of(self, kernel: str) -> System:
         chosen = self.rules.split()
-        return replace(system(kernel), rules=tuple(r for r in system(kernel).rules if r.name in chosen))
+        whole = system(kernel, self.features)
+        return replace(whole, rules=tuple(r for r in whole.rules if r.name.partition(".")[0] in chosen))
 
 
 STORIES = (
@@ -123,11 +129,47 @@ STORIES = (
         Scope.of(Proc=1, Page=1, Frame=3, Pin=1, Slot=1, Value=2),
     ),
 )
+FEATURE_STORIES = (
+    Story(
+        "a THP is shared, pinned, reused or split", ("v6.15", "v5.7", "v5.11"),
+        "madvise-hugepage huge-fault split-pmd split-folio fork pin-write huge-wp-reuse huge-wp-split wp-reuse munmap",
+        scope_of(2, 2, 2, 1, 1, 1, 1), ("huge",),
+    ),
+    Story(
+        "a copy in sub-steps beside flushes that are late", ("v5.9", "v5.12"),
+        "anon-fault extra-ref uffd-wp uffd-unwp wp-copy wp-reuse dontneed", scope_of(1, 1, 3, 1, 1), ("tlb",),
+    ),
+    Story(
+        "GUP-fast while fork looks and shares", ("v5.9", "v6.0"), "anon-fault fork fast-pin-write unpin exit",
+        scope_of(2, 1, 2, 1, 1), ("gup-fast", "fork"),
+    ),
+    Story(
+        "GUP-fast while KSM has the PTE", ("v6.0",), "anon-fault mprotect-ro ksm-protect fast-pin-read unpin",
+        scope_of(1, 1, 2, 1, 1), ("gup-fast", "share"),
+    ),
+    Story(
+        "pages of a file are forced, copied and mapped again", ("v5.7", "v6.0"),
+        "mmap-file file-read map-backing cow-fault mprotect-ro force-wp-copy force-wp-reuse force-store dontneed",
+        scope_of(2, 1, 3, 1, 1), ("file", "force"),
+    ),
+    Story(
+        "KSM merges, migration moves", ("v5.9", "v6.15"),
+        "anon-fault fork wp-copy ksm-merge unmerge-copy migrate pin-write unpin", scope_of(2, 1, 3, 1, 1),
+        ("ksm", "migration"),
+    ),
+)
+"""Frames are told apart by more cells here, and fields that name one have meanings of several parts."""
+
 every_story_and_era = pytest.mark.parametrize(
     ("kernel", "story"),
     [
         pytest.param(k, s, id=f"{k}-{s.name.replace(' ', '-')}", marks=() if k in s.quick else pytest.mark.slow)
         for s in STORIES for k in ERAS
+    ] + [
+        pytest.param(
+            k, s, id=f"{k}-{s.name.replace(' ', '-')}", marks=pytest.mark.slow if k in s.quick[1:] else ()
+        )
+        for s in FEATURE_STORIES for k in s.quick
     ],
 )
 
