@@ -370,23 +370,22 @@ V4_8 = V4_14.but(
     "v4.8", "M0 before the Dirty COW fix: a forced write is retried as a read", {"force_proof": "19be0eaffa3a"},
     force_proof="retry-as-read",
 )
+THP_5_8: dict[str, Any] = {
+    "huge_copies": False, "collapse_shared": True, "collapse_compound": True, "split_locks_page": True,
+}
+"""What 5.8 changed about huge pages, for all that came after it."""
+THP_5_8_COMMITS = {
+    "huge_copies": "3917c80280c9", "collapse_shared": "71a2c112a0f6", "collapse_compound": "5503fbf2b0b8",
+    "split_locks_page": "c444eb564fb1",
+}
 V5_8 = V5_7.but(
-    "v5.8", "M1: read GUP breaks COW as if it wrote",
-    {"read_gup": "17839856fd58", "huge_copies": "3917c80280c9", "collapse_shared": "71a2c112a0f6",
-     "collapse_compound": "5503fbf2b0b8",
-     "split_locks_page": "c444eb564fb1"},
-    read_gup=read_as_write, read_gup_nonanon=never, read_gup_writes=True, unshare=never, huge_copies=False,
-    collapse_shared=True, collapse_compound=True,
-    split_locks_page=True,
+    "v5.8", "M1: read GUP breaks COW as if it wrote", {"read_gup": "17839856fd58", **THP_5_8_COMMITS},
+    read_gup=read_as_write, read_gup_nonanon=never, read_gup_writes=True, unshare=never, **THP_5_8,
 )
 V5_9_RC4 = V5_7.but(
     "v5.9-rc4", "R0: reuse only when page_count is 1; read GUP as in 5.7 again",
-    {"reuse": "09854ba94c6a", "read_gup": "a308c71bf1e6", "reuse_ksm": "1a0cf26323c8", "huge_copies": "3917c80280c9",
-     "collapse_shared": "71a2c112a0f6",
-     "collapse_compound": "5503fbf2b0b8", "split_locks_page": "c444eb564fb1"},
-    reuse=page_count_is_one, reuse_frees_swap_cache=never, trylock=True, reuse_ksm=never, huge_copies=False,
-    collapse_shared=True, collapse_compound=True,
-    split_locks_page=True,
+    {"reuse": "09854ba94c6a", "read_gup": "a308c71bf1e6", "reuse_ksm": "1a0cf26323c8", **THP_5_8_COMMITS},
+    reuse=page_count_is_one, reuse_frees_swap_cache=never, trylock=True, reuse_ksm=never, **THP_5_8,
 )
 V5_9 = V5_9_RC4.but(
     "v5.9", "R1: fork copies pages that are maybe pinned", {"fork_copies": "70e806e4e645, f3c64eda3e50"},
@@ -470,10 +469,8 @@ def break_cow(copy_writable: bool = False) -> Kernel:
     return V5_7.but(
         "break-cow" if not copy_writable else "break-cow-v2",
         "PX: reuse by mapcount; read GUP breaks COW without being a write",
-        {"read_gup, unshare": "lore 20200811183950.10603-1-peterx@redhat.com"},
-        read_gup=read_private, read_gup_nonanon=never, unshare=never, unshare_writable=copy_writable, huge_copies=False,
-        collapse_shared=True, collapse_compound=True,
-    split_locks_page=True,
+        {"read_gup, unshare": "lore 20200811183950.10603-1-peterx@redhat.com", **THP_5_8_COMMITS},
+        read_gup=read_private, read_gup_nonanon=never, unshare=never, unshare_writable=copy_writable, **THP_5_8,
     )
 
 
@@ -512,4 +509,4 @@ KERNELS: tuple[Kernel, ...] = (
 """Every kernel of the default table, in the order of its rows."""
 
 FURTHER: tuple[Kernel, ...] = (V4_8, V4_14, V5_16, V6_4_0, V6_12)
-"""Kernels that differ from those of the table only in what it leaves out."""
+"""Kernels beside the default table; there each but v6.4.0 would have the terms of one of its rows."""
