@@ -127,7 +127,7 @@ class Table:
     `kernels` are (name by which to find it again, kernel). `without`: rules left out. `name`: of a configuration of
     `check --full`, empty for the table that was asked for. `timeout`, `proof_time`: limits in seconds for a search and
     for one proof; with no time for proofs none is sought. `violated`: (kernel, invariant) to the reason why that is
-    expected; with `inherits` also what is known of the kernel without features.
+    expected; with `inherits` also what is known of the kernel without features, but for `holds`.
     """
 
     kernels: tuple[tuple[str, Kernel], ...]
@@ -141,6 +141,7 @@ class Table:
     features: tuple[str, ...] = ()
     inherits: bool = True
     violated: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    holds: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def spec(self, kernel: str, stated: Invariant) -> str:
         """The kernel with the features of its cell."""
@@ -317,10 +318,12 @@ def configured(path: Path = FULL) -> list[Table]:
 
 
 def _configured(entry: Mapping[str, Any]) -> Table:
-    violated = {
-        (kernel, name): cells["because"]
-        for cells in entry.get("violated", ()) for kernel in cells["kernels"] for name in cells["invariants"]
-    }
+    def because(what: str) -> dict[tuple[str, str], str]:
+        return {
+            (kernel, name): cells["because"]
+            for cells in entry.get(what, ()) for kernel in cells["kernels"] for name in cells["invariants"]
+        }
+
     kernels = entry.get("kernels", [*(k.name for k in KERNELS), *entry.get("also", ())])
     features = tuple(entry["features"])
     return Table(
@@ -328,7 +331,7 @@ def _configured(entry: Mapping[str, Any]) -> Table:
         tuple(invariant(name) for name in entry["invariants"]), scope_named(entry["scope"]),
         rules_named(entry.get("without", ()), [with_features(spec, features) for spec in kernels]),
         entry.get("timeout"), entry.get("proof_time", SECONDS), entry["name"], entry["about"], features,
-        entry.get("inherits", False), violated,
+        entry.get("inherits", False), because("violated"), because("holds"),
     )
 
 

@@ -243,7 +243,8 @@ def _unexpected(table: checking.Table, found: Mapping[checking.CellKey, checking
             cell = found.get((table.name, table.spec(spec, each), each.name))
             if cell is None or cell.verdict not in ("VIOLATED", "EXHAUSTED", "PROVED"):
                 continue
-            inherited = known.get(spec, {"violated": ()})["violated"] if table.inherits else ()
+            inherits = table.inherits and (spec, each.name) not in table.holds
+            inherited = known.get(spec, {"violated": ()})["violated"] if inherits else ()
             violated = (spec, each.name) in table.violated or each.name in inherited
             if violated != (cell.verdict == "VIOLATED"):
                 wanted = "VIOLATED" if violated else "no violation"

@@ -151,8 +151,27 @@ def test_the_configurations_that_come_along_name_what_there_is() -> None:
     assert len({t.name for t in tables}) == len(tables)
     for table in tables:
         cells = {(spec, i.name) for spec, _ in table.kernels for i in table.invariants}
-        assert table.violated.keys() <= cells, table.name
+        assert table.violated.keys() | table.holds.keys() <= cells, table.name
         assert all(table.violated.values())
+        assert all(table.holds.values())
+
+
+def test_a_configuration_can_expect_less_than_the_kernel_without_features_breaks(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "full.toml"
+    file.write_text(FULL + """
+[[configuration.holds]]
+invariants = ["coherence-write-pin"]
+kernels = ["v5.9"]
+because = "a test"
+""")
+    real = check.configured
+    monkeypatch.setattr(check, "configured", lambda: real(file))
+    monkeypatch.setattr("proofs.cli.KERNELS", ())
+    code, _, err = run(capsys, "check", "--full", "-o", tmp_path)
+    assert code == 1
+    assert "v5.9@migration, coherence-write-pin: VIOLATED, but no violation was expected" in err
 
 
 def test_without_proofs_the_scope_is_exhausted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
