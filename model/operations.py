@@ -152,9 +152,6 @@ OPERATIONS: tuple[Operation, ...] = (
     _on_range("uffd-wp", "uffd-wp"),
     _on_range("uffd-unwp", "uffd-unwp"),
     Operation(
-        "uffd-continue", ("v",), ("uffd-continue",), ("uffd-continue-refused",), features=frozenset({"file", "force"})
-    ),
-    Operation(
         "madv-free", ("v",), ("madv-free", "madv-free-nothing"), ("madv-free-refused",), prepares=("split-folio",),
         features=frozenset({"lazyfree"}),
     ),
