@@ -96,8 +96,7 @@ class Statement:
 class Litmus:
     """A litmus test. Its processes, pages, references and values are numbered in the order of these tuples.
 
-    `split`: sub-step features that it asks for. `condition`: a Bool term over the constants of `element` and `outcome`.
-    `missing`: what the model lacks for the test, as the message of a LitmusError, or empty.
+    `split`: sub-step features that it asks for. `condition`: a Bool term over the constants of its `facts`. `missing`: what the model lacks for the test, as the message of a LitmusError, or empty.
     """
 
     name: str
@@ -111,6 +110,7 @@ class Litmus:
     statements: tuple[Statement, ...]
     mode: str
     condition: Term
+    facts: tuple[Fact, ...]
     condition_text: str
     missing: str = ""
 
@@ -169,14 +169,50 @@ class Litmus:
         return names | {sort: chosen for sort, chosen in given.items() if chosen}
 
 
+class Fact(NamedTuple):
+    """One thing that a condition asks of a test's end: a word and numbers of elements.
+
+    `sees` (k, n): the holder of reference k reads value n; `loads` (p, v, n): a load gives n; `maps` (p, v, k): the PTE
+    maps what the reference holds; `same` (p, v, q, w): both map one page; `writable`, `soft-dirty` (p, v); `refused`,
+    `blocked` (statement, 1-based); `slots` (how many).
+    """
+
+    what: str
+    of: tuple[int, ...]
+
+    @property
+    def constant(self) -> Term:
+        """What stands for it in `Litmus.condition`."""
+        return z3.Bool(f"{self.what}{self.of}")
+
+    def meaning(self) -> Term:
+        """A Bool term over the constants of `element`; of `refused`, `blocked` and `slots`, its own constant."""
+        elements = [element(sort, number) for sort, number in zip(_FACT_SORTS.get(self.what, ()), self.of, strict=False)]
+        match self.what, elements:
+            case "sees", [k, n]:
+                return z3.And(pin_live(k), frame_value(pin_frame(k)) == n)
+            case "loads", [p, v, n]:
+                return z3.And(live(p, v), loaded(p, v) == n)
+            case "maps", [p, v, k]:
+                return z3.And(pin_live(k), maps(p, v, pin_frame(k)))
+            case "same", [p, v, q, w]:
+                return z3.And(pte_present(p, v), maps(q, w, pte_frame(p, v)))
+            case "writable", [p, v]:
+                return z3.And(pte_present(p, v), pte_write(p, v))
+            case "soft-dirty", [p, v]:
+                return z3.And(live(p, v), z3.Or(vma_soft_dirty(p), pte_soft_dirty(p, v)))
+        return self.constant
+
+
+_FACT_SORTS = {
+    "sees": (Pin, Value), "loads": (Proc, Page, Value), "maps": (Proc, Page, Pin), "same": (Proc, Page, Proc, Page),
+    "writable": (Proc, Page), "soft-dirty": (Proc, Page),
+}
+
+
 def element(sort: Sort, number: int) -> Term:
-    """The constant that stands for one element in a condition."""
+    """The constant that stands for one element in a fact's meaning."""
     return z3.Const(f"{sort.name()}!{number}", sort)
-
-
-def outcome(what: str, number: int) -> Term:
-    """The Bool constant `refused k`, `blocked k` or `slots == n` of a condition."""
-    return z3.Bool(f"{what}!{number}")
 
 
 # Parsing
@@ -243,6 +279,7 @@ class _Parser:
         self.values = [0]
         self.statements: list[Statement] = []
         self.condition: tuple[int, str, str, Term] | None = None
+        self.facts: dict[Fact, None] = {}
         self.missing = ""
 
     def fail(self, message: str) -> NoReturn:
@@ -488,7 +525,8 @@ class _Parser:
         _, mode, text, condition = self.condition
         return Litmus(
             self.name, self.about, self.filename, self.split, tuple(self.processes), tuple(self.pages),
-            tuple(self.references), tuple(self.values), tuple(self.statements), mode, condition, text, self.missing,
+            tuple(self.references), tuple(self.values), tuple(self.statements), mode, condition, tuple(self.facts), text,
+            self.missing,
         )
 
 
@@ -556,42 +594,38 @@ class _Condition:
     def atom(self, token: str) -> Term:
         """One fact; of a huge page, or of the references to one, it is said of every part."""
         match token:
-            case "writable":
-                places = self.places(self.next("P.V"))
-                return _all(z3.And(pte_present(p, v), pte_write(p, v)) for p, v in places)
-            case "soft-dirty":
-                places = self.places(self.next("P.V"))
-                return _all(
-                    z3.And(live(p, v), z3.Or(vma_soft_dirty(p), pte_soft_dirty(p, v))) for p, v in places
-                )
+            case "writable" | "soft-dirty":
+                return self.facts(token, self.places(self.next("P.V")))
             case "refused" | "blocked":
                 what = f"`{token} k`, the number of an operation"
-                return outcome(token, self.number(1, len(self.parser.statements), what))
+                return self.facts(token, [(self.number(1, len(self.parser.statements), what),)])
             case "slots":
                 self.skip("==")
-                return outcome("slots", self.number(0, 255, "`slots == n`"))
+                return self.facts("slots", [(self.number(0, 255, "`slots == n`"),)])
         if self.is_place(token):
             return self.about_places(token)
         references = self.references(token)
         self.skip("sees")
         value = self.value()
-        return _all(z3.And(pin_live(k), frame_value(pin_frame(k)) == value) for k in references)
+        return self.facts("sees", [(k, value) for k in references])
+
+    def facts(self, what: str, parts: Iterable[tuple[int, ...]]) -> Term:
+        found = [Fact(what, of) for of in parts]
+        self.parser.facts |= dict.fromkeys(found)
+        terms = [fact.constant for fact in found]
+        return z3.And(*terms) if len(terms) > 1 else terms[0]
 
     def about_places(self, token: str) -> Term:
         places = self.places(token)
         if self.skip("==", "is") == "==":
             value = self.value()
-            return _all(z3.And(live(p, v), loaded(p, v) == value) for p, v in places)
+            return self.facts("loads", [(*place, value) for place in places])
         other = self.next("a reference or Q.W")
         if self.is_place(other):
-            return _all(
-                z3.And(pte_present(p, v), maps(q, w, pte_frame(p, v)))
-                for (p, v), (q, w) in self.pairs(token, places, other, self.places(other))
-            )
-        return _all(
-            z3.And(pin_live(k), maps(p, v, pin_frame(k)))
-            for (p, v), k in self.pairs(token, places, other, self.references(other))
-        )
+            others = self.places(other)
+            return self.facts("same", [(*some, *more) for some, more in self.pairs(token, places, other, others)])
+        references = self.references(other)
+        return self.facts("maps", [(*place, k) for place, k in self.pairs(token, places, other, references)])
 
     def pairs(self, left: str, some: list[Any], right: str, others: list[Any]) -> Iterable[tuple[Any, Any]]:
         if len(some) != len(others):
@@ -603,26 +637,21 @@ class _Condition:
         """P.V, P.V.0; r and r.0 are references."""
         return "." in token and not token.partition(".")[2].isdigit()
 
-    def places(self, token: str) -> list[tuple[Term, Term]]:
+    def places(self, token: str) -> list[tuple[int, int]]:
         process, dot, page = token.partition(".")
         if not dot:
             self.parser.fail(f"expected P.V, a process and a page, not {token!r}")
-        p = element(Proc, self.parser.known("process", process, self.parser.processes))
-        return [(p, element(Page, v)) for v in self.parser.parts("page", page, self.parser.page_parts)]
+        p = self.parser.known("process", process, self.parser.processes)
+        return [(p, v) for v in self.parser.parts("page", page, self.parser.page_parts)]
 
-    def references(self, token: str) -> list[Term]:
-        return [element(Pin, k) for k in self.parser.parts("reference", token, self.parser.reference_parts)]
+    def references(self, token: str) -> list[int]:
+        return list(self.parser.parts("reference", token, self.parser.reference_parts))
 
     def number(self, least: int, most: int, what: str) -> int:
         return self.parser.number(self.next("a number"), least, most, what)
 
-    def value(self) -> Term:
-        return element(Value, self.parser.value(self.next("a value"), 0))
-
-
-def _all(terms: Iterable[Term]) -> Term:
-    found = list(terms)
-    return z3.And(*found) if len(found) > 1 else found[0]
+    def value(self) -> int:
+        return self.parser.value(self.next("a value"), 0)
 
 
 # Execution
@@ -699,9 +728,31 @@ def answer(litmus: Litmus, kernel: Kernel, system: System) -> Result:
 
     Raises LitmusError if the test needs what the model or the system lacks.
     """
+    return _run(litmus, kernel, system).result()
+
+
+class Outcome(NamedTuple):
+    """How an execution may end, as far as its processes can tell: refused and blocked operations, counted from 1."""
+
+    refused: frozenset[int]
+    blocked: frozenset[int]
+    condition: bool
+
+
+def outcomes(litmus: Litmus, kernel: Kernel, system: System) -> tuple[frozenset[Outcome], str]:
+    """Every outcome that some execution has, and why the model cannot follow one of them (empty if it can).
+
+    As `answer`.
+    """
+    run = _run(litmus, kernel, system)
+    ends, reason = run.explore()
+    return frozenset(run.outcome(end) for end in ends), reason
+
+
+def _run(litmus: Litmus, kernel: Kernel, system: System) -> _Run:
     if litmus.missing:
         raise LitmusError(litmus.missing)
-    return _Run(litmus, kernel, _interpreter(system, litmus.scope())).result()
+    return _Run(litmus, kernel, _interpreter(system, litmus.scope()))
 
 
 _UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in (Proc, Frame, Folio, Slot, Pin)}
@@ -736,6 +787,7 @@ class _Run:
         self.kernel = kernel
         self.interpreter = interpreter
         self.groups = litmus.groups
+        self.condition = z3.substitute(litmus.condition, *((f.constant, f.meaning()) for f in litmus.facts))
         self.rules = {rule.name: rule for rule in interpreter.system.rules}
         self.stages: dict[str, list[str]] = {}
         for name in self.rules:
@@ -1023,18 +1075,22 @@ class _Run:
             for number in range(self.interpreter.scope.size(sort))
         }
 
+    def outcome(self, end: _Point) -> Outcome:
+        refused, blocked = (frozenset(n + 1 for n in found) for found in (end.refused, self.waiting(end)))
+        return Outcome(refused, blocked, self.ends_in_condition(end))
+
     def ends_in_condition(self, point: _Point) -> bool:
         free = z3.Const("slot", Slot)
         used = sum(
             not self.interpreter.evaluate(slot_free(free), point.state, {"slot": i})
             for i in range(self.interpreter.scope.size(Slot))
         )
-        outcomes = {f"slots!{n}": n == used for n in range(256)}
         waiting = self.waiting(point)
-        for number in range(len(self.litmus.statements)):
-            outcomes[f"refused!{number + 1}"] = number in point.refused
-            outcomes[f"blocked!{number + 1}"] = number in waiting
-        return bool(self.interpreter.evaluate(self.litmus.condition, point.state, self.elements() | outcomes))
+        known = {"refused": {n + 1 for n in point.refused}, "blocked": {n + 1 for n in waiting}, "slots": {used}}
+        outcomes = {
+            str(fact.constant): fact.of[0] in known[fact.what] for fact in self.litmus.facts if fact.what in known
+        }
+        return bool(self.interpreter.evaluate(self.condition, point.state, self.elements() | outcomes))
 
     def trace(self, end: _Point) -> Trace:
         """The execution that led to the point, executed again."""

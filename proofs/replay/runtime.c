@@ -1,0 +1,1427 @@
+//: core
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/*
+ * A test runs in several processes, each with memory of its own: the first one, and those it forks. A director tells
+ * each what to do next (act) and waits for the answer, so the steps happen in the order in which they are written. All
+ * run on one CPU, whose batch of pages on their way to an LRU list is emptied after each step: it holds a reference to
+ * each of them.
+ */
+
+#define PAGE 4096UL
+#define HUGE (512 * PAGE)
+#define MOST 16 /* processes, pages, references */
+
+/* What an action returns: 0, -errno, or one of these. */
+#define BLOCKED (-5000) /* waits for the userfaultfd monitor */
+#define UNSEEN (-5001)  /* cannot be done or seen here: shared->reason */
+
+#define DIRECTOR (-1) /* in place of a process: the director does it itself */
+
+enum truth { NO, YES, UNKNOWN };
+
+struct args {
+	int page, other; /* which place; mremap and KSM name two */
+	int whole;       /* the whole huge page of which `page` is the first part */
+	int ref, child, value;
+	int flags;
+};
+
+typedef long action(const struct args *);
+
+struct request {
+	action *what;
+	struct args args;
+};
+
+/* A page, or a part of a huge page: the address of its first 4 KiB. The parts of a huge page follow each other. */
+struct place {
+	char *at;
+	size_t length, whole; /* of the page, and of the huge page that it is the first part of */
+};
+
+/* What holds a reference, and where the page was when it was taken. */
+struct reference {
+	enum { NOTHING, IN_PIPE, IN_RING, IN_PROBE } held;
+	int handle; /* of the probe */
+	char *at;
+	uint64_t pfn; /* 0: not known */
+};
+
+/* What is known about one page of one process. */
+struct fact {
+	enum truth mapped, has_write, is_soft_dirty;
+	uint64_t pfn;
+};
+
+static struct place place[MOST];
+static int places;
+static struct {
+	char reason[256];
+	struct reference ref[MOST];
+	struct fact fact;
+	pid_t pid[MOST];
+	enum truth gone[MOST];
+	int protected[MOST]; /* pages under userfaultfd write-protect */
+	int extra[MOST];     /* handles of transient references to them */
+	struct {
+		const char *path;
+		char value[64];
+	} setting[MOST]; /* changed settings of the machine, and what they were */
+} *shared;
+static int to[MOST], from[MOST]; /* ends of the sockets between the director and each process */
+static int allowed;              /* --allow-host-settings */
+static char *spare, *read_only;  /* memory of our own, not the test's */
+static int step_number, unseen_step;
+static uint64_t refused_steps, blocked_steps;
+static int test_over; /* 1: a step is blocked; 2: it cannot be done here */
+static sigjmp_buf back;
+static volatile sig_atomic_t guarded;
+
+/* "It cannot be seen here", and why. */
+static long __attribute__((format(printf, 1, 2))) unseen(const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	vsnprintf(shared->reason, sizeof shared->reason, format, list);
+	va_end(list);
+	return UNSEEN;
+}
+
+static void print_text(const char *text)
+{
+	putchar('"');
+	for (; *text; text++)
+		printf(*text == '"' || *text == '\\' ? "\\%c" : (unsigned char)*text < ' ' ? " " : "%c", *text);
+	putchar('"');
+}
+
+static void caught(int number)
+{
+	if (guarded)
+		siglongjmp(back, number);
+	_exit(128 + number);
+}
+
+/* One byte of memory: -EFAULT where it must not be touched, BLOCKED where userfaultfd would have to be asked. */
+static long touch(char *at, int *value, int store)
+{
+	int number = sigsetjmp(back, 1);
+
+	if (number) {
+		guarded = 0;
+		return number == SIGBUS ? BLOCKED : -EFAULT;
+	}
+	guarded = 1;
+	if (store)
+		*(volatile char *)at = (char)*value;
+	else
+		*value = *(volatile unsigned char *)at;
+	guarded = 0;
+	return 0;
+}
+
+/* Empty this CPU's batches of pages on their way to an LRU list: MADV_COLD begins with that (5.4); so do enough faults. */
+static void drain(void)
+{
+	int i;
+
+	if (madvise(spare, PAGE, 20 /* MADV_COLD */)) {
+		for (i = 0; i < 64; i++)
+			spare[i * PAGE] = 1;
+		madvise(spare, 64 * PAGE, MADV_DONTNEED);
+	}
+}
+
+/* A process does what it is told until it ends or the director is gone. */
+static void serve(int number)
+{
+	struct request request;
+	long answer;
+
+	while (recv(from[number], &request, sizeof request, 0) == sizeof request) {
+		answer = request.what(&request.args);
+		drain();
+		if (send(from[number], &answer, sizeof answer, MSG_NOSIGNAL) != sizeof answer)
+			break;
+	}
+	_exit(0);
+}
+
+/* The process ends; act waits until its memory is gone. */
+static long leave(const struct args *a)
+{
+	(void)a;
+	_exit(0);
+}
+
+static long act(int process, action *what, struct args args)
+{
+	struct request request = { what, args };
+	struct pollfd wait = { .events = POLLIN };
+	long answer = 0;
+
+	if (test_over == 2)
+		return UNSEEN;
+	if (process == DIRECTOR)
+		return what(&args);
+	if (send(to[process], &request, sizeof request, MSG_NOSIGNAL) != sizeof request)
+		return unseen("a process is gone");
+	wait.fd = what == leave ? (int)syscall(SYS_pidfd_open, shared->pid[process], 0) : to[process];
+	if (wait.fd < 0)
+		return unseen("pidfd_open: %s", strerror(errno));
+	if (poll(&wait, 1, 20000) != 1)
+		return unseen("a step did not return within 20 seconds");
+	if (what == leave) {
+		close(wait.fd);
+		shared->gone[process] = YES;
+		return 0;
+	}
+	if (recv(to[process], &answer, sizeof answer, 0) != sizeof answer)
+		return unseen("a process ended in the middle of a step");
+	return answer;
+}
+
+/*
+ * One line of the test. `parts`: it is done on so many places or references, one after the other, until one is refused;
+ * with `on`, it goes on to the others.
+ */
+static void step(int process, const char *text, action *what, int parts, int on, struct args args)
+{
+	long answer = 0, worst = 0;
+	int i;
+
+	step_number++;
+	if (test_over)
+		return;
+	for (i = 0; i < parts && (!worst || (on && worst != UNSEEN)); i++) {
+		answer = act(process, what, args);
+		worst = worst && answer != UNSEEN ? worst : answer;
+		args.page++;
+		args.other++;
+		args.ref++;
+	}
+	printf("{\"step\": %d, \"operation\": ", step_number);
+	print_text(text);
+	if (worst == UNSEEN) {
+		printf(", \"result\": \"not observable\", \"reason\": ");
+		print_text(shared->reason);
+	} else {
+		printf(", \"result\": \"%s\"", worst == BLOCKED ? "blocked" : worst ? "refused" : "done");
+		if (worst && worst != BLOCKED)
+			printf(", \"error\": \"%s\"", strerror((int)-worst));
+	}
+	puts("}");
+	if (worst == UNSEEN) {
+		test_over = 2;
+		unseen_step = step_number;
+	} else if (worst == BLOCKED) {
+		test_over = 1;
+		blocked_steps |= 1ULL << (step_number - 1);
+	} else if (worst) {
+		refused_steps |= 1ULL << (step_number - 1);
+	}
+}
+
+/* Room for a place, with nothing mapped around it, so that it is a VMA of its own. */
+static char *reserve(void)
+{
+	char *start = mmap(NULL, 3 * HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (start == MAP_FAILED) {
+		perror("mmap");
+		exit(4);
+	}
+	return (char *)(((uintptr_t)start + HUGE) & ~(HUGE - 1));
+}
+
+static void add_place(char *at, size_t length, size_t whole)
+{
+	place[places++] = (struct place){ at, length, whole };
+}
+
+/* The beginnings of a page, in args.flags. */
+#define READ_ONLY 1
+#define OF_ZERO 2
+
+/* The first process maps a page; what fails here cannot be tested. */
+static void map(action *what, struct args args)
+{
+	long answer = test_over ? 0 : act(0, what, args);
+
+	if (!answer)
+		return;
+	if (answer != UNSEEN)
+		unseen("a page cannot be mapped: %s", strerror((int)-answer));
+	test_over = 2;
+}
+
+static int direct(int (*test)(void))
+{
+	int pair[2], i;
+
+	setpgid(0, 0);
+	for (i = 0; i < MOST; i++) {
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair)) {
+			perror("socketpair");
+			return 4;
+		}
+		to[i] = pair[0];
+		from[i] = pair[1];
+	}
+	return test();
+}
+
+/* The first process begins, with the places mapped so far. */
+static void begin(void)
+{
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid)
+		serve(0);
+	shared->pid[0] = pid;
+}
+
+/* Write a text to a file of /proc or /sys. */
+static long put(const char *path, const char *text)
+{
+	int file = open(path, O_WRONLY | O_CLOEXEC);
+	long answer = file < 0 || write(file, text, strlen(text)) < 0 ? -errno : 0;
+
+	if (file >= 0)
+		close(file);
+	return answer;
+}
+
+/* A test by itself, in a group of processes that is gone afterwards. The exit status of its director. */
+static int run(const char *name, int (*test)(void))
+{
+	struct timespec now;
+	int status = 0, ended = 0, i;
+	time_t start;
+	pid_t director;
+
+	memset(shared, 0, sizeof *shared);
+	printf("{\"test\": ");
+	print_text(name);
+	puts("}");
+	fflush(stdout);
+	director = fork();
+	if (!director) {
+		status = direct(test);
+		fflush(stdout);
+		_exit(status);
+	}
+	setpgid(director, director);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	for (start = now.tv_sec; !ended && now.tv_sec < start + 60; clock_gettime(CLOCK_MONOTONIC, &now)) {
+		ended = waitpid(director, &status, WNOHANG) == director;
+		if (!ended)
+			usleep(500);
+	}
+	kill(-director, SIGKILL);
+	while (wait(NULL) > 0 || errno == EINTR)
+		;
+	for (i = 0; i < MOST && shared->setting[i].path; i++)
+		put(shared->setting[i].path, shared->setting[i].value);
+	if (!ended || !WIFEXITED(status)) {
+		puts("{\"verdict\": \"not observable\", \"reason\": \"the test did not come to its end\"}");
+		return 4;
+	}
+	return WEXITSTATUS(status);
+}
+
+static void prepare(void)
+{
+	struct sigaction action = { .sa_handler = caught };
+	cpu_set_t one;
+
+	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED) {
+		perror("mmap");
+		exit(4);
+	}
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu() < 0 ? 0 : sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof one, &one);
+	spare = mmap(NULL, 65 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	read_only = spare + 64 * PAGE;
+	mprotect(read_only, PAGE, PROT_READ);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+}
+
+//: result
+static long result(long returned)
+{
+	return returned < 0 ? -errno : 0;
+}
+
+//: pagemap
+/* The /proc/PID/pagemap entry of an address: bit 63 present, 62 swapped, 55 soft-dirty, 0 to 54 the frame's number. */
+static uint64_t pagemap(const char *at)
+{
+	uint64_t entry = 0;
+	int file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	if (file < 0 || pread(file, &entry, sizeof entry, (uintptr_t)at / PAGE * sizeof entry) != sizeof entry)
+		entry = 0;
+	if (file >= 0)
+		close(file);
+	return entry;
+}
+
+//: frame_at
+static uint64_t frame_at(const char *at)
+{
+	uint64_t entry = pagemap(at);
+
+	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
+}
+
+//: protection
+static int protection(int is_read_only)
+{
+	return is_read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
+//: small_page
+/* An anonymous page that nobody has touched, or with OF_ZERO one that has been read. */
+static long small_page(const struct args *a)
+{
+	char *at = place[a->page].at;
+	int value;
+
+	if (mmap(at, PAGE, protection(a->flags & READ_ONLY), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+		return -errno;
+	return a->flags & OF_ZERO ? touch(at, &value, 0) : 0;
+}
+//: get_text
+static int get_text(const char *path, char *text, size_t size)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = file < 0 ? -1 : read(file, text, size - 1);
+
+	if (file >= 0)
+		close(file);
+	text[length < 0 ? 0 : length] = 0;
+	return length >= 0;
+}
+
+//: set
+/* Change a setting of the machine until the test is over; restore_settings puts it back. */
+static long set(const char *path, const char *text)
+{
+	char old[64], *bracket;
+	long answer;
+	int i = 0;
+
+	if (!get_text(path, old, sizeof old))
+		return unseen("there is no %s", path);
+	bracket = strchr(old, '['); /* always [madvise] never */
+	if (bracket)
+		memmove(old, bracket + 1, strlen(bracket));
+	old[strcspn(old, "]\n")] = 0;
+	if (!strcmp(old, text))
+		return 0;
+	if (!allowed)
+		return unseen("%s is %s and would have to be %s: --allow-host-settings", path, old, text);
+	answer = put(path, text);
+	if (answer)
+		return unseen("%s cannot be set: %s", path, strerror((int)-answer));
+	while (i < MOST - 1 && shared->setting[i].path && strcmp(shared->setting[i].path, path))
+		i++;
+	if (!shared->setting[i].path) {
+		shared->setting[i].path = path;
+		strcpy(shared->setting[i].value, old);
+	}
+	return 0;
+}
+
+//: store
+static long store(const struct args *a)
+{
+	int value = a->value;
+
+	return touch(place[a->page].at, &value, 1);
+}
+
+//: load
+static long load(const struct args *a)
+{
+	int value;
+
+	return touch(place[a->page].at, &value, 0);
+}
+
+//: fork_child
+static long fork_child(const struct args *a)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		serve(a->child);
+	shared->pid[a->child] = pid;
+	return result(pid);
+}
+
+//: unmap
+static long unmap(const struct args *a)
+{
+	struct place *p = &place[a->page];
+
+	return result(munmap(p->at, a->whole ? p->whole : p->length));
+}
+
+//: advise
+/* madvise(value) on the page, or on the whole huge page. */
+static long advise(const struct args *a)
+{
+	struct place *p = &place[a->page];
+
+	return result(madvise(p->at, a->whole ? p->whole : p->length, a->value));
+}
+
+//: move
+/* mremap of the page to where the other one is. */
+static long move(const struct args *a)
+{
+	struct place *old = &place[a->page], *new = &place[a->other];
+
+	if (mremap(old->at, old->length, old->length, MREMAP_MAYMOVE | MREMAP_FIXED, new->at) != new->at)
+		return -errno;
+	new->length = old->length;
+	return 0;
+}
+
+//: protect
+static long protect(const struct args *a)
+{
+	struct place *p = &place[a->page];
+
+	return result(mprotect(p->at, a->whole ? p->whole : p->length, protection(a->value)));
+}
+
+//: clear_soft_dirty
+static long clear_soft_dirty(const struct args *a)
+{
+	(void)a;
+	spare[0] = 1;
+	if (!(pagemap(spare) >> 55 & 1))
+		return unseen("this kernel does not track soft-dirty pages");
+	return put("/proc/self/clear_refs", "4");
+}
+
+//: file_page
+/* A private mapping of a page of a file in memory. */
+static long file_page(const struct args *a)
+{
+	int file = (int)syscall(SYS_memfd_create, "page", 1U /* MFD_CLOEXEC */);
+	char *at = place[a->page].at;
+
+	if (file < 0 || ftruncate(file, PAGE))
+		return unseen("memfd_create: %s", strerror(errno));
+	if (mmap(at, PAGE, protection(a->flags & READ_ONLY), MAP_PRIVATE | MAP_FIXED, file, 0) != at)
+		return -errno;
+	close(file);
+	return 0;
+}
+
+//: huge_mapped
+/* Does a PMD map anonymous memory in the VMA at this address? */
+static int huge_mapped(const char *at)
+{
+	FILE *file = fopen("/proc/self/smaps", "re");
+	unsigned long start, end, kilobytes, found = 0;
+	char line[512];
+	int here = 0;
+
+	while (file && fgets(line, sizeof line, file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start <= (uintptr_t)at && (uintptr_t)at < end;
+		else if (here && sscanf(line, "AnonHugePages: %lu kB", &kilobytes) == 1)
+			found = kilobytes;
+	}
+	if (file)
+		fclose(file);
+	return found != 0;
+}
+
+//: huge_page
+/* A huge page mapped by a PMD, which has been written to; with OF_ZERO the huge zero page. */
+static long huge_page(const struct args *a)
+{
+	static const char *const enabled = "/sys/kernel/mm/transparent_hugepage/enabled";
+	char *at = place[a->page].at, now[64];
+	int value = 0;
+	long answer;
+
+	if (get_text(enabled, now, sizeof now) && strstr(now, "[always]"))
+		answer = 0;
+	else
+		answer = set(enabled, "madvise");
+	if (answer)
+		return answer;
+	if (mmap(at, HUGE, protection(a->flags & READ_ONLY), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+		return -errno;
+	if (madvise(at, HUGE, MADV_HUGEPAGE))
+		return unseen("MADV_HUGEPAGE: %s", strerror(errno));
+	answer = touch(at, &value, !(a->flags & OF_ZERO));
+	if (!answer && !(a->flags & OF_ZERO) && !huge_mapped(at))
+		return unseen("the kernel had no huge page to give");
+	return answer;
+}
+
+//: userfaultfd
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+
+/* This process's userfaultfd, whose faults end in SIGBUS instead of waiting for a monitor. */
+static int userfaultfd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_SIGBUS };
+	static int file = -1;
+	static pid_t owner;
+
+	if (file >= 0 && owner == getpid())
+		return file;
+	owner = getpid();
+	file = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (file < 0) {
+		unseen("userfaultfd: %s", strerror(errno));
+		return -1;
+	}
+	if (ioctl(file, UFFDIO_API, &api) || !(api.ioctls & 1ULL << _UFFDIO_REGISTER)) {
+		unseen("this kernel has no userfaultfd write-protect");
+		close(file);
+		file = -1;
+	}
+	return file;
+}
+
+static long register_page(char *at, size_t length, uint64_t mode)
+{
+	struct uffdio_register range = { .range = { (uintptr_t)at, length }, .mode = mode };
+	int file = userfaultfd();
+
+	if (file < 0)
+		return UNSEEN;
+	return ioctl(file, UFFDIO_REGISTER, &range) ? unseen("UFFDIO_REGISTER: %s", strerror(errno)) : 0;
+}
+
+//: watch_page
+static long watch_page(const struct args *a)
+{
+	return register_page(place[a->page].at, place[a->page].whole, UFFDIO_REGISTER_MODE_WP);
+}
+
+//: uffd_protect
+/* Write-protect the page, or with value 0 un-protect it. */
+static long uffd_protect(const struct args *a)
+{
+	struct place *p = &place[a->page];
+	struct uffdio_writeprotect change = {
+		.range = { (uintptr_t)p->at, a->whole ? p->whole : p->length },
+		.mode = a->value ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+	int file = userfaultfd(), i;
+
+	if (file < 0)
+		return UNSEEN;
+	if (ioctl(file, UFFDIO_WRITEPROTECT, &change))
+		return -errno;
+	for (i = 0; i < places; i++)
+		if (place[i].at >= p->at && place[i].at < p->at + change.range.len)
+			shared->protected[i] = a->value;
+	return 0;
+}
+
+//: uffd_continue
+static long uffd_continue(const struct args *a)
+{
+	struct uffdio_range range = { (uintptr_t)place[a->page].at, PAGE };
+	struct uffdio_continue page = { .range = range };
+	long answer = register_page(place[a->page].at, PAGE, 4 /* UFFDIO_REGISTER_MODE_MINOR */);
+
+	if (answer)
+		return answer;
+	answer = result(ioctl(userfaultfd(), UFFDIO_CONTINUE, &page));
+	ioctl(userfaultfd(), UFFDIO_UNREGISTER, &range);
+	return answer;
+}
+
+//: force_store
+/* FOLL_FORCE: a store to our own memory through /proc/self/mem, which asks for no permission of the VMA. */
+static long force_store(const struct args *a)
+{
+	int file = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	char value = (char)a->value;
+	long answer;
+
+	if (file < 0)
+		return unseen("/proc/self/mem: %s", strerror(errno));
+	if (pwrite(file, &value, 1, (uintptr_t)read_only) != 1)
+		answer = unseen("this kernel refuses forced writes through /proc/self/mem");
+	else
+		answer = pwrite(file, &value, 1, (uintptr_t)place[a->page].at) == 1 ? 0 : -errno;
+	close(file);
+	return answer && answer != UNSEEN && shared->protected[a->page] ? BLOCKED : answer;
+}
+
+//: taken
+/* A reference was taken, or was not. A device's or pipe's page is the one that is mapped right after. */
+static long taken(const struct args *a, long answer, int held)
+{
+	struct reference *r = &shared->ref[a->ref];
+
+	if (answer)
+		return answer == -EFAULT && shared->protected[a->page] ? BLOCKED : answer;
+	r->held = held;
+	r->at = place[a->page].at;
+	r->pfn = frame_at(r->at);
+	return 0;
+}
+
+//: take_into_pipe
+/* FOLL_GET for reading: a pipe buffer that is the page itself. */
+static long take_into_pipe(const struct args *a)
+{
+	struct iovec page = { place[a->page].at, PAGE };
+	ssize_t moved = vmsplice(pipes[a->ref][1], &page, 1, SPLICE_F_NONBLOCK);
+
+	return taken(a, moved == (ssize_t)PAGE ? 0 : moved < 0 ? -errno : -EFAULT, IN_PIPE);
+}
+
+//: pipe_for
+static int pipes[MOST][2];
+
+/* Before the first process begins, so that the pipe outlives them all. */
+static void pipe_for(int ref)
+{
+	if (pipe2(pipes[ref], O_NONBLOCK)) {
+		perror("pipe");
+		exit(4);
+	}
+}
+
+//: ring_for
+#include <linux/io_uring.h>
+
+static struct ring {
+	int file, error;
+	struct io_uring_params about;
+	char *submissions, *completions;
+	struct io_uring_sqe *entries;
+} rings[MOST];
+
+/* An io_uring for one registered buffer, made before the first process begins, so that it outlives them all. */
+static void ring_for(int ref)
+{
+	struct ring *r = &rings[ref];
+
+	r->file = (int)syscall(SYS_io_uring_setup, 2, &r->about);
+	r->error = r->file < 0 ? errno : 0;
+}
+
+//: take_into_ring
+/* FOLL_PIN | FOLL_WRITE | FOLL_LONGTERM: a registered buffer of io_uring. */
+static long take_into_ring(const struct args *a)
+{
+	struct iovec page = { place[a->page].at, PAGE };
+	struct ring *r = &rings[a->ref];
+	long answer;
+
+	if (r->error)
+		return unseen("io_uring_setup: %s", strerror(r->error));
+	answer = result(syscall(SYS_io_uring_register, r->file, IORING_REGISTER_BUFFERS, &page, 1));
+	if (answer == -ENOMEM || answer == -EPERM)
+		return unseen("a registered buffer: %s", strerror((int)-answer));
+	return taken(a, answer, IN_RING);
+}
+
+//: transfer
+/* The device's side of a registered buffer: `opcode` between its first byte and a file's. */
+static long transfer(int ref, int opcode, int file)
+{
+	struct reference *reference = &shared->ref[ref];
+	struct ring *r = &rings[ref];
+	struct io_uring_params *p = &r->about;
+	struct io_uring_cqe *done;
+	unsigned int *tail, *head;
+
+	if (!r->entries) {
+		r->submissions = mmap(NULL, p->sq_off.array + p->sq_entries * sizeof(unsigned int), PROT_READ | PROT_WRITE,
+				      MAP_SHARED, r->file, IORING_OFF_SQ_RING);
+		r->completions = mmap(NULL, p->cq_off.cqes + p->cq_entries * sizeof *done, PROT_READ | PROT_WRITE,
+				      MAP_SHARED, r->file, IORING_OFF_CQ_RING);
+		r->entries = mmap(NULL, p->sq_entries * sizeof *r->entries, PROT_READ | PROT_WRITE, MAP_SHARED, r->file,
+				  IORING_OFF_SQES);
+		if (r->submissions == MAP_FAILED || r->completions == MAP_FAILED || r->entries == MAP_FAILED)
+			return unseen("io_uring: %s", strerror(errno));
+	}
+	tail = (unsigned int *)(r->submissions + p->sq_off.tail);
+	memset(r->entries, 0, sizeof *r->entries);
+	r->entries[0].opcode = (uint8_t)opcode;
+	r->entries[0].fd = file;
+	r->entries[0].addr = (uintptr_t)reference->at;
+	r->entries[0].len = 1;
+	((unsigned int *)(r->submissions + p->sq_off.array))[*tail & (p->sq_entries - 1)] = 0;
+	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
+	if (syscall(SYS_io_uring_enter, r->file, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) < 0)
+		return unseen("io_uring_enter: %s", strerror(errno));
+	head = (unsigned int *)(r->completions + p->cq_off.head);
+	done = (struct io_uring_cqe *)(r->completions + p->cq_off.cqes) + (*head & (p->cq_entries - 1));
+	__atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
+	return done->res == 1 ? 0 : unseen("io_uring: %s", strerror(-done->res));
+}
+
+static int scratch_file(void)
+{
+	int file = (int)syscall(SYS_memfd_create, "device", 1U /* MFD_CLOEXEC */);
+
+	if (file < 0)
+		unseen("memfd_create: %s", strerror(errno));
+	return file;
+}
+
+//: probe
+#include <linux/ioctl.h>
+#include <linux/types.h>
+#include <sys/ioctl.h>
+@HEADER@
+static int probe = -1;
+
+/* Opened before the first process begins: references belong to the open file, and outlive who took them. */
+static void open_probe(void)
+{
+	probe = open("/dev/gup_probe", O_RDWR | O_CLOEXEC);
+}
+
+static long without_probe(const char *what)
+{
+	return unseen("nothing in user space holds %s; the module gup_probe does (docs/kernels.md)", what);
+}
+
+//: take_by_probe
+/* flags: as of GP_TAKE. */
+static long take_by_probe(const struct args *a)
+{
+	struct gp_take take = { .addr = (uintptr_t)place[a->page].at, .flags = (uint32_t)a->flags };
+	struct gp_page page = { 0 };
+	long answer;
+
+	if (probe < 0)
+		return without_probe("such a reference");
+	answer = taken(a, result(ioctl(probe, GP_TAKE, &take)), IN_PROBE);
+	if (answer)
+		return answer;
+	page.handle = shared->ref[a->ref].handle = take.handle;
+	if (!ioctl(probe, GP_REF, &page) && page.known & GP_KNOWN_PAGE)
+		shared->ref[a->ref].pfn = page.pfn;
+	return 0;
+}
+
+//: hold
+/* A transient reference, as a CPU's LRU batch has. */
+static long hold(const struct args *a)
+{
+	struct gp_at at = { .addr = (uintptr_t)place[a->page].at };
+
+	if (probe < 0)
+		return without_probe("a page for a moment");
+	if (ioctl(probe, GP_HOLD, &at))
+		return -errno;
+	shared->extra[a->page] = at.handle;
+	return 0;
+}
+
+//: let_go
+static long let_go(const struct args *a)
+{
+	struct gp_handle handle = { .handle = shared->extra[a->page] };
+
+	if (probe < 0)
+		return without_probe("a page for a moment");
+	return result(ioctl(probe, GP_DROP, &handle));
+}
+
+//: device_store
+/* The device stores a byte into the page: the director does it, for processes may be gone. */
+static long device_store(const struct args *a)
+{
+	char value = (char)a->value;
+	long answer = -EBADF;
+	int file;
+
+	if (shared->ref[a->ref].held == IN_RING) {
+		file = scratch_file();
+		if (file < 0)
+			return UNSEEN;
+		if (pwrite(file, &value, 1, 0) == 1)
+			answer = transfer(a->ref, IORING_OP_READ_FIXED, file);
+		close(file);
+	}
+	return answer;
+}
+
+//: device_store_by_probe
+static long device_store_by_probe(const struct args *a)
+{
+	struct gp_byte byte = { .handle = shared->ref[a->ref].handle, .value = (uint8_t)a->value };
+
+	return shared->ref[a->ref].held == IN_PROBE ? result(ioctl(probe, GP_POKE, &byte)) : -EBADF;
+}
+
+//: drop_pipe
+static long drop_pipe(const struct args *a)
+{
+	char page[PAGE];
+
+	if (shared->ref[a->ref].held != IN_PIPE)
+		return -EBADF;
+	shared->ref[a->ref].held = NOTHING;
+	return result(read(pipes[a->ref][0], page, sizeof page));
+}
+
+//: drop_ring
+static long drop_ring(const struct args *a)
+{
+	if (shared->ref[a->ref].held != IN_RING)
+		return -EBADF;
+	shared->ref[a->ref].held = NOTHING;
+	return result(syscall(SYS_io_uring_register, rings[a->ref].file, IORING_UNREGISTER_BUFFERS, NULL, 0));
+}
+
+//: drop_probe
+static long drop_probe(const struct args *a)
+{
+	struct gp_handle handle = { .handle = shared->ref[a->ref].handle };
+
+	if (shared->ref[a->ref].held != IN_PROBE)
+		return -EBADF;
+	shared->ref[a->ref].held = NOTHING;
+	return result(ioctl(probe, GP_DROP, &handle));
+}
+
+//: pageout
+#define PASSED_OVER (-5002)
+
+/* Reclaim of the page that this process maps; refused if it is still mapped afterwards. */
+static long pageout(const struct args *a)
+{
+	struct place *p = &place[a->page];
+	uint64_t entry = pagemap(p->at);
+
+	if (!(entry >> 63))
+		return -ENOENT;
+	if (madvise(p->at, p->length, 21 /* MADV_PAGEOUT */))
+		return unseen("MADV_PAGEOUT: %s", strerror(errno));
+	entry = pagemap(p->at);
+	if (!(entry >> 63))
+		return 0;
+	if (!swap_space())
+		return unseen("there is no swap device");
+	return entry >> 56 & 1 ? -EBUSY : PASSED_OVER;
+}
+
+//: own_cgroup
+/* What reclaim can do to pages of several processes: the test has a memory cgroup of its own, which is told to shrink. */
+#define CGROUP "/sys/fs/cgroup/cow-gup-test"
+
+static int in_cgroup;
+
+static void own_cgroup(void)
+{
+	if (geteuid() || !allowed)
+		return;
+	mkdir(CGROUP, 0755);
+	in_cgroup = !access(CGROUP "/memory.high", W_OK) && !put(CGROUP "/cgroup.procs", "0");
+}
+
+//: shrink
+/* Keep reclaim off this process's other pages; with value 0 let it have them again. */
+static long keep_others(const struct args *a)
+{
+	int i;
+
+	for (i = 0; i < places; i++)
+		if (!a->value)
+			munlock(place[i].at, place[i].length);
+		else if (i != a->page)
+			syscall(SYS_mlock2, place[i].at, place[i].length, 1U /* MLOCK_ONFAULT */);
+	return 0;
+}
+
+static void each_process(action *what, struct args args)
+{
+	int i;
+
+	for (i = 0; i < MOST; i++)
+		if (!absent(i))
+			act(i, what, args);
+}
+
+static long shrink(int process, struct args args)
+{
+	int tries;
+
+	if (!in_cgroup)
+		return unseen("MADV_PAGEOUT passes over pages of several processes, and there is no memory cgroup to shrink");
+	args.value = 1;
+	each_process(keep_others, args);
+	for (tries = 0; tries < 60; tries++) {
+		if (put(CGROUP "/memory.reclaim", "512K") == -ENOENT) {
+			put(CGROUP "/memory.high", "128K");
+			put(CGROUP "/memory.high", "max");
+		}
+		if (act(process, look, args) || shared->fact.mapped != YES)
+			break;
+	}
+	args.value = 0;
+	each_process(keep_others, args);
+	return shared->fact.mapped == YES ? -EBUSY : 0;
+}
+
+//: page_out
+/* Reclaim of the page that process `child` maps. */
+static long page_out(const struct args *a)
+{
+	long answer = act(a->child, pageout, *a);
+
+	return answer == PASSED_OVER ? shrink(a->child, *a) : answer;
+}
+
+//: swap_space
+#include <sys/sysinfo.h>
+
+static unsigned long swap_space(void)
+{
+	struct sysinfo info;
+
+	return sysinfo(&info) ? 0 : info.freeswap * info.mem_unit / PAGE;
+}
+
+//: merge
+#define KSM "/sys/kernel/mm/ksm/"
+
+static long ksm_scans(void)
+{
+	char text[64];
+
+	return get_text(KSM "full_scans", text, sizeof text) ? atol(text) : 0;
+}
+
+/* Let ksmd look at the two pages, and at nothing else of this process, until it has had time to merge them. */
+static long merge(const struct args *a)
+{
+	struct place *p = &place[a->page], *q = &place[a->other];
+	long answer, scans;
+	int tries;
+
+	if (madvise(p->at, PAGE, MADV_MERGEABLE) || madvise(q->at, PAGE, MADV_MERGEABLE))
+		return unseen("MADV_MERGEABLE: %s", strerror(errno));
+	answer = set(KSM "sleep_millisecs", "1");
+	answer = answer ? answer : set(KSM "pages_to_scan", "1000");
+	answer = answer ? answer : set(KSM "run", "1");
+	if (answer)
+		return answer;
+	scans = ksm_scans();
+	for (tries = 0; tries < 2000 && ksm_scans() < scans + 4; tries++)
+		usleep(2000);
+	if (ksm_scans() < scans + 4)
+		answer = unseen("ksmd does not scan");
+	put(KSM "run", "0");
+	if (!answer && !frame_at(p->at))
+		answer = unseen("without page frame numbers nobody knows what ksmd did");
+	return answer ? answer : frame_at(p->at) == frame_at(q->at) ? 0 : -EBUSY;
+}
+
+//: migrate
+#define MPOL_MF_MOVE_ALL 4
+
+/* Move the page to another NUMA node, whoever maps it. */
+static long migrate(const struct args *a)
+{
+	void *at = place[a->page].at;
+	int node = -1, status = -EBUSY, other;
+
+	if (!frame_at(at))
+		return pagemap(at) >> 63 ? unseen("page frame numbers are for root") : -ENOENT;
+	if (syscall(SYS_move_pages, 0, 1UL, &at, NULL, &node, 0) || node < 0)
+		return unseen("the page's NUMA node is not known");
+	for (other = 0; other < 2; other++) {
+		if (other == node)
+			continue;
+		if (syscall(SYS_move_pages, 0, 1UL, &at, &other, &status, MPOL_MF_MOVE_ALL) < 0)
+			return unseen("move_pages to node %d: %s", other, strerror(errno));
+	}
+	return status < 0 ? status : 0;
+}
+
+//: split_folio
+/* Split the large folio at this page into pages; refused if it stays one. */
+static long split_folio(const struct args *a)
+{
+	const struct place *p = &place[a->page];
+	uint64_t frame = frame_at(p->at), flags = 0;
+	char range[96];
+	int file;
+	long answer;
+
+	if (!frame)
+		return pagemap(p->at) >> 63 ? unseen("page frame numbers are for root") : -ENOENT;
+	snprintf(range, sizeof range, "%d,0x%lx,0x%lx", (int)getpid(), (unsigned long)p->at,
+		 (unsigned long)(p->at + PAGE));
+	answer = put("/sys/kernel/debug/split_huge_pages", range);
+	if (answer == -EINVAL) /* before 5.13: all of the machine's */
+		answer = allowed ? put("/sys/kernel/debug/split_huge_pages", "1") : -EPERM;
+	if (answer == -ENOENT || answer == -EPERM || answer == -EACCES)
+		return unseen("split_huge_pages in debugfs: %s", strerror((int)-answer));
+	frame = frame_at(p->at);
+	file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	if (file < 0 || pread(file, &flags, sizeof flags, (off_t)(frame * sizeof flags)) != sizeof flags)
+		answer = unseen("/proc/kpageflags: %s", strerror(errno));
+	else
+		answer = frame && flags & (1ULL << 15 | 1ULL << 16) ? -EBUSY : 0; /* KPF_COMPOUND_HEAD, _TAIL */
+	if (file >= 0)
+		close(file);
+	return answer;
+}
+
+//: collapse
+#define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
+
+static long khugepaged_scans(void)
+{
+	char text[64];
+
+	return get_text(KHUGEPAGED "full_scans", text, sizeof text) ? atol(text) : 0;
+}
+
+/* Make the pages a huge page: MADV_COLLAPSE (6.1), else khugepaged is let loose on them. */
+static long collapse(const struct args *a)
+{
+	char *at = (char *)((uintptr_t)place[a->page].at & ~(HUGE - 1));
+	long answer, scans;
+	int tries;
+
+	if (huge_mapped(at))
+		return 0;
+	if (!madvise(at, HUGE, 25 /* MADV_COLLAPSE */))
+		return huge_mapped(at) ? 0 : -EBUSY;
+	answer = -errno;
+	if (answer != -EINVAL)
+		return answer;
+	answer = set(KHUGEPAGED "scan_sleep_millisecs", "1");
+	answer = answer ? answer : set(KHUGEPAGED "pages_to_scan", "100000");
+	if (answer)
+		return answer;
+	scans = khugepaged_scans();
+	for (tries = 0; tries < 2000 && khugepaged_scans() < scans + 3 && !huge_mapped(at); tries++)
+		usleep(2000);
+	if (khugepaged_scans() < scans + 3 && !huge_mapped(at))
+		return unseen("khugepaged does not scan");
+	return huge_mapped(at) ? 0 : -EBUSY;
+}
+
+//: look
+/* What /proc/self/pagemap knows of a page. */
+static long look(const struct args *a)
+{
+	uint64_t entry = pagemap(place[a->page].at);
+
+	spare[0] = 1;
+	shared->fact = (struct fact){
+		.mapped = entry >> 63 ? YES : NO,
+		.is_soft_dirty = !(pagemap(spare) >> 55 & 1) ? UNKNOWN : entry >> 55 & 1 ? YES : NO,
+		.pfn = frame_at(place[a->page].at),
+	};
+	return 0;
+}
+
+//: absent
+/* It has ended, or was never forked, because the test stopped before. */
+static int absent(int process)
+{
+	return shared->gone[process] == YES || !shared->pid[process];
+}
+
+//: seen
+static enum truth seen(int process, int page)
+{
+	memset(&shared->fact, 0, sizeof shared->fact);
+	if (absent(process))
+		return NO;
+	return act(process, look, (struct args){ .page = page }) ? UNKNOWN : shared->fact.mapped;
+}
+
+//: maps
+/* Does the process map at `page` what the reference holds? */
+static enum truth maps(int process, int page, int ref)
+{
+	enum truth present = seen(process, page);
+
+	if (shared->ref[ref].held == NOTHING)
+		return NO;
+	if (present != YES)
+		return present;
+	return !shared->fact.pfn || !shared->ref[ref].pfn ? UNKNOWN : shared->fact.pfn == shared->ref[ref].pfn;
+}
+
+//: add_huge_place
+/* A huge page in `parts` parts, each a page but for one, which has all the rest. */
+static void add_huge_place(char *at, int parts, int rest)
+{
+	int i;
+
+	for (i = 0; i < parts; i++) {
+		add_place(at, i == rest ? HUGE - (parts - 1) * PAGE : PAGE, HUGE);
+		at += place[places - 1].length;
+	}
+}
+
+//: map_same
+/* Do they map the same page? */
+static enum truth map_same(int process, int page, int other_process, int other_page)
+{
+	enum truth present = seen(process, page), other;
+	uint64_t pfn = shared->fact.pfn;
+
+	other = seen(other_process, other_page);
+	if (present != YES || other != YES)
+		return both(present, other);
+	return !pfn || !shared->fact.pfn ? UNKNOWN : pfn == shared->fact.pfn;
+}
+
+//: soft_dirty
+static enum truth soft_dirty(int process, int page)
+{
+	seen(process, page);
+	return absent(process) ? NO : shared->fact.is_soft_dirty;
+}
+
+//: try_store
+/* Is the PTE writable? A store of what is there already raises no fault then. */
+static long try_store(const struct args *a)
+{
+	struct rusage before, after;
+	char *at = place[a->page].at;
+	int value = 0;
+
+	shared->fact.has_write = NO;
+	if (touch(at, &value, 0))
+		return 0;
+	getrusage(RUSAGE_SELF, &before);
+	if (!touch(at, &value, 1)) {
+		getrusage(RUSAGE_SELF, &after);
+		shared->fact.has_write = before.ru_minflt == after.ru_minflt ? YES : NO;
+	}
+	return 0;
+}
+
+//: writable
+static enum truth writable(int process, int page)
+{
+	enum truth present = seen(process, page);
+
+	if (present != YES)
+		return present;
+	return act(process, try_store, (struct args){ .page = page }) ? UNKNOWN : shared->fact.has_write;
+}
+
+//: load_value
+static long load_value(const struct args *a)
+{
+	int value = 0;
+	long answer = touch(place[a->page].at, &value, 0);
+
+	return answer ? answer : value;
+}
+
+//: loads
+/* Does a load by the process give this value? */
+static enum truth loads(int process, int page, int value)
+{
+	long answer = absent(process) ? -EFAULT : act(process, load_value, (struct args){ .page = page });
+
+	return answer == UNSEEN ? UNKNOWN : answer == value;
+}
+
+//: pipe_sees
+/* Does the pipe's reader find this value? A second pipe gets the same buffer, so that the first one keeps it. */
+static enum truth pipe_sees(int ref, int value)
+{
+	unsigned char found;
+	int copy[2];
+	enum truth same = UNKNOWN;
+
+	if (shared->ref[ref].held == NOTHING)
+		return NO;
+	if (pipe2(copy, O_NONBLOCK))
+		return UNKNOWN;
+	if (tee(pipes[ref][0], copy[1], PAGE, SPLICE_F_NONBLOCK) > 0 && read(copy[0], &found, 1) == 1)
+		same = found == value;
+	close(copy[0]);
+	close(copy[1]);
+	return same;
+}
+
+//: ring_sees
+/* Does the device load this value from the page? */
+static enum truth ring_sees(int ref, int value)
+{
+	unsigned char found;
+	enum truth same = UNKNOWN;
+	int file;
+
+	if (shared->ref[ref].held == NOTHING)
+		return NO;
+	file = scratch_file();
+	if (file < 0)
+		return UNKNOWN;
+	if (!transfer(ref, IORING_OP_WRITE_FIXED, file) && pread(file, &found, 1, 0) == 1)
+		same = found == value;
+	close(file);
+	return same;
+}
+
+//: probe_sees
+static enum truth probe_sees(int ref, int value)
+{
+	struct gp_byte byte = { .handle = shared->ref[ref].handle };
+
+	if (shared->ref[ref].held == NOTHING)
+		return NO;
+	return ioctl(probe, GP_PEEK, &byte) ? UNKNOWN : byte.value == value;
+}
+
+//: slots_used
+static unsigned long swap_space_before;
+
+static enum truth slots_used(unsigned long number)
+{
+	return swap_space_before - swap_space() == number;
+}
+
+//: was_refused
+static enum truth was_refused(int number)
+{
+	return refused_steps >> (number - 1) & 1 ? YES : NO;
+}
+
+//: was_blocked
+static enum truth was_blocked(int number)
+{
+	return blocked_steps >> (number - 1) & 1 ? YES : NO;
+}
+
+//: either
+static enum truth either(enum truth x, enum truth y)
+{
+	return x == YES || y == YES ? YES : x == NO && y == NO ? NO : UNKNOWN;
+}
+
+//: both
+static enum truth both(enum truth x, enum truth y)
+{
+	return x == NO || y == NO ? NO : x == YES && y == YES ? YES : UNKNOWN;
+}
+
+//: negated
+static enum truth negated(enum truth x)
+{
+	return x == UNKNOWN ? UNKNOWN : x == NO ? YES : NO;
+}
+
+//: judge
+#define ANY_STEPS (~0ULL)
+
+/* How a test may end: the refused and the blocked steps (bit k - 1 is step k), and whether its condition is true. */
+struct outcome {
+	uint64_t refused, blocked;
+	enum truth condition;
+};
+
+/* The last line of a test: 0 if it ended as one of `may`, 1 if not, 4 if that cannot be seen here. */
+static int judge(enum truth condition, const struct outcome *may, int count)
+{
+	static const char *const word[] = { "false", "true", "null" };
+	int i, status = count ? 1 : 0;
+
+	if (test_over == 2) {
+		printf("{\"verdict\": \"not observable\", \"step\": %d, \"reason\": ", unseen_step);
+		print_text(shared->reason);
+		puts("}");
+		return 4;
+	}
+	for (i = 0; i < count; i++)
+		if (may[i].condition == condition && (may[i].refused == ANY_STEPS ||
+		    (may[i].refused == refused_steps && may[i].blocked == blocked_steps)))
+			status = 0;
+	if (condition == UNKNOWN)
+		status = 4;
+	printf("{\"verdict\": \"%s\", \"condition\": %s, \"refused\": %llu, \"blocked\": %llu",
+	       status == 4 ? "not observable" : !count ? "observed" : status ? "not as predicted" : "as predicted",
+	       word[condition], (unsigned long long)refused_steps, (unsigned long long)blocked_steps);
+	if (status == 4) {
+		printf(", \"reason\": ");
+		print_text(*shared->reason ? shared->reason : "page frame numbers, or what they are compared with, are not known");
+	}
+	puts("}");
+	return status;
+}
+
+//: main
+static void print_release(void)
+{
+	struct utsname name;
+
+	uname(&name);
+	printf("{\"release\": ");
+	print_text(name.release);
+	puts("}");
+}
+
+/* Exit status of a single test: 0 as predicted, 1 not so, 4 not observable here. */
+int main(int count, char **arguments)
+{
+	int status = 0;
+	size_t i;
+
+	if (count > 2 || (count == 2 && strcmp(arguments[1], "--allow-host-settings"))) {
+		fprintf(stderr, "usage: %s [--allow-host-settings]\n", arguments[0]);
+		return 2;
+	}
+	allowed = count == 2;
+	prepare();
+	print_release();
+	for (i = 0; i < sizeof tests / sizeof *tests; i++)
+		status = run(tests[i].name, tests[i].run);
+	return i == 1 ? status : 0;
+}
