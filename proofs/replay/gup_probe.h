@@ -10,8 +10,8 @@
  * Each ioctl returns 0, or -1 with errno:
  *   EINVAL  unknown flag, or one that does not go with the others     EBADF   no such handle, or of the other kind
  *   ENFILE  no handle left                                            ENXIO   no page is mapped at this address
- *   EPERM   GP_POKE on a reference not taken with GP_WRITE            EDEADLK this file holds that page's lock already
- * or what get_user_pages said: EFAULT (not mapped, or not so), EAGAIN (GP_FAST_ONLY took nothing), ENOMEM...
+ *   EPERM   GP_POKE on a reference not taken with GP_WRITE            EDEADLK this file holds that page's lock
+ * or what get_user_pages said: EFAULT (not mapped, or not so), ENOMEM, EINTR...
  */
 #ifndef GUP_PROBE_H
 #define GUP_PROBE_H
@@ -26,7 +26,6 @@
 #define GP_WRITE     (1u << 1) /* FOLL_WRITE */
 #define GP_LONGTERM  (1u << 2) /* FOLL_LONGTERM; only with GP_PIN */
 #define GP_FAST      (1u << 3) /* get_user_pages_fast or pin_user_pages_fast: without mmap_lock if it can */
-#define GP_FAST_ONLY (1u << 4) /* with GP_FAST: never the slow way (FOLL_FAST_ONLY); EAGAIN if that takes nothing */
 
 struct gp_take {
 	__u64 addr;
@@ -34,7 +33,7 @@ struct gp_take {
 	__s32 handle; /* out */
 };
 
-/* GP_PEEK, GP_POKE: the first byte of the page, through the reference; a poke is a device's store and marks it dirty */
+/* GP_PEEK, GP_POKE: the first byte of the page, through the reference; like a device's store, a poke marks nothing dirty */
 struct gp_byte {
 	__s32 handle;
 	__u8 value; /* out of GP_PEEK, in to GP_POKE */
@@ -65,7 +64,7 @@ struct gp_at {
 #define GP_LOCKED         (1u << 4)
 #define GP_LRU            (1u << 5) /* on an LRU list (not merely in a CPU's batch for one) */
 #define GP_ZERO_PAGE      (1u << 6) /* the zero page, or part of the huge zero page */
-#define GP_DIRTY          (1u << 7) /* PG_dirty, not the PTE's */
+#define GP_PAGE_DIRTY     (1u << 7) /* PG_dirty, not the PTE's */
 #define GP_MAYBE_PINNED   (1u << 8) /* page_maybe_dma_pinned: FOLL_PIN, or more than 1023 FOLL_GETs */
 #define GP_LARGE          (1u << 9) /* part of a folio of order greater than 0 */
 #define GP_SWAPBACKED     (1u << 10) /* PG_swapbacked; an anonymous page without it is lazily free (MADV_FREE) */
@@ -96,7 +95,8 @@ struct gp_page {
 	__u32 page; /* GP_ANON... */
 	__u32 pte; /* GP_PTE_...; GP_PAGE only */
 	__u64 swap; /* type in the upper 32 bits, offset in the lower */
-	__u64 order; /* of the folio */
+	__u32 order; /* of the folio */
+	__u32 zero;
 };
 
 struct gp_handle {
@@ -113,6 +113,6 @@ struct gp_handle {
 #define GP_UNLOCK _IOW('G', 0x86, struct gp_handle)
 #define GP_PAGE   _IOWR('G', 0x87, struct gp_page)
 #define GP_REF    _IOWR('G', 0x88, struct gp_page)
-#define GP_DRAIN  _IO('G', 0x89) /* empty every CPU's LRU batches (lru_add_drain_all through a module-visible call) */
+#define GP_DIRTY  _IOW('G', 0x89, struct gp_handle) /* set_page_dirty_lock, as a driver does after stores of its device */
 
 #endif
