@@ -228,7 +228,8 @@ def split_folio_refused(kernel: Any, f: Term) -> Step:
 
 def _collapsible(kernel: Any, p: Term, v: Term) -> list[Term]:
     """What collapse_huge_page asks of the block: each page empty, or mapped by a PTE to an anonymous page that nobody
-    holds a reference to, and before 5.8 that nobody else maps and that is of order 0."""
+    holds a reference to, and before 5.8 that nobody else maps and that is of order 0. Up to 6.12 at least, one PTE must
+    be writable (SCAN_PAGE_RO)."""
 
     def fits(w: Term) -> Term:
         f = pte_frame(p, w)
@@ -240,7 +241,8 @@ def _collapsible(kernel: Any, p: Term, v: Term) -> list[Term]:
         )
         return And(live(p, w), Not(file(w)), Or(page, pte_none(p, w)))
 
-    some = exists(Page, lambda w: And(in_block(v)(w), pte_present(p, w)))
+    writable = (lambda w: BoolVal(True)) if kernel.collapse_read_only else (lambda w: pte_write(p, w))
+    some = exists(Page, lambda w: And(in_block(v)(w), pte_present(p, w), writable(w)))
     return [forall(Page, lambda w: Implies(in_block(v)(w), fits(w))), some]
 
 
@@ -262,7 +264,7 @@ def collapse(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step:
 
 @rule([P, V], "collapse_huge_page refused", "domain.md I1", kind="refusal", features=HUGE)
 def collapse_refused(kernel: Any, p: Term, v: Term) -> Step:
-    """Some page of the block has a reference, is tracked, swapped out, or the block is a THP already."""
+    """Some page of the block has a reference, is tracked, swapped out, none is writable, or it is a THP already."""
     return Step([Not(And(*_collapsible(kernel, p, v)))])
 
 

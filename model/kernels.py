@@ -214,6 +214,7 @@ class Kernel:
     migrate_referenced                `refuse` to migrate a page with references, or `allow` (row k)
     collapse_shared                   khugepaged takes pages that others map too
     collapse_compound                 ... and sub-pages of large folios that are mapped by PTEs
+    collapse_read_only                ... and blocks of which no PTE is writable
     discard_counts                    reclaim throws away a page given up by MADV_FREE only without references
     force_proof                       how a FOLL_FORCE write knows that COW is broken: `retry-as-read` (it does not look
                                       again), `dirty` (FOLL_COW and a dirty PTE), `exclusive`
@@ -266,6 +267,7 @@ class Kernel:
     migrate_referenced: str = "refuse"
     collapse_shared: bool = True
     collapse_compound: bool = True
+    collapse_read_only: bool = False
     discard_counts: bool = False
     force_proof: str = "dirty"
     uffd_continue_dirty: bool = False
@@ -458,6 +460,16 @@ V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
     {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6"}, reuse_large=exclusive_or_alone,
 )
+V7_2 = V6_15.but(
+    "v7.2", "X3, and collapse takes blocks of which no PTE is writable",
+    {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in [D6.12], not in [D7.2]"}, collapse_read_only=True,
+)
+DEBIAN_5_10 = V5_12.but(
+    "debian-5.10", "R2, as 5.10.y has it with its backports (read in Debian's 5.10.262)",
+    {"fork_seqcount, soft_dirty_lock, soft_dirty_pinned, swap_out_pinned, wp_flushes_uffd": "backports, as in 5.11, 5.12",
+     "numa_hints": "80d47f5de5e3, backport (mm/mprotect.c)", "discard_counts": "6c8e2a256915, backport (mm/rmap.c)"},
+    numa_hints=page_count_is_one, discard_counts=True,
+)
 
 
 def break_cow(copy_writable: bool = False) -> Kernel:
@@ -508,5 +520,5 @@ KERNELS: tuple[Kernel, ...] = (
 )
 """Every kernel of the default table, in the order of its rows."""
 
-FURTHER: tuple[Kernel, ...] = (V4_8, V4_14, V5_16, V6_4_0, V6_12)
+FURTHER: tuple[Kernel, ...] = (V4_8, V4_14, DEBIAN_5_10, V5_16, V6_4_0, V6_12, V7_2)
 """Kernels beside the default table; there each but v6.4.0 would have the terms of one of its rows."""

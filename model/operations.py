@@ -157,7 +157,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
     Operation(
-        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree"), ("swap-out-refused",),
+        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree"), ("swap-out-refused", "keep-lazyfree"),
         prepares=("split-folio",), then=("reclaim-swap-cache",), on_frame=True, actor="either",
     ),
     Operation(

@@ -67,8 +67,8 @@ def _clean(f: Term) -> Term:
 
 
 def _swappable(f: Term) -> list[Term]:
-    """Reclaim would add f to the swap cache, were it not pinned: anonymous, of order 0, not to be discarded."""
-    return [Not(large(f)), Not(nonanon(f)), Or(Not(lazyfree(f)), Not(_clean(f)))]
+    """Reclaim would add f to the swap cache, were it not pinned: anonymous, of order 0, not given up."""
+    return [Not(large(f)), Not(nonanon(f)), Not(lazyfree(f))]
 
 
 def _discarded(kernel: Any, f: Term) -> Term:
@@ -100,7 +100,7 @@ def swap_out(kernel: Any, f: Term, s: Term) -> Staged:
     """
     add = Step(
         [mapped(f), *_swappable(f), Not(in_swap_cache(f)), Not(_kept(kernel, f))],
-        [put(cached(s), True), put(slot_frame(s), f), put(lazyfree(f), False)],
+        [put(cached(s), True), put(slot_frame(s), f)],
     )
     return Staged(
         (Stage("add", lambda view: add), Stage("unmap", lambda view: Step([], _unmapped(kernel, f, s)))), (),
@@ -119,6 +119,16 @@ def discard_lazyfree(kernel: Any, f: Term) -> Step:
             when=lambda q, w: maps(q, w, f),
         )],
     )
+
+
+@rule([F], "shrink_page_list: try_to_unmap, SetPageSwapBacked", "mm/rmap.c [D5.10] [D6.12]", features=("lazyfree",),
+      lock="rmap")
+def keep_lazyfree(kernel: Any, f: Term) -> Step:
+    """Reclaim keeps a page that was given up, but written since or, from 5.18, has references: an ordinary one again.
+
+    In the newest kernels only a written one is; the other stays given up.
+    """
+    return Step([mapped(f), lazyfree(f), Not(_discarded(kernel, f))], [put(lazyfree(f), False)])
 
 
 @rule([P, V], "madvise_free_pte_range", "domain.md F22", features=("lazyfree",), lock="read")
@@ -160,7 +170,7 @@ def swap_out_cached(kernel: Any, f: Term, s: Term) -> Step:
 def swap_out_refused(kernel: Any, f: Term) -> Step:
     """Reclaim keeps the page. A large folio has to be split first."""
     kept = If(in_swap_cache(f), _kept_when_cached(kernel, f), _kept(kernel, f))
-    return Step([mapped(f), Or(Not(And(*_swappable(f))), kept), Not(_discarded(kernel, f))])
+    return Step([mapped(f), Or(large(f), nonanon(f), kept), Not(lazyfree(f))])
 
 
 @rule([S], "__remove_mapping, writeback", "domain.md 2.1 (j)")
@@ -193,5 +203,5 @@ def drop_extra(kernel: Any, f: Term) -> Step:
 
 RULES = (
     swap_out, swap_out_cached, swap_out_refused, reclaim_swap_cache, free_swap_slot, extra_ref, drop_extra,
-    discard_lazyfree, madv_free, madv_free_nothing, madv_free_refused,
+    discard_lazyfree, keep_lazyfree, madv_free, madv_free_nothing, madv_free_refused,
 )

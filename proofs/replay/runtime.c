@@ -865,9 +865,13 @@ static long hold(const struct args *a)
 static long let_go(const struct args *a)
 {
 	struct gp_handle handle = { .handle = shared->extra[a->page] };
+	struct gp_page page = { 0 };
 
 	if (probe < 0)
 		return without_probe("a page for a moment");
+	page.handle = handle.handle;
+	if (!frame_at(place[a->page].at) || ioctl(probe, GP_REF, &page) || page.pfn != frame_at(place[a->page].at))
+		return -ENOENT;
 	return result(ioctl(probe, GP_DROP, &handle));
 }
 
@@ -929,6 +933,20 @@ static long drop_probe(const struct args *a)
 	return result(ioctl(probe, GP_DROP, &handle));
 }
 
+//: frame_flags
+/* /proc/kpageflags of a frame (bit 8 under writeback, 15 and 16 part of a large folio), or nothing without privileges. */
+static uint64_t frame_flags(uint64_t frame)
+{
+	int file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t flags = 0;
+
+	if (file < 0 || pread(file, &flags, sizeof flags, (off_t)(frame * sizeof flags)) != sizeof flags)
+		flags = 0;
+	if (file >= 0)
+		close(file);
+	return flags;
+}
+
 //: pageout
 #define PASSED_OVER (-5002)
 
@@ -936,12 +954,15 @@ static long drop_probe(const struct args *a)
 static long pageout(const struct args *a)
 {
 	struct place *p = &place[a->page];
-	uint64_t entry = pagemap(p->at);
+	uint64_t entry = pagemap(p->at), frame = frame_at(p->at);
+	int waits;
 
 	if (!(entry >> 63))
 		return -ENOENT;
 	if (madvise(p->at, p->length, 21 /* MADV_PAGEOUT */))
 		return unseen("MADV_PAGEOUT: %s", strerror(errno));
+	for (waits = 0; frame && waits < 500 && frame_flags(frame) >> 8 & 1; waits++)
+		usleep(1000); /* the page leaves the swap cache with its slot, once it is written out */
 	entry = pagemap(p->at);
 	if (!(entry >> 63))
 		return 0;
@@ -1089,9 +1110,8 @@ static long migrate(const struct args *a)
 static long split_folio(const struct args *a)
 {
 	const struct place *p = &place[a->page];
-	uint64_t frame = frame_at(p->at), flags = 0;
+	uint64_t frame = frame_at(p->at);
 	char range[96];
-	int file;
 	long answer;
 
 	if (!frame)
@@ -1104,14 +1124,7 @@ static long split_folio(const struct args *a)
 	if (answer == -ENOENT || answer == -EPERM || answer == -EACCES)
 		return unseen("split_huge_pages in debugfs: %s", strerror((int)-answer));
 	frame = frame_at(p->at);
-	file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	if (file < 0 || pread(file, &flags, sizeof flags, (off_t)(frame * sizeof flags)) != sizeof flags)
-		answer = unseen("/proc/kpageflags: %s", strerror(errno));
-	else
-		answer = frame && flags & (1ULL << 15 | 1ULL << 16) ? -EBUSY : 0; /* KPF_COMPOUND_HEAD, _TAIL */
-	if (file >= 0)
-		close(file);
-	return answer;
+	return frame && frame_flags(frame) >> 15 & 3 ? -EBUSY : 0;
 }
 
 //: collapse
@@ -1140,6 +1153,7 @@ static long collapse(const struct args *a)
 		return answer;
 	answer = set(KHUGEPAGED "scan_sleep_millisecs", "1");
 	answer = answer ? answer : set(KHUGEPAGED "pages_to_scan", "100000");
+	answer = answer ? answer : set(KHUGEPAGED "max_ptes_shared", "511");
 	if (answer)
 		return answer;
 	scans = khugepaged_scans();
@@ -1324,8 +1338,26 @@ static enum truth probe_sees(int ref, int value)
 //: slots_used
 static unsigned long swap_space_before;
 
+/* Up to 6.13 a CPU takes 64 slots at once, and they all count as used. */
+static int slots_are_cached(void)
+{
+	FILE *file = fopen("/proc/kallsyms", "re");
+	char line[512];
+	int found = 0;
+
+	while (file && !found && fgets(line, sizeof line, file))
+		found = strstr(line, " free_swap_slot\n") != NULL;
+	if (file)
+		fclose(file);
+	return !file || found;
+}
+
 static enum truth slots_used(unsigned long number)
 {
+	if (slots_are_cached()) {
+		unseen("this kernel sets swap slots aside, and does not tell them from those in use");
+		return UNKNOWN;
+	}
 	return swap_space_before - swap_space() == number;
 }
 
