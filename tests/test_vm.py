@@ -336,5 +336,5 @@ def test_a_panic_is_said(tmp_path: Path) -> None:
 def test_the_machine_ends_itself_where_nobody_does(tmp_path: Path) -> None:
     start = time.monotonic()
     done = vm.boot(vm.find(KERNELS[0]), build(tmp_path, "vm_guest"), ["sleep"], seconds=120, append="PROOFS_SECONDS=1")
-    assert (done.lines, done.ended) == (("asleep",), "timeout")
-    assert time.monotonic() - start < 60
+    assert (done.ended, done.status) == ("timeout", None)
+    assert time.monotonic() - start < 60  # so it was not us
