@@ -1,8 +1,8 @@
 """A static test program, run by a Linux kernel of one's choice in a virtual machine (qemu).
 
-The machine has one processor, two NUMA nodes, a swap disk, and an initramfs that holds the program, `replay/init.c` as its
-first process, and the kernel's modules where a folder `modules` lies beside its image (`tools/fetch-kernels` makes such).
-The program's standard output is the second serial port: kernel messages never mix with it.
+The machine has one processor, two NUMA nodes, a swap disk, and an initramfs that holds the program, `replay/init.c` as
+its first process, and the kernel's modules where a folder `modules` lies beside its image (`tools/fetch-kernels` makes
+such). The program's standard output is the second serial port: kernel messages never mix with it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import functools
 import gzip
 import math
 import os
+import re
 import select
 import shutil
-import struct
 import subprocess
 import tempfile
 import time
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from model.logic import ModelError
+from proofs import vmlinuz as image
 
 QEMU = "qemu-system-x86_64"
 SWAP_BYTES = 64 << 20
@@ -32,7 +33,7 @@ NODE_MEGABYTES = 384  # of each of the two NUMA nodes; with less than 512 in all
 # What takes time or makes a page move on its own is off; an oops ends the machine, and warnings are on the console.
 COMMAND_LINE = (
     "console=ttyS0,115200 loglevel=5 panic=-1 oops=panic numa_balancing=disable transparent_hugepage=madvise "
-    "zswap.enabled=0 proc_mem.force_override=always mitigations=off nokaslr random.trust_cpu=on"
+    "zswap.enabled=0 proc_mem.force_override=always mitigations=off nokaslr random.trust_cpu=on cryptomgr.notests"
 )
 _REPLAY = Path(__file__).parent / "replay"
 _HARDWARE = (
@@ -41,15 +42,15 @@ _HARDWARE = (
     "-object", f"memory-backend-ram,id=near,size={NODE_MEGABYTES}M", "-numa", "node,nodeid=0,cpus=0,memdev=near",
     "-object", f"memory-backend-ram,id=far,size={NODE_MEGABYTES}M", "-numa", "node,nodeid=1,memdev=far",
 )  # fmt: skip
-_LAST = ("@exit ", "@timeout")  # a line of init.c's
+_LAST = re.compile(r"@timeout|@exit (\d+)")  # a line of init.c's
 _KVM_SECONDS = 10  # for a first message
-_CONSOLE_LINES = 30  # shown of a machine that failed
+_FAILURE = re.compile(r"Kernel panic|BUG:|Oops|general protection|unable to handle")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A kernel image and what lies beside it. `release` is its `uname -r`; `config` the configuration it was built with;
-    `modules` a folder with a file `order`; `probe` the module `gup_probe.ko`."""
+    """A kernel image and what lies beside it. `release` is its `uname -r`; `config` the configuration it was built
+    with; `modules` a folder with a file `order`; `probe` the module `gup_probe.ko`."""
 
     vmlinuz: Path
     release: str
@@ -60,9 +61,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Boot:
-    """What a machine did. `ended`: "done" (the program ended with `status`), "timeout", or "panic" (the machine ended
-    by itself without that); `reason` says more unless "done". `lines` are the program's; `console` the kernel's and
-    standard error's. `seconds` of wall time from qemu's start to its end, with `accelerator` "kvm" or "tcg"."""
+    """What a machine did. `lines` are the program's, without empty ones; `console` the kernel's and standard error's.
+    `ended`: "done" (the program ended with `status`), "timeout", or "panic" (the machine ended by itself without that);
+    `reason` says more, in a line, unless "done". `seconds` of wall time from qemu's start to its end, with
+    `accelerator` "kvm" or "tcg"."""
 
     lines: tuple[str, ...]
     status: int | None
@@ -73,28 +75,10 @@ class Boot:
     accelerator: str
 
 
-def release_of(vmlinuz: Path) -> str:
-    """The `uname -r` of a bzImage, from its setup header (Documentation/arch/x86/boot.rst, `kernel_version`).
-
-    Raises ModelError if it cannot be read or is no such image."""
-    try:
-        with vmlinuz.open("rb") as file:
-            setup = file.read(0x10000)
-    except OSError as error:
-        raise ModelError(f"cannot read {vmlinuz}: {error.strerror}") from None
-    if setup[0x1FE:0x200] != b"\x55\xaa" or setup[0x202:0x206] != b"HdrS":
-        raise ModelError(f"{vmlinuz} is not a Linux kernel for x86 (a bzImage, as in /boot/vmlinuz-*)")
-    start = 0x200 + struct.unpack_from("<H", setup, 0x20E)[0]
-    words = setup[start : start + 256].split(b"\0")[0].decode("ascii", "replace").split()
-    if start == 0x200 or not words:
-        raise ModelError(f"{vmlinuz} does not say which version it is")
-    return words[0]
-
-
 def find(vmlinuz: Path) -> Machine:
     """The kernel at `vmlinuz` with its modules, probe module and configuration (`config` or `config-RELEASE`) as far as
     they lie beside it. Raises ModelError if it is not a kernel image, or its folder `modules` is incomplete."""
-    release = release_of(vmlinuz)
+    release = image.release(vmlinuz)
 
     def beside(*names: str) -> Path | None:
         return next((path for name in names if (path := vmlinuz.parent / name).exists()), None)
@@ -115,16 +99,19 @@ def boot(
     qemu = _tool(QEMU, "qemu-system-x86")
     accelerator = accelerator_of(qemu, machine.vmlinuz)
     archive = initramfs(_files(machine, suite, arguments))
-    limit = f"PROOFS_SECONDS={math.ceil(seconds)}"
     with tempfile.TemporaryDirectory(prefix="proofs-vm-") as name:
         folder = Path(name)
         (folder / "initramfs").write_bytes(archive)
+        kernel = machine.vmlinuz
+        if accelerator == "tcg" and (unpacked := image.unpacked(kernel)):
+            kernel = folder / "vmlinux"
+            kernel.write_bytes(unpacked)
         with (folder / "swap").open("wb") as swap:
             swap.truncate(SWAP_BYTES)
         command = [
             qemu, "-accel", accelerator, *_HARDWARE,
             "-drive", f"file={folder / 'swap'},format=raw,if=virtio,cache=unsafe",
-            "-kernel", str(machine.vmlinuz), "-initrd", str(folder / "initramfs"),
+            "-kernel", str(kernel), "-initrd", str(folder / "initramfs"),
             "-append", f"{COMMAND_LINE} PROOFS_SECONDS={math.ceil(seconds)} {append}".strip(),
             "-serial", f"file:{folder / 'console'}", "-serial", "stdio",
         ]  # fmt: skip
@@ -135,7 +122,7 @@ def boot(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 for line in _lines(process, start + seconds):
                     lines.append(line)
-                    if line.startswith(_LAST):
+                    if _LAST.fullmatch(line):
                         break
                     on_line(line)
                 else:
@@ -147,20 +134,21 @@ def boot(
         return _verdict(lines, status is None, _text(folder / "console"), seconds, wall, accelerator)
 
 
-def _verdict(
-    lines: list[str], running: bool, console: str, seconds: float, wall: float, accelerator: str
-) -> Boot:
+def _verdict(lines: list[str], running: bool, console: str, seconds: float, wall: float, accelerator: str) -> Boot:
     """`running`: it had not ended by itself when it was killed, because of its last line or of the time limit."""
-    last = lines.pop() if lines and lines[-1].startswith(_LAST) else ""
-    status = int(last.removeprefix("@exit ")) if last.startswith("@exit ") else None
-    tail = "\n".join(console.splitlines()[-_CONSOLE_LINES:])
-    if status is not None:
+    last = _LAST.fullmatch(lines[-1]) if lines else None
+    if last:
+        lines.pop()
+    said = console.splitlines() or ["nothing"]
+    worst = next((line for line in said if _FAILURE.search(line)), said[-1])
+    ended: Literal["done", "timeout", "panic"]
+    if last and last[1]:
         ended, reason = "done", ""
-    elif running or last:
-        ended, reason = "timeout", f"not done after {seconds:g} s; the kernel's last lines:\n{tail}"
+    elif last or running:
+        ended, reason = "timeout", f"not done after {seconds:g} s; the kernel said: {worst}"
     else:
-        ended, reason = "panic", f"the machine ended by itself; the kernel's last lines:\n{tail}"
-    return Boot(tuple(lines), status, ended, reason, console, wall, accelerator)
+        ended, reason = "panic", f"the machine ended by itself; the kernel said: {worst}"
+    return Boot(tuple(lines), int(last[1]) if last and last[1] else None, ended, reason, console, wall, accelerator)
 
 
 def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
@@ -185,7 +173,7 @@ def _text(path: Path) -> str:
 
 
 def initramfs(files: Mapping[str, bytes]) -> bytes:
-    """A gzipped cpio archive ("newc") of executable files by path, such as "modules/order", with the folders they need."""
+    """A gzipped cpio archive ("newc") of executable files by path, such as "modules/order", with their folders."""
     folders = {str(parent): b"" for path in files for parent in Path(path).parents if str(parent) != "."}
     archive = bytearray()
     for number, (path, data) in enumerate([*sorted(folders.items()), *files.items(), ("TRAILER!!!", b"")]):
@@ -202,30 +190,23 @@ def initramfs(files: Mapping[str, bytes]) -> bytes:
 def _files(machine: Machine, suite: Path, arguments: Sequence[str]) -> dict[str, bytes]:
     """What the initramfs of such a run holds."""
     files = {
-        "init": _init(), "suite": _read(suite),
+        "init": _init(), "suite": image.contents(suite),
         "arguments": b"".join(os.fsencode(argument) + b"\0" for argument in arguments),
     }  # fmt: skip
     if machine.modules:
-        files |= {f"modules/{path.name}": _read(path) for path in _modules(machine.modules)}
+        files |= {f"modules/{path.name}": image.contents(path) for path in _modules(machine.modules)}
     if machine.probe:
-        files["gup_probe.ko"] = _read(machine.probe)
+        files["gup_probe.ko"] = image.contents(machine.probe)
     return files
 
 
 def _modules(folder: Path) -> list[Path]:
     """`order` and the modules that it names. Raises ModelError if one is missing."""
     order = folder / "order"
-    paths = [order, *(folder / line.split()[0] for line in _read(order).decode().splitlines() if line.strip())]
+    paths = [order, *(folder / line.split()[0] for line in image.contents(order).decode().splitlines() if line.strip())]
     if missing := next((path for path in paths if not path.is_file()), None):
         raise ModelError(f"{order} names {missing.name}, which is not there")
     return paths
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from None
 
 
 @functools.cache
@@ -237,7 +218,7 @@ def _init() -> bytes:
         if done.returncode:
             said = next((line for line in done.stderr.splitlines() if "error" in line), f"ended with {done.returncode}")
             raise ModelError(f"cc cannot compile replay/init.c (Debian package libc6-dev?): {said}")
-        return _read(Path(folder) / "init")
+        return image.contents(Path(folder) / "init")
 
 
 def _tool(name: str, package: str) -> str:
@@ -264,6 +245,8 @@ def accelerator_of(qemu: str, vmlinuz: Path) -> Literal["kvm", "tcg"]:
 @contextlib.contextmanager
 def _running(command: Sequence[str], errors: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output is to be read, and which is gone afterwards whatever happens."""
+    if setpriv := shutil.which("setpriv"):  # even if we are killed
+        command = [setpriv, "--pdeathsig", "KILL", *command]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
     )

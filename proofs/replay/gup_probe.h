@@ -109,7 +109,8 @@ struct gp_handle {
 #define GP_POKE   _IOW('G', 0x82, struct gp_byte)
 #define GP_DROP   _IOW('G', 0x83, struct gp_handle) /* GP_TAKE's and GP_HOLD's */
 #define GP_HOLD   _IOWR('G', 0x84, struct gp_at) /* a bare reference to the page's folio (get_page); GP_PEEK may look */
-#define GP_LOCK   _IOWR('G', 0x85, struct gp_at) /* lock the page's folio, and hold a reference as every locker must */
+/* Lock the page's folio and hold a reference, as every locker must. Faults that need the lock wait until GP_UNLOCK. */
+#define GP_LOCK   _IOWR('G', 0x85, struct gp_at)
 #define GP_UNLOCK _IOW('G', 0x86, struct gp_handle)
 #define GP_PAGE   _IOWR('G', 0x87, struct gp_page)
 #define GP_REF    _IOWR('G', 0x88, struct gp_page)

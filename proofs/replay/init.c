@@ -29,8 +29,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define MOST_ARGUMENTS 4096
-
 static void complain(const char *what)
 {
 	fprintf(stderr, "init: %s: %s\n", what, strerror(errno));
@@ -158,11 +156,10 @@ static void run_suite(int results, char **arguments)
 
 int main(void)
 {
-	static char *arguments[MOST_ARGUMENTS + 2] = { "/suite" };
-	char line[64], *text, *next;
-	int results, console, nothing, status = 0, count = 1;
+	char line[64], *text, *next, **arguments;
+	int results, console, nothing, status = 0, count = 0;
 	unsigned int seconds = 60;
-	size_t length;
+	size_t length = 0;
 	pid_t suite;
 
 	mount_on("devtmpfs", "/dev");
@@ -191,7 +188,9 @@ int main(void)
 		load("/gup_probe.ko", "i_am_a_test_machine=1");
 
 	text = contents("/arguments", &length);
-	for (next = text; next && next < text + length && count <= MOST_ARGUMENTS; next += strlen(next) + 1)
+	arguments = calloc(length + 2, sizeof *arguments); /* at most one a byte, /suite and NULL */
+	arguments[count++] = "/suite";
+	for (next = text; next && next < text + length; next += strlen(next) + 1)
 		arguments[count++] = next;
 	unsetenv("PROOFS_SECONDS");
 	suite = fork();
