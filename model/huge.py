@@ -241,8 +241,9 @@ def _collapsible(kernel: Any, p: Term, v: Term) -> list[Term]:
         )
         return And(live(p, w), Not(file(w)), Or(page, pte_none(p, w)))
 
-    writable = (lambda w: BoolVal(True)) if kernel.collapse_read_only else (lambda w: pte_write(p, w))
-    some = exists(Page, lambda w: And(in_block(v)(w), pte_present(p, w), writable(w)))
+    some = exists(
+        Page, lambda w: And(in_block(v)(w), pte_present(p, w), Or(BoolVal(kernel.collapse_read_only), pte_write(p, w)))
+    )
     return [forall(Page, lambda w: Implies(in_block(v)(w), fits(w))), some]
 
 

@@ -460,13 +460,14 @@ V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
     {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6"}, reuse_large=exclusive_or_alone,
 )
-V7_2 = V6_15.but(
-    "v7.2", "X3, and collapse takes blocks of which no PTE is writable",
-    {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in [D6.12], not in [D7.2]"}, collapse_read_only=True,
+V6_18 = V6_15.but(
+    "v6.18", "X3, and collapse takes blocks of which no PTE is writable",
+    {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in 6.12, not in 7.2; a running 6.18 has not got it"},
+    collapse_read_only=True,
 )
 DEBIAN_5_10 = V5_12.but(
     "debian-5.10", "R2, as 5.10.y has it with its backports (read in Debian's 5.10.262)",
-    {"fork_seqcount, soft_dirty_lock, soft_dirty_pinned, swap_out_pinned, wp_flushes_uffd": "backports, as in 5.11, 5.12",
+    {"fork_seqcount, soft_dirty_lock, soft_dirty_pinned, swap_out_pinned, wp_flushes_uffd": "backports, as in 5.12",
      "numa_hints": "80d47f5de5e3, backport (mm/mprotect.c)", "discard_counts": "6c8e2a256915, backport (mm/rmap.c)"},
     numa_hints=page_count_is_one, discard_counts=True,
 )
@@ -520,5 +521,5 @@ KERNELS: tuple[Kernel, ...] = (
 )
 """Every kernel of the default table, in the order of its rows."""
 
-FURTHER: tuple[Kernel, ...] = (V4_8, V4_14, DEBIAN_5_10, V5_16, V6_4_0, V6_12, V7_2)
+FURTHER: tuple[Kernel, ...] = (V4_8, V4_14, DEBIAN_5_10, V5_16, V6_4_0, V6_12, V6_18)
 """Kernels beside the default table; there each but v6.4.0 would have the terms of one of its rows."""

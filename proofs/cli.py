@@ -26,8 +26,9 @@ from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, RuleTemplate, Scope
 from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
-from proofs import certificate
+from proofs import certificate, reproducer
 from proofs import check as checking
+from proofs import conform as conforming
 from proofs import litmus as litmus_tests
 from proofs import matrix as matrices
 from proofs import prove as proving
@@ -502,6 +503,133 @@ def matrix(
     return VIOLATION if unexpected else OK
 
 
+VmlinuzOption = Annotated[
+    list[Path] | None, typer.Option("--vmlinuz", help=(
+        "A kernel image to boot in qemu instead of the running kernel; its modules and probe are looked for beside it "
+        "(docs/kernels.md)."
+    ))
+]
+HostOption = Annotated[bool, typer.Option("--allow-host-settings", help=(
+    "On the running kernel: change, and put back, settings of the machine (KSM, khugepaged, memory cgroups)."
+))]
+
+
+@app.command("reproducer", epilog=EXIT_CODES)
+def write_reproducer(
+    file: Annotated[Path, typer.Argument(help="A litmus test.")],
+    kernel: Annotated[str, typer.Option("--kernel", "-k", help=(
+        "The kernel of the model whose outcomes the program is to expect; without it, what the test asks about."
+    ))] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write instead of standard output.")] = None,
+) -> int:
+    """Write the C program that does a litmus test with real processes and references: one file, libc only."""
+    test = litmus_tests.read(file)
+    text = reproducer.program([test], _predicted(test, kernel))
+    if out is None:
+        print(text, end="")
+        return OK
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ModelError(f"cannot write {out}: {error.strerror}") from error
+    return OK
+
+
+def _predicted(test: litmus_tests.Litmus, kernel: str) -> dict[str, Iterable[litmus_tests.Outcome]] | None:
+    """The outcomes that the model's kernel of that name has for the test; None without a name."""
+    if not kernel:
+        return None
+    built = with_features(kernel, test.features)
+    found, reason = litmus_tests.outcomes(test, find_kernel(kernel), system_of(built))
+    if reason:
+        raise ModelError(f"{test.name}: {reason}")
+    return {test.name: found}
+
+
+@app.command(epilog=EXIT_CODES)
+def replay(
+    file: Annotated[Path, typer.Argument(help="A litmus test.")],
+    vmlinuz: Annotated[Path | None, typer.Option(help="A kernel image to boot in qemu instead of the running kernel.")]
+    = None,
+    kernel: Annotated[str, typer.Option("--kernel", "-k", help=(
+        "The kernel of the model to compare with, instead of the one that `uname -r` says."
+    ))] = "",
+    allow_host_settings: HostOption = False,
+    seconds: Annotated[float, typer.Option(help="Time limit.")] = 120.0,
+    as_json: JsonOption = False,
+) -> int:
+    """Do a litmus test on a real kernel, step by step, and compare with the model."""
+    _more_than_nothing(seconds)
+    test = litmus_tests.read(file)
+    if kernel:
+        find_kernel(kernel)
+    reproducer.program([test])  # says at once if there can be none
+    [[seen]] = conforming.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
+    found = conforming.compare(test, kernel or conforming.kernel_for(seen.release), seen)
+    if as_json:
+        _print_json({"schema": 1, "steps": seen.steps, "results": [dataclasses.asdict(found)]})
+    else:
+        for step in seen.steps:
+            more = step.get("error") or step.get("reason") or ""
+            print(f"{step['step']:3}  {step['operation']:32} {step['result']}{': ' * bool(more)}{more}")
+        observed = f"; observed: {found.observed}" if found.observed else ""
+        print(f"{found.release}, {found.kernel} in the model: {found.status}{observed}")
+        if found.reason:
+            print(found.reason)
+    return _conformance_code([found])
+
+
+def _conformance_code(found: Sequence[conforming.Conformance]) -> int:
+    statuses = {f.status for f in found}
+    if conforming.DISAGREE in statuses:
+        return VIOLATION
+    return OK if conforming.AGREE in statuses else INCONCLUSIVE
+
+
+@app.command(epilog=EXIT_CODES)
+def conform(
+    files: Annotated[list[Path] | None, typer.Argument(
+        help="Litmus tests; without any, the whole suite and cow.c's cases."
+    )] = None,
+    vmlinuz: VmlinuzOption = None,
+    suite: Annotated[Path, typer.Option(help="The folder of the suite.")] = matrices.SUITE,
+    kernel: Annotated[str, typer.Option("--kernel", "-k", help=(
+        "The kernel of the model to compare with, instead of the one that `uname -r` says."
+    ))] = "",
+    here: Annotated[bool, typer.Option("--here", help="The running kernel too, where --vmlinuz is given.")] = False,
+    allow_host_settings: HostOption = False,
+    seconds: Annotated[float, typer.Option(help="Time limit of each kernel.")] = conforming.SECONDS,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A Markdown document to write.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Run litmus tests on real kernels and compare each with the model. Exit code 1 for a disagreement."""
+    _more_than_nothing(seconds)
+    if kernel:
+        find_kernel(kernel)
+    tests = (
+        [litmus_tests.read(file) for file in files] if files
+        else [litmus_tests.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
+    )
+    images: list[Path | None] = [*(vmlinuz or ())]
+    if here or not images:
+        images.append(None)
+    observed = conforming.observe(
+        tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
+        progress=lambda what: _tell(what) if sys.stderr.isatty() else None,
+    )
+    found = conforming.conform(tests, observed, kernel)
+    if out is not None:
+        try:
+            out.write_text(conforming.to_markdown(found), encoding="utf-8")
+        except OSError as error:
+            raise ModelError(f"cannot write {out}: {error.strerror}") from error
+    if as_json:
+        _print_json({"schema": 1, "results": [dataclasses.asdict(f) for f in found]})
+    else:
+        print(conforming.to_text(found), end="")
+    return _conformance_code(found)
+
+
 @app.command(epilog=EXIT_CODES)
 def verify(
     folder: Annotated[Path | None, typer.Argument(
@@ -685,6 +813,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted", INCONCLUSIVE)
     except EngineError as error:
         return _complain(f"internal error: {error}", INTERNAL)
+    except reproducer.NotObservable as error:
+        return _complain(f"not observable: {error}", INCONCLUSIVE)
     except ModelError as error:
         return _complain(str(error), USAGE)
     except BrokenProcessPool:

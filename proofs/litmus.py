@@ -96,7 +96,8 @@ class Statement:
 class Litmus:
     """A litmus test. Its processes, pages, references and values are numbered in the order of these tuples.
 
-    `split`: sub-step features that it asks for. `condition`: a Bool term over the constants of its `facts`. `missing`: what the model lacks for the test, as the message of a LitmusError, or empty.
+    `split`: sub-step features that it asks for. `condition`: a Bool term over the constants of its `facts`.
+    `missing`: what the model lacks for the test, as the message of a LitmusError, or empty.
     """
 
     name: str
@@ -187,7 +188,8 @@ class Fact(NamedTuple):
 
     def meaning(self) -> Term:
         """A Bool term over the constants of `element`; of `refused`, `blocked` and `slots`, its own constant."""
-        elements = [element(sort, number) for sort, number in zip(_FACT_SORTS.get(self.what, ()), self.of, strict=False)]
+        sorts = _FACT_SORTS.get(self.what, ())
+        elements = [element(sort, number) for sort, number in zip(sorts, self.of, strict=False)]
         match self.what, elements:
             case "sees", [k, n]:
                 return z3.And(pin_live(k), frame_value(pin_frame(k)) == n)
@@ -525,8 +527,8 @@ class _Parser:
         _, mode, text, condition = self.condition
         return Litmus(
             self.name, self.about, self.filename, self.split, tuple(self.processes), tuple(self.pages),
-            tuple(self.references), tuple(self.values), tuple(self.statements), mode, condition, tuple(self.facts), text,
-            self.missing,
+            tuple(self.references), tuple(self.values), tuple(self.statements), mode, condition, tuple(self.facts),
+            text, self.missing,
         )
 
 

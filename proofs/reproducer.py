@@ -1,7 +1,7 @@
 """Litmus tests as C programs, which do the operations on a real kernel with real processes and real references.
 
-`replay/runtime.c` holds an action for each operation, in sections; a program gets the sections that its tests use, and a
-function per test that says what is done, by whom, and what is looked at in the end. What holds a reference: a pipe
+`replay/runtime.c` holds an action for each operation, in sections; a program gets the sections that its tests use, and
+a function per test that says what is done, by whom, and what is looked at in the end. What holds a reference: a pipe
 (vmsplice) for FOLL_GET reads, a registered buffer of io_uring for FOLL_PIN writes, and for all else the test module
 `replay/gup_probe.c`, where a kernel has it loaded.
 """
@@ -25,11 +25,12 @@ AS_PREDICTED, NOT_AS_PREDICTED, NOT_OBSERVABLE = 0, 1, 4
 _MOST = 16
 """Processes, pages and references that the runtime has room for."""
 _PROBE_FLAGS = {"pin": "GP_PIN", "write": "GP_WRITE", "longterm": "GP_LONGTERM", "fast": "GP_FAST"}
-_KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm errno "
-    "linux unix main".split()
-)
+_RESERVED = frozenset(re.findall(r"\w+", """
+    auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm errno linux
+    unix main
+"""))
+"""Words that a C name cannot be."""
 _ORDER = ("maps", "same", "soft-dirty", "slots", "refused", "blocked", "sees", "writable", "loads")
 """In which facts are asked for: what changes nothing first, then stores of what is there already, then loads."""
 
@@ -146,7 +147,8 @@ def _sections() -> dict[str, str]:
 def _defined() -> dict[str, str]:
     """What a section defines at its outermost level, to the section."""
     pattern = re.compile(
-        r"^#define (\w+)|^(?:static|struct|enum|typedef|int)\b[^;{}()=]*?\b(\w+)(?= ?[\[(;={])|^\} \*?(\w+)", re.MULTILINE
+        r"^#define (\w+)|^(?:static|struct|enum|typedef|int)\b[^;{}()=]*?\b(\w+)(?= ?[\[(;={])|^\} \*?(\w+)",
+        re.MULTILINE,
     )
     return {
         next(filter(None, match.groups())): name
@@ -212,7 +214,7 @@ class _Function:
             raise NotObservable(test.missing)
         if max(len(test.processes), len(test.pages), len(test.references)) > _MOST or len(test.statements) > 64:
             raise NotObservable(f"more than {_MOST} processes, pages or references, or than 64 operations")
-        taken = _KEYWORDS | _defined().keys()
+        taken = _RESERVED | _defined().keys()
         self.names: dict[tuple[str, int], str] = {}
         for kind, names in (
             ("p", test.processes), ("v", [page.name for page in test.pages]), ("k", test.references)

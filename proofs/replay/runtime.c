@@ -625,6 +625,7 @@ static int userfaultfd(void)
 	return file;
 }
 
+//: register_page
 static long register_page(char *at, size_t length, uint64_t mode)
 {
 	struct uffdio_register range = { .range = { (uintptr_t)at, length }, .mode = mode };

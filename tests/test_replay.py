@@ -1,0 +1,211 @@
+"""Litmus tests as C programs, and what real kernels do: proofs/reproducer.py, proofs/conform.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from model.logic import ModelError
+from proofs import cli, conform, litmus, matrix, reproducer
+from proofs.conform import AGREE, DISAGREE, NOT_OBSERVABLE, Observation
+from proofs.litmus import Litmus, Outcome
+
+SUITE = Path(__file__).parent / "litmus"
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (Debian package gcc)")
+COMPILERS = [
+    pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name} (its Debian package)"))
+    for name in ("gcc", "clang")
+]
+NOTHING: frozenset[int] = frozenset()
+
+
+def named(name: str) -> Litmus:
+    return litmus.read(SUITE / f"{name}.litmus")
+
+
+def written(text: str) -> Litmus:
+    return litmus.parse(f"litmus t\n{text}", "t.litmus")
+
+
+def whole_suite() -> list[Litmus]:
+    return [litmus.parse(row.text, row.name) for row in matrix.read_suite().rows]
+
+
+def doable() -> list[Litmus]:
+    found = []
+    for each in whole_suite():
+        try:
+            reproducer.program([each])
+        except reproducer.NotObservable:
+            continue
+        found.append(each)
+    return found
+
+
+# Programs
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("name", [
+    "F1-vmsplice-leak", "F3-pin-fork-dma", "F5-soft-dirty-pin", "F8f-force-write-pin", "F11-zero-page",
+    "F13-ksm-merge-pin", "thp-collapse-keeps-content", "swap-in-read-restores-write", "uffd-unregistered",
+    "I9-swap-slot-leak",
+    "F25-spurious-copy",
+])
+def test_a_program_compiles_without_warnings(name: str, compiler: str) -> None:
+    assert warnings(reproducer.program([named(name)]), compiler) == ""
+
+
+def warnings(text: str, compiler: str) -> str:
+    command = [compiler, "-fsyntax-only", "-O1", "-Wall", "-Wextra", "-x", "c", "-"]
+    return subprocess.run(command, input=text, text=True, capture_output=True, check=False).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_every_test_of_the_suite_compiles_without_warnings(compiler: str) -> None:
+    tests = doable()
+    assert len(tests) > 250
+    assert {each.name: said for each in tests if (said := warnings(reproducer.program([each]), compiler))} == {}
+
+
+@needs_compiler
+def test_names_of_a_test_never_are_names_of_c_or_of_the_runtime() -> None:
+    text = "page store\npage int\nA: write store 1\nA: write int 2\nA: fork judge\njudge: main = vmsplice store\n" \
+           "A: write store 3\nexists main sees 3 or judge.int == 2"
+    assert warnings(reproducer.program([written(text)]), "cc") == ""
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("page x\nA: write x 1 || A: read x\nexists A.x == 1", "operations at the same time"),
+    ("page x\nA: write x 1\n*: numa x\nexists A.x == 1", "NUMA balancing"),
+    ("page x\n*: trylock-fails\nA: write x 1\nexists A.x == 1", "page lock"),
+])
+def test_what_no_program_can_do_is_said(text: str, reason: str) -> None:
+    with pytest.raises(reproducer.NotObservable, match=reason):
+        reproducer.program([written(text)])
+
+
+@needs_compiler
+def test_a_reproducer_ends_with_0_as_predicted_and_1_if_not(tmp_path: Path) -> None:
+    """A child never sees what its parent writes after fork, on any kernel: predicting that it does must fail."""
+    text = "page x\nA: write x 1\nA: fork C\nA: write x 2\nexists C.x == {}"
+    for value, status in ((1, reproducer.AS_PREDICTED), (2, reproducer.NOT_AS_PREDICTED)):
+        with conform.compiled(reproducer.program([written(text.format(value))])) as program:
+            done = subprocess.run([program], capture_output=True, text=True, check=False)
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        assert done.returncode == status
+        assert [step["result"] for step in said if "operation" in step] == ["done"] * 3
+        assert said[-1]["verdict"] == ("as predicted" if status == 0 else "not as predicted")
+
+
+@needs_compiler
+def test_an_operation_that_the_kernel_refuses_is_refused() -> None:
+    asked = written("page x rdonly\nA: write x 1\nA: munmap x\nA: dontneed x\nexists refused 1 and not refused 2")
+    with conform.compiled(reproducer.program([asked])) as program:
+        seen = conform.observations(conform.run_here(program, allow_host_settings=False))["t"]
+    assert seen.outcome == Outcome(frozenset({1, 3}), NOTHING, True)
+
+
+# Comparing
+
+
+def test_a_release_is_described_by_the_newest_kernel_that_is_not_newer() -> None:
+    described = {release: conform.kernel_for(release) for release in (
+        "4.14.336", "5.4.0-150-generic", "5.10.0-46-amd64", "5.15.0-1", "5.19.17", "6.1.0-56-amd64",
+        "6.12.118+deb13-amd64", "6.18.2", "7.2.13+deb14-amd64",
+    )}
+    assert list(described.values()) == [
+        "v4.14", "v4.14", "debian-5.10", "v5.14", "v5.19", "v6.0", "v6.12", "v6.18", "v6.18",
+    ]
+    with pytest.raises(ModelError, match="older than"):
+        conform.kernel_for("3.2.0")
+    with pytest.raises(ModelError, match="no release"):
+        conform.kernel_for("FreeBSD")
+
+
+@pytest.mark.parametrize(("outcome", "kernel", "status"), [
+    (Outcome(NOTHING, NOTHING, True), "v5.7", AGREE),
+    (Outcome(NOTHING, NOTHING, False), "v5.7", DISAGREE),
+    (Outcome(NOTHING, NOTHING, False), "v6.12", AGREE),
+    (Outcome(NOTHING, NOTHING, True), "v6.12", DISAGREE),
+    (Outcome(frozenset({2}), NOTHING, False), "v6.12", DISAGREE),
+    (None, "v6.12", NOT_OBSERVABLE),
+])
+def test_an_observation_agrees_if_the_model_has_an_execution_that_ends_so(
+    outcome: Outcome | None, kernel: str, status: str
+) -> None:
+    """F2: a pipe's page is the mapped page after fork and a write, or the child's write shows in it."""
+    leak = named("F2-reference-before-fork")
+    assert conform.compare(leak, kernel, Observation("0.0", outcome, "why")).status == status
+
+
+def test_a_test_without_a_verdict_is_not_observable_and_the_others_stay() -> None:
+    lines = [
+        '{"release": "6.1.0"}', '{"test": "a"}', '{"step": 1, "operation": "A: write x 1", "result": "done"}',
+        '{"verdict": "observed", "condition": true, "refused": 5, "blocked": 0}', "not JSON", '{"test": "b"}',
+        '{"step": 1, "operation": "A: write x 1"',
+    ]
+    found = conform.observations(lines)
+    assert found["a"].outcome == Outcome(frozenset({1, 3}), NOTHING, True)
+    assert found["b"].outcome is None
+    assert "ended before" in found["b"].reason
+
+
+@needs_compiler
+def test_the_running_kernel_does_what_every_kernel_does() -> None:
+    """The first cases of cow.c on a base page hold wherever fork works at all."""
+    tests = [each for each in whole_suite() if each.name in ("cow-01-basic.base", "cow-02-basic-mprotect.base")]
+    assert [found.status for found in conform.conform(tests, conform.observe(tests, [None]))] == [AGREE, AGREE]
+
+
+@needs_compiler
+def test_conform_prints_results_by_its_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    files = [str(SUITE / f"{name}.litmus") for name in ("F2-reference-before-fork", "F4-gup-fast-fork")]
+    code = cli.main(["conform", *files, "--json", "--out", str(tmp_path / "c.md")])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["schema"] == 1
+    assert [set(result) for result in printed["results"]] == [
+        {"litmus", "release", "kernel", "model", "observed", "status", "reason"}
+    ] * 2
+    assert printed["results"][1]["status"] == NOT_OBSERVABLE
+    assert code in (cli.OK, cli.VIOLATION)
+    assert "F4-gup-fast-fork" in (tmp_path / "c.md").read_text()
+
+
+def test_without_a_compiler_one_line_names_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert cli.main(["replay", str(SUITE / "F1-vmsplice-leak.litmus")]) == cli.USAGE
+    assert "package gcc" in capsys.readouterr().err
+
+
+# Real kernels
+
+
+def kernels() -> list[Path]:
+    folder = os.environ.get("PROOFS_KERNELS")
+    return sorted(Path(folder).glob("*/vmlinuz")) if folder else []
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no qemu (Debian package qemu-system-x86)")
+@pytest.mark.skipif(not kernels(), reason="PROOFS_KERNELS names no kernels (tools/fetch-kernels)")
+@pytest.mark.parametrize("image", kernels(), ids=lambda path: path.parent.name)
+def test_a_real_kernel_does_what_the_model_says(image: Path) -> None:
+    """Every test of the suite that can be seen agrees; held against another kernel's rules, many do not."""
+    tests = whole_suite()
+    observed = conform.observe(tests, [image])
+    found = conform.conform(tests, observed)
+    assert [each for each in found if each.status == DISAGREE] == []
+    seen = sum(each.status == AGREE for each in found)
+    assert seen > (250 if (image.parent / "gup_probe.ko").exists() else 150)
+    other = "v6.12" if found[0].kernel == "debian-5.10" else "v5.9"
+    assert sum(each.status == DISAGREE for each in conform.conform(tests, observed, other)) > 50
