@@ -438,12 +438,15 @@ V6_0 = V5_19.but(
     {"mprotect_restores": "64fe24a3e05e", "force_proof": "5535be309971"}, mprotect_restores=restores_dirty_exclusive,
     force_proof="exclusive",
 )
-V6_2 = V6_0.but(
+V6_1 = V6_0.but(
+    "v6.1", "X1, and GUP-fast reads PG_anon_exclusive last", {"gup_fast_ordered": "088b8aa537c2"},
+    gup_fast_ordered=True,
+)
+V6_2 = V6_1.but(
     "v6.2", "X2: mprotect no longer asks for dirty; a read-only FOLL_LONGTERM unshares everything",
     {"mprotect_restores": "6a56ccbcf6c6", "read_gup_nonanon": "84209e87c696",
-     "unmerge_unshares": "domain.md 2.11 [S6.2]", "gup_fast_ordered": "088b8aa537c2 (6.1)"},
+     "unmerge_unshares": "domain.md 2.11 [S6.2]"},
     mprotect_restores=restores_exclusive, read_gup_nonanon=not_for_long, unmerge_unshares=True,
-    gup_fast_ordered=True,
 )
 V6_4_0 = V6_2.but(
     "v6.4.0", "X2, un-protecting may map exclusive pages writable, and faults under per-VMA locks run during fork",
@@ -521,5 +524,5 @@ KERNELS: tuple[Kernel, ...] = (
 )
 """Every kernel of the default table, in the order of its rows."""
 
-FURTHER: tuple[Kernel, ...] = (V4_8, V4_14, DEBIAN_5_10, V5_16, V6_4_0, V6_12, V6_18)
+FURTHER: tuple[Kernel, ...] = (V4_8, V4_14, DEBIAN_5_10, V5_16, V6_1, V6_4_0, V6_12, V6_18)
 """Kernels beside the default table; there each but v6.4.0 would have the terms of one of its rows."""

@@ -142,7 +142,8 @@ def test_the_kernel_in_an_image_is_unpacked(image: Path, compress: Callable[[byt
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"LZ4 or so", xz(ELF)[:40], xz(ELF.replace(PVH_NOTE, b"")), gzip.compress(PVH_NOTE)]
+    "payload", [b"", b"LZ4 or so", xz(ELF)[:40], xz(ELF.replace(PVH_NOTE, b"")), gzip.compress(PVH_NOTE)],
+    ids=["nothing", "unknown", "cut short", "no PVH note", "no ELF"],
 )
 def test_a_kernel_that_cannot_be_entered_directly_stays_packed(image: Path, payload: bytes) -> None:
     image.write_bytes(bzimage(payload))
@@ -187,6 +188,7 @@ def test_a_missing_tool_is_named_with_its_package(
         ("echo Kernel panic - so >$console; echo - >>$console", (), "panic", None, ".*said: Kernel panic - so$"),
         (r"printf 'half a li'", ("half a li",), "panic", None, "the machine ended by itself; the kernel said: nothing"),
     ],
+    ids=["done", "timeout", "panic", "power off"],
 )
 def test_how_a_machine_ended(
     image: Path, fake_qemu: Callable[[str], None], script: str, lines: Sequence[str], ended: str, status: int | None,
