@@ -9,6 +9,7 @@ the rule is to have taken the last one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,22 @@ GIVES_UP = frozenset({"retry", "undo-grab", "undo", "held"})
 """Sub-steps that end their rule without its last one."""
 TAILS = {"wp-copy-spurious": "wp-copy", "swap-out": "swap-out-cached"}
 """A rule with one sub-step of its own, and the rule whose later sub-steps follow it."""
+DECLARED = {"mmap-file": "file", "madvise-hugepage": "huge", "backing-read": ""}
+"""Rules for which a litmus test has no operation but its start state, and the attribute that says so of their page."""
+
+
+def stages(rules: Iterable[str]) -> dict[str, list[str]]:
+    """Of the rules that are in sub-steps: RULE to the names RULE.STAGE in their order."""
+    found: dict[str, list[str]] = {}
+    for name in rules:
+        if "." in name:
+            found.setdefault(name.partition(".")[0], []).append(name)
+    return found
+
+
+def last_stage(names: Iterable[str]) -> str:
+    """The name of the sub-step with which a rule is done; those that give it up are not meant."""
+    return [name for name in names if name.partition(".")[2] not in GIVES_UP][-1]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,17 @@ import z3
 from model.features import SPLIT
 from model.kernels import Kernel
 from model.logic import ModelError, Param, Rule, Scope, Sort, System, Term
-from model.operations import GIVES_UP, OPERATIONS, TAILS, WHEN_TRYLOCK_FAILS, Operation, blocks, faults
+from model.operations import (
+    GIVES_UP,
+    OPERATIONS,
+    TAILS,
+    WHEN_TRYLOCK_FAILS,
+    Operation,
+    blocks,
+    faults,
+    last_stage,
+    stages,
+)
 from model.state import (
     Folio,
     Frame,
@@ -791,11 +801,8 @@ class _Run:
         self.groups = litmus.groups
         self.condition = z3.substitute(litmus.condition, *((f.constant, f.meaning()) for f in litmus.facts))
         self.rules = {rule.name: rule for rule in interpreter.system.rules}
-        self.stages: dict[str, list[str]] = {}
-        for name in self.rules:
-            if "." in name:
-                self.stages.setdefault(name.partition(".")[0], []).append(name)
-        self.last = {[n for n in names if n.partition(".")[2] not in GIVES_UP][-1] for names in self.stages.values()}
+        self.stages = stages(self.rules)
+        self.last = {last_stage(names) for names in self.stages.values()}
         self.start = _Point(self.start_state(), 0, self.beginning(0))
         self.came: dict[_Point, tuple[_Point, Instance | None, int]] = {}
 

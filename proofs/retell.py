@@ -1,0 +1,597 @@
+"""A trace told as a litmus test, so that a real kernel can be asked to do it.
+
+Steps become the operations that take them, looked up in model/operations.py. What is told is then put to the litmus
+tests' own executions: only a test that can end in a state which breaks the trace's claim is given.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import z3
+
+from invariants import FURTHER, INVARIANTS
+from model.features import SPLIT
+from model.kernels import ALL_RULES, Kernel
+from model.logic import ModelError, System, Term, functions_in
+from model.operations import (
+    DECLARED,
+    GIVES_UP,
+    OPERATIONS,
+    TAILS,
+    WHEN_TRYLOCK_FAILS,
+    Operation,
+    faults,
+    last_stage,
+    stages,
+)
+from model.state import (
+    Frame,
+    Page,
+    Pin,
+    Proc,
+    Slot,
+    backed,
+    backing,
+    frame_value,
+    live,
+    loaded,
+    maps,
+    pin_frame,
+    pin_live,
+    pin_page,
+    pin_proc,
+    pte_frame,
+    pte_none,
+    pte_present,
+    pte_soft_dirty,
+    pte_write,
+    resolves_to,
+    slot_free,
+    vma_soft_dirty,
+)
+from proofs import litmus as litmus_tests
+from proofs.interpreter import Instance
+from proofs.kernel_file import features_of
+from proofs.litmus import FIRST_PROCESS, RESERVED, Litmus, LitmusError, answer
+from proofs.trace import Trace, TraceError, execute
+
+MOST_TELLINGS = 64
+"""Ways to tell one trace that are tried."""
+ANY = "slots == 0"
+"""A condition for a test whose condition is found later."""
+_COLUMN = 34
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class RetellError(ModelError):
+    """A trace that no litmus test tells; the message names the step."""
+
+
+@dataclass(frozen=True)
+class Retold:
+    """A trace told as a litmus test: its text, what that parses to, and an execution of it that breaks the claim."""
+
+    text: str
+    litmus: Litmus
+    witness: Trace
+
+
+class _Way(NamedTuple):
+    """An operation that may tell a unit, what has to be done after it, and a page that it needs for itself."""
+
+    text: str
+    after: tuple[str, ...] = ()
+    spare: str = ""
+
+
+@dataclass
+class _Unit:
+    """Steps that one operation takes.
+
+    steps      their numbers (0-based)
+    last       the number of the step with which it is over, or how many steps the trace has if it is not
+    place      (process, page) of its faults; the process is None where a step names the page alone
+    given      the parameters of its steps
+    rules      faults and preparations among them
+    goes_on    the rule in whose sub-steps it is, if any
+    operation  that takes the steps, once its goal has been met
+    words      how the operation's arguments are written
+    before     operations that come before it
+    ways       what may tell it, the best first
+    """
+
+    steps: list[int]
+    last: int
+    place: tuple[int | None, int] | None
+    given: dict[str, Any]
+    rules: list[str] = field(default_factory=list)
+    goes_on: str = ""
+    operation: Operation | None = None
+    words: dict[str, str] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)
+    ways: list[_Way] = field(default_factory=list)
+
+
+def retell(trace: Trace, kernel: Kernel) -> Retold:
+    """The trace of a broken invariant as a litmus test that the kernel allows.
+
+    Raises RetellError, with the step, if there is none.
+    """
+    what = f"{trace.claim} on {trace.kernel}"
+    broken = next((i.formula for i in (*INVARIANTS, *FURTHER) if i.name == trace.claim), None)
+    if broken is None:
+        raise RetellError(f"{what} is no invariant: a trace of a litmus test is told already")
+    if not trace.reachable or trace.states[0] != trace.interpreter.initial():
+        raise RetellError(f"{what}: the trace does not start from the initial state, so no program gets there")
+    teller = _Teller(trace, kernel)
+    teller.tell()
+    reason = ""
+    for lines in itertools.islice(teller.tellings(), MOST_TELLINGS):
+        try:
+            return _checked(trace, kernel, lines, broken)
+        except RetellError as error:
+            reason = reason or str(error)
+    raise RetellError(f"{what}: {reason}{teller.doubt()}")
+
+
+@functools.lru_cache(64)
+def _system(kernel: Kernel, features: frozenset[str]) -> System:
+    return kernel.system(features)
+
+
+def _checked(trace: Trace, kernel: Kernel, lines: Sequence[str], broken: Term) -> Retold:
+    """The litmus test of those lines, with a condition that holds only where the claim is broken.
+
+    Raises RetellError.
+    """
+
+    def parsed(more: Sequence[str], condition: str) -> tuple[str, Litmus]:
+        text = "\n".join([*lines, *more, f"exists {condition}", ""])
+        return text, litmus_tests.parse(text, f"{trace.claim}.litmus")
+
+    def executed(test: Litmus, condition: Term) -> Trace | None:
+        found = answer(replace(test, condition=condition), kernel, _system(kernel, test.features)).trace
+        return found and execute(
+            trace.kernel, trace.claim, trace.statement, found.system, found.scope, found.steps, names=found.names,
+            start=found.states[0], notes=found.notes, violated=broken,
+        )
+
+    try:
+        shown = executed(parsed((), ANY)[1], z3.Not(broken))
+        if shown is None:
+            raise RetellError("told as operations, no execution ends in a state that breaks it")
+        for more in _endings(shown):
+            ended = executed(parsed(more, ANY)[1], z3.Not(broken))
+            facts = _facts(ended, broken) if ended is not None else []
+            if not facts:
+                continue
+            text, test = parsed(more, " and ".join(facts))
+            system = _system(kernel, test.features)
+            unbroken = answer(replace(test, condition=z3.And(test.condition, broken)), kernel, system).trace
+            if unbroken is None and (witness := executed(test, test.condition)) is not None:
+                return Retold(text, test, witness)
+    except (LitmusError, TraceError) as error:
+        raise RetellError(str(error)) from error
+    raise RetellError("told as operations, nothing that a condition can say shows that it is broken")
+
+
+def _endings(trace: Trace) -> Iterator[tuple[str, ...]]:
+    """What to do after the last step, so that what it did shows; nothing, if it shows by itself."""
+    yield ()
+    unused = next(n for n in range(1, 255) if str(n) not in trace.names["Value"])
+    for p, v in _places(trace):
+        who, page = trace.element("Proc", p), trace.element("Page", v)
+        yield (f"{who}: write {page} {unused}",)
+        yield (f"{who}: mprotect {page} rw", f"{who}: write {page} {unused}")
+        yield (f"{who}: dontneed {page}", f"{who}: read {page}")
+
+
+# The condition
+
+_P, _V, _Q, _W = z3.Const("p", Proc), z3.Const("v", Page), z3.Const("q", Proc), z3.Const("w", Page)
+_K, _F, _S = z3.Const("k", Pin), z3.Const("f", Frame), z3.Const("s", Slot)
+
+
+def _value(trace: Trace, term: Term, **of: int) -> Any:
+    """The term's value in the last state, for elements by the names of the constants above."""
+    return trace.interpreter.evaluate(term, trace.states[-1], of)
+
+
+def _pins(trace: Trace) -> list[int]:
+    """The references that break the claim."""
+    return [n for sort, n in trace.witness if sort == "Pin" and _value(trace, pin_live(_K), k=n)]
+
+
+def _places(trace: Trace) -> list[tuple[int, int]]:
+    """The processes and pages that break the claim, or where the references were taken, or the page can be seen."""
+    pairs = itertools.pairwise(trace.witness)
+    places = [(p, v) for (sort, p), (other, v) in pairs if (sort, other) == ("Proc", "Page")]
+    if not places:
+        places = [(_value(trace, pin_proc(_K), k=n), _value(trace, pin_page(_K), k=n)) for n in _pins(trace)]
+    if not places:
+        leads = z3.Or(resolves_to(_P, _V, _F), z3.And(pte_none(_P, _V), backed(_V), backing(_V) == _F))
+        places = [
+            (p, v) for sort, n in trace.witness if sort == "Frame" for p, v in trace.interpreter.layout.position["vma"]
+            if _value(trace, leads, p=p, v=v, f=n)
+        ]
+    return [(p, v) for p, v in dict.fromkeys(places) if _value(trace, live(_P, _V), p=p, v=v)]
+
+
+def _facts(trace: Trace, broken: Term) -> list[str]:
+    """What the last state shows of the elements that break the claim: of what it speaks of, and the contents."""
+    spoken, pins, places = functions_in(broken), _pins(trace), _places(trace)
+    name = {place: f"{trace.element('Proc', place[0])}.{trace.element('Page', place[1])}" for place in places}
+    pin = {n: trace.element("Pin", n) for n in pins}
+
+    def told(text: str, term: Term, **of: int) -> str:
+        return text if _value(trace, term, **of) else f"not {text}"
+
+    facts = [
+        told(f"{name[p, v]} is {pin[n]}", maps(_P, _V, pin_frame(_K)), p=p, v=v, k=n) for n in pins for p, v in places
+    ]
+    if not pins:
+        same = z3.And(pte_present(_P, _V), maps(_Q, _W, pte_frame(_P, _V)))
+        facts += [
+            told(f"{name[p, v]} is {name[q, w]}", same, p=p, v=v, q=q, w=w)
+            for (p, v), (q, w) in itertools.combinations(places, 2)
+        ]
+    for word, about, term in (
+        ("writable", pte_write, z3.And(pte_present(_P, _V), pte_write(_P, _V))),
+        ("soft-dirty", pte_soft_dirty, z3.Or(vma_soft_dirty(_P), pte_soft_dirty(_P, _V))),
+    ):
+        if about.name in spoken:
+            facts += [told(f"{word} {name[p, v]}", term, p=p, v=v) for p, v in places]
+    if any(sort == "Slot" for sort, _ in trace.witness):
+        slots = range(trace.scope.size(Slot))
+        facts.append(f"slots == {sum(not _value(trace, slot_free(_S), s=n) for n in slots)}")
+    if pins or len(places) > 1 or not facts:
+        values = trace.names["Value"]
+        facts += [f"{pin[n]} sees {values[_value(trace, frame_value(pin_frame(_K)), k=n)]}" for n in pins]
+        facts += [f"{name[p, v]} == {values[_value(trace, loaded(_P, _V), p=p, v=v)]}" for p, v in places]
+    return facts
+
+
+# The operations
+
+class _Teller:
+    """Tells the steps of one trace in their order."""
+
+    def __init__(self, trace: Trace, kernel: Kernel) -> None:
+        self.trace = trace
+        self.kernel = kernel
+        self.position = trace.interpreter.layout.position
+        self.stages = stages(rule.name for rule in trace.system.rules)
+        self.names: dict[tuple[str, int], str] = {}
+        self.taken: set[str] = set()
+        self.attributes: dict[int, set[str]] = {}
+        self.first: list[str] = []
+        self.units: list[_Unit] = []
+        self.open: list[_Unit] = []
+        self.told: set[int] = set()
+        self.values = itertools.count(1)
+        # Contents matter where some step depends on them; else each store has a number of its own.
+        self.contents = any("frame_value" in step.rule.functions_read() for step in trace.steps)
+        self.named("Proc", 0, FIRST_PROCESS)
+
+    # Names
+
+    def new(self, wanted: str) -> str:
+        """A name like the wanted one that nothing has yet."""
+        stem = wanted if _NAME.fullmatch(wanted) and wanted not in RESERVED else "n"
+        numbered = (f"{stem}{i}" for i in itertools.count(2))
+        name = next(n for n in itertools.chain([stem], numbered) if n not in self.taken)
+        self.taken.add(name)
+        return name
+
+    def named(self, sort: str, number: int, wanted: str = "") -> str:
+        """The element gets a new name, its own if that is free."""
+        self.names[sort, number] = self.new(wanted or self.trace.element(sort, number))
+        return self.names[sort, number]
+
+    def block(self, v: int) -> list[int]:
+        """The pages of the huge page that v is a part of; v alone if there is none."""
+        if "huge" not in self.attributes.get(v, ()):
+            return [v]
+        cells = {w: self.trace.states[0][place] for (w,), place in self.position["block"].items()}
+        return [w for w in cells if cells[w] == cells[v]]
+
+    def page(self, v: int, whole: bool = False) -> str:
+        """The page's name, or that of the whole huge page."""
+        block = self.block(v)
+        for w in block:
+            self.attributes.setdefault(w, set())
+        name = self.names.get(("Page", block[0])) or self.named("Page", block[0])
+        return name if whole or len(block) == 1 else f"{name}.{block.index(v)}"
+
+    # What the tables say
+
+    def error(self, number: int, why: str) -> RetellError:
+        label = self.trace.label(number)
+        return RetellError(f"{self.trace.claim} on {self.trace.kernel}: step {number + 1}, {label}: {why}")
+
+    def takes(self, operation: Operation, rules: Iterable[str]) -> bool:
+        """The operation may take those rules on its way."""
+        raised = itertools.chain(operation.prepares, *faults(operation.access, self.kernel))
+        return set(rules) <= set(raised)
+
+    def alone(self, rules: Sequence[str]) -> list[Operation]:
+        """Operations that take those rules and then change nothing that matters: an access, if there is one, else a
+        reference that is dropped again. A forced write is none of them: its retry loop lasts until it has stored."""
+        fitting = [o for o in OPERATIONS if o.access != "force" and self.takes(o, rules)]
+        return [o for o in fitting if not o.reference] or fitting
+
+    # Steps
+
+    def tell(self) -> None:
+        """Put every step into a unit. Raises RetellError for one that no operation takes."""
+        for number, step in enumerate(self.trace.steps):
+            rule = step.rule.name.partition(".")[0]
+            if number in self.told or step.rule.kind != "step":
+                continue
+            unit = next((u for u in self.open if self.continues(u, step)), None)
+            if unit is None and rule in DECLARED:
+                self.declare(number, step)
+                continue
+            unit = unit or self.begin(number, rule, step)
+            if unit is None:
+                continue
+            unit.given |= step.as_dict
+            unit.steps.append(number)
+            unit.last = number
+            unit.goes_on = self.goes_on(step)
+            if step.rule.environment:
+                unit.before.append(f"*: {step.rule.environment}")
+            if unit.operation and not unit.goes_on:
+                self.close(unit)
+        for unit in list(self.open):
+            if unit.goes_on or not self.alone(unit.rules):
+                unit.last = len(self.trace.steps)
+            self.close(unit)
+
+    def continues(self, unit: _Unit, step: Instance) -> bool:
+        """The step is the next sub-step of what the unit is in."""
+        rule, _, stage = step.rule.name.partition(".")
+        begins = stage and step.rule.name == self.stages[rule][0]
+        same = all(unit.given.get(name, value) == value for name, value in step.binding)
+        return rule == unit.goes_on and not begins and same
+
+    def goes_on(self, step: Instance) -> str:
+        """The rule whose sub-steps are to follow."""
+        rule, _, stage = step.rule.name.partition(".")
+        if not stage or stage in GIVES_UP:
+            return ""
+        if rule in TAILS:
+            return TAILS[rule]
+        return "" if step.rule.name == last_stage(self.stages[rule]) else rule
+
+    def place(self, number: int, step: Instance) -> tuple[int | None, int] | None:
+        """The process and page at which the step is taken: of a frame, the first that maps it."""
+        given, state = step.as_dict, self.trace.states[number]
+        if "v" in given:
+            return given.get("p"), given["v"]
+        if "f" not in given:
+            return None
+        mapping = (
+            (p, v) for (p, v), cell in self.position["pte_present"].items()
+            if state[cell] and state[self.position["pte_frame"][p, v]] == given["f"]
+        )
+        return next(mapping, None)
+
+    def begin(self, number: int, rule: str, step: Instance) -> _Unit | None:
+        """The unit to which a step belongs that is no sub-step of an earlier one; None if an operation implies it."""
+        rule = next((usual for usual, other in WHEN_TRYLOCK_FAILS.items() if other == rule), rule)
+        place = self.place(number, step)
+        operation = next((o for o in OPERATIONS if rule in (*o.goal, o.quick, *o.perhaps, *o.whole)), None)
+        pending = next((u for u in self.open if not u.goes_on and _meet(u.place, place)), None)
+        if pending and not self.goes_with(pending, rule, operation):
+            pending = None
+        for other in list(self.open):
+            # What is between others' sub-steps or in a retry loop is still under way.
+            if other is not pending and not other.goes_on and self.alone(other.rules):
+                self.close(other)
+        unit = pending or _Unit([], number, place, {})
+        if operation is None:
+            if any(rule in (u.operation.then if u.operation else ()) for u in self.units):
+                return None
+            unit.rules.append(rule)
+            unit.place = place if unit.place is None or unit.place[0] is None else unit.place
+            if not any(self.takes(o, unit.rules) for o in OPERATIONS):
+                raise self.error(number, "no operation of a litmus test takes it")
+        else:
+            if operation.on_frame and place is None:
+                raise self.error(number, "no process maps the page, so no operation can name it")
+            unit.place = place
+            unit.operation = operation
+            unit.given |= step.as_dict
+            if "vma_uffd" in step.rule.functions_read() and place is not None:
+                for v in self.block(place[1]):
+                    self.attributes.setdefault(v, set()).add("uffd")
+            whole = rule in operation.whole and rule not in operation.goal
+            unit.ways = [_Way(self.said(operation, unit, number, whole, rule == operation.quick))]
+        if unit not in self.open:
+            self.open.append(unit)
+        return unit
+
+    def goes_with(self, unit: _Unit, rule: str, operation: Operation | None) -> bool:
+        """One operation takes the unit's faults and then this rule."""
+        if operation is None:
+            both = (*unit.rules, rule)
+            forced = not self.alone(unit.rules) and any(self.takes(o, both) for o in OPERATIONS)
+            return forced or bool(self.alone(both))
+        if not self.takes(operation, unit.rules):
+            return False
+        # A page is first written for its own sake: what it holds then tells it from a page that nobody touched.
+        assert unit.place is not None
+        p, v = unit.place
+        state = self.trace.states[unit.steps[0]]
+        touched = any(state[self.position[cell][p or 0, v]] for cell in ("pte_present", "pte_swap"))
+        written = any("n" in o.arguments for o in self.alone(unit.rules)[:1])
+        return touched or not written or "n" in operation.arguments
+
+    def close(self, unit: _Unit) -> None:
+        """The unit is over: faults that no goal followed are told as accesses that change nothing else."""
+        self.open.remove(unit)
+        self.units.append(unit)
+        if unit.operation:
+            return
+        whose = self.names["Proc", (unit.place or (0, 0))[0] or 0]
+        for operation in self.alone(unit.rules) or [o for o in OPERATIONS if self.takes(o, unit.rules)]:
+            text = self.said(operation, unit, unit.last)
+            after = (f"{whose}: drop {unit.words['k']}",) if operation.reference else ()
+            unit.ways.append(_Way(text, after, unit.words["w"] if "w" in operation.arguments else ""))
+
+    def declare(self, number: int, step: Instance) -> None:
+        """A step that the declaration of a page says. That of a huge page maps it at once."""
+        v, attribute = step.as_dict["v"], DECLARED[step.rule.name]
+        if attribute:
+            self.attributes.setdefault(v, set()).add(attribute)
+        if attribute != "huge":
+            return
+        cells = {w: self.trace.states[0][place] for (w,), place in self.position["block"].items()}
+        block = [w for w in cells if cells[w] == cells[v]]
+        for w in block:
+            self.attributes.setdefault(w, set()).add(attribute)
+        follows = next((n for n in range(number + 1, len(self.trace.steps)) if self.touches(n, block)), None)
+        if follows is not None and self.maps_first(follows, v):
+            self.told.add(follows)
+        else:
+            self.first.append(f"{FIRST_PROCESS}: dontneed {self.page(v, whole=True)}")
+
+    def touches(self, number: int, pages: Sequence[int]) -> bool:
+        """The step changes something about those pages, of any process."""
+        cells = self.trace.interpreter.layout.cells
+        changed = (cells[i] for i in self.trace.changed(number))
+        return any(
+            sort == Page and index[i] in pages for function, index in changed for i, sort in enumerate(function.domain)
+        )
+
+    def maps_first(self, number: int, v: int) -> bool:
+        """The step is the first process's write fault that maps the huge page."""
+        before, after = self.trace.states[number : number + 2]
+        writable = after[self.position["pte_huge"][0, v]] and after[self.position["pte_write"][0, v]]
+        return bool(writable and not before[self.position["pte_present"][0, v]])
+
+    # Words
+
+    def said(
+        self, operation: Operation, unit: _Unit, number: int, whole: bool = False, fast: bool = False
+    ) -> str:
+        """`P: OPERATION`, with what the unit's steps say of its arguments."""
+        for parameter in (*operation.arguments, *("k" for _ in range(operation.reference))):
+            if parameter not in unit.words:
+                unit.words[parameter] = self.word(parameter, unit, number, operation.reference)
+        words = dict(unit.words)
+        if whole and unit.place:
+            words["v"] = self.page(unit.place[1], whole)
+        gives = f"{words['k']} = " if operation.reference else ""
+        # The order in which the language's description has them.
+        flags = [*sorted(operation.flags, reverse=True), *("fast" for _ in range(fast))]
+        return f"{self.actor(operation, unit, number)}: {gives}" + " ".join(
+            [operation.word, *(words[a] for a in operation.arguments), *flags]
+        )
+
+    def actor(self, operation: Operation, unit: _Unit, number: int) -> str:
+        if operation.reference or "k" not in operation.arguments:
+            process = unit.place[0] if unit.place else unit.given["p"]
+        else:
+            process = self.trace.states[number][self.position["pin_proc"][unit.given["k"],]]
+        name = self.names["Proc", process or 0]
+        return "*" if operation.actor == "either" and name == FIRST_PROCESS else name
+
+    def word(self, parameter: str, unit: _Unit, number: int, gives: bool) -> str:
+        """How an argument is written; a spare page or reference where the steps have none."""
+        given = unit.given.get(parameter)
+        match parameter:
+            case "v":
+                assert unit.place is not None
+                return self.page(unit.place[1])
+            case "w":
+                if given is not None:
+                    return self.page(given)
+                return self.new("y")
+            case "n":
+                return self.value(unit, number)
+            case "child":
+                return self.named("Proc", unit.given["child"])
+            case _:
+                if given is None:
+                    return self.new("r")
+                return self.named("Pin", given) if gives else self.names["Pin", given]
+
+    def value(self, unit: _Unit, number: int) -> str:
+        """What is stored: one more than in the trace, since 0 is what untouched pages hold, where contents matter."""
+        if not self.contents:
+            return str(next(self.values))
+        if "n" in unit.given:
+            return str(unit.given["n"] + 1)
+        assert unit.place is not None
+        state = self.trace.states[number + 1]
+        frame = state[self.position["pte_frame"][unit.place[0] or 0, unit.place[1]]]
+        return str(state[self.position["frame_value"][frame,]] + 1)
+
+    # Text
+
+    def tellings(self) -> Iterator[list[str]]:
+        """The test's lines up to its condition, for each choice of ways, the best first."""
+        units = sorted(self.units, key=lambda u: u.steps[0])
+        groups: list[list[_Unit]] = []
+        over = -1
+        for unit in units:
+            if unit.steps[0] > over:
+                groups.append([])
+            groups[-1].append(unit)
+            over = max(over, unit.last)
+        for chosen in itertools.product(*(u.ways for u in units)):
+            way = dict(zip(map(id, units), chosen, strict=True))
+            lines = [*self.head(), *(f"page   {w.spare}" for w in chosen if w.spare)]
+            if len(groups) < len(units):
+                lines += self.split()
+            lines += self.first
+            for group in groups:
+                lines += [line for u in group for line in u.before]
+                steps = "; ".join(self.trace.label(n) for n in sorted(n for u in group for n in u.steps))
+                operations = " || ".join(way[id(u)].text for u in group)
+                lines.append(f"{operations:{_COLUMN}}  # {steps}")
+                lines += [line for u in group for line in way[id(u)].after]
+            yield lines
+
+    def head(self) -> list[str]:
+        trace = self.trace
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{trace.claim}-{trace.kernel}")
+        lines = [f"litmus {name}", f"about  On {trace.kernel} it does not hold that {trace.statement}"]
+        for v, attributes in sorted(self.attributes.items()):
+            block = self.block(v)
+            if v == block[0]:
+                size = [f"huge {len(block)}"] if "huge" in attributes else []
+                lines.append(" ".join(["page  ", self.page(v, whole=True), *size, *sorted(attributes - {"huge"})]))
+        return lines
+
+    def split(self) -> list[str]:
+        """The statement that asks for the trace's sub-steps; between the operations of different lines none matter."""
+        built = {template.name: template.split for template in (*ALL_RULES, *self.kernel.own_rules)}
+        asked = set(features_of(self.trace.kernel)[1]) & set().union(*(
+            built[step.rule.name.partition(".")[0]] for step in self.trace.steps if "." in step.rule.name
+        ))
+        return [f"split  {' '.join(n for n in SPLIT if n in asked)}"] if asked else []
+
+    def doubt(self) -> str:
+        """What may be the reason why nothing told shows the claim broken."""
+        late = [u for u in self.units if u.last == len(self.trace.steps)]
+        if not late:
+            return ""
+        number = late[0].steps[-1]
+        return (f"; step {number + 1}, {self.trace.label(number)}, is in the middle of an operation, and a litmus test "
+                "looks only when all are done")
+
+
+def _meet(one: tuple[int | None, int] | None, other: tuple[int | None, int] | None) -> bool:
+    """The same page of the same process, as far as both say."""
+    if one is None or other is None:
+        return False
+    return one[1] == other[1] and (one[0] == other[0] or None in (one[0], other[0]))
