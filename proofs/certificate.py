@@ -151,7 +151,12 @@ class Clause:
 
     def formula(self, system: System) -> Term:
         """The clause as a term."""
-        return _read(_quantified("forall", self.variables, self.body), system)
+        return _read(self.text, system)
+
+    @property
+    def text(self) -> str:
+        """The clause as SMT-LIB text."""
+        return _quantified("forall", self.variables, self.body)
 
     @property
     def functions(self) -> frozenset[str]:
@@ -579,8 +584,9 @@ def is_manifest(path: Path) -> bool:
         return False
 
 
-def described(manifest: Path, as_json: bool = False) -> str:
-    """What the certificate proves and the clauses of its invariant, in words. Nothing is verified.
+def contents(manifest: Path) -> dict[str, Any]:
+    """What the certificate proves: `clauses` beside the claim in words and, in the same order, `formulas` as SMT-LIB
+    text; `obligations` by name. Nothing is verified.
 
     Raises ModelError if it cannot be read or is for other terms.
     """
@@ -591,18 +597,26 @@ def described(manifest: Path, as_json: bool = False) -> str:
     system = built(opened.kernel, opened.without)
     claim = clause_of(stated.formula, system)
     given = _clauses(json.loads(manifest.read_text(encoding="utf-8"))["clauses"], system)
-    words = sorted(in_words(c.formula(system)) for c in given if c != claim)
+    said = sorted((in_words(c.formula(system)), c.text) for c in given if c != claim)
+    return {
+        "schema": 1, "kernel": opened.kernel, "without": opened.without, "invariant": stated.name,
+        "statement": stated.statement, "formula": claim.text, "clauses": [words for words, _ in said],
+        "formulas": [text for _, text in said], "obligations": sorted(opened.files),
+    }
+
+
+def described(manifest: Path, as_json: bool = False) -> str:
+    """`contents` as text for a terminal, or as JSON. Raises ModelError as that does."""
+    told = contents(manifest)
     if as_json:
-        return json.dumps({
-            "schema": 1, "kernel": opened.kernel, "without": opened.without, "invariant": stated.name,
-            "statement": stated.statement, "clauses": words, "obligations": sorted(opened.files),
-        }, indent=1)
-    less = f" without {', '.join(opened.without)}" if opened.without else ""
+        return json.dumps(told, indent=1)
+    words = told["clauses"]
+    less = f" without {', '.join(told['without'])}" if told["without"] else ""
     lines = [
-        f"{stated.name} on {opened.kernel}{less}, for any number of processes, pages, frames, references and slots:",
-        f"  {stated.statement}", "", "It is inductive together with" if words else "It is inductive by itself.",
+        f"{told['invariant']} on {told['kernel']}{less}, for any number of processes, pages, frames, references and "
+        "slots:", f"  {told['statement']}", "", "It is inductive together with" if words else "It is inductive by itself.",
         *(f"  {number:2} {text}" for number, text in enumerate(words, 1)),
-        "", f"{len(opened.files)} obligations; `python -m proofs verify {manifest}` asks the solvers.",
+        "", f"{len(told['obligations'])} obligations; `python -m proofs verify {manifest}` asks the solvers.",
     ]
     return "\n".join(lines)
 
