@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +31,7 @@ from proofs import check as checking
 from proofs import litmus as litmus_tests
 from proofs import matrix as matrices
 from proofs import prove as proving
+from proofs import report as reports
 from proofs import restrict as restricting
 from proofs import trace as traces
 from proofs.interpreter import EngineError
@@ -153,10 +154,21 @@ def check(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore results kept by an earlier run, and all kept certificates.")
     ] = False,
+    report: Annotated[Path | None, typer.Option(
+        help="A folder for pages that show it all in a browser: tables, counterexamples, proofs, litmus tests."
+    )] = None,
+    litmus: Annotated[list[Path] | None, typer.Option(
+        help="For the report: a litmus test or a folder of them; may be repeated."
+    )] = None,
+    replayed: Annotated[Path | None, typer.Option(
+        help="For the report: what real kernels did, a JSON file (docs/report.md)."
+    )] = None,
     as_json: JsonOption = False,
     out: OutOption = Path("proofs-out"),
 ) -> int:
     """Check kernels against invariants: a table of verdicts, and a graph for each violation."""
+    if report is None and (litmus or replayed):
+        raise ModelError("--litmus and --replayed are for a report: say --report too")
     if engine not in ENGINES:
         raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
     if depth < 0:
@@ -184,8 +196,12 @@ def check(
         names = ", ".join(i.name for i in asked.invariants)
         raise ModelError(f"{names} says nothing about {', '.join(kernel or [])}")
     found: dict[checking.CellKey, checking.Cell] = {}
+    tests = reports.tests_in(litmus or ())
+    real = reports.replayed(replayed) if replayed is not None else []
     try:
         _writable(out)
+        if report is not None:
+            _writable(report)
         with _progress() as bar:
             task = bar.add_task("checking", total=len(work))
             running = checking.run(
@@ -206,6 +222,13 @@ def check(
                     ),
                 )
                 found |= {(table.name, *pair): cell for pair, cell in proved.items()}
+            if report is not None:
+                def advance(stage: str) -> Callable[[int, int], None]:
+                    return lambda done, total: bar.update(task, description=stage, completed=done, total=total)
+
+                specs = [spec for spec, _ in kernels]
+                answers = reports.answered(tests, specs, workers, advance("answering")) if tests else []
+                first = reports.write(report, tables, found, answers, real, advance("drawing"))
     except KeyboardInterrupt:
         _tell(f"interrupted: {len(found)} cells done and kept in {out}; the same command goes on from there")
         return INCONCLUSIVE
@@ -215,6 +238,8 @@ def check(
         for table in tables:
             _print_table(table, found, out)
         _print_reductions(work if verbose else ())
+        if report is not None:
+            print(f"Report: {first}")
     unexpected = [] if partial else [line for table in tables for line in _unexpected(table, found)]
     for line in unexpected:
         _tell(line)

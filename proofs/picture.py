@@ -486,8 +486,8 @@ def boards(trace: Trace, graphs: Sequence[Graph], roomy: bool = False) -> list[s
     for number, graph in enumerate(graphs):
         svg = ET.Element("svg", {
             "viewBox": " ".join(map(_number, (LEFT - 10, -10, width, height))), "width": _number(width),
-            "height": _number(height), "role": "img", "aria-label": f"State {number}: {_described(trace, number, graph)}",
-            "font-family": SANS,
+            "height": _number(height), "role": "img", "font-family": SANS,
+            "aria-label": f"State {number}: {_described(trace, number, graph)}",
         })
         _draw_state(svg, graph, graphs[max(number - 1, 0)], boxes, hidden)
         for element in svg.iter("text"):
