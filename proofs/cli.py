@@ -28,6 +28,7 @@ from model.logic import ModelError, RuleTemplate, Scope
 from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
 from proofs import certificate
 from proofs import check as checking
+from proofs import explorer as explorers
 from proofs import litmus as litmus_tests
 from proofs import matrix as matrices
 from proofs import prove as proving
@@ -226,8 +227,8 @@ def check(
                 def advance(stage: str) -> Callable[[int, int], None]:
                     return lambda done, total: bar.update(task, description=stage, completed=done, total=total)
 
-                specs = [spec for spec, _ in kernels]
-                answers = reports.answered(tests, specs, workers, advance("answering")) if tests else []
+                asked_of = [spec for spec, _ in kernels]
+                answers = reports.answered(tests, asked_of, workers, advance("answering")) if tests else []
                 first = reports.write(report, tables, found, answers, real, advance("drawing"))
     except KeyboardInterrupt:
         _tell(f"interrupted: {len(found)} cells done and kept in {out}; the same command goes on from there")
@@ -416,6 +417,47 @@ def show(
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ModelError(f"cannot write {out}: {error.strerror}") from error
+    return OK
+
+
+@app.command(epilog=EXIT_CODES)
+def explore(
+    kernel: Annotated[str, typer.Option("--kernel", "-k", help="A kernel, as for check.")],
+    scope: Annotated[str, typer.Option(help="As for check.")] = "default",
+    world: Annotated[list[str] | None, typer.Option(
+        "--with", help=f"Features, with commas between: {', '.join(WORLD)}."
+    )] = None,
+    split: Annotated[list[str] | None, typer.Option(
+        help=f"What is not one step, with commas between: {', '.join(SPLIT)}."
+    )] = None,
+    path: Annotated[Path | None, typer.Option("--from", help="A trace file: begin where it ends.")] = None,
+    serve: Annotated[bool, typer.Option(
+        "--serve", help="A page in the browser, on this machine alone; its address is printed. Ctrl-C ends it."
+    )] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The page's port; 0 is any free one.")] = 0,
+    as_json: JsonOption = False,
+) -> int:
+    """Walk through a kernel's states by hand: what is in use, which claims hold, which steps may be taken."""
+    features = (*_named_features(world, WORLD, "feature"), *_named_features(split, SPLIT, "sub-steps"))
+    find_kernel(kernel)
+    explorer = explorers.Explorer(with_features(kernel, features), checking.scope_named(scope))
+    start = explorer.path_of(traces.read_json(path)) if path is not None else []
+    if not serve:
+        if as_json:
+            _print_json({"schema": 1, "kernel": explorer.kernel, "path": start, **explorer.view(start)})
+        else:
+            print(explorers.to_text(explorer, start), end="")
+        return OK
+    with explorers.server(explorer, start, port) as running:
+        if as_json:
+            _print_json({"schema": 1, "kernel": explorer.kernel, "url": running.url})
+        else:
+            print(f"{explorer.kernel}: {running.url}\nCtrl-C ends it.")
+        sys.stdout.flush()
+        try:
+            running.serve()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
     return OK
 
 

@@ -33,7 +33,7 @@ STATUSES = ("agree", "disagree", "not-observable")
 _REPLAYED = ("litmus", "release", "kernel", "model", "observed", "status", "reason")
 MARKS = {" ": "", ">": "changed", "!": "breaks the claim", "x": "gone"}
 """Marks of `state_lines` in words."""
-_SORT_WORDS = {
+SORT_WORDS = {
     "Proc": "process", "Page": "page", "Frame": "frame", "Pin": "reference", "Slot": "swap slot", "Folio": "folio",
     "Block": "block",
 }
@@ -97,7 +97,7 @@ def scope_words(scope: Scope, kernel: str) -> str:
     sizes = scope.as_dict()
     huge = "huge" in features_of(kernel)[1]
     sorts = [s for s in SORT_ORDER if huge or s not in ("Folio", "Block")]
-    return ", ".join(f"{sizes[s]} {_plural(_SORT_WORDS[s], sizes[s])}" for s in sorts)
+    return ", ".join(f"{sizes[s]} {_plural(SORT_WORDS[s], sizes[s])}" for s in sorts)
 
 
 def _plural(word: str, number: int) -> str:

@@ -193,13 +193,17 @@ def read(
     path: Path, system_of: Callable[[str], System], formula_of: Callable[[str], Term | None] = lambda claim: None
 ) -> Trace:
     """Read a trace and execute it again, as `from_json` does. Raises TraceError."""
+    return from_json(read_json(path), str(path), system_of, formula_of)
+
+
+def read_json(path: Path) -> Any:
+    """What a trace file says. Raises TraceError if it cannot be read."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise TraceError(f"{path} is not a trace: {error}") from error
-    return from_json(data, str(path), system_of, formula_of)
 
 
 def from_json(
