@@ -742,8 +742,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if threading.current_thread() is threading.main_thread():
-        # Ended by `timeout` or a job control, we end our workers as after Ctrl-C.
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = app(args=given or ["--help"], standalone_mode=False, prog_name="python -m proofs")
     except TyperException as error:

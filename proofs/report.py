@@ -206,7 +206,6 @@ def page(title: str, body: str, data: Any, scripts: Sequence[str] = ("stepper.js
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
         f'<title>{html.escape(title)}</title>\n<link rel="icon" href="data:,">\n'
         f'<link rel="stylesheet" href="style.css">\n</head>\n<body>\n{body}\n'
         f'<script type="application/json" id="data">{embedded(data)}</script>\n{loaded}</body>\n</html>\n'

@@ -92,7 +92,7 @@ function show(told) {
   figure.classList.add("shown");
   parts.stage.replaceChildren(figure, legendOf(trace));
 
-  parts.claims.replaceChildren(...told.claims.map((each) => el("li", {},
+  parts.claims.replaceChildren(...told.claims.toSorted((a, b) => a.holds - b.holds).map((each) => el("li", {},
     el("span", { class: `verdict ${each.holds ? "proved" : "violated"}` }, each.holds ? "holds" : "violated"), " ",
     el("strong", {}, each.name), `: ${each.statement} `,
     each.premise ? null : el("span", { class: "quiet" }, "(nothing here of which it speaks) "),

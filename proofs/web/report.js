@@ -109,7 +109,7 @@ function litmusView(test, parts) {
     const at = test.traces.findIndex((trace) => trace.kernels.includes(each.kernel));
     return el("tr", {}, el("th", { scope: "row" }, each.kernel), el("td", { class: looks[each.answer] }, each.answer),
       el("td", {}, at < 0 ? "–" : el("a", { href: address({ litmus: test.name, trace: at }) }, `trace ${at + 1}`)),
-      el("td", {}, each.reason));
+      each.reason ? el("td", {}, each.reason) : null);
   });
   const real = test.real.map((each) => el("tr", {}, el("th", { scope: "row" }, each.release), el("td", {}, each.kernel),
     el("td", {}, each.model), el("td", {}, each.observed),
@@ -121,20 +121,23 @@ function litmusView(test, parts) {
   const trace = test.traces[chosen];
   steps = trace
     ? linked(trace, { litmus: test.name, kernel, trace: chosen }, Number(parts.get("step") || 0)) : null;
+  const reasons = test.answers.some((each) => each.reason);
   return [
     el("h1", { tabindex: "-1" }, test.name), el("p", { class: "claim" }, test.about),
     el("pre", { tabindex: "0", class: "source" }, test.text),
-    table("What the model answers", ["kernel", "answer", "trace", "why unknown, or what could not be followed"], rows),
-    el("h2", {}, "What real kernels did"),
-    real.length
-      ? table("Replayed", ["release", "kernel", "the model says", "observed", "status", "reason"], real)
-      : el("p", {}, "No result of a replay was given for this test."),
     el("h2", {}, steps ? `A shortest trace: ${trace.heading}` : "Trace"),
     steps || el("p", {}, answer ? `On ${answer.kernel} the answer is ${answer.answer}: there is no trace to show.`
       : "No kernel here has a trace of it."),
     test.traces.length > 1 ? el("nav", { "aria-label": "Other traces" }, el("h3", {}, "Other traces"),
       el("ul", {}, test.traces.map((each, i) => (i === chosen ? null
-        : el("li", {}, el("a", { href: address({ litmus: test.name, trace: i }) }, each.heading)))))) : null];
+        : el("li", {}, el("a", { href: address({ litmus: test.name, trace: i }) }, each.heading)))))) : null,
+    el("h2", {}, "What the model answers"),
+    table("Answers", ["kernel", "answer", "trace", ...(reasons ? ["why unknown, or what could not be followed"] : [])],
+      rows),
+    el("h2", {}, "What real kernels did"),
+    real.length
+      ? table("Replayed", ["release", "kernel", "the model says", "observed", "status", "reason"], real)
+      : el("p", {}, "No result of a replay was given for this test.")];
 }
 
 const looks = { Allowed: "violated", Broken: "violated", Forbidden: "proved", Holds: "proved", UNKNOWN: "unknown" };
