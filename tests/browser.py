@@ -71,13 +71,12 @@ class Page:
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
-    def until(self, script: str) -> Any:
-        """The first true value of the script."""
+    def until(self, script: str) -> None:
+        """Wait until the script's value is true."""
         end = time.monotonic() + SECONDS
-        while not (value := self.run(script)):
+        while not self.run(f"Boolean({script})"):
             assert time.monotonic() < end, f"never true: {script}"
             time.sleep(0.05)
-        return value
 
     def open(self, url: str, until: str = "document.readyState === 'complete'") -> None:
         self.ask("Page.navigate", url="about:blank")

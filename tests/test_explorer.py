@@ -55,10 +55,10 @@ def test_it_begins_in_the_initial_state_where_every_claim_holds(explorer: Explor
 
 def test_steps_offered_are_the_interpreters_but_for_the_choice_of_a_fresh_element(explorer: Explorer) -> None:
     state = explorer.trace(SOFT_DIRTY[:2]).states[-1]
-    offered = [step.binding for step, _ in explorer.choices(state)]
-    every = list(explorer.interpreter.successors(state))
-    assert {s.rule.name for s, _ in every} == {s.rule.name for s, _ in explorer.choices(state)}
-    assert set(offered) < {s.binding for s, _ in every}
+    offered = [(step.rule.name, step.binding) for step, _ in explorer.choices(state)]
+    every = {(step.rule.name, step.binding) for step, _ in explorer.interpreter.successors(state)}
+    assert {name for name, _ in offered} == {name for name, _ in every}
+    assert set(offered) < every
     assert len(offered) == len(set(offered))
 
 
@@ -120,7 +120,8 @@ def test_a_trace_of_check_is_loaded_if_it_fits(
     # More pages here than there: a step that says something for every page says it for these too.
     assert main(["explore", "-k", "v5.9", "--from", str(file), "--scope", "2,2,4,1,1"]) == 0
     for given, said in (
-        (["-k", "v5.8"], "this trace is of v5.9, not of v5.8"), (["-k", "v5.9", "--scope", "2,1,1,1,1"], "--scope 2,1,2"),
+        (["-k", "v5.8"], "this trace is of v5.9, not of v5.8"),
+        (["-k", "v5.9", "--scope", "2,1,1,1,1"], "--scope 2,1,2"),
         (["-k", "v5.9", "--with", "ksm"], "not of v5.9@ksm"),
     ):
         assert main(["explore", *given, "--from", str(file)]) == 2
@@ -134,7 +135,7 @@ def test_a_trace_that_names_a_file_does_not_run_it(explorer: Explorer, tmp_path:
     file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     data = to_json(explorer.trace(SOFT_DIRTY))
     data["#meta"]["kernel"] = f"{file}:X"
-    with pytest.raises(ModelError, match="not of v5.9"):
+    with pytest.raises(ModelError, match=r"this trace is of .*, not of"):
         explorer.path_of(data)
     assert not (tmp_path / "ran").exists()
 
@@ -142,8 +143,7 @@ def test_a_trace_that_names_a_file_does_not_run_it(explorer: Explorer, tmp_path:
 def test_a_trace_that_begins_elsewhere_is_refused(explorer: Explorer) -> None:
     whole = explorer.trace(SOFT_DIRTY[:2])
     data = to_json(whole)
-    data["states"] = data["states"][1:]
-    data["states"][0]["#meta"]["index"] = 0
+    data["states"] = [{**state, "#meta": {"index": i}} for i, state in enumerate(data["states"][1:])]
     data["#meta"]["steps"] = data["#meta"]["steps"][1:]
     assert from_json(data, "it", system_of).steps == whole.steps[1:]
     with pytest.raises(ModelError, match="does not begin in the initial state"):
@@ -297,8 +297,8 @@ def test_json_and_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 @needs_chromium
 def test_a_browser_walks_undoes_saves_and_loads(running: Running, tmp_path: Path) -> None:
-    click = "[...document.querySelectorAll('{}')].find(b => b.innerText.startsWith('{}')).click()"
-    at = "document.querySelector('.controls output').innerText === '{} step{}'"
+    click = "[...document.querySelectorAll('{}')].find(b => b.innerText.includes('{}')).click()"
+    at = "document.querySelector('.controls output')?.innerText === '{} step{}'"
     with browser(tmp_path / "profile") as tab:
         tab.look(1280, 1000)
         tab.open(f"http://127.0.0.1:{running.port}/?token={running.token}", at.format(0, "s"))
