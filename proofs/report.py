@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from invariants import Invariant
 from model.logic import ModelError, Scope
@@ -230,8 +231,6 @@ _FOOT = '</div>\n<div id="view" hidden></div>\n</main>\n<noscript><p>The steps b
 
 def route(**parts: str) -> str:
     """The address, within a page, of what these name."""
-    from urllib.parse import urlencode  # noqa: PLC0415
-
     return "#" + urlencode({key: value for key, value in parts.items() if value})
 
 
@@ -349,7 +348,8 @@ def _litmus(
     rows = "".join(_litmus_row(test, bool(real)) for test in tests)
     known = {test["name"] for test in tests}
     strangers = sorted(by_test.keys() - known)
-    told = f"<p>Replayed, but not among these tests: {html.escape(', '.join(strangers))}.</p>" if strangers else ""
+    named = ", ".join(strangers[:5]) + ", ..." * (len(strangers) > 5)
+    told = f"<p>Replayed, but not among these tests: {html.escape(named)}.</p>" if strangers else ""
     body = (
         _head("What does each litmus test end in?", "litmus.html", pages)
         + "<p>Allowed: some execution ends as the test asks. Forbidden: none does. Broken: an execution breaks what "

@@ -64,6 +64,7 @@ async function load(file) {
 
 const parts = {
   message: el("p", { role: "status", class: "message" }),
+  verdict: el("p", { class: "verdict", "aria-live": "polite" }),
   where: el("output", { "aria-live": "polite" }),
   undo: el("button", { type: "button", onclick: () => go(at - 1) }, "◀ Undo"),
   redo: el("button", { type: "button", onclick: () => go(at + 1) }, "Redo ▶"),
@@ -92,7 +93,10 @@ function show(told) {
   figure.classList.add("shown");
   parts.stage.replaceChildren(figure, legendOf(trace));
 
-  parts.claims.replaceChildren(...told.claims.toSorted((a, b) => a.holds - b.holds).map((each) => el("li", {},
+  const broken = told.claims.filter((each) => !each.holds).map((each) => each.name);
+  parts.verdict.className = `verdict ${broken.length ? "violated" : "proved"}`;
+  parts.verdict.textContent = broken.length ? `✗ Violated here: ${broken.join(", ")}` : "Every claim holds here.";
+  parts.claims.replaceChildren(...[...told.claims].sort((a, b) => a.holds - b.holds).map((each) => el("li", {},
     el("span", { class: `verdict ${each.holds ? "proved" : "violated"}` }, each.holds ? "holds" : "violated"), " ",
     el("strong", {}, each.name), `: ${each.statement} `,
     each.premise ? null : el("span", { class: "quiet" }, "(nothing here of which it speaks) "),
@@ -122,7 +126,7 @@ main.append(
   el("div", { class: "controls" }, parts.fresh, parts.undo, parts.where, parts.redo,
     Object.keys(data.saved).map((name) => el("button", { type: "button", onclick: () => save(name) }, `Save as ${name}`)),
     el("label", { class: "load", for: "file" }, "Load a trace ", parts.file)),
-  parts.message,
+  parts.verdict, parts.message,
   el("div", { class: "explorer" },
     el("nav", { "aria-label": "The path" }, el("h2", {}, "The path"), parts.path),
     parts.stage,
