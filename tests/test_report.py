@@ -14,9 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from browser import Page, browser, needs_chromium
 
+from invariants import invariant
+from proofs import check as checking
 from proofs import picture
 from proofs.cli import main
-from proofs.report import WEB
+from proofs.kernel_file import find_kernel
+from proofs.report import WEB, write
 
 SCOPE = "2,1,2,1,1"
 CLAIMS = ("coherence-write-pin", "write-bit", "exclusive")
@@ -189,6 +192,30 @@ def test_every_colour_of_the_pictures_has_one_in_the_dark(report: Report) -> Non
     assert light == dark
 
 
+def test_what_is_not_proved_says_how_far_it_was_looked_at(tmp_path: Path) -> None:
+    """Tables of `check --full` have names, and cells of kernels with features."""
+    found, tables = {}, []
+    for name, engine in (("thp", "explore"), ("quick", "bmc")):
+        kernels = (("v5.9", find_kernel("v5.9")),)
+        table = checking.Table(
+            kernels, (invariant("mprotect"),), checking.scope_named(SCOPE), name=name, about="A <b>table</b>",
+            features=("huge",) if name == "thp" else (),
+        )
+        tables.append(table)
+        for job in checking.jobs(table, engine, 2):
+            found |= {(name, cell.kernel, cell.invariant): cell for cell in checking.run_job(job)}
+    index = Document(write(tmp_path, tables, found).read_text(encoding="utf-8"))
+    first, second = json.loads(index.data)["cells"]
+    assert (first["table"], first["kernel"], first["verdict"]) == ("thp", "v5.9@huge", "EXHAUSTED")
+    assert first["scope"] == "2 processes, 1 page, 2 frames, 1 reference, 1 swap slot, 2 folios, 1 block"
+    assert first["states"] > 1
+    assert (second["table"], second["kernel"], second["verdict"], second["depth"]) == ("quick", "v5.9", "BOUNDED", 2)
+    links = [a["href"] for tag, a in index.elements if tag == "a" and "kernel=" in a.get("href", "")]
+    assert links == ["#table=thp&kernel=v5.9%40huge&invariant=mprotect", "#table=quick&kernel=v5.9&invariant=mprotect"]
+    assert "b" not in {tag for tag, _ in index.elements}
+    assert not (tmp_path / "litmus.html").exists()
+
+
 def luminance(colour: str) -> float:
     parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
     red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
@@ -257,6 +284,11 @@ def test_a_browser_steps_through_a_counterexample_by_keys_buttons_and_links(repo
     assert "is violated on v5.9" in tab.run("document.querySelector('.shown .broken').innerText")
     tab.press("Escape")
     tab.until("document.getElementById('overview').checkVisibility()")
+    tab.run("document.querySelector('tbody a').focus()")
+    tab.press("Enter")
+    tab.until(shown)
+    tab.press("Escape")
+    tab.until("document.activeElement === document.querySelector('tbody a')")
     assert tab.log == []
     assert {urlsplit(url).scheme for url in tab.requests} <= {"file", "data", "about"}
 

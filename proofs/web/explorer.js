@@ -134,11 +134,8 @@ main.append(
   el("section", {}, el("h2", {}, "Which claims hold now"), parts.claims));
 
 document.addEventListener("keydown", (event) => {
-  const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: path.length }[event.key];
-  const typing = event.target.closest && event.target.closest("input, select, textarea");
-  if (to === undefined || typing || event.altKey || event.ctrlKey || event.metaKey) return;
-  event.preventDefault();
-  if (to >= 0 && to <= path.length && to !== at) go(to);
+  const to = wanted(event, at, path.length);
+  if (to !== null && to !== at) go(to);
 });
 
 try {

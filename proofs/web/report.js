@@ -6,7 +6,9 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const overview = document.getElementById("overview");
 const view = document.getElementById("view");
 let steps = null; // the stepper on show
-let scrolled = 0;
+const title = document.title;
+let scrolled = 0; // where the overview was left, and by which link
+let left = null;
 
 function address(parts) {
   const kept = Object.entries(parts).filter(([, value]) => value !== "" && value !== undefined && value !== null);
@@ -43,8 +45,7 @@ function ended(cell) {
 function proofOf(cell) {
   const proof = cell.proof;
   const clauses = proof.clauses.map((words, i) => el("li", {}, el("p", { class: "clause" }, words),
-    words === proof.formulas[i] ? null
-      : el("details", {}, el("summary", {}, "formula"), el("pre", { tabindex: "0" }, proof.formulas[i]))));
+    words === proof.formulas[i] ? null : el("p", { class: "formula" }, el("code", {}, proof.formulas[i]))));
   const obligations = Object.entries(proof.obligations).map(([name, file]) => el("tr", {},
     el("th", { scope: "row" }, name), el("td", {}, obligationWords(name)), el("td", {}, el("code", {}, file))));
   return el("section", { class: "proof" },
@@ -158,13 +159,15 @@ function route() {
   const parts = new URLSearchParams(location.hash.slice(1));
   steps = null;
   const content = parts.size ? contentOf(parts) : null;
-  if (content && view.hidden) scrolled = window.scrollY;
+  if (content && view.hidden) [scrolled, left] = [window.scrollY, document.activeElement];
   overview.hidden = Boolean(content);
   view.hidden = !content;
   if (!content) {
     view.replaceChildren();
     if (parts.size) history.replaceState(null, "", location.pathname + location.search);
+    document.title = title;
     window.scrollTo(0, scrolled);
+    if (left) left.focus({ preventScroll: true });
     return;
   }
   view.replaceChildren(el("p", { class: "back" }, el("a", { href: "#" }, "← All of them")),

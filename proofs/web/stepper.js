@@ -58,6 +58,17 @@ function stateFigure(trace, number, picture) {
       : last && trace.statement ? el("div", { class: "ending" }, el("p", {}, trace.statement)) : null);
 }
 
+/** The number from 0 to `last` to which a key leads from `at`, or null if it is meant for something else. */
+function wanted(event, at, last) {
+  const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: last }[event.key];
+  if (to === undefined || event.altKey || event.ctrlKey || event.metaKey) return null;
+  const inside = event.target.closest ? event.target.closest("input, select, textarea, .board, .scroll") : null;
+  // A part that is wider than its place is scrolled with the same keys.
+  if (inside && (inside.matches("input, select, textarea") || inside.scrollWidth > inside.clientWidth)) return null;
+  event.preventDefault();
+  return Math.max(0, Math.min(last, to));
+}
+
 /**
  * A trace as a stepper. `at`: the state to begin with; `moved(number)` is told of each state shown.
  * All states are in the document: a printer shows them one below the other.
@@ -94,11 +105,8 @@ function stepper(trace, pictures, at, moved) {
       el("div", { class: "stage" }, figures)),
     legendOf(trace));
   made.press = (event) => {
-    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: count - 1 }[event.key];
-    const typing = event.target.closest && event.target.closest("input, select, textarea");
-    if (to === undefined || typing || event.altKey || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    show(to);
+    const to = wanted(event, at, count - 1);
+    if (to !== null) show(to);
   };
   made.show = show;
   show(at);
