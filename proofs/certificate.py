@@ -32,7 +32,7 @@ import z3
 
 from invariants import Invariant, invariant
 from model.logic import ModelError, Rule, StateFunction, System, Term, Update, initial_value, names_in
-from proofs.kernel_file import built
+from proofs.kernel_file import built, system_of
 from proofs.pool import each_done
 from proofs.reading import in_words
 
@@ -151,7 +151,12 @@ class Clause:
 
     def formula(self, system: System) -> Term:
         """The clause as a term."""
-        return _read(_quantified("forall", self.variables, self.body), system)
+        return _read(self.text, system)
+
+    @property
+    def text(self) -> str:
+        """The clause as SMT-LIB text."""
+        return _quantified("forall", self.variables, self.body)
 
     @property
     def functions(self) -> frozenset[str]:
@@ -579,30 +584,47 @@ def is_manifest(path: Path) -> bool:
         return False
 
 
-def described(manifest: Path, as_json: bool = False) -> str:
-    """What the certificate proves and the clauses of its invariant, in words. Nothing is verified.
+def contents(manifest: Path) -> dict[str, Any]:
+    """What the certificate says that it proves: `clauses` beside the claim in words and, in the same order, `formulas`
+    as SMT-LIB text; `obligations`, each with its file's name. They are neither verified nor made again.
 
     Raises ModelError if it cannot be read or is for other terms.
+    """
+    try:
+        read = json.loads(manifest.read_text(encoding="utf-8"))
+        kernel, less, hashes = str(read["kernel"]), tuple(map(str, read["without"])), dict(read["obligations"])
+        stated, system = invariant(str(read["invariant"])), system_of(kernel, less)
+        _expect(read["terms"] == system.digest(), f"it is for other terms than those of {kernel}")
+        claim = clause_of(stated.formula, system)
+        said = sorted((in_words(c.formula(system)), c.text) for c in _clauses(read["clauses"], system) if c != claim)
+    except (OSError, ValueError, KeyError, TypeError, _RefusedError) as error:
+        raise ModelError(f"{manifest} is no certificate: {error}") from error
+    return {
+        "schema": 1, "kernel": kernel, "without": less, "invariant": stated.name, "statement": stated.statement,
+        "formula": claim.text, "clauses": [words for words, _ in said], "formulas": [text for _, text in said],
+        "obligations": {name: f"{hashes[name]}.smt2" for name in sorted(hashes)},
+    }
+
+
+def described(manifest: Path, as_json: bool = False) -> str:
+    """`contents`, and that the obligations are those of the model: as text for a terminal, or as JSON.
+
+    No solver is asked. Raises ModelError if it cannot be read or is not what it says.
     """
     (opened,) = _opened_together([manifest])
     if opened.refused:
         raise ModelError(f"{manifest}: {opened.refused}")
-    stated = invariant(opened.invariant)
-    system = built(opened.kernel, opened.without)
-    claim = clause_of(stated.formula, system)
-    given = _clauses(json.loads(manifest.read_text(encoding="utf-8"))["clauses"], system)
-    words = sorted(in_words(c.formula(system)) for c in given if c != claim)
+    told = contents(manifest)
     if as_json:
-        return json.dumps({
-            "schema": 1, "kernel": opened.kernel, "without": opened.without, "invariant": stated.name,
-            "statement": stated.statement, "clauses": words, "obligations": sorted(opened.files),
-        }, indent=1)
-    less = f" without {', '.join(opened.without)}" if opened.without else ""
+        return json.dumps({**told, "obligations": [*told["obligations"]]}, indent=1)
+    words = told["clauses"]
+    less = f" without {', '.join(told['without'])}" if told["without"] else ""
     lines = [
-        f"{stated.name} on {opened.kernel}{less}, for any number of processes, pages, frames, references and slots:",
-        f"  {stated.statement}", "", "It is inductive together with" if words else "It is inductive by itself.",
+        f"{told['invariant']} on {told['kernel']}{less}, for any number of processes, pages, frames, references and "
+        "slots:", f"  {told['statement']}", "",
+        "It is inductive together with" if words else "It is inductive by itself.",
         *(f"  {number:2} {text}" for number, text in enumerate(words, 1)),
-        "", f"{len(opened.files)} obligations; `python -m proofs verify {manifest}` asks the solvers.",
+        "", f"{len(told['obligations'])} obligations; `python -m proofs verify {manifest}` asks the solvers.",
     ]
     return "\n".join(lines)
 

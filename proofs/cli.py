@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,9 +29,11 @@ from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
 from proofs import certificate, reproducer
 from proofs import check as checking
 from proofs import conform as conforming
+from proofs import explorer as explorers
 from proofs import litmus as litmus_tests
 from proofs import matrix as matrices
 from proofs import prove as proving
+from proofs import report as reports
 from proofs import restrict as restricting
 from proofs import trace as traces
 from proofs.interpreter import EngineError
@@ -154,10 +156,21 @@ def check(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore results kept by an earlier run, and all kept certificates.")
     ] = False,
+    report: Annotated[Path | None, typer.Option(
+        help="A folder for pages that show it all in a browser: tables, counterexamples, proofs, litmus tests."
+    )] = None,
+    litmus: Annotated[list[Path] | None, typer.Option(
+        help="For the report: a litmus test or a folder of them; may be repeated."
+    )] = None,
+    replayed: Annotated[Path | None, typer.Option(
+        help="For the report: what real kernels did, a JSON file (docs/report.md)."
+    )] = None,
     as_json: JsonOption = False,
     out: OutOption = Path("proofs-out"),
 ) -> int:
     """Check kernels against invariants: a table of verdicts, and a graph for each violation."""
+    if report is None and (litmus or replayed):
+        raise ModelError("--litmus and --replayed are for a report: say --report too")
     if engine not in ENGINES:
         raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
     if depth < 0:
@@ -185,8 +198,12 @@ def check(
         names = ", ".join(i.name for i in asked.invariants)
         raise ModelError(f"{names} says nothing about {', '.join(kernel or [])}")
     found: dict[checking.CellKey, checking.Cell] = {}
+    tests = reports.tests_in(litmus or ())
+    real = reports.replayed(replayed) if replayed is not None else []
     try:
         _writable(out)
+        if report is not None:
+            _writable(report)
         with _progress() as bar:
             task = bar.add_task("checking", total=len(work))
             running = checking.run(
@@ -207,6 +224,13 @@ def check(
                     ),
                 )
                 found |= {(table.name, *pair): cell for pair, cell in proved.items()}
+            if report is not None:
+                def advance(stage: str) -> Callable[[int, int], None]:
+                    return lambda done, total: bar.update(task, description=stage, completed=done, total=total)
+
+                asked_of = [spec for spec, _ in kernels]
+                answers = reports.answered(tests, asked_of, workers, advance("answering")) if tests else []
+                first = reports.write(report, tables, found, answers, real, advance("drawing"))
     except KeyboardInterrupt:
         _tell(f"interrupted: {len(found)} cells done and kept in {out}; the same command goes on from there")
         return INCONCLUSIVE
@@ -216,6 +240,8 @@ def check(
         for table in tables:
             _print_table(table, found, out)
         _print_reductions(work if verbose else ())
+        if report is not None:
+            print(f"Report: {first}")
     unexpected = [] if partial else [line for table in tables for line in _unexpected(table, found)]
     for line in unexpected:
         _tell(line)
@@ -392,6 +418,47 @@ def show(
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ModelError(f"cannot write {out}: {error.strerror}") from error
+    return OK
+
+
+@app.command(epilog=EXIT_CODES)
+def explore(
+    kernel: Annotated[str, typer.Option("--kernel", "-k", help="A kernel, as for check.")],
+    scope: Annotated[str, typer.Option(help="As for check.")] = "default",
+    world: Annotated[list[str] | None, typer.Option(
+        "--with", help=f"Features, with commas between: {', '.join(WORLD)}."
+    )] = None,
+    split: Annotated[list[str] | None, typer.Option(
+        help=f"What is not one step, with commas between: {', '.join(SPLIT)}."
+    )] = None,
+    path: Annotated[Path | None, typer.Option("--from", help="A trace file: begin where it ends.")] = None,
+    serve: Annotated[bool, typer.Option(
+        "--serve", help="A page in the browser, on this machine alone; its address is printed. Ctrl-C ends it."
+    )] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The page's port; 0 is any free one.")] = 0,
+    as_json: JsonOption = False,
+) -> int:
+    """Walk through a kernel's states by hand: what is in use, which claims hold, which steps may be taken."""
+    features = (*_named_features(world, WORLD, "feature"), *_named_features(split, SPLIT, "sub-steps"))
+    find_kernel(kernel)
+    explorer = explorers.Explorer(with_features(kernel, features), checking.scope_named(scope))
+    start = explorer.path_of(traces.read_json(path)) if path is not None else []
+    if not serve:
+        if as_json:
+            _print_json({"schema": 1, "kernel": explorer.kernel, "path": start, **explorer.view(start)})
+        else:
+            print(explorers.to_text(explorer, start), end="")
+        return OK
+    with explorers.server(explorer, start, port) as running:
+        if as_json:
+            _print_json({"schema": 1, "kernel": explorer.kernel, "url": running.url})
+        else:
+            print(f"{explorer.kernel}: {running.url}\nCtrl-C ends it.")
+        sys.stdout.flush()
+        try:
+            running.serve()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
     return OK
 
 
@@ -803,8 +870,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if threading.current_thread() is threading.main_thread():
-        # Ended by `timeout` or a job control, we end our workers as after Ctrl-C.
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = app(args=given or ["--help"], standalone_mode=False, prog_name="python -m proofs")
     except TyperException as error:

@@ -5,6 +5,7 @@ A graph shows the state functions that the trace's system has and nothing else; 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -131,6 +132,16 @@ def _plain_graph(trace: Trace, interpreter: Interpreter, state: State) -> Graph:
                 graph.add_node(owner, type="process", name=attributes["process"])
             graph.add_edge(owner, node, key="owns", type="owns")
     graph.remove_nodes_from([node for node in list(graph) if not _in_use(graph, node)])
+    return graph
+
+
+def scope_graph(trace: Trace) -> Graph:
+    """Every element that the trace's scope has as a node without values, by sort and number."""
+    graph = nx.MultiDiGraph()
+    for sorts, node_type in NODE_TYPES.items():
+        for elements in itertools.product(*(trace.names.get(sort, ()) for sort in sorts)):
+            owner = {"process": elements[0]} if node_type == "PTE" else {}
+            graph.add_node(_node_id(node_type, elements), type=node_type, name=elements[-1], **owner)
     return graph
 
 

@@ -19,6 +19,7 @@ from proofs.graph import (
     flags_of,
     quiet_flags,
     reference_words,
+    scope_graph,
     state_graphs,
 )
 from proofs.text import closing_words, step_words
@@ -27,6 +28,7 @@ from proofs.trace import Trace
 SANS = "DejaVu Sans, Verdana, Arial, sans-serif"
 MONO = "DejaVu Sans Mono, Menlo, Consolas, monospace"
 INK, GREY, PALE, PAPER = "#1b1f24", "#57606a", "#c4cad1", "#ffffff"
+SHADE, CARD = "#eef2f6", "#fbfcfd"
 CHANGED, CHANGED_FILL, VIOLATED, PIN, SWAP = "#9a5b00", "#fff1c2", "#c01616", "#6b2fa0", "#0b6b74"
 
 MARGIN, GAP, PAD = 20.0, 12.0, 8.0
@@ -151,16 +153,28 @@ class Box:
     height: float
 
 
-def _places(graphs: Sequence[Graph], hidden: Hidden) -> tuple[dict[str, Box], float]:
-    """The box of every node of any state, relative to a panel's drawing, and the drawing's height."""
+_ROOM = {"process": 45.0, "PTE": 68.0, "frame": 64.0, "reference": 83.0, "swap slot": 45.0}
+"""Node type to the height that is kept for one of which nothing is known yet."""
+
+
+def _places(
+    graphs: Sequence[Graph], hidden: Hidden, room_for: Graph | None = None
+) -> tuple[dict[str, Box], float]:
+    """The box of every node of any state, relative to a panel's drawing, and the drawing's height.
+
+    `room_for`: a graph for whose nodes there is room too, in its order.
+    """
     height: dict[str, float] = {}
     kind: dict[str, Attributes] = {}
+    for node, attributes in room_for.nodes(data=True) if room_for is not None else ():
+        height[node], kind[node] = _ROOM[attributes["type"]], attributes
     for graph in graphs:
         for node, attributes in graph.nodes(data=True):
             height[node] = max(height.get(node, 0), _content(attributes, hidden).height)
             kind[node] = attributes
     of_type = {t: sorted(n for n in kind if kind[n]["type"] == t) for t in GONE}
-    order = {n: i for graph in graphs for i, n in enumerate(graph)}
+    ordered = [*graphs, *([room_for] if room_for is not None else [])]
+    order = {n: i for graph in ordered for i, n in enumerate(graph)}
     for nodes in of_type.values():
         nodes.sort(key=lambda n: (order[n], n))
     boxes: dict[str, Box] = {}
@@ -227,7 +241,7 @@ def _draw_box(parent: ET.Element, box: Box, content: Content, attributes: Attrib
     if attributes["violates"]:
         outer = Box(box.x - 4, box.y - 4, box.width + 8, box.height + 8)
         _rect(parent, outer, 6, fill="none", stroke=VIOLATED, stroke_width=2.5)
-    fill = CHANGED_FILL if changed else "#eef2f6" if attributes["type"] == "process" else "#fbfcfd"
+    fill = CHANGED_FILL if changed else SHADE if attributes["type"] == "process" else CARD
     _rect(
         parent, box, 2 if frame_like else 5, fill=fill, stroke=stroke,
         stroke_width=2.2 if changed else 1.6 if frame_like else 1,
@@ -459,6 +473,39 @@ def to_svg(trace: Trace) -> str:
     return ET.tostring(svg, encoding="unicode") + "\n"
 
 
+def boards(trace: Trace, graphs: Sequence[Graph], roomy: bool = False) -> list[str]:
+    """Each state's whiteboard alone, as SVG elements of one size for a page to hold.
+
+    `graphs`: those of the trace's states. `roomy`: with room for all that the scope has, so that the pictures of a
+    longer trace keep every place.
+    """
+    hidden = quiet_flags(graphs)
+    boxes, body = _places(graphs, hidden, scope_graph(trace) if roomy else None)
+    width, height = WIDTH - MARGIN - PAD - LEFT + 20, max(body, 1) + 20
+    made = []
+    for number, graph in enumerate(graphs):
+        svg = ET.Element("svg", {
+            "viewBox": " ".join(map(_number, (LEFT - 10, -10, width, height))), "width": _number(width),
+            "height": _number(height), "role": "img", "font-family": SANS,
+            "aria-label": f"State {number}: {_described(trace, number, graph)}",
+        })
+        _draw_state(svg, graph, graphs[max(number - 1, 0)], boxes, hidden)
+        for element in svg.iter("text"):
+            del element.attrib["font-family"]
+        made.append(ET.tostring(svg, encoding="unicode"))
+    return made
+
+
+def legend(graphs: Sequence[Graph]) -> list[tuple[str, str]]:
+    """(SVG element, words) for each kind of line and mark in the pictures of these graphs."""
+    made = []
+    for words, edge in _samples(graphs):
+        svg = ET.Element("svg", {"viewBox": "0 0 46 20", "width": "46", "height": "20", "aria-hidden": "true"})
+        _draw_sample(svg, 0, 10, words, edge)
+        made.append((ET.tostring(svg, encoding="unicode"), words))
+    return made
+
+
 def _described(trace: Trace, number: int, graph: Graph) -> str:
     step = f"after {trace.label(number - 1)}, " if number else ""
     labels = [a["label"] for _, a in graph.nodes(data=True) if a["type"] != "process"]
@@ -501,8 +548,8 @@ _SAMPLES: tuple[tuple[str, Attributes], ...] = (
 )
 
 
-def _draw_legend(parent: ET.Element, top: float, graphs: Sequence[Graph], hidden: Hidden) -> float:
-    """Samples of the edges that occur and of the marks, in rows. Returns the y below them."""
+def _samples(graphs: Sequence[Graph]) -> list[tuple[str, Attributes]]:
+    """Words and edges that occur, then the marks, which have no edge."""
     used = [a for graph in graphs for a in _edges(graph).values()]
     unmarked = {"changed": False, "violates": False}
     samples = [
@@ -511,23 +558,33 @@ def _draw_legend(parent: ET.Element, top: float, graphs: Sequence[Graph], hidden
     marks = ["changed in this step", "gone in this step"]
     if any(a["violates"] for _, a in graphs[-1].nodes(data=True)):
         marks.append("breaks the claim")
+    return [*samples, *((mark, {}) for mark in marks)]
+
+
+def _draw_sample(parent: ET.Element, x: float, y: float, words: str, edge: Attributes) -> None:
+    """A line or a mark, 46 wide, about the height y."""
+    line = [(x + 4, y), (x + 40, y)]
+    if edge:
+        _draw_edge(parent, line, edge)
+    elif words == "changed in this step":
+        _rect(parent, Box(x + 6, y - 7, 15, 14), 2, fill=CHANGED_FILL, stroke=CHANGED, stroke_width=2)
+        _draw_diamond(parent, (x + 33, y))
+    elif words == "gone in this step":
+        _draw_ghost_edge(parent, line)
+    else:
+        _rect(parent, Box(x + 9, y - 8, 28, 16), 4, fill="none", stroke=VIOLATED, stroke_width=2.5)
+        _rect(parent, Box(x + 13, y - 4, 20, 8), 2, fill="none", stroke=INK, stroke_width=1)
+
+
+def _draw_legend(parent: ET.Element, top: float, graphs: Sequence[Graph], hidden: Hidden) -> float:
+    """Samples of the edges that occur and of the marks, in rows. Returns the y below them."""
     legend = _add(parent, "g")
     x, y = MARGIN, top + 12
-    for words, edge in [*samples, *((mark, {}) for mark in marks)]:
+    for words, edge in _samples(graphs):
         width = 46 + text_width(words, 11) + 16
         if x + width > WIDTH - MARGIN:
             x, y = MARGIN, y + 20
-        line = [(x + 4, y), (x + 40, y)]
-        if edge:
-            _draw_edge(legend, line, edge)
-        elif words == "changed in this step":
-            _rect(legend, Box(x + 6, y - 7, 15, 14), 2, fill=CHANGED_FILL, stroke=CHANGED, stroke_width=2)
-            _draw_diamond(legend, (x + 33, y))
-        elif words == "gone in this step":
-            _draw_ghost_edge(legend, line)
-        else:
-            _rect(legend, Box(x + 9, y - 8, 28, 16), 4, fill="none", stroke=VIOLATED, stroke_width=2.5)
-            _rect(legend, Box(x + 13, y - 4, 20, 8), 2, fill="none", stroke=INK, stroke_width=1)
+        _draw_sample(legend, x, y, words, edge)
         _text(legend, x + 46, y + 4, words, 11)
         x += width
     if hidden:

@@ -192,18 +192,30 @@ def write(trace: Trace, path: Path) -> None:
 def read(
     path: Path, system_of: Callable[[str], System], formula_of: Callable[[str], Term | None] = lambda claim: None
 ) -> Trace:
-    """Read a trace and execute it again.
+    """Read a trace and execute it again, as `from_json` does. Raises TraceError."""
+    return from_json(read_json(path), str(path), system_of, formula_of)
 
-    `system_of(kernel)`: the full System of a kernel's name. `formula_of(claim)`: the closed formula that the last state
-    must break, None for a claim that is not an invariant. Raises TraceError if the file is no trace, is for other
-    terms, or its states are not what the steps give.
-    """
+
+def read_json(path: Path) -> Any:
+    """What a trace file says. Raises TraceError if it cannot be read."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise TraceError(f"{path} is not a trace: {error}") from error
+
+
+def from_json(
+    data: Any, path: str, system_of: Callable[[str], System],
+    formula_of: Callable[[str], Term | None] = lambda claim: None,
+) -> Trace:
+    """The trace of an ITF object, executed again. `path`: how messages call it.
+
+    `system_of(kernel)`: the full System of a kernel's name. `formula_of(claim)`: the closed formula that the last state
+    must break, None for a claim that is not an invariant. Raises TraceError if the object is no trace, is for other
+    terms, or its states are not what the steps give.
+    """
     try:
         meta = data["#meta"]
         if meta["schema"] != SCHEMA:

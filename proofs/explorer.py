@@ -1,0 +1,374 @@
+"""The explorer: one walks through a kernel's states by hand, in a terminal step by step or on a local page.
+
+The server keeps nothing: each request brings its path from the initial state. It hears only this machine, and answers
+only who has the token that its address carries, asked as the host that it is.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import selectors
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from invariants import FURTHER, INVARIANTS, Invariant
+from model.logic import ModelError, Scope, System
+from proofs.check import formula_of, trace_system
+from proofs.graph import state_graphs
+from proofs.interpreter import Instance, Interpreter, State
+from proofs.kernel_file import features_of, find_kernel, nearest
+from proofs.render import to_itf
+from proofs.report import SORT_WORDS, WEB, page, scope_words, trace_data
+from proofs.text import first_sentence, state_lines
+from proofs.trace import Trace, TraceError, default_names, execute, from_json
+
+LONGEST = 400
+"""Steps of a path."""
+LARGEST = 1 << 22
+"""Bytes of a request."""
+UNCLAIMED = "explored"
+"""The claim of a saved path that breaks none."""
+ASSETS = {"style.css": "text/css", "stepper.js": "text/javascript", "explorer.js": "text/javascript"}
+SAVED: dict[str, tuple[str, Callable[[Trace], str]]] = {"trace": ("trace.json", to_itf)}
+"""As what a path is saved: name to (file ending, how it is written)."""
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+Step = dict[str, Any]
+"""`rule` and `binding`, as trace files have them."""
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """The states of one kernel in one scope. `kernel`: its name with features."""
+
+    kernel: str
+    scope: Scope
+
+    @cached_property
+    def system(self) -> System:
+        return trace_system(self.kernel)
+
+    @cached_property
+    def interpreter(self) -> Interpreter:
+        return Interpreter(self.system, self.scope)
+
+    @cached_property
+    def claims(self) -> tuple[Invariant, ...]:
+        """The invariants that say something of this kernel with its features."""
+        kernel, features = find_kernel(self.kernel), set(features_of(self.kernel)[1])
+        return tuple(i for i in (*INVARIANTS, *FURTHER) if i.applies_to(kernel) and features.issuperset(i.features))
+
+    def instance(self, step: Any) -> Instance:
+        """The step of a request. Raises ModelError if it is none of this kernel and scope."""
+        try:
+            name, given = step["rule"], dict(step["binding"])
+            rule = self.system.rule(name)
+            bound = {p.name: given[p.name] for p in rule.params}
+            values = tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in bound.items())
+            found = Instance(rule, values)
+            hash(found.binding)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"not a step: {type(error).__name__} {error}") from error
+        for param in rule.params:
+            value, size = found.as_dict[param.name], self.scope.size(param.sort)
+            elements = value if param.over is not None and isinstance(value, tuple) else (value,)
+            wanted = 1 if param.over is None else self.scope.size(param.over)
+            whole = len(elements) == wanted and (param.over is None or isinstance(value, tuple))
+            if not whole or not all(type(e) is int and 0 <= e < size for e in elements):
+                raise ModelError(f"{name}: {param.name} = {value!r} is not in this scope")
+        return found
+
+    def trace(self, path: Sequence[Any], claim: str | None = None) -> Trace:
+        """The path as a trace, of `claim` if its last state breaks that, else of the first claim that it breaks.
+
+        Raises ModelError for a path that is none.
+        """
+        if len(path) > LONGEST:
+            raise ModelError(f"a path has at most {LONGEST} steps")
+        steps = [self.instance(step) for step in path]
+        statement = "A path chosen by hand; its last state keeps every claim"
+        trace = execute(self.kernel, UNCLAIMED, statement, self.system, self.scope, steps)
+        broken = self.broken(trace.states[-1])
+        chosen = next((i for i in broken if i.name == claim), broken[0] if broken else None)
+        if chosen is None:
+            return trace
+        return execute(
+            self.kernel, chosen.name, chosen.statement, self.system, self.scope, steps, violated=chosen.formula
+        )
+
+    def broken(self, state: State) -> list[Invariant]:
+        """The claims that do not hold in the state."""
+        return [i for i in self.claims if not self.interpreter.evaluate(i.formula, state)]
+
+    def path_of(self, data: Any) -> list[Step]:
+        """The path of a trace file. Raises ModelError if it is of another kernel or scope, or does not begin initially.
+
+        Its kernel is compared before anything is made of it: a trace may name a file, and a kernel's file is run.
+        """
+        meta = data.get("#meta") if isinstance(data, dict) else None
+        if not isinstance(meta, dict):
+            raise TraceError("this is not a trace")
+        if meta.get("kernel") != self.kernel:
+            raise TraceError(f"this trace is of {meta.get('kernel')}, not of {self.kernel}: explore that kernel")
+        trace = from_json(data, "this file", lambda kernel: trace_system(self.kernel), formula_of)
+        sizes = trace.scope.as_dict()
+        larger = [sort for sort, size in sizes.items() if size > self.scope.as_dict().get(sort, 0)]
+        if larger:
+            wanted = ",".join(str(sizes[s]) for s in ("Proc", "Page", "Frame", "Pin", "Slot"))
+            raise TraceError(f"this trace has more elements than there are here: --scope {wanted}")
+        steps = [self._padded(step) for step in trace.steps]
+        full = Interpreter(trace.system, trace.scope)
+        if trace.states[0] != full.initial():
+            raise TraceError("this trace does not begin in the initial state")
+        path = [as_step(step) for step in steps]
+        self.trace(path)
+        return path
+
+    def _padded(self, step: Instance) -> Instance:
+        """The step in this scope, which may have more pages than that of its trace."""
+        values = []
+        for param in step.rule.params:
+            value = step.as_dict[param.name]
+            if param.over is not None:
+                value = (*value, *(0 for _ in range(self.scope.size(param.over) - len(value))))
+            values.append((param.name, value))
+        return Instance(step.rule, tuple(values))
+
+    def choices(self, state: State) -> Iterator[tuple[Instance, State]]:
+        """The steps that may be taken, and where they lead; of those that differ in fresh elements alone the first."""
+        seen = set()
+        for step, after in self.interpreter.successors(state):
+            fresh = {p.name for p in step.rule.params if p.fresh}
+            key = (step.rule.name, tuple((name, value) for name, value in step.binding if name not in fresh))
+            if key not in seen:
+                seen.add(key)
+                yield step, after
+
+    def view(self, path: Sequence[Any], claim: str | None = None) -> dict[str, Any]:
+        """The state at the end of the path: its picture and words, which claims hold, which steps may be taken.
+
+        `claim`: of those that are broken the one to mark. Raises ModelError for a path that is none.
+        """
+        trace = self.trace(path, claim)
+        state = trace.states[-1]
+        broken = {i.name for i in self.broken(state)}
+        shown = trace_data(trace, roomy=True)
+        for earlier in shown["states"][:-1]:
+            earlier["picture"] = None
+        names = default_names(self.scope)
+        return {
+            "trace": shown, "marked": trace.claim,
+            "claims": [
+                {"name": i.name, "statement": i.statement, "source": i.source, "holds": i.name not in broken,
+                 "premise": bool(self.interpreter.evaluate(i.premise, state))}
+                for i in self.claims
+            ],
+            "steps": [
+                {**as_step(step), "who": _who(step, names), "words": _words(step, names),
+                 "about": first_sentence(step.rule.about), "function": step.rule.kernel_function,
+                 "changes": after != state}
+                for step, after in self.choices(state)
+            ],
+        }
+
+    def document(self, path: Sequence[Step]) -> str:
+        """The page, which begins at the end of that path."""
+        body = (
+            '<a class="skip" href="#main">To the content</a>\n<header><p class="site">Explorer</p>'
+            "</header>\n<main id=\"main\" tabindex=\"-1\"></main>\n"
+            "<noscript><p>The explorer needs JavaScript.</p></noscript>"
+        )
+        data = {
+            "kernel": self.kernel, "about": find_kernel(self.kernel).about, "path": list(path),
+            "scope": scope_words(self.scope, self.kernel), "saved": {name: end for name, (end, _) in SAVED.items()},
+        }
+        return page(f"Explorer: {self.kernel}", body, data, ("stepper.js", "explorer.js"))
+
+
+def as_step(step: Instance) -> Step:
+    """The step as trace files have it."""
+    return {"rule": step.rule.name, "binding": {n: list(v) if isinstance(v, tuple) else v for n, v in step.binding}}
+
+
+def _who(step: Instance, names: Mapping[str, Sequence[str]]) -> str:
+    """The process that does it, by the parameter of that name; empty if the kernel or a device does."""
+    return names["Proc"][step.as_dict["p"]] if "p" in step.as_dict else ""
+
+
+def _words(step: Instance, names: Mapping[str, Sequence[str]]) -> str:
+    """The parameters: `process A, page x, new frame Q`."""
+    words = []
+    for param in step.rule.params:
+        value, word = step.as_dict[param.name], SORT_WORDS.get(param.sort.name(), param.sort.name().lower())
+        of = names[param.sort.name()]
+        if param.over is None:
+            plain = param.name in ("p", "v", "f", "k", "s")
+            words.append(f"{word if plain else f'{param.name} {word}'} {of[value]}")
+        elif any(value):
+            over = names[param.over.name()]
+            words.append(f"{param.name} " + ", ".join(f"{over[i]}→{of[x]}" for i, x in enumerate(value)))
+    return ", ".join(words)
+
+
+def to_text(explorer: Explorer, path: Sequence[Step]) -> str:
+    """The state at the end of the path for a terminal: what is in use, the claims, the steps that may be taken."""
+    trace = explorer.trace(path)
+    graphs = state_graphs(trace)
+    told = explorer.view(path)
+    lines = [f"{explorer.kernel} after {len(path)} steps; {scope_words(explorer.scope, explorer.kernel)}", ""]
+    lines += [line.rstrip() for line in state_lines(graphs[-1], graphs[max(len(graphs) - 2, 0)])]
+    broken = [c for c in told["claims"] if not c["holds"]]
+    lines += ["", *(f"violated: {c['name']}: {c['statement']}" for c in broken), *["Every claim holds."] * (not broken)]
+    lines += ["", "Steps from here"]
+    lines += [f"  {s['rule']:22} {s['words']}: {s['about']}" for s in told["steps"] if s["changes"]]
+    return "\n".join(lines) + "\n"
+
+
+# The server
+
+class _Server(HTTPServer):
+    """One thread, as z3 wants it. A connection waits without holding up the others until it has something to say."""
+
+    def __init__(self, explorer: Explorer, path: Sequence[Step], port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.explorer = explorer
+        self.token = secrets.token_urlsafe(24)
+        self.document = explorer.document(path).encode()
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        return f"127.0.0.1:{self.server_port}", f"localhost:{self.server_port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.hosts[0]}/?token={self.token}"
+
+    def serve(self) -> None:
+        """Answer until interrupted."""
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self.socket, selectors.EVENT_READ)
+            while True:
+                for key, _ in waiting.select():
+                    if key.fileobj is self.socket:
+                        connection, address = self.get_request()
+                        waiting.register(connection, selectors.EVENT_READ, address)
+                        continue
+                    waiting.unregister(key.fileobj)
+                    self._answer(key.fileobj, key.data)
+
+    def _answer(self, connection: Any, address: Any) -> None:
+        try:
+            self.finish_request(connection, address)
+        except OSError:
+            # It went away, or said nothing more: there is nobody to tell.
+            pass
+        finally:
+            self.shutdown_request(connection)
+
+
+class _Refused(Exception):
+    """An answer other than 200: (status, one line)."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 5
+
+    def do_GET(self) -> None:
+        self._respond(self._get)
+
+    def do_POST(self) -> None:
+        self._respond(self._post)
+
+    def _respond(self, answer: Callable[[], tuple[str, bytes]]) -> None:
+        try:
+            self._known()
+            kind, body = answer()
+            status = 200
+        except _Refused as refused:
+            status, kind, body = refused.args[0], "application/json", _error(refused.args[1])
+        except ModelError as error:
+            status, kind, body = 400, "application/json", _error(str(error))
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body)), "Cache-Control": "no-store",
+            "Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _known(self) -> None:
+        """It is asked by a page of its own, under its own name: another name may have been made to lead here."""
+        if self.headers.get("Host") not in self.server.hosts:
+            raise _Refused(403, "this is not the host that was asked for")
+        origin = self.headers.get("Origin")
+        if origin is not None and origin not in {f"http://{host}" for host in self.server.hosts}:
+            raise _Refused(403, f"no answer for pages of {origin}")
+
+    def _expect_token(self, given: str) -> None:
+        if not hmac.compare_digest(given.encode(), self.server.token.encode()):
+            raise _Refused(403, "the token is missing or wrong: use the address that was printed")
+
+    def _get(self) -> tuple[str, bytes]:
+        asked = urlsplit(self.path)
+        if asked.path == "/":
+            self._expect_token(parse_qs(asked.query).get("token", [""])[0])
+            return "text/html", self.server.document
+        name = asked.path.removeprefix("/")
+        if name not in ASSETS:
+            raise _Refused(404, "there is no such page")
+        return ASSETS[name], (WEB / name).read_bytes()
+
+    def _post(self) -> tuple[str, bytes]:
+        self._expect_token(self.headers.get("X-Token", ""))
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit():
+            raise _Refused(411, "how long the request is must be said")
+        if int(length) > LARGEST:
+            raise _Refused(413, f"a request has at most {LARGEST} bytes")
+        try:
+            asked = json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError) as error:
+            raise _Refused(400, f"the request is not JSON: {error}") from error
+        explorer, place = self.server.explorer, urlsplit(self.path).path
+        if place == "/load":
+            return _json({"path": explorer.path_of(asked)})
+        if not isinstance(asked, dict) or not isinstance(asked.get("path"), list):
+            raise _Refused(400, "the request has no path")
+        claim = asked.get("claim") if isinstance(asked.get("claim"), str) else None
+        if place == "/view":
+            return _json(explorer.view(asked["path"], claim))
+        if place.startswith("/save/") and (name := place.removeprefix("/save/")) in SAVED:
+            return "text/plain", SAVED[name][1](explorer.trace(asked["path"], claim)).encode()
+        raise _Refused(404, f"there is no {place}{nearest(place, ['/view', '/load', *map('/save/'.__add__, SAVED)])}")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the terminal has the address."""
+
+
+def _json(data: Any) -> tuple[str, bytes]:
+    return "application/json", json.dumps(data, ensure_ascii=False).encode()
+
+
+def _error(message: str) -> bytes:
+    return json.dumps({"error": message}, ensure_ascii=False).encode()
+
+
+def server(explorer: Explorer, path: Sequence[Step] = (), port: int = 0) -> _Server:
+    """A server of the explorer on 127.0.0.1, on any free port if that is 0. Raises ModelError, OSError."""
+    explorer.trace(path)
+    try:
+        return _Server(explorer, path, port)
+    except (OSError, OverflowError) as error:
+        raise ModelError(f"cannot listen on port {port}: {error}") from error
+
