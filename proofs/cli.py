@@ -28,6 +28,7 @@ from model.logic import ModelError, RuleTemplate, Scope
 from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
 from proofs import certificate
 from proofs import check as checking
+from proofs import diff as differences
 from proofs import litmus as litmus_tests
 from proofs import matrix as matrices
 from proofs import prove as proving
@@ -35,6 +36,7 @@ from proofs import restrict as restricting
 from proofs import trace as traces
 from proofs.interpreter import EngineError
 from proofs.kernel_file import features_of, find_kernel, nearest, system_of, with_features
+from proofs.lockstep import Bounds
 from proofs.render import FORMATS
 
 OK, VIOLATION, USAGE, INCONCLUSIVE, INTERNAL = 0, 1, 2, 3, 4
@@ -597,6 +599,51 @@ def _one_invariant(name: str) -> list[Invariant]:
     if len(found) > 1:
         raise ModelError(f"{name!r} is several invariants: {', '.join(i.name for i in found)}")
     return found
+
+
+@app.command(epilog=EXIT_CODES)
+def diff(
+    a: Annotated[str, typer.Argument(help="A kernel, as for -k.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    processes: Annotated[int, typer.Option(help="Processes in all.")] = 2,
+    pages: Annotated[int, typer.Option(help="Pages.")] = 1,
+    references: Annotated[int, typer.Option(help="References held at a time.")] = 2,
+    depth: Annotated[int, typer.Option(help="Operations in a sequence.")] = 5,
+    seconds: Annotated[float | None, typer.Option("--time", help="Seconds for the search.")] = 300,
+    each: Annotated[int, typer.Option(min=1, help="Sequences to show for a cause.")] = 2,
+    world: Annotated[list[str] | None, typer.Option(
+        "--with", help=f"More features, with commas between; not {', '.join(differences.NOT_FOLLOWED)}."
+    )] = None,
+    as_json: JsonOption = False,
+    out: OutOption = Path("proofs-out"),
+) -> int:
+    """What two kernels do differently: shortest sequences of operations, as litmus tests, by cause."""
+    _more_than_nothing(seconds)
+    bounds = Bounds(processes, pages, references, depth=depth, seconds=seconds)
+    features = _named_features(world, WORLD, "feature")
+    folder = _writable(out) / "diff"
+    try:
+        with _progress() as bar:
+            task = bar.add_task("comparing")
+            report = differences.compare(a, b, features, bounds, each, lambda length, done, total: bar.update(
+                task, description=f"{length} operations", completed=done, total=total
+            ))
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return INCONCLUSIVE
+    folder.mkdir(exist_ok=True)
+    for cause in report.causes:
+        for each_found in cause.differences:
+            (folder / f"{each_found.name}.litmus").write_text(each_found.text, encoding="utf-8")
+    if as_json:
+        _print_json(differences.to_json(report))
+    else:
+        print(differences.to_text(report), end="")
+        if report.causes:
+            print(f"The tests are in {folder}; `python -m proofs litmus FILE -k {a} -k {b}` asks one again.")
+    if report.causes:
+        return VIOLATION
+    return INCONCLUSIVE if report.search.stopped or report.search.unfollowed else OK
 
 
 @app.command("list", epilog=EXIT_CODES)
