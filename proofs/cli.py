@@ -29,6 +29,7 @@ from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
 from proofs import certificate
 from proofs import check as checking
 from proofs import diff as differences
+from proofs import export as exports
 from proofs import litmus as litmus_tests
 from proofs import matrix as matrices
 from proofs import prove as proving
@@ -644,6 +645,51 @@ def diff(
     if report.causes:
         return VIOLATION
     return INCONCLUSIVE if report.search.stopped or report.search.unfollowed else OK
+
+
+@app.command(epilog=EXIT_CODES)
+def export(
+    kernel: Annotated[str, typer.Argument(help="A kernel, as for -k.")],
+    form: Annotated[str, typer.Option("--format", "-f", help=", ".join(exports.FORMATS))],
+    invariant: Annotated[list[str] | None, typer.Option(
+        "--invariant", "-i", help="What is claimed: one invariant; for tla as many as wanted, all without it."
+    )] = None,
+    scope: Annotated[str, typer.Option(help="As for check; tla needs it for the configuration of TLC only.")]
+    = "default",
+    depth: Annotated[int, typer.Option(min=0, help="For smt2: satisfiable if so many steps break the claim.")] = 5,
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=(
+        "File to write instead of standard output; for tla the configuration goes beside it."
+    ))] = None,
+) -> int:
+    """Write a kernel and a claim for another program: an SMT solver, a hardware model checker, TLC."""
+    if form not in exports.FORMATS:
+        raise ModelError(f"no format {form!r}{nearest(form, exports.FORMATS)}")
+    if form != "tla" and not invariant:
+        raise ModelError(f"say with -i which invariant {form} is to claim")
+    about = find_kernel(kernel)
+    stated = [i for i in _invariants(invariant) if i.applies_to(about)]
+    if form != "tla" and len(stated) > 1:
+        raise ModelError(f"{form} has one claim, and these are several: {', '.join(i.name for i in stated)}")
+    if not stated:
+        raise ModelError(f"{', '.join(invariant or ())} says nothing about {kernel}")
+    spec = with_features(kernel, [feature for i in stated for feature in i.features])
+    files = exports.written(form, spec, about.about, system_of(spec), checking.scope_named(scope), stated, depth, out)
+    for path, content in files.items() if out is not None else ():
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise ModelError(f"cannot write {path}: {error.strerror}") from error
+    first = next(iter(files.values()))
+    if as_json:
+        _print_json({
+            "schema": 1, "kernel": spec, "format": form, "invariants": [i.name for i in stated],
+            "scope": checking.scope_named(scope).as_dict(),
+            **({"text": first.decode()} if out is None else {"files": [str(path) for path in files]}),
+        })
+    elif out is None:
+        print(first.decode(), end="")
+    return OK
 
 
 @app.command("list", epilog=EXIT_CODES)

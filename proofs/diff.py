@@ -118,7 +118,7 @@ class _Causes:
 
     def add(self, pages: Pages, sequence: tuple[Move, ...]) -> None:
         """Sort in a sequence that differs."""
-        known = [cause for cause in self.kept if self.explains(cause, pages, sequence)]
+        known = [cause for cause in self.kept if self.is_cause(cause, pages, sequence)]
         if known and all(len(self.kept[cause]) >= self.each for cause in known):
             for cause in known:
                 self.count[cause] += 1
@@ -131,6 +131,13 @@ class _Causes:
             kept.append((pages, sequence))
         if not kept:
             del self.kept[cause], self.count[cause]
+
+    def is_cause(self, decisions: tuple[str, ...], pages: Pages, sequence: tuple[Move, ...]) -> bool:
+        """They explain the sequence, and none of them is in vain."""
+        if not self.explains(decisions, pages, sequence):
+            return False
+        fewer = itertools.combinations(decisions, len(decisions) - 1)
+        return not any(self.explains(rest, pages, sequence) for rest in fewer)
 
     def cause(self, pages: Pages, sequence: tuple[Move, ...]) -> tuple[str, ...]:
         """Decisions that explain the sequence, none of them in vain: one alone if one does."""

@@ -118,6 +118,13 @@ def test_what_5_9_brought_is_found_with_its_causes() -> None:
     assert report.elsewhere == ("reuse_ksm",)
 
 
+def test_a_cause_has_no_decision_in_vain_and_does_not_hide_a_smaller_one() -> None:
+    report = diff.compare("v5.11", "mapcount-unshare", (), Bounds(depth=3), each=1)
+    causes = [{d.name for d in cause.decisions} for cause in report.causes]
+    assert {"reuse"} in causes
+    assert any({"reuse", "unshare"} <= cause for cause in causes)
+
+
 def test_each_test_shown_is_answered_by_the_litmus_command_as_it_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
