@@ -26,7 +26,7 @@ from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, RuleTemplate, Scope
 from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
-from proofs import certificate
+from proofs import certificate, ci
 from proofs import check as checking
 from proofs import diff as differences
 from proofs import export as exports
@@ -47,14 +47,6 @@ Exit codes: 0 everything asked for holds (without -k and -i: every cell is as th
 or an operation outside the model); 4 two engines disagree: a defect of this program, not a result.
 """
 ENGINES = ("all", "both", "explore", "bmc", "k-induction", "proof")
-LEGEND = {
-    "VIOLATED": "V n  VIOLATED: the shortest counterexample has n steps",
-    "PROVED": "P n  PROVED for any number of processes, pages, frames, references and slots, by n clauses; "
-              "z3 and cvc5 agree",
-    "EXHAUSTED": "E    EXHAUSTED: holds in every state of the scope; not proved beyond it",
-    "BOUNDED": "B n  BOUNDED: no violation within n steps",
-    "UNKNOWN": "?    UNKNOWN: see the notes",
-}
 EXPECTED = Path(__file__).parent / "expected.toml"
 
 app = typer.Typer(
@@ -122,6 +114,13 @@ def _writable(out: Path) -> Path:
     return out
 
 
+def _write(path: Path, content: str | bytes) -> None:
+    try:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise ModelError(f"cannot write {path}: {error.strerror}") from error
+
+
 @app.command(epilog=EXIT_CODES)
 def check(
     kernel: KernelOption = None,
@@ -152,6 +151,9 @@ def check(
     )] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also print of what part of the model each verdict is.")]
     = False,
+    junit: Annotated[Path | None, typer.Option(help="Also write the verdicts as JUnit XML into this file.")] = None,
+    sarif: Annotated[Path | None, typer.Option(help="... as SARIF.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="... as Markdown, for mail and pull requests.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore results kept by an earlier run, and all kept certificates.")
@@ -165,6 +167,9 @@ def check(
     if depth < 0:
         raise ModelError(f"a depth is 0 or more, not {depth}")
     _more_than_nothing(timeout, proof_time)
+    for file in (junit, sarif, markdown):
+        if file is not None and not file.parent.is_dir():
+            raise ModelError(f"cannot write {file}: there is no folder {file.parent}")
     features = (
         *_named_features(world, WORLD, "feature"), *_named_features(split, SPLIT, "sub-steps")
     )
@@ -218,8 +223,15 @@ def check(
         for table in tables:
             _print_table(table, found, out)
         _print_reductions(work if verbose else ())
-    unexpected = [] if partial else [line for table in tables for line in _unexpected(table, found)]
-    for line in unexpected:
+    unexpected = {} if partial else {key: line for table in tables for key, line in _unexpected(table, found).items()}
+    outcomes = [
+        ci.outcome(cell, table, unexpected.get((table.name, cell.kernel, cell.invariant)), partial)
+        for table in (tables if junit or sarif or markdown else ()) for cell in table.cells(found)
+    ]
+    for path, render in ((junit, ci.to_junit), (sarif, ci.to_sarif), (markdown, ci.to_markdown)):
+        if path is not None:
+            _write(path, render(outcomes))
+    for line in unexpected.values():
         _tell(line)
     verdicts = {c.verdict for c in found.values()}
     if unexpected or (partial and "VIOLATED" in verdicts):
@@ -234,16 +246,19 @@ def _with_trace(cell: checking.Cell, scope: Scope, out: Path) -> checking.Cell:
     return checking.write_trace(cell, scope, out, pictures)
 
 
-def _unexpected(table: checking.Table, found: Mapping[checking.CellKey, checking.Cell]) -> list[str]:
-    """Cells that are violated where nobody expects it, or the other way round.
+def _unexpected(
+    table: checking.Table, found: Mapping[checking.CellKey, checking.Cell]
+) -> dict[checking.CellKey, str]:
+    """Cells that are violated where nobody expects it, or the other way round, each with a line that says so.
 
     Expected is what the table itself says, and where it `inherits`, what is known of the kernel without features.
     """
     known = tomllib.loads(EXPECTED.read_text(encoding="utf-8"))
-    lines = []
+    lines = {}
     for spec, _ in table.kernels:
         for each in table.invariants:
-            cell = found.get((table.name, table.spec(spec, each), each.name))
+            key = (table.name, table.spec(spec, each), each.name)
+            cell = found.get(key)
             if cell is None or cell.verdict not in ("VIOLATED", "EXHAUSTED", "PROVED"):
                 continue
             inherits = table.inherits and (spec, each.name) not in table.holds
@@ -251,7 +266,7 @@ def _unexpected(table: checking.Table, found: Mapping[checking.CellKey, checking
             violated = (spec, each.name) in table.violated or each.name in inherited
             if violated != (cell.verdict == "VIOLATED"):
                 wanted = "VIOLATED" if violated else "no violation"
-                lines.append(f"{cell.kernel}, {cell.invariant}: {cell.verdict}, but {wanted} was expected")
+                lines[key] = f"{cell.kernel}, {cell.invariant}: {cell.verdict}, but {wanted} was expected"
     return lines
 
 
@@ -278,16 +293,6 @@ def _print_reductions(jobs: Sequence[checking.Job]) -> None:
               f"settled without {', '.join(told['settled_without']) or 'nothing'}")
 
 
-def _mark(cell: checking.Cell | None) -> str:
-    if cell is None:
-        return "n/a"
-    mark = {
-        "VIOLATED": f"V {cell.length}", "PROVED": f"P {cell.clauses}", "EXHAUSTED": "E",
-        "BOUNDED": f"B {cell.depth}", "UNKNOWN": "?",
-    }[cell.verdict]
-    return mark + (" (vacuous)" if cell.vacuous else "")
-
-
 def _print_table(
     table: checking.Table, found: Mapping[checking.CellKey, checking.Cell], out: Path
 ) -> None:
@@ -296,7 +301,7 @@ def _print_table(
     if table.name:
         print(f"\n{table.name}: {table.about} (features: {', '.join(table.features) or 'none'})\n")
     rows = [
-        [spec, *(_mark(found.get((table.name, table.spec(spec, i), i.name))) for i in invariants)]
+        [spec, *(checking.mark(found.get((table.name, table.spec(spec, i), i.name))) for i in invariants)]
         for spec, _ in table.kernels
     ]
     heads = [["kernel"], *(i.name.split("-") for i in invariants)]
@@ -309,7 +314,7 @@ def _print_table(
     shown = [c for c in cells if c.states]
     print()
     verdicts = {c.verdict for c in cells}
-    for verdict, meaning in LEGEND.items():
+    for verdict, meaning in checking.LEGEND.items():
         if verdict in verdicts:
             print(meaning)
     sizes = table.scope.as_dict()
@@ -390,10 +395,7 @@ def show(
     if out is None:
         print(text, end="" if text.endswith("\n") else "\n")
         return OK
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ModelError(f"cannot write {out}: {error.strerror}") from error
+    _write(out, text)
     return OK
 
 
@@ -676,10 +678,7 @@ def export(
     spec = with_features(kernel, [feature for i in stated for feature in i.features])
     files = exports.written(form, spec, about.about, system_of(spec), checking.scope_named(scope), stated, depth, out)
     for path, content in files.items() if out is not None else ():
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise ModelError(f"cannot write {path}: {error.strerror}") from error
+        _write(path, content)
     first = next(iter(files.values()))
     if as_json:
         _print_json({

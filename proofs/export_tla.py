@@ -23,6 +23,7 @@ from model.logic import (
     initial_value,
     meaning,
 )
+from proofs.certificate import placed
 from proofs.terms import Node, node
 from proofs.text import first_sentence
 from proofs.trace import default_names
@@ -239,15 +240,7 @@ def _effect(
     writer: _Writer, update: Update, cell: Sequence[tuple[str, str]], names: Mapping[str, str]
 ) -> tuple[str, str]:
     """(condition, value): when the update writes that cell, and what."""
-    quantified = {c.decl().name(): c.sort().name() for c in update.over}
-    known: dict[str, str] = {}
-    elsewhere = []
-    for (argument, _), index in zip(cell, update.index, strict=True):
-        name = index.decl().name()
-        if name in quantified and name not in known:
-            known[name] = argument
-        else:
-            elsewhere.append((argument, index))
+    quantified, known, elsewhere = placed(update, cell)
     taken = [*names.values(), *(x for x, _ in cell)]
     rest: dict[str, str] = {}
     for name, sort in quantified.items():
