@@ -28,13 +28,16 @@ from model.logic import ModelError, RuleTemplate, Scope
 from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
 from proofs import certificate, ci
 from proofs import check as checking
+from proofs import coverage as covering
 from proofs import diff as differences
 from proofs import export as exports
 from proofs import litmus as litmus_tests
 from proofs import matrix as matrices
+from proofs import new_kernel as starting
 from proofs import prove as proving
 from proofs import restrict as restricting
 from proofs import trace as traces
+from proofs import watch as watching
 from proofs.interpreter import EngineError
 from proofs.kernel_file import features_of, find_kernel, nearest, system_of, with_features
 from proofs.lockstep import Bounds
@@ -53,8 +56,18 @@ app = typer.Typer(
     help="Model checker for copy-on-write and page pinning in Linux." + EXIT_CODES, add_completion=True,
     rich_markup_mode=None, pretty_exceptions_enable=False,
 )
+
+
+def _completed_kernels(incomplete: str) -> list[str]:
+    return [k.name for k in (*KERNELS, *FURTHER) if k.name.startswith(incomplete)]
+
+
+def _completed_invariants(incomplete: str) -> list[str]:
+    return [i.name for i in (*INVARIANTS, *FURTHER_INVARIANTS) if i.name.startswith(incomplete)]
+
+
 KernelOption = Annotated[
-    list[str] | None, typer.Option("--kernel", "-k", help=(
+    list[str] | None, typer.Option("--kernel", "-k", autocompletion=_completed_kernels, help=(
         "A kernel by name, or file.py:NAME, or BASE+RESTRICTION+..., bare:KERNEL+RESTRICTION+...; any of these may be "
         "followed by features, as v5.9@huge,ksm; may be repeated."
     ))
@@ -123,9 +136,11 @@ def _write(path: Path, content: str | bytes) -> None:
 
 @app.command(epilog=EXIT_CODES)
 def check(
+    context: typer.Context,
     kernel: KernelOption = None,
     invariant: Annotated[
-        list[str] | None, typer.Option("--invariant", "-i", help="An invariant, or the first words of several.")
+        list[str] | None, typer.Option("--invariant", "-i", autocompletion=_completed_invariants,
+                                       help="An invariant, or the first words of several.")
     ] = None,
     world: Annotated[list[str] | None, typer.Option(
         "--with", help=f"Features for every kernel, with commas between: {', '.join(WORLD)}."
@@ -151,6 +166,9 @@ def check(
     )] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also print of what part of the model each verdict is.")]
     = False,
+    watch: Annotated[bool, typer.Option(
+        "--watch", help="Check again whenever a kernel's file or the model changes; what did not change is not redone."
+    )] = False,
     junit: Annotated[Path | None, typer.Option(help="Also write the verdicts as JUnit XML into this file.")] = None,
     sarif: Annotated[Path | None, typer.Option(help="... as SARIF.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="... as Markdown, for mail and pull requests.")] = None,
@@ -162,6 +180,9 @@ def check(
     out: OutOption = Path("proofs-out"),
 ) -> int:
     """Check kernels against invariants: a table of verdicts, and a graph for each violation."""
+    if watch:
+        files = watching.kernel_files(kernel or ())
+        return watching.watch([x for x in context.obj if x != "--watch"], [*files, *watching.sources()], _tell)
     if engine not in ENGINES:
         raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
     if depth < 0:
@@ -606,8 +627,8 @@ def _one_invariant(name: str) -> list[Invariant]:
 
 @app.command(epilog=EXIT_CODES)
 def diff(
-    a: Annotated[str, typer.Argument(help="A kernel, as for -k.")],
-    b: Annotated[str, typer.Argument(help="Another one.")],
+    a: Annotated[str, typer.Argument(help="A kernel, as for -k.", autocompletion=_completed_kernels)],
+    b: Annotated[str, typer.Argument(help="Another one.", autocompletion=_completed_kernels)],
     processes: Annotated[int, typer.Option(help="Processes in all.")] = 2,
     pages: Annotated[int, typer.Option(help="Pages.")] = 1,
     references: Annotated[int, typer.Option(help="References held at a time.")] = 2,
@@ -691,6 +712,51 @@ def export(
     return OK
 
 
+@app.command(epilog=EXIT_CODES)
+def coverage(
+    kernel: Annotated[list[str], typer.Option("--kernel", "-k", help="A kernel, as for check; may be repeated.",
+                                              autocompletion=_completed_kernels)],
+    scope: Annotated[str, typer.Option(help="As for check.")] = "default",
+    timeout: Annotated[float | None, typer.Option(help="Seconds for each kernel.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Which rules fire in a scope, which guard conjuncts decide, which invariants have something to speak of."""
+    _more_than_nothing(timeout)
+    sizes = checking.scope_named(scope)
+    found = {}
+    for spec, each in _kernels(kernel):
+        stated = [i for i in (*INVARIANTS, *FURTHER_INVARIANTS) if i.applies_to(each)
+                  and set(i.features) <= set(features_of(spec)[1])]
+        system = checking.trace_system(spec)
+        found[spec] = covering.cover(system, sizes, stated, timeout, reduce=not each.own_rules)
+    if as_json:
+        _print_json([covering.to_json(spec, sizes, each) for spec, each in found.items()])
+    else:
+        print("\n".join(covering.to_text(spec, each) for spec, each in found.items()), end="")
+    return INCONCLUSIVE if any(each.stopped for each in found.values()) else OK
+
+
+@app.command("new-kernel", epilog=EXIT_CODES)
+def new_kernel(
+    file: Annotated[Path, typer.Argument(help="The Python file to write.")],
+    base: Annotated[str, typer.Option("--from", help="The kernel to start from.", autocompletion=_completed_kernels)]
+    = "v5.9",
+    name: Annotated[str, typer.Option(help="Its name in the file.")] = "MINE",
+    as_json: JsonOption = False,
+) -> int:
+    """Write a commented file with a kernel of one's own to start from."""
+    if file.suffix != ".py" or not name.isidentifier():
+        raise ModelError(f"a kernel is a Python name in a Python file, as mine.py and MINE, not {file} and {name}")
+    if file.exists():
+        raise ModelError(f"{file} is there already")
+    _write(file, starting.starting_file(base, str(file), name))
+    if as_json:
+        _print_json({"schema": 1, "file": str(file), "kernel": f"{file}:{name}", "base": base})
+    else:
+        print(f"{file}: python -m proofs check -k {file}:{name} -k {base}")
+    return OK
+
+
 @app.command("list", epilog=EXIT_CODES)
 def list_(
     kernel: KernelOption = None,
@@ -770,7 +836,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Ended by `timeout` or a job control, we end our workers as after Ctrl-C.
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        result = app(args=given or ["--help"], standalone_mode=False, prog_name="python -m proofs")
+        result = app(args=given or ["--help"], obj=given, standalone_mode=False, prog_name="python -m proofs")
     except TyperException as error:
         return _complain(error.format_message(), USAGE)
     except (typer.Abort, KeyboardInterrupt):
