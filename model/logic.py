@@ -102,7 +102,7 @@ class StateFunction:
     def __call__(self, *args: Term) -> Term:
         return self.decl(*args)
 
-    @property
+    @functools.cached_property
     def is_bool(self) -> bool:
         return bool(self.range == z3.BoolSort())
 
@@ -620,10 +620,11 @@ class Scope:
         return Scope(tuple(sizes.items()))
 
     def size(self, sort: Sort) -> int:
+        wanted = sort.name()
         for name, size in self.sizes:
-            if name == sort.name():
+            if name == wanted:
                 return size
-        raise ModelError(f"the scope gives no size for sort {sort.name()}")
+        raise ModelError(f"the scope gives no size for sort {wanted}")
 
     def as_dict(self) -> dict[str, int]:
         return dict(self.sizes)

@@ -207,11 +207,11 @@ def _next(text: str, changed: Mapping[str, Any]) -> str:
     return re.sub(r"[^\s()]+", lambda m: f"{m[0]}!next" if m[0] in changed else m[0], text)
 
 
-def _effect(update: Update, cell: Variables, names: Mapping[str, str]) -> tuple[str, str]:
-    """(condition, value): when the update writes that cell, and what.
-
-    Raises ModelError if the value depends on which of several elements wrote the cell.
-    """
+def placed(
+    update: Update, cell: Sequence[tuple[str, str]]
+) -> tuple[dict[str, str], dict[str, str], list[tuple[str, Term]]]:
+    """How an update hits a cell whose arguments are those (name, sort): the constants that it is over with their
+    sorts; those that are an argument, which it is; (argument, term that it has to equal) for the others."""
     quantified = {c.decl().name(): c.sort().name() for c in update.over}
     known, elsewhere = dict[str, str](), []
     for (argument, _), index in zip(cell, update.index, strict=True):
@@ -220,6 +220,15 @@ def _effect(update: Update, cell: Variables, names: Mapping[str, str]) -> tuple[
             known[name] = argument
         else:
             elsewhere.append((argument, index))
+    return quantified, known, elsewhere
+
+
+def _effect(update: Update, cell: Variables, names: Mapping[str, str]) -> tuple[str, str]:
+    """(condition, value): when the update writes that cell, and what.
+
+    Raises ModelError if the value depends on which of several elements wrote the cell.
+    """
+    quantified, known, elsewhere = placed(update, cell)
     rest = [name for name in quantified if name not in known]
     variables = _variables([quantified[name] for name in rest], {*names.values(), *(name for name, _ in cell)})
     known |= {name: variable for name, (variable, _) in zip(rest, variables, strict=True)}

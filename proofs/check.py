@@ -44,6 +44,15 @@ SCOPES: dict[str, Scope] = {
 }
 FULL = Path(__file__).parent / "full.toml"
 """The configurations that `check --full` adds to the default table."""
+LEGEND = {
+    "VIOLATED": "V n  VIOLATED: the shortest counterexample has n steps",
+    "PROVED": "P n  PROVED for any number of processes, pages, frames, references and slots, by n clauses; "
+              "z3 and cvc5 agree",
+    "EXHAUSTED": "E    EXHAUSTED: holds in every state of the scope; not proved beyond it",
+    "BOUNDED": "B n  BOUNDED: no violation within n steps",
+    "UNKNOWN": "?    UNKNOWN: see the notes",
+}
+"""Verdict to what `mark` writes for it, explained."""
 CellKey = tuple[str, str, str]
 """A cell's place: table, kernel with features, invariant."""
 BMC_DEPTH = 5
@@ -85,6 +94,17 @@ class Cell:
         shown["seconds"] = round(self.seconds, 3)
         shown["dead_rules"] = list(self.dead_rules)
         return shown
+
+
+def mark(cell: Cell | None) -> str:
+    """The verdict as a table has it; LEGEND explains it."""
+    if cell is None:
+        return "n/a"
+    text = {
+        "VIOLATED": f"V {cell.length}", "PROVED": f"P {cell.clauses}", "EXHAUSTED": "E",
+        "BOUNDED": f"B {cell.depth}", "UNKNOWN": "?",
+    }[cell.verdict]
+    return text + (" (vacuous)" if cell.vacuous else "")
 
 
 @dataclass(frozen=True)

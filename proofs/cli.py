@@ -26,18 +26,24 @@ from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, RuleTemplate, Scope
 from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
-from proofs import certificate, reproducer
+from proofs import certificate, ci, reproducer
 from proofs import check as checking
 from proofs import conform as conforming
+from proofs import coverage as covering
+from proofs import diff as differences
 from proofs import explorer as explorers
+from proofs import export as exports
 from proofs import litmus as litmus_tests
 from proofs import matrix as matrices
+from proofs import new_kernel as starting
 from proofs import prove as proving
 from proofs import report as reports
 from proofs import restrict as restricting
 from proofs import trace as traces
+from proofs import watch as watching
 from proofs.interpreter import EngineError
 from proofs.kernel_file import features_of, find_kernel, nearest, system_of, with_features
+from proofs.lockstep import Bounds
 from proofs.render import FORMATS
 
 OK, VIOLATION, USAGE, INCONCLUSIVE, INTERNAL = 0, 1, 2, 3, 4
@@ -47,22 +53,24 @@ Exit codes: 0 everything asked for holds (without -k and -i: every cell is as th
 or an operation outside the model); 4 two engines disagree: a defect of this program, not a result.
 """
 ENGINES = ("all", "both", "explore", "bmc", "k-induction", "proof")
-LEGEND = {
-    "VIOLATED": "V n  VIOLATED: the shortest counterexample has n steps",
-    "PROVED": "P n  PROVED for any number of processes, pages, frames, references and slots, by n clauses; "
-              "z3 and cvc5 agree",
-    "EXHAUSTED": "E    EXHAUSTED: holds in every state of the scope; not proved beyond it",
-    "BOUNDED": "B n  BOUNDED: no violation within n steps",
-    "UNKNOWN": "?    UNKNOWN: see the notes",
-}
 EXPECTED = Path(__file__).parent / "expected.toml"
 
 app = typer.Typer(
     help="Model checker for copy-on-write and page pinning in Linux." + EXIT_CODES, add_completion=True,
     rich_markup_mode=None, pretty_exceptions_enable=False,
 )
+
+
+def _completed_kernels(incomplete: str) -> list[str]:
+    return [k.name for k in (*KERNELS, *FURTHER) if k.name.startswith(incomplete)]
+
+
+def _completed_invariants(incomplete: str) -> list[str]:
+    return [i.name for i in (*INVARIANTS, *FURTHER_INVARIANTS) if i.name.startswith(incomplete)]
+
+
 KernelOption = Annotated[
-    list[str] | None, typer.Option("--kernel", "-k", help=(
+    list[str] | None, typer.Option("--kernel", "-k", autocompletion=_completed_kernels, help=(
         "A kernel by name, or file.py:NAME, or BASE+RESTRICTION+..., bare:KERNEL+RESTRICTION+...; any of these may be "
         "followed by features, as v5.9@huge,ksm; may be repeated."
     ))
@@ -122,11 +130,20 @@ def _writable(out: Path) -> Path:
     return out
 
 
+def _write(path: Path, content: str | bytes) -> None:
+    try:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise ModelError(f"cannot write {path}: {error.strerror}") from error
+
+
 @app.command(epilog=EXIT_CODES)
 def check(
+    context: typer.Context,
     kernel: KernelOption = None,
     invariant: Annotated[
-        list[str] | None, typer.Option("--invariant", "-i", help="An invariant, or the first words of several.")
+        list[str] | None, typer.Option("--invariant", "-i", autocompletion=_completed_invariants,
+                                       help="An invariant, or the first words of several.")
     ] = None,
     world: Annotated[list[str] | None, typer.Option(
         "--with", help=f"Features for every kernel, with commas between: {', '.join(WORLD)}."
@@ -152,6 +169,12 @@ def check(
     )] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also print of what part of the model each verdict is.")]
     = False,
+    watch: Annotated[bool, typer.Option(
+        "--watch", help="Check again whenever a kernel's file or the model changes; what did not change is not redone."
+    )] = False,
+    junit: Annotated[Path | None, typer.Option(help="Also write the verdicts as JUnit XML into this file.")] = None,
+    sarif: Annotated[Path | None, typer.Option(help="... as SARIF.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="... as Markdown, for mail and pull requests.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore results kept by an earlier run, and all kept certificates.")
@@ -171,11 +194,17 @@ def check(
     """Check kernels against invariants: a table of verdicts, and a graph for each violation."""
     if report is None and (litmus or replayed):
         raise ModelError("--litmus and --replayed are for a report: say --report too")
+    if watch:
+        files = watching.kernel_files(kernel or ())
+        return watching.watch([x for x in context.obj if x != "--watch"], [*files, *watching.sources()], _tell)
     if engine not in ENGINES:
         raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
     if depth < 0:
         raise ModelError(f"a depth is 0 or more, not {depth}")
     _more_than_nothing(timeout, proof_time)
+    for file in (junit, sarif, markdown):
+        if file is not None and not file.parent.is_dir():
+            raise ModelError(f"cannot write {file}: there is no folder {file.parent}")
     features = (
         *_named_features(world, WORLD, "feature"), *_named_features(split, SPLIT, "sub-steps")
     )
@@ -242,8 +271,15 @@ def check(
         _print_reductions(work if verbose else ())
         if report is not None:
             print(f"Report: {first}")
-    unexpected = [] if partial else [line for table in tables for line in _unexpected(table, found)]
-    for line in unexpected:
+    unexpected = {} if partial else {key: line for table in tables for key, line in _unexpected(table, found).items()}
+    outcomes = [
+        ci.outcome(cell, table, unexpected.get((table.name, cell.kernel, cell.invariant)), partial)
+        for table in (tables if junit or sarif or markdown else ()) for cell in table.cells(found)
+    ]
+    for path, render in ((junit, ci.to_junit), (sarif, ci.to_sarif), (markdown, ci.to_markdown)):
+        if path is not None:
+            _write(path, render(outcomes))
+    for line in unexpected.values():
         _tell(line)
     verdicts = {c.verdict for c in found.values()}
     if unexpected or (partial and "VIOLATED" in verdicts):
@@ -258,16 +294,19 @@ def _with_trace(cell: checking.Cell, scope: Scope, out: Path) -> checking.Cell:
     return checking.write_trace(cell, scope, out, pictures)
 
 
-def _unexpected(table: checking.Table, found: Mapping[checking.CellKey, checking.Cell]) -> list[str]:
-    """Cells that are violated where nobody expects it, or the other way round.
+def _unexpected(
+    table: checking.Table, found: Mapping[checking.CellKey, checking.Cell]
+) -> dict[checking.CellKey, str]:
+    """Cells that are violated where nobody expects it, or the other way round, each with a line that says so.
 
     Expected is what the table itself says, and where it `inherits`, what is known of the kernel without features.
     """
     known = tomllib.loads(EXPECTED.read_text(encoding="utf-8"))
-    lines = []
+    lines = {}
     for spec, _ in table.kernels:
         for each in table.invariants:
-            cell = found.get((table.name, table.spec(spec, each), each.name))
+            key = (table.name, table.spec(spec, each), each.name)
+            cell = found.get(key)
             if cell is None or cell.verdict not in ("VIOLATED", "EXHAUSTED", "PROVED"):
                 continue
             inherits = table.inherits and (spec, each.name) not in table.holds
@@ -275,7 +314,7 @@ def _unexpected(table: checking.Table, found: Mapping[checking.CellKey, checking
             violated = (spec, each.name) in table.violated or each.name in inherited
             if violated != (cell.verdict == "VIOLATED"):
                 wanted = "VIOLATED" if violated else "no violation"
-                lines.append(f"{cell.kernel}, {cell.invariant}: {cell.verdict}, but {wanted} was expected")
+                lines[key] = f"{cell.kernel}, {cell.invariant}: {cell.verdict}, but {wanted} was expected"
     return lines
 
 
@@ -302,16 +341,6 @@ def _print_reductions(jobs: Sequence[checking.Job]) -> None:
               f"settled without {', '.join(told['settled_without']) or 'nothing'}")
 
 
-def _mark(cell: checking.Cell | None) -> str:
-    if cell is None:
-        return "n/a"
-    mark = {
-        "VIOLATED": f"V {cell.length}", "PROVED": f"P {cell.clauses}", "EXHAUSTED": "E",
-        "BOUNDED": f"B {cell.depth}", "UNKNOWN": "?",
-    }[cell.verdict]
-    return mark + (" (vacuous)" if cell.vacuous else "")
-
-
 def _print_table(
     table: checking.Table, found: Mapping[checking.CellKey, checking.Cell], out: Path
 ) -> None:
@@ -320,7 +349,7 @@ def _print_table(
     if table.name:
         print(f"\n{table.name}: {table.about} (features: {', '.join(table.features) or 'none'})\n")
     rows = [
-        [spec, *(_mark(found.get((table.name, table.spec(spec, i), i.name))) for i in invariants)]
+        [spec, *(checking.mark(found.get((table.name, table.spec(spec, i), i.name))) for i in invariants)]
         for spec, _ in table.kernels
     ]
     heads = [["kernel"], *(i.name.split("-") for i in invariants)]
@@ -333,7 +362,7 @@ def _print_table(
     shown = [c for c in cells if c.states]
     print()
     verdicts = {c.verdict for c in cells}
-    for verdict, meaning in LEGEND.items():
+    for verdict, meaning in checking.LEGEND.items():
         if verdict in verdicts:
             print(meaning)
     sizes = table.scope.as_dict()
@@ -414,10 +443,7 @@ def show(
     if out is None:
         print(text, end="" if text.endswith("\n") else "\n")
         return OK
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ModelError(f"cannot write {out}: {error.strerror}") from error
+    _write(out, text)
     return OK
 
 
@@ -794,6 +820,138 @@ def _one_invariant(name: str) -> list[Invariant]:
     return found
 
 
+@app.command(epilog=EXIT_CODES)
+def diff(
+    a: Annotated[str, typer.Argument(help="A kernel, as for -k.", autocompletion=_completed_kernels)],
+    b: Annotated[str, typer.Argument(help="Another one.", autocompletion=_completed_kernels)],
+    processes: Annotated[int, typer.Option(help="Processes in all.")] = 2,
+    pages: Annotated[int, typer.Option(help="Pages.")] = 1,
+    references: Annotated[int, typer.Option(help="References held at a time.")] = 2,
+    depth: Annotated[int, typer.Option(help="Operations in a sequence.")] = 5,
+    seconds: Annotated[float | None, typer.Option("--time", help="Seconds for the search.")] = 300,
+    each: Annotated[int, typer.Option(min=1, help="Sequences to show for a cause.")] = 2,
+    world: Annotated[list[str] | None, typer.Option(
+        "--with", help=f"More features, with commas between; not {', '.join(differences.NOT_FOLLOWED)}."
+    )] = None,
+    as_json: JsonOption = False,
+    out: OutOption = Path("proofs-out"),
+) -> int:
+    """What two kernels do differently: shortest sequences of operations, as litmus tests, by cause."""
+    _more_than_nothing(seconds)
+    bounds = Bounds(processes, pages, references, depth=depth, seconds=seconds)
+    features = _named_features(world, WORLD, "feature")
+    folder = _writable(out) / "diff"
+    try:
+        with _progress() as bar:
+            task = bar.add_task("comparing")
+            report = differences.compare(a, b, features, bounds, each, lambda length, done, total: bar.update(
+                task, description=f"{length} operations", completed=done, total=total
+            ))
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return INCONCLUSIVE
+    folder.mkdir(exist_ok=True)
+    for cause in report.causes:
+        for each_found in cause.differences:
+            (folder / f"{each_found.name}.litmus").write_text(each_found.text, encoding="utf-8")
+    if as_json:
+        _print_json(differences.to_json(report))
+    else:
+        print(differences.to_text(report), end="")
+        if report.causes:
+            print(f"The tests are in {folder}; `python -m proofs litmus FILE -k {a} -k {b}` asks one again.")
+    if report.causes:
+        return VIOLATION
+    return INCONCLUSIVE if report.search.stopped or report.search.unfollowed else OK
+
+
+@app.command(epilog=EXIT_CODES)
+def export(
+    kernel: Annotated[str, typer.Argument(help="A kernel, as for -k.")],
+    form: Annotated[str, typer.Option("--format", "-f", help=", ".join(exports.FORMATS))],
+    invariant: Annotated[list[str] | None, typer.Option(
+        "--invariant", "-i", help="What is claimed: one invariant; for tla as many as wanted, all without it."
+    )] = None,
+    scope: Annotated[str, typer.Option(help="As for check; tla needs it for the configuration of TLC only.")]
+    = "default",
+    depth: Annotated[int, typer.Option(min=0, help="For smt2: satisfiable if so many steps break the claim.")] = 5,
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=(
+        "File to write instead of standard output; for tla the configuration goes beside it."
+    ))] = None,
+) -> int:
+    """Write a kernel and a claim for another program: an SMT solver, a hardware model checker, TLC."""
+    if form not in exports.FORMATS:
+        raise ModelError(f"no format {form!r}{nearest(form, exports.FORMATS)}")
+    if form != "tla" and not invariant:
+        raise ModelError(f"say with -i which invariant {form} is to claim")
+    about = find_kernel(kernel)
+    stated = [i for i in _invariants(invariant) if i.applies_to(about)]
+    if form != "tla" and len(stated) > 1:
+        raise ModelError(f"{form} has one claim, and these are several: {', '.join(i.name for i in stated)}")
+    if not stated:
+        raise ModelError(f"{', '.join(invariant or ())} says nothing about {kernel}")
+    spec = with_features(kernel, [feature for i in stated for feature in i.features])
+    files = exports.written(form, spec, about.about, system_of(spec), checking.scope_named(scope), stated, depth, out)
+    for path, content in files.items() if out is not None else ():
+        _write(path, content)
+    first = next(iter(files.values()))
+    if as_json:
+        _print_json({
+            "schema": 1, "kernel": spec, "format": form, "invariants": [i.name for i in stated],
+            "scope": checking.scope_named(scope).as_dict(),
+            **({"text": first.decode()} if out is None else {"files": [str(path) for path in files]}),
+        })
+    elif out is None:
+        print(first.decode(), end="")
+    return OK
+
+
+@app.command(epilog=EXIT_CODES)
+def coverage(
+    kernel: Annotated[list[str], typer.Option("--kernel", "-k", help="A kernel, as for check; may be repeated.",
+                                              autocompletion=_completed_kernels)],
+    scope: Annotated[str, typer.Option(help="As for check.")] = "default",
+    timeout: Annotated[float | None, typer.Option(help="Seconds for each kernel.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Which rules fire in a scope, which guard conjuncts decide, which invariants have something to speak of."""
+    _more_than_nothing(timeout)
+    sizes = checking.scope_named(scope)
+    found = {}
+    for spec, each in _kernels(kernel):
+        stated = [i for i in (*INVARIANTS, *FURTHER_INVARIANTS) if i.applies_to(each)
+                  and set(i.features) <= set(features_of(spec)[1])]
+        system = checking.trace_system(spec)
+        found[spec] = covering.cover(system, sizes, stated, timeout, reduce=not each.own_rules)
+    if as_json:
+        _print_json([covering.to_json(spec, sizes, each) for spec, each in found.items()])
+    else:
+        print("\n".join(covering.to_text(spec, each) for spec, each in found.items()), end="")
+    return INCONCLUSIVE if any(each.stopped for each in found.values()) else OK
+
+
+@app.command("new-kernel", epilog=EXIT_CODES)
+def new_kernel(
+    file: Annotated[Path, typer.Argument(help="The Python file to write.")],
+    base: Annotated[str, typer.Option("--from", help="The kernel to start from.", autocompletion=_completed_kernels)]
+    = "v5.9",
+    name: Annotated[str, typer.Option(help="Its name in the file.")] = "MINE",
+    as_json: JsonOption = False,
+) -> int:
+    """Write a commented file with a kernel of one's own to start from."""
+    if file.suffix != ".py" or not name.isidentifier():
+        raise ModelError(f"a kernel is a Python name in a Python file, as mine.py and MINE, not {file} and {name}")
+    if file.exists():
+        raise ModelError(f"{file} is there already")
+    _write(file, starting.starting_file(base, str(file), name))
+    if as_json:
+        _print_json({"schema": 1, "file": str(file), "kernel": f"{file}:{name}", "base": base})
+    else:
+        print(f"{file}: python -m proofs check -k {file}:{name} -k {base}")
+    return OK
+
+
 @app.command("list", epilog=EXIT_CODES)
 def list_(
     kernel: KernelOption = None,
@@ -873,7 +1031,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        result = app(args=given or ["--help"], standalone_mode=False, prog_name="python -m proofs")
+        result = app(args=given or ["--help"], obj=given, standalone_mode=False, prog_name="python -m proofs")
     except TyperException as error:
         return _complain(error.format_message(), USAGE)
     except (typer.Abort, KeyboardInterrupt):

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value, meaning
 from proofs.terms import Node, node
@@ -33,6 +33,20 @@ class Instance:
     @cached_property
     def as_dict(self) -> dict[str, Any]:
         return dict(self.binding)
+
+
+class Plan(NamedTuple):
+    """A rule ready for evaluation: its guard's conjuncts, and for each update the cells of its function, the names and
+    ranges of the constants that it is over, and when, index and value."""
+
+    rule: Rule
+    guard: tuple[Evaluator, ...]
+    updates: tuple[
+        tuple[
+            StateFunction, dict[tuple[int, ...], int], tuple[str, ...], tuple[range, ...], Evaluator,
+            tuple[Evaluator, ...], Evaluator,
+        ], ...
+    ]
 
 
 class Layout:
@@ -64,11 +78,15 @@ class Interpreter:
         self.layout = Layout(system.functions, scope)
         self.constants = {c.decl().name(): 0 for c in system.constants}
         self._compiled: dict[int, tuple[Node, Evaluator]] = {}
+        self._plans: dict[int, Plan] = {}
         self._meaning = [
-            (f, self._compile(node(term)), {c.decl().name(): i for i, c in enumerate(bound)})
+            (place, self._compile(node(term)), {
+                **self.constants, **{c.decl().name(): i for c, i in zip(bound, index, strict=True)}
+            })
             for f in system.functions
             for bound, term in [meaning(f)]
             if term is not None
+            for index, place in self.layout.position[f.name].items()
         ]
 
     # Evaluation
@@ -178,33 +196,42 @@ class Interpreter:
     def canonical(self, state: State) -> State:
         """The state with every cell that does not matter at its default."""
         cleared = list(state)
-        for function, evaluate, positions in self._meaning:
-            for index, place in self.layout.position[function.name].items():
-                if state[place]:
-                    env = {**self.constants, **{name: index[i] for name, i in positions.items()}}
-                    if not evaluate(state, env, ()):
-                        cleared[place] = 0
+        for place, evaluate, env in self._meaning:
+            if state[place] and not evaluate(state, env, ()):
+                cleared[place] = 0
         return tuple(cleared)
+
+    def _plan(self, rule: Rule) -> Plan:
+        if id(rule) not in self._plans:
+            def made(term: Term) -> Evaluator:
+                return self._compile(node(self.system.reduced(term)))
+
+            self._plans[id(rule)] = Plan(rule, tuple(made(g) for g in rule.guard), tuple(
+                (
+                    u.function, self.layout.position[u.function.name], tuple(c.decl().name() for c in u.over),
+                    tuple(range(self.scope.size(c.sort())) for c in u.over), made(u.when),
+                    tuple(made(i) for i in u.index), made(u.value),
+                ) for u in rule.updates
+            ))
+        return self._plans[id(rule)]
 
     def enabled(self, instance: Instance, state: State) -> bool:
         """All guard conjuncts hold."""
-        return all(self.evaluate(g, state, instance.as_dict) for g in instance.rule.guard)
+        env = {**self.constants, **instance.as_dict}
+        return all(conjunct(state, env, ()) for conjunct in self._plan(instance.rule).guard)
 
     def step(self, instance: Instance, state: State) -> State:
         """The state after the step. Raises ModelError if the rule gives one cell two values."""
         written: dict[int, int] = {}
-        for update in instance.rule.updates:
-            table = self.layout.position[update.function.name]
-            ranges = [range(self.scope.size(c.sort())) for c in update.over]
+        for function, table, names, ranges, when, index, value_of in self._plan(instance.rule).updates:
             for chosen in itertools.product(*ranges):
-                env = dict(instance.as_dict)
-                env.update({c.decl().name(): i for c, i in zip(update.over, chosen, strict=True)})
-                if not self.evaluate(update.when, state, env):
+                env = {**self.constants, **instance.as_dict, **dict(zip(names, chosen, strict=True))}
+                if not when(state, env, ()):
                     continue
-                place = table[tuple(self.evaluate(i, state, env) for i in update.index)]
-                value = int(self.evaluate(update.value, state, env))
+                place = table[tuple(i(state, env, ()) for i in index)]
+                value = int(value_of(state, env, ()))
                 if written.setdefault(place, value) != value:
-                    raise ModelError(f"rule {instance.rule.name} gives {update.function.name} two values at once")
+                    raise ModelError(f"rule {instance.rule.name} gives {function.name} two values at once")
         after = list(state)
         for place, value in written.items():
             after[place] = value

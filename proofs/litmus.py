@@ -690,6 +690,25 @@ class Result:
     executions: int
 
 
+class Situation(NamedTuple):
+    """What operations find: a state, and whether the next attempt to lock a page will fail."""
+
+    state: State
+    lock_fails: bool = False
+
+
+class End(NamedTuple):
+    """Where an execution ended. `refused`, `blocked`: numbers (0-based) of the operations that were, or that wait.
+
+    `steps`: what each operation did, as (its number, rule step).
+    """
+
+    situation: Situation
+    refused: frozenset[int]
+    blocked: frozenset[int]
+    steps: tuple[tuple[int, Instance], ...]
+
+
 class _Progress(NamedTuple):
     """How far an operation is.
 
@@ -738,9 +757,9 @@ class _Stuck(Exception):
 def answer(litmus: Litmus, kernel: Kernel, system: System) -> Result:
     """Explore all executions of the test on the kernel; `system` is `kernel.system(litmus.features)`, or has more.
 
-    Raises LitmusError if the test needs what the model or the system lacks.
+    Raises LitmusError as Run does.
     """
-    return _run(litmus, kernel, system).result()
+    return Run(litmus, kernel, interpreter_of(system, litmus.scope())).result()
 
 
 class Outcome(NamedTuple):
@@ -756,22 +775,16 @@ def outcomes(litmus: Litmus, kernel: Kernel, system: System) -> tuple[frozenset[
 
     As `answer`.
     """
-    run = _run(litmus, kernel, system)
-    ends, reason = run.explore()
+    run = Run(litmus, kernel, interpreter_of(system, litmus.scope()))
+    ends, reason = run.explore(run.start)
     return frozenset(run.outcome(end) for end in ends), reason
-
-
-def _run(litmus: Litmus, kernel: Kernel, system: System) -> _Run:
-    if litmus.missing:
-        raise LitmusError(litmus.missing)
-    return _Run(litmus, kernel, _interpreter(system, litmus.scope()))
 
 
 _UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in (Proc, Frame, Folio, Slot, Pin)}
 _interpreters: dict[tuple[int, Scope], Interpreter] = {}
 
 
-def _interpreter(system: System, scope: Scope) -> Interpreter:
+def interpreter_of(system: System, scope: Scope) -> Interpreter:
     """One interpreter per system and scope: it holds the system, so the id stays its own."""
     key = (id(system), scope)
     if key not in _interpreters:
@@ -791,10 +804,16 @@ def _refused(statement: Statement, progress: _Progress, step: Instance | None) -
     return _Move(step, _Progress(progress.part + 1 if goes_on else len(statement.parts)), refused=True)
 
 
-class _Run:
-    """One test on one kernel: breadth-first over rule steps, so the first end found is a shortest one."""
+class Run:
+    """One test on one kernel: breadth-first over rule steps, so the first end found is a shortest one.
+
+    The interpreter's scope may be larger than the test's. Raises LitmusError if the test needs what the model or the
+    system lacks.
+    """
 
     def __init__(self, litmus: Litmus, kernel: Kernel, interpreter: Interpreter) -> None:
+        if litmus.missing:
+            raise LitmusError(litmus.missing)
         self.litmus = litmus
         self.kernel = kernel
         self.interpreter = interpreter
@@ -803,7 +822,7 @@ class _Run:
         self.rules = {rule.name: rule for rule in interpreter.system.rules}
         self.stages = stages(self.rules)
         self.last = {last_stage(names) for names in self.stages.values()}
-        self.start = _Point(self.start_state(), 0, self.beginning(0))
+        self.start = Situation(self.start_state())
         self.came: dict[_Point, tuple[_Point, Instance | None, int]] = {}
 
     def start_state(self) -> State:
@@ -853,7 +872,7 @@ class _Run:
         return self.interpreter.step(steps[0], state)
 
     def result(self) -> Result:
-        ends, reason = self.explore()
+        ends, reason = self.explore(self.start)
         wanted = self.litmus.mode != "always"
         shown = next((end for end in ends if self.ends_in_condition(end) == wanted), None)
         exists = self.litmus.mode == "exists"
@@ -863,12 +882,23 @@ class _Run:
             return Result(Answer.UNKNOWN, None, reason, len(ends))
         return Result(Answer.FORBIDDEN if exists else Answer.HOLDS, None, "", len(ends))
 
-    def explore(self) -> tuple[list[_Point], str]:
-        """The ends of all executions, nearest first, and why the first that the model could not follow stopped."""
+    def ends(self, start: Situation | None = None) -> tuple[list[End], str]:
+        """The ends of all executions from there, or from the test's own start, nearest first; and why the first that
+        the model could not follow stopped."""
+        points, reason = self.explore(start or self.start)
+        return [
+            End(Situation(p.state, p.lock_fails), p.refused, frozenset(self.waiting(p)), tuple(self.steps_to(p)))
+            for p in points
+        ], reason
+
+    def explore(self, situation: Situation) -> tuple[list[_Point], str]:
+        """The ends of all executions as points, nearest first, and why the first one not followed stopped."""
         ends = []
         reason = ""
-        seen = {self.start}
-        queue = deque([self.start])
+        start = _Point(situation.state, 0, self.beginning(0), situation.lock_fails)
+        self.came = {}
+        seen = {start}
+        queue = deque([start])
         while queue:
             point = queue.popleft()
             try:
@@ -1101,19 +1131,23 @@ class _Run:
         }
         return bool(self.interpreter.evaluate(self.condition, point.state, self.elements() | outcomes))
 
-    def trace(self, end: _Point) -> Trace:
-        """The execution that led to the point, executed again."""
-        steps: list[Instance] = []
-        notes: list[str] = []
+    def steps_to(self, end: _Point) -> list[tuple[int, Instance]]:
+        """The steps of the execution that led to the point, each with the number of its statement."""
+        steps: list[tuple[int, Instance]] = []
         point = end
         while point in self.came:
             point, step, number = self.came[point]
             if step is not None:
-                steps.insert(0, step)
-                notes.insert(0, self.litmus.statements[number].text)
+                steps.insert(0, (number, step))
+        return steps
+
+    def trace(self, end: _Point) -> Trace:
+        """The execution that led to the point, executed again."""
+        steps = self.steps_to(end)
         text = self.litmus.condition_text
         shown = f"not ({text})" if self.litmus.mode == "always" else text
         return execute(
-            self.kernel.name, self.litmus.name, shown, self.interpreter.system, self.interpreter.scope, steps,
-            names=self.litmus.names(), start=self.start.state, notes=notes,
+            self.kernel.name, self.litmus.name, shown, self.interpreter.system, self.interpreter.scope,
+            [step for _, step in steps], names=self.litmus.names(), start=self.start.state,
+            notes=[self.litmus.statements[number].text for number, _ in steps],
         )

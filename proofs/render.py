@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from proofs.graph import to_dot, to_graphml, to_mermaid
 from proofs.picture import to_svg
-from proofs.text import to_table
+from proofs.text import to_markdown, to_table
 from proofs.trace import Trace, to_json
 
 _PAGE = """<!DOCTYPE html>
@@ -45,5 +45,5 @@ def to_itf(trace: Trace) -> str:
 
 FORMATS: dict[str, Callable[[Trace], str]] = {
     "table": to_table, "dot": to_dot, "svg": to_svg, "html": to_html, "mermaid": to_mermaid, "graphml": to_graphml,
-    "itf": to_itf,
+    "itf": to_itf, "markdown": to_markdown,
 }

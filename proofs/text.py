@@ -79,6 +79,21 @@ def to_table(trace: Trace) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+def steps_as_list(trace: Trace) -> list[str]:
+    """The steps as a numbered list in Markdown."""
+    return [
+        f"{i}. `{trace.label(i - 1)}` {' '.join(step_words(trace, i))} ({step.rule.kernel_function})"
+        for i, step in enumerate(trace.steps, 1)
+    ]
+
+
+def to_markdown(trace: Trace) -> str:
+    """The trace as Markdown for mail and pull requests: the claim, the steps, and what breaks it."""
+    heading, statement, broken = closing_words(trace, state_graphs(trace)[-1])
+    parts = [f"### {heading}", statement, "\n".join(steps_as_list(trace)), broken]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
 def _wrap(text: str, width: int, indent: str = "  ") -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
 

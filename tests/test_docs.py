@@ -9,7 +9,7 @@ import pytest
 
 from proofs import litmus
 from proofs.cli import main
-from proofs.kernel_file import find_kernel, system_of
+from proofs.kernel_file import find_kernel, system_of, with_features
 from proofs.prove import SHIPPED
 
 ROOT = Path(__file__).parent.parent
@@ -84,3 +84,26 @@ def test_the_restrictions_in_the_documents_are_those_that_come_out(
     assert printed == restrictions(shown.group(1))[base, name]
     kept = (ROOT / "docs" / "restrictions.md").read_text(encoding="utf-8")
     assert printed in kept
+
+
+DIFF = (ROOT / "docs" / "diff.md").read_text(encoding="utf-8")
+
+
+def test_the_differences_in_the_docs_are_answered_as_they_say() -> None:
+    shown = re.findall(r"     (litmus .*?)\n\n     (\S+): (\w+); (\S+): (\w+)\n", DIFF, re.S)
+    assert len(shown) >= 12
+    for text, a, answer, b, other in shown:
+        test = litmus.parse(re.sub(r"^     ", "", text, flags=re.M) + "\n", "docs/diff.md")
+        for kernel, expected in ((a, answer), (b, other)):
+            system = system_of(with_features(kernel, test.features))
+            assert litmus.answer(test, find_kernel(kernel), system).answer == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("a", "b", "printed"), re.findall(r"<!-- diff (\S+) (\S+) -->\n```\n(.*?)```", DIFF, re.S))
+def test_the_differences_in_the_docs_are_those_that_come_out(
+    a: str, b: str, printed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["diff", a, b, "--each", "1", "--time", "3000"]) == 1
+    assert capsys.readouterr().out == printed

@@ -1,0 +1,190 @@
+"""The loop of somebody who writes a kernel: a file to start from, checks that run again, what is exercised."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from z3 import And, Not
+
+from invariants import invariant
+from model.fault import P, V
+from model.kernels import FURTHER, KERNELS, V5_9, Kernel
+from model.logic import Step, Term, put, rule
+from model.state import pte_present, pte_write
+from proofs.check import scope_of
+from proofs.cli import main
+from proofs.coverage import cover
+from proofs.explore import explore
+from proofs.kernel_file import find_kernel, system_of
+from proofs.new_kernel import meanings, starting_file
+
+SMALL = scope_of(2, 1, 2, 1, 1)
+
+
+# new-kernel
+
+@pytest.mark.parametrize("base", [k.name for k in (*KERNELS, *FURTHER)])
+def test_the_starting_file_of_every_kernel_is_a_kernel_that_differs_in_its_rule(base: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    text = starting_file(base, "mine.py", "MINE")
+    file.write_text(text)
+    mine, start = find_kernel(f"{file}:MINE"), find_kernel(base)
+    assert mine.base == base
+    assert {n for n, v in mine.decisions().items() if v != start.decisions()[n]} == {"reuse"}
+    assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def test_the_starting_file_tells_of_every_decision() -> None:
+    text = starting_file("v5.19", "mine.py", "MINE")
+    for decision, value in find_kernel("v5.19").decisions().items():
+        assert re.search(rf"^# {decision} = {re.escape(value)}\n#     \S", text, re.M), decision
+    assert all(meaning for _, meaning in meanings())
+
+
+def test_its_rule_works_once_its_marks_are_taken_away(tmp_path: Path) -> None:
+    text = starting_file("v5.9", "mine.py", "MINE")
+    begin, end = text.index("# from model.logic import Step"), text.index("\n\n\nMINE: Kernel")
+    shown = re.sub(r"^# ?", "", text[begin:end], flags=re.M)
+    file = tmp_path / "mine.py"
+    rest = text[end:].replace("    reuse=reuse,", "    reuse=reuse, own_rules=(drop_write,),")
+    file.write_text(text[:begin] + shown + rest)
+    assert "drop-write" in {r.name for r in system_of(f"{file}:MINE").rules}
+
+
+def test_new_kernel_writes_a_file_that_check_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.py"
+    assert main(["new-kernel", str(file), "--from", "v5.11", "--name", "TRY"]) == 0
+    assert f"{file}:TRY" in capsys.readouterr().out
+    given = ["-k", f"{file}:TRY", "-i", "write-bit", "--scope", "2,1,2,1,1", "--engine", "explore"]
+    assert main(["check", *given, "-o", str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("given", [
+    ["mine.txt"], ["mine.py", "--name", "not a name"], ["mine.py", "--from", "v5.99"], ["there.py"], ["no/folder.py"],
+])
+def test_new_kernel_refuses_in_one_line(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.py").write_text("mine")
+    assert main(["new-kernel", *given]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert Path("there.py").read_text() == "mine"
+
+
+# coverage
+
+@rule([P, V], "my_function", "here")
+def dead(kernel: Kernel, p: Term, v: Term) -> Step:
+    """Never: a write bit without a page."""
+    return Step([Not(pte_present(p, v)), pte_write(p, v)], put(pte_write(p, v), False))
+
+
+@rule([P, V], "my_function", "here")
+def doubly_guarded(kernel: Kernel, p: Term, v: Term) -> Step:
+    """Asks twice for the same."""
+    return Step([pte_present(p, v), And(pte_present(p, v), pte_write(p, v))], put(pte_write(p, v), False))
+
+
+def test_dead_rules_and_idle_conditions_are_named() -> None:
+    mine = V5_9.but("mine", "with rules to be noticed", own_rules=(dead, doubly_guarded))
+    found = cover(mine.system(), SMALL, [invariant("write-bit")], reduce=False)
+    assert not found.stopped
+    assert found.fired["dead"] == 0
+    assert found.fired["doubly-guarded"] > 0
+    decides = {(c.rule, c.text): c.decides for c in found.conjuncts}
+    assert decides["doubly-guarded", "(pte_present p v)"] is False
+    assert decides["doubly-guarded", "(and (pte_present p v) (pte_write p v))"] is True
+    assert found.met == {"write-bit": True}
+
+
+def test_a_conjunct_is_idle_exactly_where_leaving_it_out_changes_nothing() -> None:
+    system = V5_9.system()
+    found = cover(system, SMALL, [])
+    told = {(c.rule, c.text): c.decides for c in found.conjuncts}
+    for name in ("wp-copy", "store"):
+        guarded = system.rule(name)
+        for i, conjunct in enumerate(guarded.guard):
+            decides = told.get((name, " ".join(conjunct.sexpr().split())))
+            if decides is None:
+                continue
+            without = dataclasses.replace(guarded, guard=(*guarded.guard[:i], *guarded.guard[i + 1:]))
+            other = dataclasses.replace(
+                system, rules=tuple(without if r.name == name else r for r in system.rules)
+            )
+            # Only the rule with one condition less may do more, and it does where that condition decides.
+            more = explore(other, SMALL, []).fired[name] > found.fired[name]
+            assert more == decides, (name, conjunct)
+
+
+def test_what_a_scope_is_too_small_for_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["coverage", "-k", "v5.9", "--scope", "1,1,1,1,1"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"never  fork\n", printed)
+    assert re.search(r"never  isolation-mapping\n", printed)
+    assert main(["coverage", "-k", "v5.9", "--scope", "1,1,1,1,1", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["fired"]["fork"] == 0
+    assert told["premises"]["isolation-mapping"] is False
+
+
+def test_a_coverage_cut_short_is_inconclusive(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["coverage", "-k", "v5.9", "--scope", "3,1,4,2,1", "--timeout", "0.01"]) == 3
+    assert "may yet be met" in capsys.readouterr().out
+
+
+# check --watch, and completion
+
+def test_watch_checks_again_when_the_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from model.kernels import V5_9\nMINE = V5_9.but('mine', 'as 5.9')\n")
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "proofs", "check", "--watch", "-k", f"{file}:MINE", "-i", "write-bit", "--engine",
+             "explore", "--scope", "2,1,2,1,1", "-o", str(tmp_path / "out")],
+            stdout=output, stderr=output, start_new_session=True,
+        )
+        try:
+            until(log, "exit code 1", running)
+            file.write_text("from model.kernels import V5_19\nMINE = V5_19.but('mine', 'as 5.19', nothing=1)\n")
+            until(log, "exit code 2", running)
+            assert "no decision 'nothing'" in log.read_text()
+            file.write_text("from model.kernels import WRPROTECT_FAIL as W\nMINE = W.but('mine', 'as that')\n")
+            until(log, "exit code 0", running)
+        finally:
+            os.killpg(running.pid, signal.SIGINT)
+            assert running.wait(30) in (0, 1, 2, 3)
+
+
+def until(log: Path, text: str, running: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        if text in log.read_text():
+            return
+        assert running.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    ("cow-proofs check -k v5.1", {"v5.11", "v5.12", "v5.14", "v5.16", "v5.17", "v5.18", "v5.19"}),
+    ("cow-proofs check -i cou", {"counters"}), ("cow-proofs di", {"diff"}),
+    ("cow-proofs diff mapc", {"mapcount-unshare"}),
+])
+def test_the_shell_completes_commands_kernels_and_invariants(words: str, expected: set[str]) -> None:
+    environment = {
+        **os.environ, "_COW_PROOFS_COMPLETE": "complete_bash", "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    command = "import sys; sys.argv = ['cow-proofs']; from proofs.cli import app; app(prog_name='cow-proofs')"
+    told = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert set(told.stdout.split()) == expected
