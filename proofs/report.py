@@ -19,11 +19,11 @@ from invariants import Invariant
 from model.logic import ModelError, Scope
 from proofs import certificate, litmus
 from proofs.check import SORT_ORDER, Cell, CellKey, Table, trace_of
-from proofs.graph import quiet_flags, state_graphs
+from proofs.graph import state_graphs
 from proofs.kernel_file import features_of, find_kernel, system_of, with_features
 from proofs.picture import boards, legend
 from proofs.pool import each_done
-from proofs.text import closing_words, state_lines, step_words
+from proofs.text import closing_words, notation, state_lines, step_words
 from proofs.trace import Trace
 
 SCHEMA = 1
@@ -60,10 +60,9 @@ def trace_data(trace: Trace, roomy: bool = False) -> dict[str, Any]:
     graphs = state_graphs(trace)
     heading, statement, broken = closing_words(trace, graphs[-1])
     pictures = boards(trace, graphs, roomy)
-    hidden = sorted(flag.words for flag in quiet_flags(graphs))
     return {
         "heading": heading, "statement": statement, "broken": broken, "violated": bool(trace.witness),
-        "hidden": hidden, "legend": [{"svg": svg, "words": words} for svg, words in legend(graphs)],
+        "notation": notation(graphs), "legend": [{"svg": svg, "words": words} for svg, words in legend(graphs)],
         "states": [
             {**_step_data(trace, number), "picture": pictures[number], "lines": [
                 {"marks": [MARKS[m] for m in line[:2] if m != " "], "text": line[3:]}

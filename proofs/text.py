@@ -75,7 +75,8 @@ def to_table(trace: Trace) -> str:
         lines.append(rule)
     for words in (heading, statement, broken):
         lines += _wrap(words, WIDTH)
-    lines += ["", *_wrap(_glossary(graphs), WIDTH, "")]
+    marks = "> changed, x gone, ! breaks the claim; "
+    lines += ["", *_wrap(marks + notation(graphs), WIDTH, "")]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -127,8 +128,8 @@ def state_lines(graph: Graph, before: Graph) -> list[str]:
     return [text for _, text in sorted(lines, key=lambda line: line[0])]
 
 
-def _glossary(graphs: Iterable[Graph]) -> str:
-    """What the marks and the flags mean that occur."""
+def notation(graphs: Iterable[Graph]) -> str:
+    """What in the lines of these states is not said in words, on one line."""
     entries = [a for graph in graphs for _, a in graph.nodes(data=True)]
     hidden: Hidden = quiet_flags(graphs)
     used = [
@@ -136,7 +137,7 @@ def _glossary(graphs: Iterable[Graph]) -> str:
         if flag not in hidden and any(a.get(flag.function) is flag.value for a in entries)
     ]
     words = [f"+{flag.short} {flag.words}" for flag in used if flag.short != flag.words]
-    parts = ["> changed, x gone, ! breaks the claim; .W writable, .R read-only", ", ".join(words)]
+    parts = [".W writable, .R read-only", ", ".join(words)]
     if any(a.get("pin_foll_pin") for a in entries):
         parts.append("count +1024 for a FOLL_PIN")
     if hidden:

@@ -23,8 +23,7 @@ function drawn(svg) {
 function legendOf(trace) {
   return el("div", { class: "legend", "aria-label": "Key to the drawing", role: "group" },
     trace.legend.map((sample) => el("span", {}, drawn(sample.svg), sample.words)),
-    trace.hidden.length
-      ? el("span", { class: "quiet" }, `Not shown, because true throughout: ${trace.hidden.join(", ")}.`) : null);
+    el("span", { class: "quiet" }, `In words: ${trace.notation}`));
 }
 
 function stepWords(state) {
