@@ -32,6 +32,7 @@ from proofs import litmus as litmus_tests
 from proofs import matrix as matrices
 from proofs import prove as proving
 from proofs import restrict as restricting
+from proofs import retell as retelling
 from proofs import trace as traces
 from proofs.interpreter import EngineError
 from proofs.kernel_file import features_of, find_kernel, nearest, system_of, with_features
@@ -66,6 +67,9 @@ KernelOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for traces, graphs and results.")]
+TextOutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write instead of standard output.")
+]
 
 
 def _kernels(specs: Sequence[str] | None) -> list[tuple[str, Kernel]]:
@@ -374,7 +378,7 @@ def show(
     file: Annotated[Path, typer.Argument(help="A .trace.json file, or the manifest of a certificate.")],
     form: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "table",
     as_json: JsonOption = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write instead of standard output.")] = None,
+    out: TextOutOption = None,
 ) -> int:
     """Show a trace again, executed anew by the reference interpreter; or the invariant of a certificate in words."""
     form = "itf" if as_json else form
@@ -384,13 +388,37 @@ def show(
         text = certificate.described(file, as_json)
     else:
         text = FORMATS[form](traces.read(file, system_of, checking.formula_of))
+    _give(text, out)
+    return OK
+
+
+def _give(text: str, out: Path | None) -> None:
+    """The text on standard output, or in that file."""
+    text = text if text.endswith("\n") else text + "\n"
     if out is None:
-        print(text, end="" if text.endswith("\n") else "\n")
-        return OK
+        print(text, end="")
+        return
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ModelError(f"cannot write {out}: {error.strerror}") from error
+
+
+@app.command(epilog=EXIT_CODES)
+def retell(
+    file: Annotated[Path, typer.Argument(help="A .trace.json file that `check` or `restrict` wrote.")],
+    as_json: JsonOption = False,
+    out: TextOutOption = None,
+) -> int:
+    """Tell a counterexample as a litmus test: operations that end where the claim is broken, and what that shows."""
+    trace = traces.read(file, system_of, checking.formula_of)
+    told = retelling.retell(trace, find_kernel(trace.kernel))
+    data = {
+        "schema": 1, "litmus": told.litmus.name, "kernel": trace.kernel, "claim": trace.claim, "text": told.text,
+        "condition": told.litmus.condition_text,
+        "witness": [told.witness.label(number) for number in range(len(told.witness.steps))],
+    }
+    _give(json.dumps(data, indent=1, ensure_ascii=False) if as_json else told.text, out)
     return OK
 
 
@@ -685,6 +713,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted", INCONCLUSIVE)
     except EngineError as error:
         return _complain(f"internal error: {error}", INTERNAL)
+    except retelling.RetellError as error:
+        return _complain(str(error), INCONCLUSIVE)
     except ModelError as error:
         return _complain(str(error), USAGE)
     except BrokenProcessPool:
