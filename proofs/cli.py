@@ -39,6 +39,7 @@ from proofs import new_kernel as starting
 from proofs import prove as proving
 from proofs import report as reports
 from proofs import restrict as restricting
+from proofs import retell as retelling
 from proofs import trace as traces
 from proofs import watch as watching
 from proofs.interpreter import EngineError
@@ -77,6 +78,9 @@ KernelOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for traces, graphs and results.")]
+TextOutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write instead of standard output.")
+]
 
 
 def _kernels(specs: Sequence[str] | None) -> list[tuple[str, Kernel]]:
@@ -430,7 +434,7 @@ def show(
     file: Annotated[Path, typer.Argument(help="A .trace.json file, or the manifest of a certificate.")],
     form: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "table",
     as_json: JsonOption = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write instead of standard output.")] = None,
+    out: TextOutOption = None,
 ) -> int:
     """Show a trace again, executed anew by the reference interpreter; or the invariant of a certificate in words."""
     form = "itf" if as_json else form
@@ -440,11 +444,17 @@ def show(
         text = certificate.described(file, as_json)
     else:
         text = FORMATS[form](traces.read(file, system_of, checking.formula_of))
-    if out is None:
-        print(text, end="" if text.endswith("\n") else "\n")
-        return OK
-    _write(out, text)
+    _give(text, out)
     return OK
+
+
+def _give(text: str, out: Path | None) -> None:
+    """The text on standard output, or in that file."""
+    text = text if text.endswith("\n") else text + "\n"
+    if out is None:
+        print(text, end="")
+    else:
+        _write(out, text)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -485,6 +495,24 @@ def explore(
             running.serve()
         except KeyboardInterrupt:
             print(file=sys.stderr)
+    return OK
+
+
+@app.command(epilog=EXIT_CODES)
+def retell(
+    file: Annotated[Path, typer.Argument(help="A .trace.json file that `check` or `restrict` wrote.")],
+    as_json: JsonOption = False,
+    out: TextOutOption = None,
+) -> int:
+    """Tell a counterexample as a litmus test: operations that end where the claim is broken, and what that shows."""
+    trace = traces.read(file, system_of, checking.formula_of)
+    told = retelling.retell(trace, find_kernel(trace.kernel))
+    data = {
+        "schema": 1, "litmus": told.litmus.name, "kernel": trace.kernel, "claim": trace.claim, "text": told.text,
+        "condition": told.litmus.condition_text,
+        "witness": [told.witness.label(number) for number in range(len(told.witness.steps))],
+    }
+    _give(json.dumps(data, indent=1, ensure_ascii=False) if as_json else told.text, out)
     return OK
 
 
@@ -609,23 +637,24 @@ HostOption = Annotated[bool, typer.Option("--allow-host-settings", help=(
 
 @app.command("reproducer", epilog=EXIT_CODES)
 def write_reproducer(
-    file: Annotated[Path, typer.Argument(help="A litmus test.")],
+    file: Annotated[Path, typer.Argument(help="A litmus test, or a .trace.json file that breaks an invariant.")],
     kernel: Annotated[str, typer.Option("--kernel", "-k", help=(
         "The kernel of the model whose outcomes the program is to expect; without it, what the test asks about."
     ))] = "",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write instead of standard output.")] = None,
+    out: TextOutOption = None,
 ) -> int:
-    """Write the C program that does a litmus test with real processes and references: one file, libc only."""
-    test = litmus_tests.read(file)
-    text = reproducer.program([test], _predicted(test, kernel))
-    if out is None:
-        print(text, end="")
-        return OK
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ModelError(f"cannot write {out}: {error.strerror}") from error
+    """Write the C program that does a litmus test, or a trace, with real processes and references: one file, libc only."""
+    test = _told(file)
+    _give(reproducer.program([test], _predicted(test, kernel)), out)
     return OK
+
+
+def _told(file: Path) -> litmus_tests.Litmus:
+    """The litmus test in a file, or that which a trace is told as."""
+    if file.suffix != ".json":
+        return litmus_tests.read(file)
+    trace = traces.read(file, system_of, checking.formula_of)
+    return retelling.retell(trace, find_kernel(trace.kernel)).litmus
 
 
 def _predicted(test: litmus_tests.Litmus, kernel: str) -> dict[str, Iterable[litmus_tests.Outcome]] | None:
@@ -641,7 +670,7 @@ def _predicted(test: litmus_tests.Litmus, kernel: str) -> dict[str, Iterable[lit
 
 @app.command(epilog=EXIT_CODES)
 def replay(
-    file: Annotated[Path, typer.Argument(help="A litmus test.")],
+    file: Annotated[Path, typer.Argument(help="A litmus test, or a .trace.json file that breaks an invariant.")],
     vmlinuz: Annotated[Path | None, typer.Option(help="A kernel image to boot in qemu instead of the running kernel.")]
     = None,
     kernel: Annotated[str, typer.Option("--kernel", "-k", help=(
@@ -651,9 +680,9 @@ def replay(
     seconds: Annotated[float, typer.Option(help="Time limit.")] = 120.0,
     as_json: JsonOption = False,
 ) -> int:
-    """Do a litmus test on a real kernel, step by step, and compare with the model."""
+    """Do a litmus test or a trace on a real kernel, step by step, and compare with the model."""
     _more_than_nothing(seconds)
-    test = litmus_tests.read(file)
+    test = _told(file)
     if kernel:
         find_kernel(kernel)
     reproducer.program([test])  # says at once if there can be none
@@ -712,10 +741,7 @@ def conform(
     )
     found = conforming.conform(tests, observed, kernel)
     if out is not None:
-        try:
-            out.write_text(conforming.to_markdown(found), encoding="utf-8")
-        except OSError as error:
-            raise ModelError(f"cannot write {out}: {error.strerror}") from error
+        _write(out, conforming.to_markdown(found))
     if as_json:
         _print_json({"schema": 1, "results": [dataclasses.asdict(f) for f in found]})
     else:
@@ -1038,7 +1064,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted", INCONCLUSIVE)
     except EngineError as error:
         return _complain(f"internal error: {error}", INTERNAL)
-    except reproducer.NotObservable as error:
+    except (reproducer.NotObservable, retelling.RetellError) as error:
         return _complain(f"not observable: {error}", INCONCLUSIVE)
     except ModelError as error:
         return _complain(str(error), USAGE)

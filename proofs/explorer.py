@@ -25,6 +25,7 @@ from proofs.interpreter import Instance, Interpreter, State
 from proofs.kernel_file import features_of, find_kernel, nearest
 from proofs.render import to_itf
 from proofs.report import SORT_WORDS, WEB, page, scope_words, trace_data
+from proofs.retell import retell
 from proofs.text import first_sentence, state_lines
 from proofs.trace import Trace, TraceError, default_names, execute, from_json
 
@@ -35,7 +36,10 @@ LARGEST = 1 << 22
 UNCLAIMED = "explored"
 """The claim of a saved path that breaks none."""
 ASSETS = {"style.css": "text/css", "stepper.js": "text/javascript", "explorer.js": "text/javascript"}
-SAVED: dict[str, tuple[str, Callable[[Trace], str]]] = {"trace": ("trace.json", to_itf)}
+SAVED: dict[str, tuple[str, Callable[[Trace], str]]] = {
+    "trace": ("trace.json", to_itf),
+    "litmus": ("litmus", lambda trace: retell(trace, find_kernel(trace.kernel)).text),
+}
 """As what a path is saved: name to (file ending, how it is written)."""
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "

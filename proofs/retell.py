@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -63,10 +64,12 @@ from proofs.trace import Trace, TraceError, execute
 
 MOST_TELLINGS = 64
 """Ways to tell one trace that are tried."""
-ANY = "slots == 0"
-"""A condition for a test whose condition is found later."""
-_COLUMN = 34
+_ANY = "slots == 0"
+"""Stands for the condition as long as that is not known."""
+_COLUMN, _WIDTH = 34, 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+Place = tuple[int, int]
+"""A process and a page, by number."""
 
 
 class RetellError(ModelError):
@@ -96,7 +99,7 @@ class _Unit:
 
     steps      their numbers (0-based)
     last       the number of the step with which it is over, or how many steps the trace has if it is not
-    place      (process, page) of its faults; the process is None where a step names the page alone
+    place      (process, page) of its steps, if they are of one
     given      the parameters of its steps
     rules      faults and preparations among them
     goes_on    the rule in whose sub-steps it is, if any
@@ -108,7 +111,7 @@ class _Unit:
 
     steps: list[int]
     last: int
-    place: tuple[int | None, int] | None
+    place: Place | None
     given: dict[str, Any]
     rules: list[str] = field(default_factory=list)
     goes_on: str = ""
@@ -121,14 +124,14 @@ class _Unit:
 def retell(trace: Trace, kernel: Kernel) -> Retold:
     """The trace of a broken invariant as a litmus test that the kernel allows.
 
-    Raises RetellError, with the step, if there is none.
+    Raises RetellError, with the step, if there is none, ModelError if the trace is of something else.
     """
     what = f"{trace.claim} on {trace.kernel}"
     broken = next((i.formula for i in (*INVARIANTS, *FURTHER) if i.name == trace.claim), None)
     if broken is None:
-        raise RetellError(f"{what} is no invariant: a trace of a litmus test is told already")
+        raise ModelError(f"{trace.claim} is no invariant; only a trace that breaks one can be told as a litmus test")
     if not trace.reachable or trace.states[0] != trace.interpreter.initial():
-        raise RetellError(f"{what}: the trace does not start from the initial state, so no program gets there")
+        raise ModelError(f"{what}: the trace does not start from the initial state, so no litmus test begins like it")
     teller = _Teller(trace, kernel)
     teller.tell()
     reason = ""
@@ -163,11 +166,11 @@ def _checked(trace: Trace, kernel: Kernel, lines: Sequence[str], broken: Term) -
         )
 
     try:
-        shown = executed(parsed((), ANY)[1], z3.Not(broken))
+        shown = executed(parsed((), _ANY)[1], z3.Not(broken))
         if shown is None:
             raise RetellError("told as operations, no execution ends in a state that breaks it")
         for more in _endings(shown):
-            ended = executed(parsed(more, ANY)[1], z3.Not(broken))
+            ended = executed(parsed(more, _ANY)[1], z3.Not(broken))
             facts = _facts(ended, broken) if ended is not None else []
             if not facts:
                 continue
@@ -278,6 +281,8 @@ class _Teller:
         # Contents matter where some step depends on them; else each store has a number of its own.
         self.contents = any("frame_value" in step.rule.functions_read() for step in trace.steps)
         self.named("Proc", 0, FIRST_PROCESS)
+        for step in trace.steps:
+            self.foresee(step)
 
     # Names
 
@@ -296,10 +301,10 @@ class _Teller:
 
     def block(self, v: int) -> list[int]:
         """The pages of the huge page that v is a part of; v alone if there is none."""
-        if "huge" not in self.attributes.get(v, ()):
-            return [v]
-        cells = {w: self.trace.states[0][place] for (w,), place in self.position["block"].items()}
-        return [w for w in cells if cells[w] == cells[v]]
+        return self.same_block(v) if "huge" in self.attributes.get(v, ()) else [v]
+
+    def same_block(self, v: int) -> list[int]:
+        return [w for w, in self.position["block"] if self.cell("block", 0, w) == self.cell("block", 0, v)]
 
     def page(self, v: int, whole: bool = False) -> str:
         """The page's name, or that of the whole huge page."""
@@ -308,6 +313,10 @@ class _Teller:
             self.attributes.setdefault(w, set())
         name = self.names.get(("Page", block[0])) or self.named("Page", block[0])
         return name if whole or len(block) == 1 else f"{name}.{block.index(v)}"
+
+    def cell(self, function: str, state: int, *index: int) -> int:
+        """What a state function has there in state `state` of the trace."""
+        return self.trace.states[state][self.position[function][index]]
 
     # What the tables say
 
@@ -370,16 +379,18 @@ class _Teller:
             return TAILS[rule]
         return "" if step.rule.name == last_stage(self.stages[rule]) else rule
 
-    def place(self, number: int, step: Instance) -> tuple[int | None, int] | None:
-        """The process and page at which the step is taken: of a frame, the first that maps it."""
-        given, state = step.as_dict, self.trace.states[number]
+    def place(self, number: int, step: Instance) -> Place | None:
+        """The process and page at which the step is taken: of a frame, the first that maps it; of a page, the process
+        that is next to do something there."""
+        given = step.as_dict
         if "v" in given:
-            return given.get("p"), given["v"]
+            here = (later.as_dict for later in self.trace.steps[number:] if later.as_dict.get("v") == given["v"])
+            return next((other["p"] for other in here if "p" in other), 0), given["v"]
         if "f" not in given:
             return None
         mapping = (
-            (p, v) for (p, v), cell in self.position["pte_present"].items()
-            if state[cell] and state[self.position["pte_frame"][p, v]] == given["f"]
+            (p, v) for p, v in self.position["pte_present"]
+            if self.cell("pte_present", number, p, v) and self.cell("pte_frame", number, p, v) == given["f"]
         )
         return next(mapping, None)
 
@@ -388,7 +399,7 @@ class _Teller:
         rule = next((usual for usual, other in WHEN_TRYLOCK_FAILS.items() if other == rule), rule)
         place = self.place(number, step)
         operation = next((o for o in OPERATIONS if rule in (*o.goal, o.quick, *o.perhaps, *o.whole)), None)
-        pending = next((u for u in self.open if not u.goes_on and _meet(u.place, place)), None)
+        pending = next((u for u in self.open if place and u.place == place and not u.goes_on), None)
         if pending and not self.goes_with(pending, rule, operation):
             pending = None
         for other in list(self.open):
@@ -400,13 +411,11 @@ class _Teller:
             if any(rule in (u.operation.then if u.operation else ()) for u in self.units):
                 return None
             unit.rules.append(rule)
-            unit.place = place if unit.place is None or unit.place[0] is None else unit.place
             if not any(self.takes(o, unit.rules) for o in OPERATIONS):
                 raise self.error(number, "no operation of a litmus test takes it")
         else:
             if operation.on_frame and place is None:
                 raise self.error(number, "no process maps the page, so no operation can name it")
-            unit.place = place
             unit.operation = operation
             unit.given |= step.as_dict
             if "vma_uffd" in step.rule.functions_read() and place is not None:
@@ -428,9 +437,7 @@ class _Teller:
             return False
         # A page is first written for its own sake: what it holds then tells it from a page that nobody touched.
         assert unit.place is not None
-        p, v = unit.place
-        state = self.trace.states[unit.steps[0]]
-        touched = any(state[self.position[cell][p or 0, v]] for cell in ("pte_present", "pte_swap"))
+        touched = any(self.cell(function, unit.steps[0], *unit.place) for function in ("pte_present", "pte_swap"))
         written = any("n" in o.arguments for o in self.alone(unit.rules)[:1])
         return touched or not written or "n" in operation.arguments
 
@@ -440,23 +447,38 @@ class _Teller:
         self.units.append(unit)
         if unit.operation:
             return
-        whose = self.names["Proc", (unit.place or (0, 0))[0] or 0]
-        for operation in self.alone(unit.rules) or [o for o in OPERATIONS if self.takes(o, unit.rules)]:
+        assert unit.place is not None
+        whose = self.names["Proc", unit.place[0]]
+        operations = self.alone(unit.rules) or [o for o in OPERATIONS if self.takes(o, unit.rules)]
+        if any(o.access == "store" for o in operations) and not self.cell("pte_write", unit.last + 1, *unit.place):
+            # A store would go on to the next fault; a load maps the page as well.
+            operations = list(dict.fromkeys([*(o for o in OPERATIONS if o.access == "load"), *operations]))
+        for operation in operations:
             text = self.said(operation, unit, unit.last)
             after = (f"{whose}: drop {unit.words['k']}",) if operation.reference else ()
             unit.ways.append(_Way(text, after, unit.words["w"] if "w" in operation.arguments else ""))
 
+    def foresee(self, step: Instance) -> None:
+        """A step may ask for another kind of page from the start on."""
+        rule = step.rule.name
+        attribute = DECLARED.get(rule, "")
+        if any(rule in o.goal and "huge" in o.features for o in OPERATIONS) and "v" in step.as_dict:
+            attribute = "huge"
+        if not attribute:
+            return
+        v = step.as_dict["v"]
+        seen = attribute in self.attributes.get(v, ())
+        for w in self.same_block(v) if attribute == "huge" else [v]:
+            self.attributes.setdefault(w, set()).add(attribute)
+        if attribute == "huge" and not seen and rule not in DECLARED:
+            self.first.append(f"*: split {self.page(v, whole=True)}")
+
     def declare(self, number: int, step: Instance) -> None:
         """A step that the declaration of a page says. That of a huge page maps it at once."""
-        v, attribute = step.as_dict["v"], DECLARED[step.rule.name]
-        if attribute:
-            self.attributes.setdefault(v, set()).add(attribute)
-        if attribute != "huge":
+        v = step.as_dict["v"]
+        if DECLARED[step.rule.name] != "huge":
             return
-        cells = {w: self.trace.states[0][place] for (w,), place in self.position["block"].items()}
-        block = [w for w in cells if cells[w] == cells[v]]
-        for w in block:
-            self.attributes.setdefault(w, set()).add(attribute)
+        block = self.block(v)
         follows = next((n for n in range(number + 1, len(self.trace.steps)) if self.touches(n, block)), None)
         if follows is not None and self.maps_first(follows, v):
             self.told.add(follows)
@@ -473,9 +495,8 @@ class _Teller:
 
     def maps_first(self, number: int, v: int) -> bool:
         """The step is the first process's write fault that maps the huge page."""
-        before, after = self.trace.states[number : number + 2]
-        writable = after[self.position["pte_huge"][0, v]] and after[self.position["pte_write"][0, v]]
-        return bool(writable and not before[self.position["pte_present"][0, v]])
+        after = all(self.cell(function, number + 1, 0, v) for function in ("pte_huge", "pte_write"))
+        return after and not self.cell("pte_present", number, 0, v)
 
     # Words
 
@@ -500,8 +521,8 @@ class _Teller:
         if operation.reference or "k" not in operation.arguments:
             process = unit.place[0] if unit.place else unit.given["p"]
         else:
-            process = self.trace.states[number][self.position["pin_proc"][unit.given["k"],]]
-        name = self.names["Proc", process or 0]
+            process = self.cell("pin_proc", number, unit.given["k"])
+        name = self.names["Proc", process]
         return "*" if operation.actor == "either" and name == FIRST_PROCESS else name
 
     def word(self, parameter: str, unit: _Unit, number: int, gives: bool) -> str:
@@ -531,9 +552,8 @@ class _Teller:
         if "n" in unit.given:
             return str(unit.given["n"] + 1)
         assert unit.place is not None
-        state = self.trace.states[number + 1]
-        frame = state[self.position["pte_frame"][unit.place[0] or 0, unit.place[1]]]
-        return str(state[self.position["frame_value"][frame,]] + 1)
+        frame = self.cell("pte_frame", number + 1, *unit.place)
+        return str(self.cell("frame_value", number + 1, frame) + 1)
 
     # Text
 
@@ -557,14 +577,17 @@ class _Teller:
                 lines += [line for u in group for line in u.before]
                 steps = "; ".join(self.trace.label(n) for n in sorted(n for u in group for n in u.steps))
                 operations = " || ".join(way[id(u)].text for u in group)
-                lines.append(f"{operations:{_COLUMN}}  # {steps}")
+                if len(group) == 1:
+                    lines.append(f"{operations:{_COLUMN}}  # {steps}")
+                else:
+                    lines += [f"# {line}" for line in textwrap.wrap(steps, _WIDTH)] + [operations]
                 lines += [line for u in group for line in way[id(u)].after]
             yield lines
 
     def head(self) -> list[str]:
-        trace = self.trace
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{trace.claim}-{trace.kernel}")
-        lines = [f"litmus {name}", f"about  On {trace.kernel} it does not hold that {trace.statement}"]
+        claim, kernel = self.trace.claim, self.kernel.name
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{claim}-{kernel}")
+        lines = [f"litmus {name}", f"about  {claim} does not hold on {kernel}: {self.trace.statement}"]
         for v, attributes in sorted(self.attributes.items()):
             block = self.block(v)
             if v == block[0]:
@@ -588,10 +611,3 @@ class _Teller:
         number = late[0].steps[-1]
         return (f"; step {number + 1}, {self.trace.label(number)}, is in the middle of an operation, and a litmus test "
                 "looks only when all are done")
-
-
-def _meet(one: tuple[int | None, int] | None, other: tuple[int | None, int] | None) -> bool:
-    """The same page of the same process, as far as both say."""
-    if one is None or other is None:
-        return False
-    return one[1] == other[1] and (one[0] == other[0] or None in (one[0], other[0]))
