@@ -643,7 +643,7 @@ def write_reproducer(
     ))] = "",
     out: TextOutOption = None,
 ) -> int:
-    """Write the C program that does a litmus test, or a trace, with real processes and references: one file, libc only."""
+    """Write the C program that does a litmus test or a trace, with real processes and references."""
     test = _told(file)
     _give(reproducer.program([test], _predicted(test, kernel)), out)
     return OK
