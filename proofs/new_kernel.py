@@ -36,7 +36,7 @@ from model.state import mapped_only_by, maybe_pinned
 
 def reuse(p: Term, v: Term, f: Term) -> Term:
     """May a write fault of process p at page v take frame f for its own, or must it copy?"""
-    # Say your rule here. As it stands: as {base} does, and a maybe-pinned page that nobody else maps is reused too.
+    # Say your rule here. As it stands: as {base} does, and also a maybe-pinned page that nobody else maps.
     return Or({variable}.reuse(p, v, f), And(mapped_only_by(p, v, f), maybe_pinned(f)))
 
 
@@ -58,7 +58,7 @@ def reuse(p: Term, v: Term, f: Term) -> Term:
     reuse=reuse,
 )
 
-# The decisions, with what {base} decides; name any of them in `but` above, what is not named stays as it is.
+# The decisions, with what {base} decides. Name any of them in `but` above; what is not named stays.
 #
 {decisions}
 '''

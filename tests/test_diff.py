@@ -128,7 +128,8 @@ def test_a_cause_has_no_decision_in_vain_and_does_not_hide_a_smaller_one() -> No
 def test_each_test_shown_is_answered_by_the_litmus_command_as_it_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["diff", "v5.18", "v5.19", "--depth", "3", "--json", "-o", str(tmp_path)]) == 1
+    given = ["diff", "v5.18", "v5.19", "--depth", "3", "--references", "1", "--json", "-o", str(tmp_path)]
+    assert main(given) == 1
     told = json.loads(capsys.readouterr().out)
     shown = [d for cause in told["causes"] for d in cause["differences"]]
     files = sorted((tmp_path / "diff").glob("*.litmus"))
