@@ -1,6 +1,7 @@
 """The same model for other explicit-state checkers, written from the terms: Promela for Spin, Murphi for Rumur.
 
-A cell that does not matter is cleared after each step, as the engines do it, so that the numbers of states must be equal.
+A cell that does not matter is cleared after each step, as the engines do it, so that the numbers of states must be
+equal.
 """
 
 from __future__ import annotations
@@ -395,7 +396,8 @@ class _Murphi(_Writer):
         kept = "true"
         kept = saved(when, "boolean")
         index = [
-            saved(self.text(node(i), inner), s.name()) for i, s in zip(update.index, update.function.domain, strict=True)
+            saved(self.text(node(i), inner), s.name())
+            for i, s in zip(update.index, update.function.domain, strict=True)
         ]
         value = saved(self.text(given, inner), self.kind(update.function))
         target = self.cell(update.function, index)
@@ -413,7 +415,9 @@ class _Murphi(_Writer):
         if matters == "true":
             return []
         target = self.cell(function, names)
-        clear = f"undefine {target};" if function.range.name() in self.symmetric else f"{target} := {self.zero(function)};"
+        clear = f"{target} := {self.zero(function)};"
+        if function.range.name() in self.symmetric:
+            clear = f"undefine {target};"
         sorts = [s.name() for s in function.domain]
         return [self.looped(names, sorts, f"if {self.negated(matters)} then {clear} endif;")]
 
@@ -445,7 +449,8 @@ class _Murphi(_Writer):
 def interchangeable(system: System, scope: Scope) -> frozenset[str]:
     """The sorts of which no rule and no meaning names an element, with two elements or more."""
     named = set()
-    terms = [t for r in system.rules for t in r.terms()] + [t for f in system.functions if (t := meaning(f)[1]) is not None]
+    terms = [t for r in system.rules for t in r.terms()]
+    terms += [t for f in system.functions if (t := meaning(f)[1]) is not None]
     spoken = {name for t in terms for name in _names(node(t))}
     for constant in system.constants:
         if constant.decl().name() in spoken:

@@ -105,7 +105,7 @@ class Circuit:
         return [known[literal >> 1] ^ literal & 1 for literal in literals]
 
     def cone(self, literals: Iterable[int], known: Container[int] = ()) -> list[int]:
-        """Numbers of the gates that the literals depend on, in topological order, down to those with a known literal."""
+        """Numbers of the gates that the literals depend on, in topological order, without those `known`."""
         wanted: set[int] = set()
         stack = [literal >> 1 for literal in literals]
         while stack:

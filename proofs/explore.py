@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import itertools
 import mmap
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,10 @@ from model.logic import Scope, System, Term, initial_value
 from proofs import machine, runtime
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter
-from proofs.symmetry import Symmetry, frames
+from proofs.symmetry import frames
 
+PIECE = 1 << 18
+"""Buckets of a table moved to a larger one between two looks at memory."""
 CHUNK = 1 << 18
 """States expanded between two looks at the clock."""
 STRIDE = 1 << 16
@@ -100,18 +103,18 @@ class _Memory:
     def make_table(self, states: int) -> None:
         """An empty table with room for as many states."""
         self.capacity = states
-        entries = int((states + self.slack) / self.LOAD)
-        self.buckets = -(-entries // runtime.slots(self.words))
-        self.table = np.zeros(0, np.uint64)
+        self.buckets = self.buckets_for(states)
         self.table = _reserved(self.buckets * runtime.bucket_words(self.words))
-        self._publish()
-
-    def _publish(self) -> None:
         for worker in self.workers:
+            worker.cache[:] = 0
             worker.publish(
                 queue=self.queue, table=self.table, count=self.count_cell, cursor=self.cursor, first=self.first,
                 open=self.open, hits=self.hits, stride=self.stride, nbuckets=self.buckets, limit=self.capacity,
             )
+
+    def buckets_for(self, states: int) -> int:
+        """Buckets of a table with room for as many states and all that can be found before it is looked at again."""
+        return int((states + self.slack) / self.LOAD) // runtime.slots(self.words) + 1
 
     @property
     def count(self) -> int:
@@ -125,7 +128,8 @@ class _Memory:
     @property
     def fired(self) -> np.ndarray[Any, Any]:
         """How often each rule instance was taken."""
-        return np.sum([w.fired for w in self.workers], axis=0)
+        total: np.ndarray[Any, Any] = np.sum([w.fired for w in self.workers], axis=0)
+        return total
 
     @property
     def bytes(self) -> int:
@@ -135,35 +139,30 @@ class _Memory:
     def expand(self, code: machine.Code, low: int, high: int) -> int:
         """Expand states from number `low` (a block begins there); returns the first that is not expanded."""
         self.cursor[0] = low
-        helpers = [
-            threading.Thread(target=code.expand, args=(w.address, 0, high))
-            for w in (self.workers[1:] if high - low >= WORTH_THREADS else ())
-        ]
-        for helper in helpers:
-            helper.start()
-        code.expand(self.workers[0].address, 0, high)
-        for helper in helpers:
-            helper.join()
+        threads = self.threads if high - low >= WORTH_THREADS else 1
+        _together([functools.partial(code.expand, w.address, 0, high) for w in self.workers[:threads]])
         return min(high, int(self.cursor[0]))
 
     def grow(self, code: machine.Code) -> None:
         """A larger table with the same states. Raises OutOfMemory."""
-        # Smaller tables are made anew less often.
+        # Small tables are made anew less often; a large one is half full at least.
         wanted = self.capacity * 3 // 2 if self.capacity > 1 << 24 else 2 * self.capacity
-        needed = wanted * 8 * self.words + int((wanted + self.slack) / self.LOAD) * 64 // runtime.slots(self.words)
+        needed = 8 * (wanted * self.words + self.buckets_for(wanted) * runtime.bucket_words(self.words))
         if needed > self.limit_bytes or wanted + self.slack > self.stride:
             raise OutOfMemory(f"the next {wanted:,} states would need {needed >> 20:,} MiB")
+        old, buckets = self.table, self.buckets
         self.make_table(wanted)
-        self.enter_known(code)
-
-    def enter_known(self, code: machine.Code) -> None:
-        """Enter the queued states into an empty table."""
-        worker = self.workers[0]
-        for each in self.workers:
-            each.cache[:] = 0
-        worker.publish(mode=runtime.REHASH)
-        code.rehash(worker.address, 0, self.count)
-        worker.publish(mode=runtime.NORMAL)
+        for worker in self.workers:
+            worker.publish(mode=runtime.REHASH, old=old)
+        width = runtime.bucket_words(self.words)
+        for start in range(0, buckets, PIECE):
+            bounds = np.linspace(start, min(buckets, start + PIECE), self.threads + 1, dtype=np.int64)
+            parts = zip(self.workers, itertools.pairwise(map(int, bounds)), strict=True)
+            _together([functools.partial(code.rehash, w.address, a, b) for w, (a, b) in parts if a < b])
+            # What was read is given back, so that the two tables never need room for both.
+            _forgotten(old, start * width, PIECE * width)
+        for worker in self.workers:
+            worker.publish(mode=runtime.NORMAL)
 
     def enter(self, states: np.ndarray[Any, Any], code: machine.Code) -> None:
         """Enter the first states, different ones, one row of words each."""
@@ -171,7 +170,7 @@ class _Memory:
             self.make_table(2 * self.capacity)
         self.queue[:, : len(states)] = states.T
         self.count_cell[0] = len(states)
-        self.enter_known(code)
+        self.workers[0].enter(states, code)
 
     def state(self, number: int) -> int:
         """State `number` of the queue as one packed integer."""
@@ -187,9 +186,8 @@ class _Worker:
     def __init__(self, words: int, steps: int, claims: int) -> None:
         self.own: dict[str, Any] = {
             "fired": np.zeros(max(steps, 1), np.uint64), "seen": np.zeros(max(claims, 1), np.uint64),
-            "pending0": np.zeros(words * runtime.ROOM, np.uint64), "pending1": np.zeros(words * runtime.ROOM, np.uint64),
-            "buckets": np.zeros(runtime.ROOM, np.uint64), "fresh": np.zeros(words * runtime.ROOM, np.uint64),
-            "cache": np.zeros(words * runtime.CACHE, np.uint64),
+            "buckets": np.zeros(runtime.ROOM, np.uint64), "cache": np.zeros(words * runtime.CACHE, np.uint64),
+            **{name: np.zeros(words * runtime.ROOM, np.uint64) for name in ("pending0", "pending1", "fresh")},
         }
         self.fired: np.ndarray[Any, Any] = self.own["fired"]
         self.seen: np.ndarray[Any, Any] = self.own["seen"]
@@ -203,22 +201,54 @@ class _Worker:
             number = value.ctypes.data if isinstance(value, np.ndarray) else value
             self.context[runtime.FIELDS.index(name)] = number
 
+    def enter(self, states: np.ndarray[Any, Any], code: machine.Code) -> None:
+        """Enter states, one row of words each, into the table only."""
+        self.publish(mode=runtime.REHASH)
+        room = self.own["pending0"].reshape(states.shape[1], runtime.ROOM)
+        for start in range(0, len(states), runtime.BATCH):
+            batch = states[start : start + runtime.BATCH]
+            room[:, : len(batch)] = batch.T
+            self.publish(waiting0=len(batch))
+            code.settle(self.address, 0, 0)
+        self.publish(mode=runtime.NORMAL)
+
     @property
     def address(self) -> ctypes.c_void_p:
         return ctypes.c_void_p(self.context.ctypes.data)
 
 
-def _reserved(numbers: int) -> np.ndarray[Any, Any]:
-    """Zeroed 64-bit numbers at the beginning of a page, in memory that is taken as they are written."""
-    room = mmap.mmap(-1, 8 * numbers, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
-    if hasattr(mmap, "MADV_HUGEPAGE") and 8 * numbers > 1 << 22:
-        with contextlib.suppress(OSError):
-            room.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(room, np.uint64)
+def _together(tasks: Sequence[Callable[[], Any]]) -> None:
+    """Do all of it, a thread for each but the first."""
+    helpers = [threading.Thread(target=task) for task in tasks[1:]]
+    for helper in helpers:
+        helper.start()
+    tasks[0]()
+    for helper in helpers:
+        helper.join()
 
 
 _NORESERVE = 0x4000
-"""MAP_NORESERVE of Linux, which Python does not name before 3.13."""
+"""MAP_NORESERVE of Linux, which Python 3.11 does not name."""
+
+
+def _reserved(numbers: int) -> np.ndarray[Any, Any]:
+    """Zeroed 64-bit numbers from the beginning of a page on, in memory that is taken as they are written."""
+    room = mmap.mmap(-1, 8 * numbers, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+    if 8 * numbers > 1 << 22:
+        with contextlib.suppress(OSError):
+            room.madvise(mmap.MADV_HUGEPAGE)
+    array: np.ndarray[Any, Any] = np.frombuffer(room, np.uint64)
+    return array
+
+
+def _forgotten(array: np.ndarray[Any, Any], start: int, length: int) -> None:
+    """Give the memory of those numbers of a reserved array back; they are zero then."""
+    room = array.base.obj if isinstance(array.base, memoryview) else array.base
+    if isinstance(room, mmap.mmap):
+        page = mmap.PAGESIZE
+        first, last = -(-8 * start // page) * page, min(8 * (start + length), array.nbytes) // page * page
+        if first < last:
+            room.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def packed_words(states: Sequence[int], words: int) -> np.ndarray[Any, Any]:
@@ -312,8 +342,8 @@ def _paths(
 ) -> dict[Key, list[Key]]:
     """For each of the states, given with its level, a shortest path to it: the states from the first on.
 
-    Parents are not kept: levels are expanded again, each once, and of a state's predecessors the least is taken, whatever
-    the order in which threads found them.
+    Parents are not kept: levels are expanded again, each once, and of a state's predecessors the least is taken,
+    whatever the order in which threads found them.
     """
     parent: dict[Key, Key] = {}
     wanted: set[Key] = set()
@@ -342,13 +372,9 @@ def _predecessors(
     table = np.zeros(buckets * width, np.uint64)
     hits = np.zeros(buckets * slots, np.uint8)
     worker = _Worker(words, store.steps, store.claims)
-    given = np.ascontiguousarray(np.array(targets, np.uint64).T)
     count, cursor = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    worker.publish(
-        queue=given, stride=len(targets), table=table, nbuckets=buckets, count=count, cursor=cursor, hits=hits, limit=1,
-        mode=runtime.REHASH,
-    )
-    code.rehash(worker.address, 0, len(targets))
+    worker.publish(table=table, nbuckets=buckets, count=count, cursor=cursor, hits=hits, limit=1)
+    worker.enter(np.array(targets, np.uint64), code)
     # Word w of the key in slot s of a bucket is number w * slots + s there.
     held = table.reshape(buckets, width)[:, : words * slots].reshape(buckets, words, slots)
     keys = [tuple(map(int, key)) for key in held.transpose(0, 2, 1).reshape(-1, words)]

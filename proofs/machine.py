@@ -1,18 +1,22 @@
 """Machine code for exploration: the grounded circuit as LLVM IR, around the visited set of `runtime.py`.
 
-512 states at a time are transposed to bit planes, vectors of eight 64-bit words, so that a vector holds one bit of each
-state; guards, claims and the next-state bits that depend on the state are evaluated there. The successors of eight states
-are then made at once: a bit that becomes a constant is masked in, one that is another bit is shifted there, and only for
-what is left the planes select.
+512 states at a time are transposed to bit planes, vectors of eight 64-bit words, so that a vector holds one bit of
+each state; guards, claims and the next-state bits that depend on the state are evaluated there. The successors of eight
+states are then made at once: a bit that becomes a constant is masked in, one that is another bit is shifted there, and
+only for what is left the planes select.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import hashlib
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -152,7 +156,8 @@ def _expand(grounder: Grounder, steps: Sequence[GroundedStep], words: int, renam
     body += ["  call void @settle0(ptr %ctx)", "  call void @settle1(ptr %ctx)"]
     claim = [
         "  @fields count limit cursor", "  %so_far = load volatile i64, ptr %count",
-        "  %full = icmp ugt i64 %so_far, %limit", "  br i1 %full, label %leave, label %ask", "leave:", "  ret i64 0", "ask:",
+        "  %full = icmp ugt i64 %so_far, %limit", "  br i1 %full, label %leave, label %ask", "leave:", "  ret i64 0",
+        "ask:",
         f"  %lo = atomicrmw add ptr %cursor, i64 {BLOCK} acq_rel", "  %done = icmp uge i64 %lo, %hi",
         "  br i1 %done, label %exit, label %work",
     ]
@@ -221,7 +226,7 @@ def _emit(
 
 
 def _inspect(circuit: Circuit, claims: Sequence[int], premises: Sequence[int], words: int) -> list[str]:
-    """`inspect(ctx, from, hi)`: for each open claim the least of those states that breaks it, and where its premise is met."""
+    """`inspect(ctx, from, hi)`: for each open claim the least state that breaks it; where its premise is met."""
     body = ["  @fields seen open"]
     emitter = _Emitter(circuit, body, {}, itertools.count())
     do = emitter.do
@@ -300,7 +305,7 @@ def _pieces(start: int, width: int) -> list[tuple[int, int, int, int]]:
 
 
 def _canonical(symmetry: Symmetry | None, place: Sequence[tuple[int, int]], words: int) -> list[str]:
-    """What Symmetry.canonical does, on packed states: from %k0.. to %c0.. . `place`: (first bit, width) of each cell."""
+    """What Symmetry.canonical does, on packed states: from %k0.. to %c0.. . `place`: (first bit, width) of a cell."""
     key = [f"%k{w}" for w in range(words)]
     code = _Straight()
     result = key if symmetry is None else _frames_named(code, symmetry, place, key)
@@ -425,20 +430,61 @@ def _target(level: int) -> Any:
 class Code:
     """Compiled functions; keeps the engine that owns their memory alive.
 
-    `optimised`: takes longer to compile and runs two to three times as fast.
+    `optimised`: takes longer to compile and runs two to three times as fast; taken anyway where it is kept from before.
+    Object code is kept in the user's cache, named by a hash of what it was made from.
     """
 
     def __init__(self, text: str, optimised: bool) -> None:
-        self.optimised = optimised
-        machine = _target(int(optimised))
-        module = llvm.parse_assembly(text)
-        # The text is in SSA form with common subterms shared already: optimisation passes cost more than they save.
-        self._engine = llvm.create_mcjit_compiler(module, machine)
+        made_for = f"{llvm.llvm_version_info} {llvm.get_host_cpu_name()} {sorted(_features())}"
+        name = hashlib.sha256(f"{made_for}\n{text}".encode()).hexdigest()[:32]
+        kept = kept_object(f"{name}.1.o")
+        self.optimised = optimised or kept is not None
+        level = int(self.optimised)
+        kept = kept or kept_object(f"{name}.{level}.o")
+        target = _target(level)
+        if kept is None:
+            # In SSA form with common subterms shared already: optimisation passes cost more than they save.
+            kept = target.emit_object(llvm.parse_assembly(text))
+            keep_object(f"{name}.{level}.o", kept)
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(kept))
         self._engine.finalize_object()
         self.expand = self._function("expand")
         self.inspect = self._function("inspect")
         self.rehash = self._function("rehash")
+        self.settle = self._function("settle")
 
     def _function(self, name: str) -> Any:
         prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
         return prototype(self._engine.get_function_address(name))
+
+
+KEPT_OBJECTS = 128
+"""Files of object code in the user's cache; the oldest make room."""
+
+
+def _kept_directory() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cow-proofs"
+
+
+def kept_object(name: str) -> bytes | None:
+    """What was kept under that name; None if nothing was, or it is not whole."""
+    try:
+        content = (_kept_directory() / name).read_bytes()
+    except (OSError, RuntimeError):
+        return None
+    digest, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def keep_object(name: str, code: bytes) -> None:
+    """Keep object code for the next time; where nothing can be written, nothing is kept."""
+    with contextlib.suppress(OSError, RuntimeError):
+        directory = _kept_directory()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        written = directory / f"{name}.{os.getpid()}"
+        written.write_bytes(hashlib.sha256(code).digest() + code)
+        written.replace(directory / name)
+        oldest = sorted(directory.glob("*.o"), key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_OBJECTS:]
+        for path in oldest:
+            path.unlink(missing_ok=True)

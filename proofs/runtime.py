@@ -14,7 +14,7 @@ from collections.abc import Sequence
 # The variables of a thread, 64 bits each, in the block that %ctx points to.
 POINTERS = (
     "queue", "table", "count", "cursor", "fired", "first", "seen", "open", "pending0", "pending1", "buckets", "fresh",
-    "cache", "hits",
+    "cache", "hits", "old",
 )
 NUMBERS = ("stride", "nbuckets", "limit", "waiting0", "waiting1", "mode")
 FIELDS = (*POINTERS, *NUMBERS)
@@ -80,8 +80,8 @@ declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 def runtime(words: int, canonical: Sequence[str], compress: bool) -> str:
     """The functions, as LLVM IR with @fields.
 
-    `canonical`: lines that make %k0.. (the words of eight states) their representatives %c0.. . `compress`: the processor
-    has AVX-512, whose instruction for it is then used.
+    `canonical`: lines that make %k0.. (the words of eight states) their representatives %c0.. . `compress`: the
+    processor has AVX-512, whose instruction for it is then used.
     """
     parts = [DECLARATIONS, _transpose(), _planes(words), _present(), _append(words, compress), _least(words)]
     parts += [_settle(words, 0, [f"  %c{w} = or {V} %k{w}, zeroinitializer" for w in range(words)])]
@@ -90,7 +90,7 @@ def runtime(words: int, canonical: Sequence[str], compress: bool) -> str:
 
 
 def _transpose() -> str:
-    """Each lane of the 64 vectors at %m, a 64x64 bit matrix, becomes its transpose: ever smaller blocks change places."""
+    """Each lane of the 64 vectors at %m, a 64x64 bit matrix, becomes its transpose: ever smaller blocks swap."""
     lines = ["define internal void @transpose(ptr noalias %m) {", "entry:", "  br label %s32"]
     distance, mask = 32, (1 << 32) - 1
     while distance:
@@ -115,12 +115,16 @@ def _transpose() -> str:
 
 def _planes(words: int) -> str:
     """`planes(ctx, planes, lo)`: the bit planes of 512 states; bit j of lane e is state lo + 64e + j."""
-    lines = ["define internal void @planes(ptr %ctx, ptr noalias %planes, i64 %lo) {", "entry:", "  @fields queue stride"]
-    lines += ["  br label %w0"]
+    lines = [
+        "define internal void @planes(ptr %ctx, ptr noalias %planes, i64 %lo) {", "entry:", "  @fields queue stride",
+        "  br label %w0",
+    ]
     for w in range(words):
         before = "entry" if w == 0 else f"e{w - 1}"
         lines += [f"w{w}:", f"  %j{w} = phi i64 [ 0, %{before} ], [ %j2{w}, %w{w} ]"]
-        lines += [f"  %wo{w} = mul i64 %stride, {w}", f"  %at{w} = add i64 %wo{w}, %lo", f"  %a{w} = add i64 %at{w}, %j{w}"]
+        lines += [
+            f"  %wo{w} = mul i64 %stride, {w}", f"  %at{w} = add i64 %wo{w}, %lo", f"  %a{w} = add i64 %at{w}, %j{w}",
+        ]
         row = []
         for e in range(8):
             name = f"%v{w}_{e}"
@@ -171,7 +175,7 @@ define internal {V} @present(i64 %left) {{
 
 
 def _append(words: int, compress: bool) -> str:
-    """`append(buffer, at, moved, states by word)`: put the lanes of %moved at %at of the buffer; returns the new end."""
+    """`append(buffer, at, lanes, states by word)`: put those lanes at %at of the buffer; returns the new end."""
     given = ", ".join(f"{V} %k{w}" for w in range(words))
     lines = [f"define internal i64 @append(ptr %buffer, i64 %at, i8 %lanes, {given}) {{", "entry:"]
     lines.append("  %lanes64 = zext i8 %lanes to i64")
@@ -189,7 +193,8 @@ def _append(words: int, compress: bool) -> str:
     for w in range(words):
         lines += [f"  %m{w} = alloca {V}", f"  store {V} %k{w}, ptr %m{w}"]
     lines += [
-        "  %some = icmp ne i64 %lanes64, 0", "  br i1 %some, label %lane, label %none", "none:", "  ret i64 %at", "lane:",
+        "  %some = icmp ne i64 %lanes64, 0", "  br i1 %some, label %lane, label %none", "none:", "  ret i64 %at",
+        "lane:",
         "  %m = phi i64 [ %lanes64, %entry ], [ %m2, %lane ]", "  %n = phi i64 [ %at, %entry ], [ %n2, %lane ]",
         "  %e = call i64 @llvm.cttz.i64(i64 %m, i1 true)",
     ]
@@ -222,7 +227,8 @@ def _least(words: int) -> str:
             f"  %wo{w} = mul i64 %stride, {w}", f"  %at{w} = add i64 %wo{w}, %state",
             f"  %p{w} = getelementptr i64, ptr %queue, i64 %at{w}", f"  %v{w} = load i64, ptr %p{w}",
             f"  %fi{w} = add i64 %row, {w}", f"  %fp{w} = getelementptr i64, ptr %first, i64 %fi{w}",
-            f"  %f{w} = load i64, ptr %fp{w}", f"  %lt{w} = icmp ult i64 %v{w}, %f{w}", f"  %eq{w} = icmp eq i64 %v{w}, %f{w}",
+            f"  %f{w} = load i64, ptr %fp{w}", f"  %lt{w} = icmp ult i64 %v{w}, %f{w}",
+            f"  %eq{w} = icmp eq i64 %v{w}, %f{w}",
         ]
     less = "%lt0"
     for w in range(1, words):
@@ -291,7 +297,8 @@ def _settle(words: int, kind: int, canonical: Sequence[str]) -> str:
                 f"  %x{n} = extractelement {V} %c{w}, i32 {e}", f"  %cj{n} = add i64 %ci{e}, {w * CACHE}",
                 f"  %cp{n} = getelementptr i64, ptr %cache, i64 %cj{n}", f"  %cc{n} = load i64, ptr %cp{n}",
                 f"  %ne{n} = icmp ne i64 %cc{n}, %x{n}", f"  store i64 %x{n}, ptr %cp{n}",
-                f"  %ki{n} = add i64 {kept}, {w * ROOM}", f"  %kp{n} = getelementptr i64, ptr %pending{kind}, i64 %ki{n}",
+                f"  %ki{n} = add i64 {kept}, {w * ROOM}",
+                f"  %kp{n} = getelementptr i64, ptr %pending{kind}, i64 %ki{n}",
                 f"  store i64 %x{n}, ptr %kp{n}",
             ]
             if w:
@@ -335,7 +342,8 @@ def _settle(words: int, kind: int, canonical: Sequence[str]) -> str:
         ones = "<" + ", ".join(["i64 1"] * count) + ">"
         lines += [
             f"  %bz = icmp eq {vector} %held{last}, {ones}", f"  %bzb = bitcast <{count} x i1> %bz to {bits}",
-            f"  %busy = icmp ne {bits} %bzb, 0", "  fence acquire", "  br i1 %busy, label %probe, label %compare", "compare:",
+            f"  %busy = icmp ne {bits} %bzb, 0", "  fence acquire", "  br i1 %busy, label %probe, label %compare",
+            "compare:",
         ]
     lines.append(f"  %eq{last} = icmp eq <{count} x i64> %held{last}, %yv{last}")
     equal = f"%eq{last}"
@@ -373,7 +381,8 @@ def _settle(words: int, kind: int, canonical: Sequence[str]) -> str:
     lines += [
         "  %new1 = add i64 %new, 1", "  br label %done", "done:",
         "  %new2 = phi i64 [ %new, %met ], [ %new, %mark ], [ %new, %vacant ], [ %new1, %enter ]",
-        "  %j2 = add i64 %j, 1", "  %jm = icmp ult i64 %j2, %kept8", "  br i1 %jm, label %put, label %end_put", "end_put:",
+        "  %j2 = add i64 %j, 1", "  %jm = icmp ult i64 %j2, %kept8", "  br i1 %jm, label %put, label %end_put",
+        "end_put:",
         "  %normal = icmp eq i64 %mode, 0", "  %got = icmp ne i64 %new2, 0", "  %queueing = and i1 %normal, %got",
         "  br i1 %queueing, label %reserve, label %exit", "reserve:",
         "  %base = atomicrmw add ptr %count, i64 %new2 acq_rel", "  br label %copy", "copy:",
@@ -393,23 +402,34 @@ def _settle(words: int, kind: int, canonical: Sequence[str]) -> str:
 
 
 def _rehash(words: int) -> str:
-    """`rehash(ctx, lo, hi)`: enter the states from %lo to %hi of the queue into a table that lacks them."""
+    """`rehash(ctx, lo, hi)`: enter the keys in the buckets from %lo to %hi of the table `old` into the new one.
+
+    Buckets are in the order of the hashes, so both tables are walked through from one end to the other.
+    """
+    count = slots(words)
     lines = [
-        "define i64 @rehash(ptr %ctx, i64 %lo, i64 %hi) {", "entry:", "  @fields queue stride pending0", "  br label %batch",
-        "batch:", "  %from = phi i64 [ %lo, %entry ], [ %to, %settled ]", f"  %to0 = add i64 %from, {BATCH}",
-        "  %past = icmp ugt i64 %to0, %hi", "  %to = select i1 %past, i64 %hi, i64 %to0", "  br label %state", "state:",
-        "  %i = phi i64 [ %from, %batch ], [ %i2, %state ]", "  %at = sub i64 %i, %from",
+        "define i64 @rehash(ptr %ctx, i64 %lo, i64 %hi) {", "entry:", "  @fields old pending0",
+        f"  %np = getelementptr i64, ptr %ctx, i64 {FIELDS.index('waiting0')}", "  br label %bucket", "bucket:",
+        "  %i = phi i64 [ %lo, %entry ], [ %i2, %next ]", f"  %bw = mul i64 %i, {bucket_words(words)}",
+        "  %line = getelementptr i64, ptr %old, i64 %bw", "  br label %slot", "slot:",
+        "  %s = phi i64 [ 0, %bucket ], [ %s2, %slot ]", "  %n = load i64, ptr %np",
     ]
     for w in range(words):
         lines += [
-            f"  %wo{w} = mul i64 %stride, {w}", f"  %si{w} = add i64 %wo{w}, %i",
-            f"  %sp{w} = getelementptr i64, ptr %queue, i64 %si{w}", f"  %v{w} = load i64, ptr %sp{w}",
-            f"  %di{w} = add i64 %at, {w * ROOM}", f"  %dp{w} = getelementptr i64, ptr %pending0, i64 %di{w}",
-            f"  store i64 %v{w}, ptr %dp{w}",
+            f"  %si{w} = add i64 %s, {w * count}", f"  %sp{w} = getelementptr i64, ptr %line, i64 %si{w}",
+            f"  %v{w} = load i64, ptr %sp{w}", f"  %di{w} = add i64 %n, {w * ROOM}",
+            f"  %dp{w} = getelementptr i64, ptr %pending0, i64 %di{w}", f"  store i64 %v{w}, ptr %dp{w}",
         ]
     return "\n".join([
-        *lines, "  %i2 = add i64 %i, 1", "  %sm = icmp ult i64 %i2, %to", "  br i1 %sm, label %state, label %settle", "settle:",
-        "  %n = sub i64 %to, %from", f"  %np = getelementptr i64, ptr %ctx, i64 {FIELDS.index('waiting0')}",
-        "  store i64 %n, ptr %np", "  call void @settle0(ptr %ctx)", "  br label %settled", "settled:",
-        "  %more = icmp ult i64 %to, %hi", "  br i1 %more, label %batch, label %exit", "exit:", "  ret i64 %hi", "}",
+        *lines, f"  %held = icmp ne i64 %v{words - 1}, 0", "  %one = zext i1 %held to i64", "  %n2 = add i64 %n, %one",
+        "  store i64 %n2, ptr %np", "  %s2 = add i64 %s, 1", f"  %sm = icmp ult i64 %s2, {count}",
+        "  br i1 %sm, label %slot, label %filled", "filled:", "  %i2 = add i64 %i, 1",
+        "  %last = icmp uge i64 %i2, %hi",
+        f"  %many = icmp uge i64 %n2, {BATCH}", "  %due = or i1 %last, %many",
+        "  br i1 %due, label %settle, label %next",
+        "settle:", "  call void @settle0(ptr %ctx)", "  br label %next", "next:",
+        "  br i1 %last, label %exit, label %bucket",
+        "exit:", "  ret i64 %hi", "}", "define i64 @settle(ptr %ctx, i64 %a, i64 %b) {",
+        "  call void @settle0(ptr %ctx)",
+        "  ret i64 0", "}",
     ])
