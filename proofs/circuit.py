@@ -5,7 +5,7 @@ A literal is an int: gate number times two, plus one if complemented; 0 is false
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 
 FALSE, TRUE = 0, 1
 
@@ -77,13 +77,40 @@ class Circuit:
             return self.xor2(c, b)
         return self.and2(self.and2(c, a) ^ 1, self.and2(c ^ 1, b) ^ 1) ^ 1
 
-    def cone(self, literals: Iterable[int]) -> list[int]:
-        """Numbers of the gates that the literals depend on, in topological order."""
+    def conjuncts(self, literal: int) -> list[int]:
+        """The literals of which the given one is the conjunction; itself if it is none."""
+        found, stack = [], [literal]
+        while stack:
+            one = stack.pop()
+            op, a, b = self.gates[one >> 1]
+            if op == "and" and not one & 1:
+                stack += [a, b]
+            else:
+                found.append(one)
+        return found
+
+    def assuming(self, true: Iterable[int], literals: Sequence[int]) -> list[int]:
+        """The literals simplified for where all of `true` hold."""
+        known = {0: FALSE}
+        for literal in true:
+            known[literal >> 1] = literal & 1 ^ 1
+        for gate in self.cone(literals):
+            if gate not in known:
+                op, a, b = self.gates[gate]
+                if op == "in":
+                    known[gate] = 2 * gate
+                else:
+                    combine = self.and2 if op == "and" else self.xor2
+                    known[gate] = combine(known[a >> 1] ^ a & 1, known[b >> 1] ^ b & 1)
+        return [known[literal >> 1] ^ literal & 1 for literal in literals]
+
+    def cone(self, literals: Iterable[int], known: Container[int] = ()) -> list[int]:
+        """Numbers of the gates that the literals depend on, in topological order, without those `known`."""
         wanted: set[int] = set()
         stack = [literal >> 1 for literal in literals]
         while stack:
             gate = stack.pop()
-            if gate in wanted:
+            if gate in wanted or 2 * gate in known:
                 continue
             wanted.add(gate)
             op, a, b = self.gates[gate]

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import itertools
+import mmap
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from model.logic import Scope, System, Term, initial_value
-from proofs import machine
+from proofs import machine, runtime
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter
-from proofs.symmetry import Symmetry, frames
+from proofs.symmetry import frames
 
-CHUNK = 1 << 16
+PIECE = 1 << 18
+"""Buckets of a table moved to a larger one between two looks at memory."""
+CHUNK = 1 << 18
 """States expanded between two looks at the clock."""
+STRIDE = 1 << 16
+"""States of a sample expanded between two looks at how many there are."""
 WORTH_OPTIMISING = 60_000
 """States from which compiling better code pays."""
+WORTH_THREADS = 1 << 15
+"""States of a level from which a second thread pays."""
 
 
 class OutOfMemory(Exception):
@@ -65,76 +75,186 @@ class Exploration:
 
 
 class _Memory:
-    """The arrays that the machine code works on, and the block of addresses by which it finds them."""
+    """The arrays that the machine code works on, and for each thread the block of addresses by which it finds them."""
 
-    def __init__(self, words: int, steps: int, claims: int, limit_bytes: int) -> None:
+    LOAD = 0.8
+    """The part of the table's entries that may be taken."""
+    START = 1 << 18
+    """States for which there is room at first."""
+
+    def __init__(self, words: int, steps: int, claims: int, limit_bytes: int, threads: int = 1) -> None:
         self.words = words
+        self.steps = steps
+        self.claims = claims
         self.limit_bytes = limit_bytes
-        self.slack = 64 * max(steps, 1)
-        self.capacity = max(1 << 18, 2 * self.slack)
-        self.queue = np.empty(self.capacity * words, np.uint64)
-        self.parents = np.empty(self.capacity, np.uint32)
-        self.table = np.zeros(self._table_size(), np.uint64)
-        self.fired = np.zeros(max(steps, 1), np.uint64)
-        self.first = np.full(max(claims, 1), -1, np.int64)
-        self.seen = np.zeros(max(claims, 1), np.uint64)
-        self.pending = np.empty(self.slack * words, np.uint64)
-        self.hashes = np.empty(self.slack, np.uint64)
-        self.origins = np.empty(self.slack, np.uint32)
-        self.context = np.zeros(len(machine.FIELDS), np.uint64)
-        self._publish()
+        self.threads = threads
+        self.slack = runtime.BLOCK * max(steps, 1) * threads
+        self.stride = max(limit_bytes // (8 * words), 2 * (self.START + self.slack))
+        # Address space only: pages come as the queue gets longer.
+        self.queue = _reserved(self.stride * words).reshape(words, self.stride)
+        self.count_cell = np.zeros(1, np.int64)
+        self.cursor = np.zeros(1, np.int64)
+        self.first = np.full((max(claims, 1), words), _NONE, np.uint64)
+        self.open = np.ones(max(claims, 1), np.uint64)
+        self.hits = np.zeros(1, np.uint8)
+        self.workers = [_Worker(words, steps, claims) for _ in range(threads)]
+        self.make_table(self.START)
 
-    def _table_size(self) -> int:
-        return 1 << (2 * self.capacity - 1).bit_length()
+    def make_table(self, states: int) -> None:
+        """An empty table with room for as many states."""
+        self.capacity = states
+        self.buckets = self.buckets_for(states)
+        self.table = _reserved(self.buckets * runtime.bucket_words(self.words))
+        for worker in self.workers:
+            worker.cache[:] = 0
+            worker.publish(
+                queue=self.queue, table=self.table, count=self.count_cell, cursor=self.cursor, first=self.first,
+                open=self.open, hits=self.hits, stride=self.stride, nbuckets=self.buckets, limit=self.capacity,
+            )
 
-    def _publish(self) -> None:
-        values = {
-            "queue": self.queue.ctypes.data, "parents": self.parents.ctypes.data, "table": self.table.ctypes.data,
-            "table_mask": len(self.table) - 1, "count": self.count, "limit": self.capacity - self.slack,
-            "fired": self.fired.ctypes.data, "first": self.first.ctypes.data, "seen": self.seen.ctypes.data,
-            "pending": self.pending.ctypes.data, "hashes": self.hashes.ctypes.data,
-            "origins": self.origins.ctypes.data, "waiting": 0,
-        }
-        for i, name in enumerate(machine.FIELDS):
-            self.context[i] = values[name]
+    def buckets_for(self, states: int) -> int:
+        """Buckets of a table with room for as many states and all that can be found before it is looked at again."""
+        return int((states + self.slack) / self.LOAD) // runtime.slots(self.words) + 1
 
     @property
     def count(self) -> int:
-        return int(self.context[machine.FIELDS.index("count")])
+        return int(self.count_cell[0])
+
+    @property
+    def full(self) -> bool:
+        """No block may be expanded before the table has grown."""
+        return self.count > self.capacity
+
+    @property
+    def fired(self) -> np.ndarray[Any, Any]:
+        """How often each rule instance was taken."""
+        total: np.ndarray[Any, Any] = np.sum([w.fired for w in self.workers], axis=0)
+        return total
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the states found and of the table."""
+        return self.count * 8 * self.words + self.table.nbytes
+
+    def expand(self, code: machine.Code, low: int, high: int) -> int:
+        """Expand states from number `low` (a block begins there); returns the first that is not expanded."""
+        self.cursor[0] = low
+        threads = self.threads if high - low >= WORTH_THREADS else 1
+        _together([functools.partial(code.expand, w.address, 0, high) for w in self.workers[:threads]])
+        return min(high, int(self.cursor[0]))
+
+    def grow(self, code: machine.Code) -> None:
+        """A larger table with the same states. Raises OutOfMemory."""
+        # Small tables are made anew less often; a large one is half full at least.
+        wanted = self.capacity * 3 // 2 if self.capacity > 1 << 24 else 2 * self.capacity
+        needed = 8 * (wanted * self.words + self.buckets_for(wanted) * runtime.bucket_words(self.words))
+        if needed > self.limit_bytes or wanted + self.slack > self.stride:
+            raise OutOfMemory(f"the next {wanted:,} states would need {needed >> 20:,} MiB")
+        old, buckets = self.table, self.buckets
+        self.make_table(wanted)
+        for worker in self.workers:
+            worker.publish(mode=runtime.REHASH, old=old)
+        width = runtime.bucket_words(self.words)
+        for start in range(0, buckets, PIECE):
+            bounds = np.linspace(start, min(buckets, start + PIECE), self.threads + 1, dtype=np.int64)
+            parts = zip(self.workers, itertools.pairwise(map(int, bounds)), strict=True)
+            _together([functools.partial(code.rehash, w.address, a, b) for w, (a, b) in parts if a < b])
+            # What was read is given back, so that the two tables never need room for both.
+            _forgotten(old, start * width, PIECE * width)
+        for worker in self.workers:
+            worker.publish(mode=runtime.NORMAL)
+
+    def enter(self, states: np.ndarray[Any, Any], code: machine.Code) -> None:
+        """Enter the first states, different ones, one row of words each."""
+        while len(states) > self.capacity:
+            self.make_table(2 * self.capacity)
+        self.queue[:, : len(states)] = states.T
+        self.count_cell[0] = len(states)
+        self.workers[0].enter(states, code)
+
+    def state(self, number: int) -> int:
+        """State `number` of the queue as one packed integer."""
+        return packed_number(tuple(map(int, self.queue[:, number])))
+
+
+_NONE = np.uint64((1 << 64) - 1)
+
+
+class _Worker:
+    """What one thread has for itself."""
+
+    def __init__(self, words: int, steps: int, claims: int) -> None:
+        self.own: dict[str, Any] = {
+            "fired": np.zeros(max(steps, 1), np.uint64), "seen": np.zeros(max(claims, 1), np.uint64),
+            "buckets": np.zeros(runtime.ROOM, np.uint64), "cache": np.zeros(words * runtime.CACHE, np.uint64),
+            **{name: np.zeros(words * runtime.ROOM, np.uint64) for name in ("pending0", "pending1", "fresh")},
+        }
+        self.fired: np.ndarray[Any, Any] = self.own["fired"]
+        self.seen: np.ndarray[Any, Any] = self.own["seen"]
+        self.cache: np.ndarray[Any, Any] = self.own["cache"]
+        self.context = np.zeros(len(runtime.FIELDS), np.uint64)
+        self.publish(**self.own)
+
+    def publish(self, **values: Any) -> None:
+        """Set variables of the machine code: numbers, or arrays, which must live as long, by their addresses."""
+        for name, value in values.items():
+            number = value.ctypes.data if isinstance(value, np.ndarray) else value
+            self.context[runtime.FIELDS.index(name)] = number
+
+    def enter(self, states: np.ndarray[Any, Any], code: machine.Code) -> None:
+        """Enter states, one row of words each, into the table only."""
+        self.publish(mode=runtime.REHASH)
+        room = self.own["pending0"].reshape(states.shape[1], runtime.ROOM)
+        for start in range(0, len(states), runtime.BATCH):
+            batch = states[start : start + runtime.BATCH]
+            room[:, : len(batch)] = batch.T
+            self.publish(waiting0=len(batch))
+            code.settle(self.address, 0, 0)
+        self.publish(mode=runtime.NORMAL)
 
     @property
     def address(self) -> ctypes.c_void_p:
         return ctypes.c_void_p(self.context.ctypes.data)
 
-    def grow(self, code: machine.Code) -> None:
-        """Double the queue and rebuild the table. Raises OutOfMemory."""
-        needed = 2 * self.capacity * (8 * self.words + 4 + 32)
-        if needed > self.limit_bytes or 2 * self.capacity >= 1 << 32:
-            raise OutOfMemory(f"the next {2 * self.capacity:,} states would need {needed >> 20:,} MiB")
-        self.capacity *= 2
-        queue, parents = self.queue, self.parents
-        self.queue = np.empty(self.capacity * self.words, np.uint64)
-        self.queue[: len(queue)] = queue
-        self.parents = np.empty(self.capacity, np.uint32)
-        self.parents[: len(parents)] = parents
-        self.table = np.zeros(self._table_size(), np.uint64)
-        self._publish()
-        code.rehash(self.address, 0, self.count)
 
-    def enter(self, states: np.ndarray[Any, Any], code: machine.Code) -> None:
-        """Enter the first states, different ones, one row of words each."""
-        self.queue[: states.size] = states.reshape(-1)
-        self.context[machine.FIELDS.index("count")] = len(states)
-        code.rehash(self.address, 0, len(states))
+def _together(tasks: Sequence[Callable[[], Any]]) -> None:
+    """Do all of it, a thread for each but the first."""
+    helpers = [threading.Thread(target=task) for task in tasks[1:]]
+    for helper in helpers:
+        helper.start()
+    tasks[0]()
+    for helper in helpers:
+        helper.join()
 
-    def state(self, number: int) -> int:
-        """State `number` of the queue as one packed integer."""
-        return sum(int(self.queue[number * self.words + w]) << 64 * w for w in range(self.words))
+
+_NORESERVE = 0x4000
+"""MAP_NORESERVE of Linux, which Python 3.11 does not name."""
+
+
+def _reserved(numbers: int) -> np.ndarray[Any, Any]:
+    """Zeroed 64-bit numbers from the beginning of a page on, in memory that is taken as they are written."""
+    room = mmap.mmap(-1, 8 * numbers, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+    if 8 * numbers > 1 << 22:
+        with contextlib.suppress(OSError):
+            room.madvise(mmap.MADV_HUGEPAGE)
+    array: np.ndarray[Any, Any] = np.frombuffer(room, np.uint64)
+    return array
+
+
+def _forgotten(array: np.ndarray[Any, Any], start: int, length: int) -> None:
+    """Give the memory of those numbers of a reserved array back; they are zero then."""
+    room = array.base.obj if isinstance(array.base, memoryview) else array.base
+    if isinstance(room, mmap.mmap):
+        page = mmap.PAGESIZE
+        first, last = -(-8 * start // page) * page, min(8 * (start + length), array.nbytes) // page * page
+        if first < last:
+            room.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def packed_words(states: Sequence[int], words: int) -> np.ndarray[Any, Any]:
-    """Packed states as rows of 64-bit words."""
-    return np.array([[s >> 64 * w & (1 << 64) - 1 for w in range(words)] for s in states], np.uint64)
+    """Packed states as rows of 64-bit words, with the marker."""
+    marker = 1 << 64 * words - 1
+    return np.array([[(s | marker) >> 64 * w & (1 << 64) - 1 for w in range(words)] for s in states], np.uint64)
 
 
 def explore(
@@ -158,45 +278,48 @@ def explore(
     store = _Memory(machine.state_words(grounder), len(steps), len(claims), memory)
     store.enter(packed_words([grounder.initial()], store.words), code)
 
-    levels = [1]
+    levels: list[int] = []
+    broken: dict[int, int] = {}
     stopped = ""
-    low = inspected = 0
-    while low < (high := store.count) and not stopped:
-        # What lies between low and high is one level.
-        code.inspect(store.address, inspected, high)
-        inspected = high
-        if stop_at_violations and (store.first[: len(claims)] >= 0).all():
+    low = 0
+    while low < (high := store.count):
+        # What lies between low and high is one level, or what was found of one when time or memory ran out.
+        code.inspect(store.workers[0].address, low, high)
+        for i in range(len(claims)):
+            if i not in broken and store.first[i][-1] != _NONE:
+                broken[i] = len(levels)
+                store.open[i] = 0
+        if stopped:
+            break
+        levels.append(high - low)
+        if stop_at_violations and len(broken) == len(claims):
             stopped = "every claim is violated"
             break
         if not code.optimised and store.count > WORTH_OPTIMISING:
             code = machine.Code(text, optimised=True)
-        while low < high:
-            low = code.expand(store.address, low, min(high, low + CHUNK))
+        while low < high and not stopped:
+            low = store.expand(code, low, min(high, low + CHUNK))
             if timeout is not None and time.monotonic() - started > timeout:
                 stopped = f"out of time after {timeout:g} s"
-                break
-            if store.count > store.capacity - store.slack:
+            elif store.full:
                 try:
                     store.grow(code)
                 except OutOfMemory as error:
                     stopped = f"out of memory: {error}"
-                    break
-            low = min(low, high)
-        if not stopped and store.count > high:
-            levels.append(store.count - high)
-    if inspected < store.count:
-        code.inspect(store.address, inspected, store.count)
+        low = high
 
     fired: dict[str, int] = {r.name: 0 for r in system.rules}
     for step, times in zip(steps, store.fired, strict=False):
         fired[step.instance.rule.name] += int(times)
+    represent = symmetry.canonical if symmetry else lambda state: state
     interpreter = Interpreter(system, scope)
+    ends = {tuple(store.first[i].tolist()): depth for i, depth in broken.items()}
+    paths = {
+        end: interpreter.follow([grounder.unpack(packed_number(state)) for state in path], represent)
+        for end, path in _paths(store, code, levels, ends).items()
+    }
     findings = tuple(
-        Finding(
-            claim,
-            None if store.first[i] < 0 else _path(interpreter, grounder, symmetry, store, int(store.first[i])),
-            not store.seen[i],
-        )
+        Finding(claim, paths[tuple(store.first[i].tolist())] if i in broken else None, not store.workers[0].seen[i])
         for i, claim in enumerate(claims)
     )
     return Exploration(
@@ -205,15 +328,77 @@ def explore(
     )
 
 
-def _path(
-    interpreter: Interpreter, grounder: Grounder, symmetry: Symmetry | None, store: _Memory, number: int
-) -> tuple[Instance, ...]:
-    """The steps from the initial state to state `number`, by the parents kept; each found by the interpreter."""
-    numbers = [number]
-    while numbers[-1]:
-        numbers.append(int(store.parents[numbers[-1]]))
-    targets = [grounder.unpack(store.state(n)) for n in reversed(numbers)]
-    return interpreter.follow(targets, symmetry.canonical if symmetry else lambda state: state)
+Key = tuple[int, ...]
+"""The words of a packed state with its marker."""
+
+
+def packed_number(key: Key) -> int:
+    """The packed state of those words, without the marker."""
+    return sum(word << 64 * w for w, word in enumerate(key)) & ~(1 << 64 * len(key) - 1)
+
+
+def _paths(
+    store: _Memory, code: machine.Code, levels: Sequence[int], ends: Mapping[Key, int]
+) -> dict[Key, list[Key]]:
+    """For each of the states, given with its level, a shortest path to it: the states from the first on.
+
+    Parents are not kept: levels are expanded again, each once, and of a state's predecessors the least is taken,
+    whatever the order in which threads found them.
+    """
+    parent: dict[Key, Key] = {}
+    wanted: set[Key] = set()
+    starts = list(itertools.accumulate(levels, initial=0))
+    for depth in range(max(ends.values(), default=0), 0, -1):
+        wanted |= {end for end, level in ends.items() if level == depth}
+        found = _predecessors(store, code, starts[depth - 1], starts[depth], sorted(wanted))
+        parent |= found
+        wanted = set(found.values())
+    paths = {}
+    for end, depth in ends.items():
+        path = [end]
+        for _ in range(depth):
+            path.append(parent[path[-1]])
+        paths[end] = path[::-1]
+    return paths
+
+
+def _predecessors(
+    store: _Memory, code: machine.Code, low: int, high: int, targets: Sequence[Key]
+) -> dict[Key, Key]:
+    """For each target the least of the states from number `low` to `high` from which a step leads to it."""
+    words, width = store.words, runtime.bucket_words(store.words)
+    slots = runtime.slots(words)
+    buckets = len(targets)
+    table = np.zeros(buckets * width, np.uint64)
+    hits = np.zeros(buckets * slots, np.uint8)
+    worker = _Worker(words, store.steps, store.claims)
+    count, cursor = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    worker.publish(table=table, nbuckets=buckets, count=count, cursor=cursor, hits=hits, limit=1)
+    worker.enter(np.array(targets, np.uint64), code)
+    # Word w of the key in slot s of a bucket is number w * slots + s there.
+    held = table.reshape(buckets, width)[:, : words * slots].reshape(buckets, words, slots)
+    keys = [tuple(map(int, key)) for key in held.transpose(0, 2, 1).reshape(-1, words)]
+    worker.publish(queue=store.queue, stride=store.stride, mode=runtime.SEARCH)
+    found: dict[Key, Key] = {}
+    ranges = [(start, min(high, start + (1 << 15))) for start in range(low, high, 1 << 15)]
+    while ranges:
+        start, end = ranges.pop()
+        hits[:] = 0
+        worker.cache[:] = 0
+        cursor[0] = start
+        code.expand(worker.address, 0, end)
+        if not hits.any():
+            continue
+        if end - start > 1:
+            middle = (start + end) // 2
+            ranges += [(start, middle), (middle, end)]
+            continue
+        state = tuple(int(word) for word in store.queue[:, start])
+        for hit in np.flatnonzero(hits):
+            known = found.get(keys[hit])
+            if known is None or state[::-1] < known[::-1]:
+                found[keys[hit]] = state
+    return found
 
 
 def sample(
@@ -233,16 +418,13 @@ def sample(
     def reached(start: np.ndarray[Any, Any], limit: int) -> np.ndarray[Any, Any]:
         """`start` and what follows, level by level, at least `limit` states if there are as many."""
         store = _Memory(words, len(steps), 0, 8 << 30)
-        while len(start) > store.capacity - store.slack:
-            store.grow(code)
         store.enter(start, code)
         low = 0
         while low < store.count < limit:
-            high = min(store.count, low + CHUNK)
-            low = min(high, code.expand(store.address, low, high))
-            if store.count > store.capacity - store.slack:
+            low = store.expand(code, low, min(store.count, low + STRIDE))
+            if store.full:
                 store.grow(code)
-        return store.queue[: store.count * words].reshape(-1, words)
+        return np.ascontiguousarray(store.queue[:, : store.count].T)
 
     random = np.random.default_rng(seed)
     found = [reached(packed_words(initial_states(grounder), words), states)]

@@ -1,349 +1,30 @@
-"""Machine code for exploration: the grounded circuit as LLVM IR, and the visited set around it.
+"""Machine code for exploration: the grounded circuit as LLVM IR, around the visited set of `runtime.py`.
 
-64 states at a time are transposed to bit planes, so that one machine word holds one bit of 64 states; guards, claims
-and next-state bits are evaluated there. Enabled successors are gathered lane by lane; batches of them go, with
-prefetching, into an open-addressing table over a queue in breadth-first order.
+512 states at a time are transposed to bit planes, vectors of eight 64-bit words, so that a vector holds one bit of
+each state; guards, claims and the next-state bits that depend on the state are evaluated there. The successors of eight
+states are then made at once: a bit that becomes a constant is masked in, one that is another bit is shifted there, and
+only for what is left the planes select.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import hashlib
 import itertools
-import re
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from proofs.circuit import FALSE, TRUE, Circuit
 from proofs.ground import GroundedStep, Grounder
+from proofs.runtime import BATCH, BLOCK, FIELDS, M, V, completed, runtime, splat
 from proofs.symmetry import Symmetry
-
-# The exploration's variables, 64 bits each, in the block that %ctx points to.
-POINTERS = ("queue", "parents", "table", "fired", "first", "seen", "pending", "hashes", "origins")
-NUMBERS = ("table_mask", "count", "limit", "waiting")
-FIELDS = (*POINTERS, *NUMBERS)
-
-_RUNTIME = r"""
-declare i64 @llvm.cttz.i64(i64, i1)
-declare i64 @llvm.ctpop.i64(i64)
-declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
-
-; The 64x64 bit matrix at %m becomes its transpose, by exchanging ever smaller blocks.
-define internal void @transpose(ptr noalias %m) {
-entry:
-  br label %outer
-outer:
-  %j = phi i64 [ 32, %entry ], [ %j2, %outer_next ]
-  %mask = phi i64 [ 4294967295, %entry ], [ %mask2, %outer_next ]
-  br label %inner
-inner:
-  %k = phi i64 [ 0, %outer ], [ %k4, %inner ]
-  %kj = add i64 %k, %j
-  %pa = getelementptr i64, ptr %m, i64 %k
-  %pb = getelementptr i64, ptr %m, i64 %kj
-  %a = load i64, ptr %pa
-  %b = load i64, ptr %pb
-  %ar = lshr i64 %a, %j
-  %x = xor i64 %ar, %b
-  %t = and i64 %x, %mask
-  %b2 = xor i64 %b, %t
-  %ts = shl i64 %t, %j
-  %a2 = xor i64 %a, %ts
-  store i64 %a2, ptr %pa
-  store i64 %b2, ptr %pb
-  %k2 = add i64 %kj, 1
-  %nj = xor i64 %j, -1
-  %k4 = and i64 %k2, %nj
-  %more = icmp ult i64 %k4, 64
-  br i1 %more, label %inner, label %outer_next
-outer_next:
-  %j2 = lshr i64 %j, 1
-  %sh = shl i64 %mask, %j2
-  %mask2 = xor i64 %mask, %sh
-  %done = icmp eq i64 %j2, 0
-  br i1 %done, label %exit, label %outer
-exit:
-  ret void
-}
-
-; Copy up to 64 states from number %lo to bit planes; returns the mask of states that are there.
-define internal i64 @planes(ptr %ctx, ptr noalias %planes, i64 %lo, i64 %hi) {
-entry:
-  @fields queue
-  %left = sub i64 %hi, %lo
-  %full = icmp uge i64 %left, 64
-  %n = select i1 %full, i64 64, i64 %left
-  br label %word
-word:
-  %w = phi i64 [ 0, %entry ], [ %w2, %word_next ]
-  %base = mul i64 %w, 64
-  %out = getelementptr i64, ptr %planes, i64 %base
-  br label %copy
-copy:
-  %i = phi i64 [ 0, %word ], [ %i2, %copy_next ]
-  %in_range = icmp ult i64 %i, %n
-  br i1 %in_range, label %take, label %zero
-take:
-  %state = add i64 %lo, %i
-  %sw = mul i64 %state, @WORDS@
-  %at = add i64 %sw, %w
-  %src = getelementptr i64, ptr %queue, i64 %at
-  %val = load i64, ptr %src
-  br label %copy_next
-zero:
-  br label %copy_next
-copy_next:
-  %v = phi i64 [ %val, %take ], [ 0, %zero ]
-  %dst = getelementptr i64, ptr %out, i64 %i
-  store i64 %v, ptr %dst
-  %i2 = add i64 %i, 1
-  %again = icmp ult i64 %i2, 64
-  br i1 %again, label %copy, label %word_next
-word_next:
-  call void @transpose(ptr %out)
-  %w2 = add i64 %w, 1
-  %wmore = icmp ult i64 %w2, @WORDS@
-  br i1 %wmore, label %word, label %exit
-exit:
-  %ones = shl i64 1, %n
-  %partial = sub i64 %ones, 1
-  %mask = select i1 %full, i64 -1, i64 %partial
-  ret i64 %mask
-}
-
-define internal i64 @hash(ptr %key) {
-entry:
-  br label %loop
-loop:
-  %w = phi i64 [ 0, %entry ], [ %w2, %loop ]
-  %h = phi i64 [ 7046029254386353131, %entry ], [ %h5, %loop ]
-  %p = getelementptr i64, ptr %key, i64 %w
-  %k = load i64, ptr %p
-  %h1 = xor i64 %h, %k
-  %h2 = mul i64 %h1, -7046029288634856825
-  %h3 = lshr i64 %h2, 32
-  %h4 = xor i64 %h2, %h3
-  %h5 = mul i64 %h4, -4417276706812531889
-  %w2 = add i64 %w, 1
-  %more = icmp ult i64 %w2, @WORDS@
-  br i1 %more, label %loop, label %exit
-exit:
-  %h6 = lshr i64 %h5, 29
-  %h7 = xor i64 %h5, %h6
-  ret i64 %h7
-}
-
-; Put the state at %key, whose hash is %h, into the visited set and, if it is new, at the end of the queue.
-; A table entry is the state's number plus one, under 24 bits of its hash.
-define internal void @insert(ptr %ctx, ptr %key, i64 %h, i32 %parent) {
-entry:
-  @fields queue parents table table_mask count
-  %tag = and i64 %h, -1099511627776
-  br label %probe
-probe:
-  %slot0 = phi i64 [ %h, %entry ], [ %slot_next, %next ]
-  %slot = and i64 %slot0, %table_mask
-  %ep = getelementptr i64, ptr %table, i64 %slot
-  %e = load i64, ptr %ep
-  %empty = icmp eq i64 %e, 0
-  br i1 %empty, label %new, label %occupied
-occupied:
-  %etag = and i64 %e, -1099511627776
-  %same_tag = icmp eq i64 %etag, %tag
-  br i1 %same_tag, label %compare, label %next
-compare:
-  %enum = and i64 %e, 1099511627775
-  %eidx = sub i64 %enum, 1
-  %ebase = mul i64 %eidx, @WORDS@
-  br label %cword
-cword:
-  %w = phi i64 [ 0, %compare ], [ %w2, %cnext ]
-  %qa = add i64 %ebase, %w
-  %qp = getelementptr i64, ptr %queue, i64 %qa
-  %q = load i64, ptr %qp
-  %kp = getelementptr i64, ptr %key, i64 %w
-  %k = load i64, ptr %kp
-  %eq = icmp eq i64 %q, %k
-  br i1 %eq, label %cnext, label %next
-cnext:
-  %w2 = add i64 %w, 1
-  %more = icmp ult i64 %w2, @WORDS@
-  br i1 %more, label %cword, label %exit
-next:
-  %slot_next = add i64 %slot, 1
-  br label %probe
-new:
-  %idx1 = add i64 %count, 1
-  store i64 %idx1, ptr %count_p
-  %entry_v = or i64 %idx1, %tag
-  store i64 %entry_v, ptr %ep
-  %pp = getelementptr i32, ptr %parents, i64 %count
-  store i32 %parent, ptr %pp
-  %nbase = mul i64 %count, @WORDS@
-  br label %nword
-nword:
-  %nw = phi i64 [ 0, %new ], [ %nw2, %nword ]
-  %na = add i64 %nbase, %nw
-  %np = getelementptr i64, ptr %queue, i64 %na
-  %nkp = getelementptr i64, ptr %key, i64 %nw
-  %nk = load i64, ptr %nkp
-  store i64 %nk, ptr %np
-  %nw2 = add i64 %nw, 1
-  %nmore = icmp ult i64 %nw2, @WORDS@
-  br i1 %nmore, label %nword, label %exit
-exit:
-  ret void
-}
-
-; For every state of %mask: flip the bits whose plane in %delta says so, put the result among those that wait.
-; %rename: the step changes what the representative depends on.
-define internal void @emit(ptr %ctx, i64 %mask, ptr noalias %delta, ptr noalias %pos, i64 %n, i64 %lo, i1 %rename) {
-entry:
-  @fields queue table table_mask pending hashes origins waiting
-  %some = icmp ne i64 %mask, 0
-  br i1 %some, label %lane, label %exit
-lane:
-  %m = phi i64 [ %mask, %entry ], [ %m2, %put ]
-  %at = phi i64 [ %waiting, %entry ], [ %at2, %put ]
-  %kbase = mul i64 %at, @WORDS@
-  %key = getelementptr i64, ptr %pending, i64 %kbase
-  %i = call i64 @llvm.cttz.i64(i64 %m, i1 true)
-  %state = add i64 %lo, %i
-  %base = mul i64 %state, @WORDS@
-  br label %load
-load:
-  %w = phi i64 [ 0, %lane ], [ %w2, %load ]
-  %sa = add i64 %base, %w
-  %sp = getelementptr i64, ptr %queue, i64 %sa
-  %sv = load i64, ptr %sp
-  %kp = getelementptr i64, ptr %key, i64 %w
-  store i64 %sv, ptr %kp
-  %w2 = add i64 %w, 1
-  %wmore = icmp ult i64 %w2, @WORDS@
-  br i1 %wmore, label %load, label %flip
-flip:
-  %j = phi i64 [ 0, %load ], [ %j2, %flip ]
-  %dp = getelementptr i64, ptr %delta, i64 %j
-  %d = load i64, ptr %dp
-  %pp = getelementptr i16, ptr %pos, i64 %j
-  %p16 = load i16, ptr %pp
-  %p = zext i16 %p16 to i64
-  %ds = lshr i64 %d, %i
-  %d1 = and i64 %ds, 1
-  %bit = and i64 %p, 63
-  %dw = shl i64 %d1, %bit
-  %word = lshr i64 %p, 6
-  %tp = getelementptr i64, ptr %key, i64 %word
-  %t = load i64, ptr %tp
-  %t2 = xor i64 %t, %dw
-  store i64 %t2, ptr %tp
-  %j2 = add i64 %j, 1
-  %jmore = icmp ult i64 %j2, %n
-  br i1 %jmore, label %flip, label %done
-done:
-  br i1 %rename, label %represent, label %put
-represent:
-  call void @canonical(ptr %key)
-  br label %put
-put:
-  %h = call i64 @hash(ptr %key)
-  %hp = getelementptr i64, ptr %hashes, i64 %at
-  store i64 %h, ptr %hp
-  %op = getelementptr i32, ptr %origins, i64 %at
-  %origin = trunc i64 %state to i32
-  store i32 %origin, ptr %op
-  %slot = and i64 %h, %table_mask
-  %ep = getelementptr i64, ptr %table, i64 %slot
-  call void @llvm.prefetch.p0(ptr %ep, i32 0, i32 3, i32 1)
-  %at2 = add i64 %at, 1
-  store i64 %at2, ptr %waiting_p
-  %low = sub i64 %m, 1
-  %m2 = and i64 %m, %low
-  %left = icmp ne i64 %m2, 0
-  br i1 %left, label %lane, label %exit
-exit:
-  ret void
-}
-
-; Insert what waits. The table's lines are on their way; a first pass asks for those of the queue too.
-define internal void @flush(ptr %ctx) {
-entry:
-  @fields queue table table_mask pending hashes origins waiting
-  %some = icmp ne i64 %waiting, 0
-  br i1 %some, label %look, label %exit
-look:
-  %i = phi i64 [ 0, %entry ], [ %i2, %looked ]
-  %hp = getelementptr i64, ptr %hashes, i64 %i
-  %h = load i64, ptr %hp
-  %slot = and i64 %h, %table_mask
-  %ep = getelementptr i64, ptr %table, i64 %slot
-  %e = load i64, ptr %ep
-  %differ = xor i64 %e, %h
-  %tag = lshr i64 %differ, 40
-  %same = icmp eq i64 %tag, 0
-  br i1 %same, label %ask, label %looked
-ask:
-  %number = and i64 %e, 1099511627775
-  %qb = mul i64 %number, @WORDS@
-  %qa = sub i64 %qb, @WORDS@
-  %qp = getelementptr i64, ptr %queue, i64 %qa
-  call void @llvm.prefetch.p0(ptr %qp, i32 0, i32 3, i32 1)
-  br label %looked
-looked:
-  %i2 = add i64 %i, 1
-  %lmore = icmp ult i64 %i2, %waiting
-  br i1 %lmore, label %look, label %put
-put:
-  %j = phi i64 [ 0, %looked ], [ %j2, %put ]
-  %jh = getelementptr i64, ptr %hashes, i64 %j
-  %h2 = load i64, ptr %jh
-  %jo = getelementptr i32, ptr %origins, i64 %j
-  %origin = load i32, ptr %jo
-  %kb = mul i64 %j, @WORDS@
-  %key = getelementptr i64, ptr %pending, i64 %kb
-  call void @insert(ptr %ctx, ptr %key, i64 %h2, i32 %origin)
-  %j2 = add i64 %j, 1
-  %pmore = icmp ult i64 %j2, %waiting
-  br i1 %pmore, label %put, label %exit
-exit:
-  store i64 0, ptr %waiting_p
-  ret void
-}
-
-; Enter the states from %lo to %hi of the queue into a new table.
-define void @rehash(ptr %ctx, i64 %lo, i64 %hi) {
-entry:
-  @fields queue table table_mask
-  br label %loop
-loop:
-  %i = phi i64 [ %lo, %entry ], [ %i1, %put ]
-  %base = mul i64 %i, @WORDS@
-  %key = getelementptr i64, ptr %queue, i64 %base
-  %h = call i64 @hash(ptr %key)
-  %tag = and i64 %h, -1099511627776
-  %i1 = add i64 %i, 1
-  br label %probe
-probe:
-  %slot0 = phi i64 [ %h, %loop ], [ %slot_next, %next ]
-  %slot = and i64 %slot0, %table_mask
-  %ep = getelementptr i64, ptr %table, i64 %slot
-  %e = load i64, ptr %ep
-  %empty = icmp eq i64 %e, 0
-  br i1 %empty, label %put, label %next
-next:
-  %slot_next = add i64 %slot, 1
-  br label %probe
-put:
-  %v = or i64 %i1, %tag
-  store i64 %v, ptr %ep
-  %more = icmp ult i64 %i1, %hi
-  br i1 %more, label %loop, label %exit
-exit:
-  ret void
-}
-"""
 
 
 class _Emitter:
@@ -357,241 +38,343 @@ class _Emitter:
         self.known = known
         self.counter = counter
 
-    def nested(self, lines: list[str]) -> _Emitter:
+    def nested(self) -> _Emitter:
         """For a block that this one dominates: what it computes is not known outside."""
-        return _Emitter(self.circuit, lines, dict(self.known), self.counter)
-
-    def fresh(self) -> str:
-        return f"%t{next(self.counter)}"
-
-    def value(self, literal: int) -> str:
-        """The SSA name of a literal's plane."""
-        if literal == FALSE:
-            return "0"
-        if literal == TRUE:
-            return "-1"
-        if literal not in self.known:
-            for gate in self.circuit.cone([literal]):
-                if 2 * gate not in self.known:
-                    self._gate(gate)
-            if literal & 1 and literal not in self.known:
-                self.known[literal] = self.fresh()
-                self.lines.append(f"  {self.known[literal]} = xor i64 {self.known[literal ^ 1]}, -1")
-        return self.known[literal]
-
-    def _operand(self, literal: int) -> str:
-        if literal & 1 and literal not in self.known:
-            self.known[literal] = self.fresh()
-            self.lines.append(f"  {self.known[literal]} = xor i64 {self.known[literal ^ 1]}, -1")
-        return self.known[literal]
-
-    def _gate(self, gate: int) -> None:
-        op, a, b = self.circuit.gates[gate]
-        name = self.fresh()
-        if op == "in":
-            self.lines.append(f"  {name}p = getelementptr i64, ptr %planes, i64 {a}")
-            self.lines.append(f"  {name} = load i64, ptr {name}p")
-        else:
-            self.lines.append(f"  {name} = {op} i64 {self._operand(a)}, {self._operand(b)}")
-        self.known[2 * gate] = name
-
-
-def _group_loop(name: str, words: int, extra: str, body: Sequence[str], full_check: bool) -> list[str]:
-    check = [
-        "  @fields count limit", "  %full = icmp ugt i64 %count, %limit", "  br i1 %full, label %exit, label %work",
-    ]
-    return [
-        f"define i64 @{name}(ptr %ctx, i64 %from, i64 %hi) {{", "entry:",
-        f"  %planes = alloca i64, i64 {64 * words}", extra, "  br label %group", "group:",
-        "  %lo = phi i64 [ %from, %entry ], [ %lo2, %next ]",
-        *(check if full_check else ["  br label %work"]),
-        "work:", "  %here = call i64 @planes(ptr %ctx, ptr %planes, i64 %lo, i64 %hi)",
-        *body,
-        "  br label %next", "next:", "  %lo2 = add i64 %lo, 64", "  %more = icmp ult i64 %lo2, %hi",
-        "  br i1 %more, label %group, label %exit", "exit:",
-        "  %end = phi i64 " + ("[ %lo, %group ], " if full_check else "") + "[ %lo2, %next ]", "  ret i64 %end", "}",
-    ]
-
-
-def _expand(
-    circuit: Circuit, steps: Sequence[GroundedStep], bit_inputs: Sequence[int], words: int, renaming: frozenset[int]
-) -> list[str]:
-    """`expand(ctx, from, hi)`: the successors of those states; returns the first state not expanded.
-
-    `renaming`: the bits on which a state's representative depends.
-    """
-    body: list[str] = []
-    emitter = _Emitter(circuit, body, {}, itertools.count())
-    widest = max((len(s.bits) for s in steps), default=0)
-    masks = []
-    for step in steps:
-        guard = emitter.value(step.guard)
-        name = emitter.fresh()
-        body.append(f"  {name} = and i64 {guard}, %here")
-        masks.append(name)
-    body.append("  @fields fired")
-    for number, (step, mask) in enumerate(zip(steps, masks, strict=True)):
-        body += [
-            f"  %any{number} = icmp ne i64 {mask}, 0",
-            f"  br i1 %any{number}, label %fire{number}, label %skip{number}",
-            f"fire{number}:",
-        ]
-        inner = emitter.nested(body)
-        changes = [circuit.xor2(literal, bit_inputs[bit]) for bit, literal in step.bits]
-        for i, change in enumerate(changes):
-            plane = inner.value(change)
-            body.append(f"  %d{number}_{i} = getelementptr i64, ptr %delta, i64 {i}")
-            body.append(f"  store i64 {plane}, ptr %d{number}_{i}")
-        if changes:
-            # A step from a state to itself is counted and leads nowhere.
-            moving = inner.fresh()
-            body.append(f"  {moving} = and i64 {mask}, {inner.value(circuit.any(changes))}")
-            rename = "true" if any(bit in renaming for bit, _ in step.bits) else "false"
-            body.append(
-                f"  call void @emit(ptr %ctx, i64 {moving}, ptr %delta, ptr @pos{number}, i64 {len(changes)}, i64 %lo,"
-                f" i1 {rename})"
-            )
-        body += [
-            f"  %fp{number} = getelementptr i64, ptr %fired, i64 {number}",
-            f"  %fv{number} = load i64, ptr %fp{number}",
-            f"  %fc{number} = call i64 @llvm.ctpop.i64(i64 {mask})",
-            f"  %fn{number} = add i64 %fv{number}, %fc{number}", f"  store i64 %fn{number}, ptr %fp{number}",
-            f"  br label %skip{number}", f"skip{number}:",
-        ]
-    body.append("  call void @flush(ptr %ctx)")
-    tables = []
-    for number, step in enumerate(steps):
-        if step.bits:
-            entries = ", ".join(f"i16 {bit}" for bit, _ in step.bits)
-            tables.append(f"@pos{number} = internal constant [{len(step.bits)} x i16] [{entries}]")
-    return tables + _group_loop("expand", words, f"  %delta = alloca i64, i64 {max(widest, 1)}", body, True)
-
-
-def _inspect(circuit: Circuit, claims: Sequence[int], premises: Sequence[int], words: int) -> list[str]:
-    """`inspect(ctx, from, hi)`: for each claim the first state that breaks it, and whether its premise was met."""
-    body = ["  @fields first seen"]
-    emitter = _Emitter(circuit, body, {}, itertools.count())
-    for number, (claim, premise) in enumerate(zip(claims, premises, strict=True)):
-        met, broken = emitter.value(premise), emitter.value(claim ^ 1)
-        body += [
-            f"  %sp{number} = getelementptr i64, ptr %seen, i64 {number}", f"  %sv{number} = load i64, ptr %sp{number}",
-            f"  %sm{number} = and i64 {met}, %here", f"  %sn{number} = or i64 %sv{number}, %sm{number}",
-            f"  store i64 %sn{number}, ptr %sp{number}",
-            f"  %bm{number} = and i64 {broken}, %here", f"  %bp{number} = getelementptr i64, ptr %first, i64 {number}",
-            f"  %bv{number} = load i64, ptr %bp{number}",
-            f"  %bl{number} = call i64 @llvm.cttz.i64(i64 %bm{number}, i1 false)",
-            f"  %bi{number} = add i64 %lo, %bl{number}", f"  %bn{number} = icmp ne i64 %bm{number}, 0",
-            f"  %be{number} = icmp eq i64 %bv{number}, -1", f"  %bb{number} = and i1 %bn{number}, %be{number}",
-            f"  %br{number} = select i1 %bb{number}, i64 %bi{number}, i64 %bv{number}",
-            f"  store i64 %br{number}, ptr %bp{number}",
-        ]
-    return _group_loop("inspect", words, "", body, False)
-
-
-class _Straight:
-    """A function of straight-line code over the words of one state."""
-
-    def __init__(self, words: int) -> None:
-        self.counter = itertools.count()
-        self.lines: list[str] = []
-        self.key = []
-        for w in range(words):
-            self.lines.append(f"  %kp{w} = getelementptr i64, ptr %key, i64 {w}")
-            self.key.append(self.do(f"load i64, ptr %kp{w}"))
+        return _Emitter(self.circuit, self.lines, dict(self.known), self.counter)
 
     def do(self, instruction: str) -> str:
-        name = f"%v{next(self.counter)}"
+        """The name of what the instruction gives."""
+        name = f"%t{next(self.counter)}"
         self.lines.append(f"  {name} = {instruction}")
         return name
 
-    def bits(self, start: int, width: int) -> str:
+    def value(self, literal: int) -> str:
+        """The SSA name of a literal's plane."""
+        if literal in (FALSE, TRUE):
+            return splat(-literal)
+        if literal not in self.known:
+            for gate in self.circuit.cone([literal], self.known):
+                op, a, b = self.circuit.gates[gate]
+                if op == "in":
+                    place = self.do(f"getelementptr {V}, ptr %planes, i64 {a}")
+                    self.known[2 * gate] = self.do(f"load {V}, ptr {place}")
+                else:
+                    self.known[2 * gate] = self.do(f"{op} {V} {self._operand(a)}, {self._operand(b)}")
+        return self._operand(literal)
+
+    def _operand(self, literal: int) -> str:
+        if literal & 1 and literal not in self.known:
+            self.known[literal] = self.do(f"xor {V} {self.known[literal ^ 1]}, {splat(-1)}")
+        return self.known[literal]
+
+    def some(self, plane: str) -> str:
+        """Whether any bit of the plane is set."""
+        return self.do(f"icmp ne i64 {self.do(f'call i64 @llvm.vector.reduce.or.v8i64({V} {plane})')}, 0")
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a step does to one word of the state: (word & keep) | set, and what depends on the state.
+
+    `moves`: (source word, distance to the left, mask of the targets). `chosen`: (bit's mask, literal of its value).
+    """
+
+    keep: int
+    set: int
+    moves: tuple[tuple[int, int, int], ...]
+    chosen: tuple[tuple[int, int], ...]
+
+
+def _changes(grounder: Grounder, step: GroundedStep, words: int) -> list[_Change]:
+    """For each word of a state what the step does to it, given that its guard holds."""
+    circuit = grounder.circuit
+    known = circuit.assuming(circuit.conjuncts(step.guard), [literal for _, literal in step.bits])
+    place_of_input = {literal: bit for bit, literal in enumerate(grounder.inputs)}
+    keep = [(1 << 64) - 1] * words
+    ones = [0] * words
+    moves: list[dict[tuple[int, int], int]] = [{} for _ in range(words)]
+    chosen: list[list[tuple[int, int]]] = [[] for _ in range(words)]
+    for (bit, _), literal in zip(step.bits, known, strict=True):
+        word, place = divmod(bit, 64)
+        mask = 1 << place
+        if literal == grounder.inputs[bit]:
+            continue
+        keep[word] &= ~mask
+        if literal == TRUE:
+            ones[word] |= mask
+        elif literal in place_of_input:
+            source, at = divmod(place_of_input[literal], 64)
+            moves[word][source, place - at] = moves[word].get((source, place - at), 0) | mask
+        elif literal != FALSE:
+            chosen[word].append((mask, literal))
+    return [
+        _Change(keep[w], ones[w], tuple((s, d, m) for (s, d), m in moves[w].items()), tuple(chosen[w]))
+        for w in range(words)
+    ]
+
+
+def _block_loop(name: str, words: int, before: Sequence[str], body: Sequence[str], claim: Sequence[str]) -> list[str]:
+    """A function over blocks of states; `claim` says what makes %lo of %at, or leaves."""
+    return [
+        f"define i64 @{name}(ptr %ctx, i64 %from, i64 %hi) {{", "entry:", f"  %planes = alloca {V}, i64 {64 * words}",
+        f"  %mask = alloca {V}", *before, "  br label %block", "block:", *claim, "work:",
+        "  call void @planes(ptr %ctx, ptr %planes, i64 %lo)", "  %left = sub i64 %hi, %lo",
+        f"  %here = call {V} @present(i64 %left)", *body, "  br label %next", "next:", "  br label %block",
+        "exit:", "  ret i64 %lo", "}",
+    ]
+
+
+def _expand(grounder: Grounder, steps: Sequence[GroundedStep], words: int, renaming: frozenset[int]) -> list[str]:
+    """`expand(ctx, from, hi)`: the successors of the states that are not yet claimed, in blocks from the cursor to hi.
+
+    Leaves early where the table has no room. `renaming`: the bits on which a state's representative depends.
+    """
+    body = ["  @fields queue stride fired"]
+    emitter = _Emitter(grounder.circuit, body, {}, itertools.count())
+    most = 1
+    for number, step in enumerate(steps):
+        changes = _changes(grounder, step, words)
+        guard = emitter.value(step.guard)
+        mask = emitter.do(f"and {V} {guard}, %here")
+        some = emitter.some(mask)
+        body += [f"  br i1 {some}, label %fire{number}, label %skip{number}", f"fire{number}:"]
+        inner = emitter.nested()
+        literals = [literal for change in changes for _, literal in change.chosen]
+        most = max(most, len(literals))
+        for i, literal in enumerate(literals):
+            place = inner.do(f"getelementptr {V}, ptr %chosen, i64 {i}")
+            body.append(f"  store {V} {inner.value(literal)}, ptr {place}")
+        ones = inner.do(f"call {V} @llvm.ctpop.v8i64({V} {mask})")
+        times = inner.do(f"call i64 @llvm.vector.reduce.add.v8i64({V} {ones})")
+        counter = inner.do(f"getelementptr i64, ptr %fired, i64 {number}")
+        total = inner.do(f"add i64 {inner.do(f'load i64, ptr {counter}')}, {times}")
+        body.append(f"  store i64 {total}, ptr {counter}")
+        if any(change != _Change((1 << 64) - 1, 0, (), ()) for change in changes):
+            kind = int(any(bit in renaming for bit, _ in step.bits))
+            _emit(inner, number, mask, changes, kind, words)
+        body += [f"  br label %skip{number}", f"skip{number}:"]
+    body += ["  call void @settle0(ptr %ctx)", "  call void @settle1(ptr %ctx)"]
+    claim = [
+        "  @fields count limit cursor", "  %so_far = load volatile i64, ptr %count",
+        "  %full = icmp ugt i64 %so_far, %limit", "  br i1 %full, label %leave, label %ask", "leave:", "  ret i64 0",
+        "ask:",
+        f"  %lo = atomicrmw add ptr %cursor, i64 {BLOCK} acq_rel", "  %done = icmp uge i64 %lo, %hi",
+        "  br i1 %done, label %exit, label %work",
+    ]
+    return _block_loop("expand", words, [f"  %chosen = alloca {V}, i64 {most}"], body, claim)
+
+
+def _emit(
+    emitter: _Emitter, number: int, mask: str, changes: Sequence[_Change], kind: int, words: int
+) -> None:
+    """The loop over groups of eight states, some of which take the step."""
+    body, do = emitter.lines, emitter.do
+    body.append(f"  store {V} {mask}, ptr %mask")
+    bytes_set = do(f"icmp ne <64 x i8> {do(f'bitcast {V} {mask} to <64 x i8>')}, zeroinitializer")
+    groups = do(f"bitcast <64 x i1> {bytes_set} to i64")
+    buffer_p = do(f"getelementptr i64, ptr %ctx, i64 {_field(f'pending{kind}')}")
+    buffer = do(f"load ptr, ptr {buffer_p}")
+    waiting_p = do(f"getelementptr i64, ptr %ctx, i64 {_field(f'waiting{kind}')}")
+    waiting = do(f"load i64, ptr {waiting_p}")
+    body += [
+        f"  br label %group{number}", f"group{number}:",
+        f"  %g{number} = phi i64 [ {groups}, %fire{number} ], [ %g_{number}, %group{number} ]",
+        f"  %n{number} = phi i64 [ {waiting}, %fire{number} ], [ %n_{number}, %group{number} ]",
+    ]
+    group = do(f"call i64 @llvm.cttz.i64(i64 %g{number}, i1 true)")
+    lanes = do(f"load i8, ptr {do(f'getelementptr i8, ptr %mask, i64 {group}')}")
+    first = do(f"add i64 %lo, {do(f'shl i64 {group}, 3')}")
+    old = []
+    for w in range(words):
+        at = first if w == 0 else do(f"add i64 {first}, {do(f'mul i64 %stride, {w}')}")
+        old.append(do(f"load {V}, ptr {do(f'getelementptr i64, ptr %queue, i64 {at}')}, align 8"))
+    new = []
+    plane = itertools.count()
+    moved = ""
+    for w, change in enumerate(changes):
+        value = old[w]
+        if change.keep != (1 << 64) - 1:
+            value = do(f"and {V} {value}, {splat(change.keep)}")
+        if change.set:
+            value = do(f"or {V} {value}, {splat(change.set)}")
+        for source, distance, targets in change.moves:
+            shifted = old[source]
+            if distance:
+                shifted = do(f"{'shl' if distance > 0 else 'lshr'} {V} {shifted}, {splat(abs(distance))}")
+            value = do(f"or {V} {value}, {do(f'and {V} {shifted}, {splat(targets)}')}")
+        for bit, _ in change.chosen:
+            at = do(f"getelementptr {V}, ptr %chosen, i64 {next(plane)}")
+            byte = do(f"getelementptr i8, ptr {at}, i64 {group}")
+            selected = do(f"bitcast i8 {do(f'load i8, ptr {byte}')} to {M}")
+            value = do(f"or {V} {value}, {do(f'select {M} {selected}, {V} {splat(bit)}, {V} zeroinitializer')}")
+        new.append(value)
+        if value != old[w]:
+            differs = do(f"icmp ne {V} {value}, {old[w]}")
+            moved = do(f"or {M} {moved}, {differs}") if moved else differs
+    # A step from a state to itself is counted and leads nowhere.
+    going = do(f"and i8 {lanes}, {do(f'bitcast {M} {moved} to i8')}")
+    given = ", ".join(f"{V} {value}" for value in new)
+    body += [
+        f"  %n_{number} = call i64 @append(ptr {buffer}, i64 %n{number}, i8 {going}, {given})",
+        f"  %low{number} = sub i64 %g{number}, 1", f"  %g_{number} = and i64 %g{number}, %low{number}",
+        f"  %more{number} = icmp ne i64 %g_{number}, 0",
+        f"  br i1 %more{number}, label %group{number}, label %made{number}", f"made{number}:",
+        f"  store i64 %n_{number}, ptr {waiting_p}", f"  %many{number} = icmp uge i64 %n_{number}, {BATCH}",
+        f"  br i1 %many{number}, label %settle{number}, label %skip{number}", f"settle{number}:",
+        f"  call void @settle{kind}(ptr %ctx)",
+    ]
+
+
+def _inspect(circuit: Circuit, claims: Sequence[int], premises: Sequence[int], words: int) -> list[str]:
+    """`inspect(ctx, from, hi)`: for each open claim the least state that breaks it; where its premise is met."""
+    body = ["  @fields seen open"]
+    emitter = _Emitter(circuit, body, {}, itertools.count())
+    do = emitter.do
+    for number, (claim, premise) in enumerate(zip(claims, premises, strict=True)):
+        met = do(f"and {V} {emitter.value(premise)}, %here")
+        seen_p = do(f"getelementptr i64, ptr %seen, i64 {number}")
+        any_met = do(f"call i64 @llvm.vector.reduce.or.v8i64({V} {met})")
+        seen = do(f"load i64, ptr {seen_p}")
+        body.append(f"  store i64 {do(f'or i64 {seen}, {any_met}')}, ptr {seen_p}")
+        broken = do(f"and {V} {emitter.value(claim ^ 1)}, %here")
+        is_open = do(f"load i64, ptr {do(f'getelementptr i64, ptr %open, i64 {number}')}")
+        looked = do(f"and i1 {emitter.some(broken)}, {do(f'icmp ne i64 {is_open}, 0')}")
+        body += [
+            f"  br i1 {looked}, label %broken{number}, label %kept{number}", f"broken{number}:",
+            f"  store {V} {broken}, ptr %mask", f"  call void @least(ptr %ctx, ptr %mask, i64 %lo, i64 {number})",
+            f"  br label %kept{number}", f"kept{number}:",
+        ]
+    claim_lines = [
+        "  %lo = phi i64 [ %from, %entry ], [ %lo2, %next ]", f"  %lo2 = add i64 %lo, {BLOCK}",
+        "  %done = icmp uge i64 %lo, %hi", "  br i1 %done, label %exit, label %work",
+    ]
+    return _block_loop("inspect", words, [], body, claim_lines)
+
+
+class _Straight:
+    """Straight-line code over words of eight states."""
+
+    def __init__(self) -> None:
+        self.counter = itertools.count()
+        self.lines: list[str] = []
+
+    def do(self, instruction: str) -> str:
+        """The name of what the instruction gives."""
+        name = f"%z{next(self.counter)}"
+        self.lines.append(f"  {name} = {instruction}")
+        return name
+
+    def op(self, name: str, a: str, b: str | int) -> str:
+        """An operation on vectors of 64-bit numbers."""
+        return self.do(f"{name} {V} {a}, {b if isinstance(b, str) else splat(b)}")
+
+    def is_(self, comparison: str, a: str, b: str | int) -> str:
+        """A comparison, lane by lane."""
+        return self.do(f"icmp {comparison} {V} {a}, {b if isinstance(b, str) else splat(b)}")
+
+    def select(self, condition: str, a: str, b: str | int) -> str:
+        """In each lane a where the condition holds, else b."""
+        return self.do(f"select {M} {condition}, {V} {a}, {V} {b if isinstance(b, str) else splat(b)}")
+
+    def field(self, key: Sequence[str], start: int, width: int) -> str:
         """The unsigned number in `width` bits from `start`."""
-        value = "0"
-        for i in range(width):
-            word, shift = divmod(start + i, 64)
-            bit = self.do(f"lshr i64 {self.key[word]}, {shift}")
-            bit = self.do(f"and i64 {bit}, 1")
-            value = self.do(f"or i64 {value}, {self.do(f'shl i64 {bit}, {i}')}")
-        return value
+        value = ""
+        for word, shift, at, mask in _pieces(start, width):
+            piece = self.op("lshr", key[word], shift) if shift else key[word]
+            piece = self.op("and", piece, mask)
+            value = self.op("or", value, self.op("shl", piece, at)) if value else piece
+        return value or "zeroinitializer"
 
     def put(self, words: list[str], start: int, width: int, value: str) -> None:
         """Or the number into zeroed bits of `words`."""
-        for i in range(width):
-            word, shift = divmod(start + i, 64)
-            bit = self.do(f"and i64 {self.do(f'lshr i64 {value}, {i}')}, 1")
-            words[word] = self.do(f"or i64 {words[word]}, {self.do(f'shl i64 {bit}, {shift}')}")
+        for word, shift, at, mask in _pieces(start, width):
+            piece = self.op("and", self.op("lshr", value, at) if at else value, mask)
+            words[word] = self.op("or", words[word], self.op("shl", piece, shift) if shift else piece)
+
+
+def _pieces(start: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Of a number in `width` bits from `start`, by word: (word, first bit there, first bit of the number, mask)."""
+    found = []
+    at = 0
+    while at < width:
+        word, shift = divmod(start + at, 64)
+        length = min(width - at, 64 - shift)
+        found.append((word, shift, at, (1 << length) - 1))
+        at += length
+    return found
 
 
 def _canonical(symmetry: Symmetry | None, place: Sequence[tuple[int, int]], words: int) -> list[str]:
-    """`canonical(key)`: what Symmetry.canonical does, on a packed state. `place`: (first bit, width) of each cell."""
-    if symmetry is None:
-        return ["define internal void @canonical(ptr %key) {", "  ret void", "}"]
-    code = _Straight(words)
+    """What Symmetry.canonical does, on packed states: from %k0.. to %c0.. . `place`: (first bit, width) of a cell."""
+    key = [f"%k{w}" for w in range(words)]
+    code = _Straight()
+    result = key if symmetry is None else _frames_named(code, symmetry, place, key)
+    return [*code.lines, *(f"  %c{w} = or {V} {value}, zeroinitializer" for w, value in enumerate(result))]
+
+
+def _frames_named(
+    code: _Straight, symmetry: Symmetry, place: Sequence[tuple[int, int]], key: Sequence[str]
+) -> list[str]:
+    """The words with frames numbered by first occurrence, the rest by their own bits."""
     size = symmetry.size
-    none = (1 << 4 * size) - 1
-    identity = sum(i << 4 * i for i in range(size))
     # Four bits an element: its new number, or 15. A register holds them all.
-    names, count = str(none), "0"
+    names, count = splat((1 << 4 * size) - 1), splat(0)
 
     def assign(element_shift: str, condition: str) -> None:
         nonlocal names, count
-        mark = code.do(f"shl i64 {code.do(f'xor i64 {count}, 15')}, {element_shift}")
-        names = code.do(f"xor i64 {names}, {code.do(f'select i1 {condition}, i64 {mark}, i64 0')}")
-        count = code.do(f"add i64 {count}, {code.do(f'zext i1 {condition} to i64')}")
+        mark = code.op("shl", code.op("xor", count, 15), element_shift)
+        names = code.op("xor", names, code.select(condition, mark, 0))
+        count = code.op("add", count, code.do(f"zext {M} {condition} to {V}"))
 
-    def named(shift: str) -> str:
-        return code.do(f"and i64 {code.do(f'lshr i64 {names}, {shift}')}, 15")
+    def named(shift: str | int) -> str:
+        return code.op("and", code.op("lshr", names, shift), 15)
 
     fields = []
     for cell, valid in symmetry.fields:
         start, width = place[cell]
-        shift = code.do(f"shl i64 {code.bits(start, width)}, 2")
-        any_valid = "0"
+        shift = code.op("shl", code.field(key, start, width), 2)
+        any_valid = splat(0)
         for v in valid:
-            any_valid = code.do(f"or i64 {any_valid}, {code.bits(place[v][0], 1)}")
-        is_valid = code.do(f"icmp ne i64 {any_valid}, 0")
-        unnamed = code.do(f"icmp eq i64 {named(shift)}, 15")
-        assign(shift, code.do(f"and i1 {is_valid}, {unnamed}"))
+            any_valid = code.op("or", any_valid, code.field(key, place[v][0], 1))
+        is_valid = code.is_("ne", any_valid, 0)
+        unnamed = code.is_("eq", named(shift), 15)
+        assign(shift, code.do(f"and {M} {is_valid}, {unnamed}"))
         fields.append((start, width, shift, is_valid))
     keys = []
     for element in range(size):
-        key = "0"
+        own = splat(0)
         for row in reversed(symmetry.rows):
             start, width = place[row[element]]
-            key = code.do(f"or i64 {code.do(f'shl i64 {key}, {width}')}, {code.bits(start, width)}")
-        keys.append(key)
+            own = code.op("or", code.op("shl", own, width), code.field(key, start, width))
+        keys.append(own)
     for _ in range(size):
-        best_shift, best_key = "0", "-1"
+        best_shift, best_key = splat(0), splat(-1)
         for element in range(size):
-            free = code.do(f"icmp eq i64 {named(str(4 * element))}, 15")
-            larger = code.do(f"icmp sgt i64 {keys[element]}, {best_key}")
-            better = code.do(f"and i1 {free}, {larger}")
-            best_shift = code.do(f"select i1 {better}, i64 {4 * element}, i64 {best_shift}")
-            best_key = code.do(f"select i1 {better}, i64 {keys[element]}, i64 {best_key}")
-        assign(best_shift, code.do(f"icmp ne i64 {best_key}, -1"))
-    code.lines += [
-        f"  %same = icmp eq i64 {names}, {identity}", "  br i1 %same, label %keep, label %rename",
-        "keep:", "  ret void", "rename:",
-    ]
-    cleared = [(1 << 64) - 1] * words
+            free = code.is_("eq", named(4 * element), 15)
+            larger = code.is_("sgt", keys[element], best_key)
+            better = code.do(f"and {M} {free}, {larger}")
+            best_shift = code.select(better, splat(4 * element), best_shift)
+            best_key = code.select(better, keys[element], best_key)
+        assign(best_shift, code.is_("ne", best_key, -1))
+    cleared = [(1 << 64) - 1] * len(key)
     moved = [place[cell] for cell, _ in symmetry.fields] + [place[c] for row in symmetry.rows for c in row]
     for start, width in moved:
         for bit in range(start, start + width):
             cleared[bit // 64] &= ~(1 << bit % 64)
-    result = [code.do(f"and i64 {old}, {mask - (1 << 64) if mask >> 63 else mask}")
-              for old, mask in zip(code.key, cleared, strict=True)]
+    result = [code.op("and", old, mask) for old, mask in zip(key, cleared, strict=True)]
     for start, width, shift, is_valid in fields:
-        code.put(result, start, width, code.do(f"select i1 {is_valid}, i64 {named(shift)}, i64 0"))
-    for row in symmetry.rows:
-        for target in range(size):
+        code.put(result, start, width, code.select(is_valid, named(shift), 0))
+    # All rows of an element move together.
+    hits = [[code.is_("eq", named(4 * element), target) for element in range(size)] for target in range(size)]
+    for target in range(size):
+        value = keys[0]
+        for element in range(1, size):
+            value = code.select(hits[target][element], keys[element], value)
+        for row in symmetry.rows:
             start, width = place[row[target]]
-            value = "0"
-            for element in range(size):
-                hit = code.do(f"icmp eq i64 {named(str(4 * element))}, {target}")
-                value = code.do(f"select i1 {hit}, i64 {code.bits(*place[row[element]])}, i64 {value}")
             code.put(result, start, width, value)
-    stores = [f"  store i64 {value}, ptr %kp{w}" for w, value in enumerate(result)]
-    return ["define internal void @canonical(ptr %key) {", *code.lines, *stores, "  ret void", "}"]
+            value = code.op("lshr", value, width)
+    return result
 
 
 def _renaming_bits(symmetry: Symmetry | None, place: Sequence[tuple[int, int]]) -> frozenset[int]:
@@ -601,42 +384,39 @@ def _renaming_bits(symmetry: Symmetry | None, place: Sequence[tuple[int, int]]) 
     return frozenset(bit for start, width in (place[c] for c in cells) for bit in range(start, start + width))
 
 
+def _field(name: str) -> int:
+    """The number of a variable in the block that %ctx points to."""
+    return FIELDS.index(name)
+
+
 def assembly(
     grounder: Grounder, steps: Sequence[GroundedStep], claims: Sequence[int], premises: Sequence[int],
     symmetry: Symmetry | None,
 ) -> str:
     """LLVM IR of `expand`, `inspect` and `rehash` for packed states; `claims` and `premises` are circuit literals."""
     words = state_words(grounder)
-    circuit, bit_inputs = grounder.circuit, grounder.inputs
-    lines = [_RUNTIME]
-    lines += _canonical(symmetry, grounder.bit_of_cell, words)
-    lines += _expand(circuit, steps, bit_inputs, words, _renaming_bits(symmetry, grounder.bit_of_cell))
-    lines += _inspect(circuit, claims, premises, words)
-    return _completed("\n".join(lines), words)
-
-
-def _completed(text: str, words: int) -> str:
-    """`@fields a b` becomes the loads of those fields, as %a and %b with their addresses %a_p and %b_p."""
-
-    def loads(match: re.Match[str]) -> str:
-        made = []
-        for name in match[1].split():
-            made.append(f"  %{name}_p = getelementptr i64, ptr %ctx, i64 {FIELDS.index(name)}")
-            made.append(f"  %{name} = load {'ptr' if name in POINTERS else 'i64'}, ptr %{name}_p")
-        return "\n".join(made)
-
-    return re.sub(r"  @fields (.*)", loads, text.replace("@WORDS@", str(words)))
+    canonical = _canonical(symmetry, grounder.bit_of_cell, words)
+    lines = [runtime(words, canonical, "avx512f" in _features())]
+    lines += _expand(grounder, steps, words, _renaming_bits(symmetry, grounder.bit_of_cell))
+    lines += _inspect(grounder.circuit, claims, premises, words)
+    return completed("\n".join(lines))
 
 
 def state_words(grounder: Grounder) -> int:
-    """64-bit words of a packed state."""
-    return max(1, -(-grounder.bits // 64))
+    """64-bit words of a packed state and its marker."""
+    return grounder.bits // 64 + 1
 
 
 @functools.cache
 def _initialize() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+
+
+@functools.cache
+def _features() -> frozenset[str]:
+    """What this processor has."""
+    return frozenset(name for name, has in llvm.get_host_cpu_features().items() if has)
 
 
 def _target(level: int) -> Any:
@@ -650,20 +430,61 @@ def _target(level: int) -> Any:
 class Code:
     """Compiled functions; keeps the engine that owns their memory alive.
 
-    `optimised`: takes ten times as long to compile and runs two to three times as fast.
+    `optimised`: takes longer to compile and runs two to three times as fast; taken anyway where it is kept from before.
+    Object code is kept in the user's cache, named by a hash of what it was made from.
     """
 
     def __init__(self, text: str, optimised: bool) -> None:
-        self.optimised = optimised
-        machine = _target(int(optimised))
-        module = llvm.parse_assembly(text)
-        # The text is in SSA form with common subterms shared already: optimisation passes cost more than they save.
-        self._engine = llvm.create_mcjit_compiler(module, machine)
+        made_for = f"{llvm.llvm_version_info} {llvm.get_host_cpu_name()} {sorted(_features())}"
+        name = hashlib.sha256(f"{made_for}\n{text}".encode()).hexdigest()[:32]
+        kept = kept_object(f"{name}.1.o")
+        self.optimised = optimised or kept is not None
+        level = int(self.optimised)
+        kept = kept or kept_object(f"{name}.{level}.o")
+        target = _target(level)
+        if kept is None:
+            # In SSA form with common subterms shared already: optimisation passes cost more than they save.
+            kept = target.emit_object(llvm.parse_assembly(text))
+            keep_object(f"{name}.{level}.o", kept)
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(kept))
         self._engine.finalize_object()
-        self.expand = self._function("expand", ctypes.c_int64)
-        self.inspect = self._function("inspect", ctypes.c_int64)
-        self.rehash = self._function("rehash", None)
+        self.expand = self._function("expand")
+        self.inspect = self._function("inspect")
+        self.rehash = self._function("rehash")
+        self.settle = self._function("settle")
 
-    def _function(self, name: str, result: Any) -> Any:
-        prototype = ctypes.CFUNCTYPE(result, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    def _function(self, name: str) -> Any:
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
         return prototype(self._engine.get_function_address(name))
+
+
+KEPT_OBJECTS = 128
+"""Files of object code in the user's cache; the oldest make room."""
+
+
+def _kept_directory() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cow-proofs"
+
+
+def kept_object(name: str) -> bytes | None:
+    """What was kept under that name; None if nothing was, or it is not whole."""
+    try:
+        content = (_kept_directory() / name).read_bytes()
+    except (OSError, RuntimeError):
+        return None
+    digest, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def keep_object(name: str, code: bytes) -> None:
+    """Keep object code for the next time; where nothing can be written, nothing is kept."""
+    with contextlib.suppress(OSError, RuntimeError):
+        directory = _kept_directory()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        written = directory / f"{name}.{os.getpid()}"
+        written.write_bytes(hashlib.sha256(code).digest() + code)
+        written.replace(directory / name)
+        oldest = sorted(directory.glob("*.o"), key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_OBJECTS:]
+        for path in oldest:
+            path.unlink(missing_ok=True)

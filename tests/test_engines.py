@@ -245,14 +245,8 @@ def test_optimised_machine_code_finds_the_same(monkeypatch: pytest.MonkeyPatch) 
 class Tight(_Memory):
     """Room for few states at first, so that it must grow soon."""
 
+    START = 64
     growths = 0
-
-    def __init__(self, words: int, steps: int, claims: int, limit_bytes: int) -> None:
-        super().__init__(words, steps, claims, limit_bytes)
-        self.capacity = self.slack + 64
-        self.queue = self.queue[: self.capacity * words]
-        self.parents = self.parents[: self.capacity]
-        self._publish()
 
     def grow(self, code: machine.Code) -> None:
         super().grow(code)
@@ -292,8 +286,9 @@ def machine_states(of: System, scope: Scope, most: int = 1 << 17) -> list[State]
     store.enter(packed_words([grounder.initial()], store.words), code)
     low = 0
     while low < store.count < most:
-        high = min(store.count, low + 64)
-        low = min(high, code.expand(store.address, low, high))
+        low = store.expand(code, low, min(store.count, low + 64))
+        if store.full:
+            store.grow(code)
     return [grounder.unpack(store.state(n)) for n in range(store.count)]
 
 
