@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from model.logic import Rule, Scope, StateFunction, System, Update, initial_value, meaning
+from model.logic import Rule, Scope, StateFunction, System, Term, Update, initial_value, meaning
 from proofs.ground import Grounder
 from proofs.interpreter import Instance
 from proofs.terms import Node, node
@@ -144,8 +144,8 @@ class _Writer:
         bound, term = meaning(function)
         return "true" if term is None else self.text(node(term), self.named(bound, index))
 
-    def named(self, constants: Sequence[object], values: Sequence[str]) -> Env:
-        return {**self.constants, **{c.decl().name(): v for c, v in zip(constants, values, strict=True)}}  # type: ignore[attr-defined]
+    def named(self, constants: Sequence[Term], values: Sequence[str]) -> Env:
+        return {**self.constants, **{c.decl().name(): v for c, v in zip(constants, values, strict=True)}}
 
 
 def _reads_state(text: str) -> bool:
@@ -371,8 +371,8 @@ class _Murphi(_Writer):
         if given.op == "ite" and update.function.range.name() in self.symmetric:
             # A choice between elements would look at one that may be undefined.
             chosen, then, otherwise = given.args
-            for value, extra in ((then, chosen), (otherwise, Node("not", (chosen,)))):
-                self._update(update, value, Node("and", (condition, extra)), env, declarations, before, after)
+            for one, extra in ((then, chosen), (otherwise, Node("not", (chosen,)))):
+                self._update(update, one, Node("and", (condition, extra)), env, declarations, before, after)
             return
         names = [f"x{next(self.variables)}" for _ in update.over]
         sorts = [c.sort().name() for c in update.over]
@@ -446,29 +446,12 @@ class _Murphi(_Writer):
         return [begin, "startstate begin", *lines, "end;", "endruleset;" if head else ""]
 
 
-def interchangeable(system: System, scope: Scope) -> frozenset[str]:
-    """The sorts of which no rule and no meaning names an element, with two elements or more."""
-    named = set()
-    terms = [t for r in system.rules for t in r.terms()]
-    terms += [t for f in system.functions if (t := meaning(f)[1]) is not None]
-    spoken = {name for t in terms for name in _names(node(t))}
-    for constant in system.constants:
-        if constant.decl().name() in spoken:
-            named.add(constant.sort().name())
-    over = {p.over.name() for r in system.rules for p in r.params if p.over is not None}
-    return frozenset(s for s, size in scope.sizes if size > 1 and s not in named | over)
-
-
-def _names(n: Node) -> set[str]:
-    return ({n.name} if n.op == "param" else set()).union(*(_names(a) for a in n.args))
-
-
-def murphi(system: System, scope: Scope, *, symmetric: bool) -> str:
-    """The system in a scope as Murphi rules. `symmetric`: its interchangeable sorts are scalarsets."""
+def murphi(system: System, scope: Scope, symmetric: frozenset[str]) -> str:
+    """The system in a scope as Murphi rules. `symmetric`: sorts to be scalarsets; they must be interchangeable."""
     sorts = {s.name() for f in system.functions for s in (*f.domain, f.range)} - {"Bool"}
     sorts |= {p.sort.name() for r in system.rules for p in r.params}
-    interchanged = interchangeable(system, scope) & sorts if symmetric else frozenset()
-    writer = _Murphi(system, scope, frozenset(interchanged))
+    interchanged = frozenset(s for s in symmetric & sorts if scope.as_dict()[s] > 1)
+    writer = _Murphi(system, scope, interchanged)
     grounder = Grounder(system, scope)
     cell_of = {start + i: n for n, (start, width) in enumerate(grounder.bit_of_cell) for i in range(width)}
     changed: dict[str, set[str]] = {}

@@ -260,6 +260,7 @@ def packed_words(states: Sequence[int], words: int) -> np.ndarray[Any, Any]:
 def explore(
     system: System, scope: Scope, claims: Sequence[Claim], *, timeout: float | None = None,
     memory: int = 8 << 30, stop_at_violations: bool = False, reduce: bool = True,
+    threads: int = 1,
 ) -> Exploration:
     """Explore every state of `system` in `scope`, looking at every claim in each.
 
@@ -275,7 +276,7 @@ def explore(
     symmetry = frames(grounder) if reduce else None
     text = machine.assembly(grounder, steps, formulas, premises, symmetry)
     code = machine.Code(text, optimised=False)
-    store = _Memory(machine.state_words(grounder), len(steps), len(claims), memory)
+    store = _Memory(machine.state_words(grounder), len(steps), len(claims), memory, threads)
     store.enter(packed_words([grounder.initial()], store.words), code)
 
     levels: list[int] = []

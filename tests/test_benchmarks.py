@@ -1,0 +1,74 @@
+"""The model written for other checkers is the same: they count the same states and steps, or orbits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks.explore import CHECKERS, LOSSY, Run, compared
+from model.kernels import KERNELS
+
+SMALLEST = "1,1,2,1,1"
+NEEDED = {"spin": ("spin", "gcc"), "rumur": ("rumur", "gcc")}
+
+
+def installed(checker: str) -> None:
+    for program in NEEDED.get(checker.partition("-")[0], ()):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+
+
+def found(kernel: str, checker: str) -> dict[str, Run]:
+    (system,) = (k.system() for k in KERNELS if k.name == kernel)
+    return {r.checker: r for r in compared(kernel, system, SMALLEST, [checker], 1, 600).runs}
+
+
+@pytest.mark.parametrize("kernel", [
+    "v5.9", *(pytest.param(k, marks=pytest.mark.slow) for k in ("v5.7", "v6.15", "mapcount-unshare", "wrprotect-skip")),
+])
+@pytest.mark.parametrize("checker", [
+    "spin-bfs", "rumur-symmetry",
+    *(pytest.param(c, marks=pytest.mark.slow) for c in CHECKERS if c not in ("spin-bfs", "rumur-symmetry")),
+])
+def test_other_checkers_count_what_we_count(kernel: str, checker: str) -> None:
+    """`compared` raises Disagreement where they do not."""
+    installed(checker)
+    runs = found(kernel, checker)
+    assert not runs[checker].failed
+    assert runs[checker].states > 1000
+    if checker in LOSSY:
+        assert runs[checker].states <= runs["ours"].states
+
+
+def test_the_command_says_which_package_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    asked = ["benchmarks", "explore", "--scope", SMALLEST, "--checker", "spin-bfs", "--runs", "1"]
+    monkeypatch.setattr("sys.argv", asked)
+    assert command.main() == 2
+    assert capsys.readouterr().err == "benchmarks: spin is not installed: apt-get install spin\n"
+
+
+def test_the_command_names_the_nearest_checker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks", "explore", "--checker", "spin-bfz"])
+    assert command.main() == 2
+    assert "spin-bfs" in capsys.readouterr().err
+
+
+def test_the_command_prints_one_object(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", [
+        "benchmarks", "explore", "--json", "--scope", SMALLEST, "--checker", "ours-2-threads", "--runs", "1",
+    ])
+    assert command.main() == 0
+    (comparison,) = json.loads(capsys.readouterr().out)["explore"]
+    counts = {(r["states"], r["transitions"]) for r in comparison["runs"] if r["checker"] != "ours-symmetry"}
+    assert len(comparison["runs"]) == 3
+    assert len(counts) == 1
