@@ -735,18 +735,25 @@ def conform(
     images: list[Path | None] = [*(vmlinuz or ())]
     if here or not images:
         images.append(None)
-    observed = conforming.observe(
-        tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
-        progress=lambda what: _tell(what) if sys.stderr.isatty() else None,
-    )
-    found = conforming.conform(tests, observed, kernel)
+    found: list[conforming.Conformance] = []
+    interrupted = False
+    try:
+        for observed in conforming.observe(
+            tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
+            progress=lambda what: _tell(what) if sys.stderr.isatty() else None,
+        ):
+            found += conforming.conform(tests, [observed], kernel)
+    except KeyboardInterrupt:
+        _tell("interrupted: what follows is of the kernels that were done")
+        interrupted = True
     if out is not None:
         _write(out, conforming.to_markdown(found))
     if as_json:
         _print_json({"schema": 1, "results": [dataclasses.asdict(f) for f in found]})
     else:
         print(conforming.to_text(found), end="")
-    return _conformance_code(found)
+    code = _conformance_code(found)
+    return INCONCLUSIVE if interrupted and code == OK else code
 
 
 @app.command(epilog=EXIT_CODES)

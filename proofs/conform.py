@@ -157,10 +157,11 @@ def _bits(mask: int) -> frozenset[int]:
 def observe(
     tests: Sequence[Litmus], images: Sequence[Path | None], *, allow_host_settings: bool = False,
     seconds: float = SECONDS, progress: Callable[[str], None] = lambda what: None,
-) -> list[list[Observation]]:
-    """Of every kernel, what it does in each test. An image is booted, None is the running kernel.
+) -> Iterator[list[Observation]]:
+    """Kernel by kernel, what it does in each test. An image is booted, None is the running kernel.
 
-    Raises ModelError if a kernel cannot be run at all.
+    Where it cannot be run to the end, what is missing is not observable. Raises ModelError for what is no image, and
+    without a compiler.
     """
     doable, hopeless = [], {}
     for test in tests:
@@ -170,28 +171,28 @@ def observe(
             hopeless[test.name] = str(error)
         else:
             doable.append(test)
-    found = []
+    releases = [platform.release() if image is None else vm.find(image).release for image in images]
     with compiled(reproducer.program(doable)) if doable else contextlib.nullcontext() as program:
-        for image in images:
+        for image, release in zip(images, releases, strict=True):
             progress(str(image or "the running kernel"))
-            release = platform.release() if image is None else vm.find(image).release
             lines: tuple[str, ...] = ()
-            if program is not None:
-                lines = (
-                    run_here(program, allow_host_settings, seconds) if image is None
-                    else run_in(image, program, seconds)
-                )
+            missing = "the program did not come to this test"
+            try:
+                if program is not None:
+                    lines = (
+                        run_here(program, allow_host_settings, seconds) if image is None
+                        else run_in(image, program, seconds)
+                    )
+            except ModelError as error:
+                missing = str(error)
             seen = observations(lines)
-            found.append([
-                seen.get(test.name)
-                or Observation(release, None, hopeless.get(test.name, "the program did not come to this test"))
-                for test in tests
-            ])
-    return found
+            yield [
+                seen.get(test.name) or Observation(release, None, hopeless.get(test.name, missing)) for test in tests
+            ]
 
 
 def conform(
-    tests: Sequence[Litmus], observed: Sequence[Sequence[Observation]], kernel: str = ""
+    tests: Sequence[Litmus], observed: Iterable[Sequence[Observation]], kernel: str = ""
 ) -> list[Conformance]:
     """What was observed of every test on every kernel, held against the model's kernel of that name, or against the
     one that describes the release."""

@@ -186,6 +186,22 @@ def test_without_a_compiler_one_line_names_the_package(
     assert "package gcc" in capsys.readouterr().err
 
 
+@needs_compiler
+def test_a_kernel_that_cannot_be_run_loses_nothing_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(conform.vm, "find", lambda path: type("Machine", (), {"release": "6.1.0"}))
+
+    def fails(*_: object) -> tuple[str, ...]:
+        raise ModelError("no qemu")
+
+    monkeypatch.setattr(conform, "run_in", fails)
+    asked = written("page x\nA: write x 1\nexists A.x == 1")
+    [[here], [there]] = conform.observe([asked], [None, tmp_path])
+    assert here.outcome == Outcome(NOTHING, NOTHING, True)
+    assert (there.outcome, there.reason) == (None, "no qemu")
+
+
 # Real kernels
 
 
@@ -202,7 +218,7 @@ def kernels() -> list[Path]:
 def test_a_real_kernel_does_what_the_model_says(image: Path) -> None:
     """Every test of the suite that can be seen agrees; held against another kernel's rules, many do not."""
     tests = whole_suite()
-    observed = conform.observe(tests, [image])
+    observed = list(conform.observe(tests, [image]))
     found = conform.conform(tests, observed)
     assert [each for each in found if each.status == DISAGREE] == []
     seen = sum(each.status == AGREE for each in found)
