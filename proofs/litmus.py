@@ -1001,17 +1001,18 @@ class Run:
             return
         quick = () if progress.tried else (operation.quick,)
         progress = progress._replace(tried=True)
-        for role, names in (
-            ("goal", quick), ("goal", operation.goal), ("refusal", operation.refusal),
-            ("block", blocks(operation.access, self.kernel)),
+        for role, names, where in (
+            ("goal", quick, given), ("goal", operation.goal, given), ("refusal", operation.refusal, given),
+            ("block", blocks(operation.access, self.kernel), given),
+            *(("fault", names, given) for names in faults(operation.access, self.kernel)),
             # Others may have undone a preparation.
-            *(("fault", names) for names in (*faults(operation.access, self.kernel), operation.prepares)),
+            *(("fault", (rule,), {**given, **self.there(part["p"], part[name], state)}) for rule, name in preparations),
         ):
-            steps = self.enabled(names, given, state)
+            steps = self.enabled(names, where, state)
             if steps and role == "fault" and progress.faults == _MOST_FAULTS:
                 raise _Stuck(f"line {statement.line}: on {self.kernel.name} `{statement.text}` faults for ever")
             for step in steps:
-                instead = self.when_trylock_fails(step, given, point)
+                instead = self.when_trylock_fails(step, where, point)
                 move = self.taken(instead or step, role, statement, progress)
                 yield move._replace(lock_fails=False) if instead else move
             if steps:

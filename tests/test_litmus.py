@@ -852,6 +852,15 @@ def crowds(draw: st.DrawFn) -> str:
     return "\n".join([*lines, f"{mode} A.{place} == 1"])
 
 
+def test_an_operation_on_two_pages_prepares_each_again_if_another_undid_it() -> None:
+    """mremap has split the PMD where it moves to, khugepaged collapses the block, mremap splits it again."""
+    test = parse(
+        "litmus t\npage x\npage y huge 2\n*: collapse y || A: mremap x y.0\nA: write x 1\nexists refused 3", "t"
+    )
+    found = answer(test, V5_9, built(V5_9, test.features))
+    assert (found.answer, found.reason) == (Answer.ALLOWED, "")
+
+
 @settings(max_examples=100, deadline=None)
 @given(crowds(), st.sampled_from((V4_8, V5_9, V6_15)))
 def test_nothing_is_missing_for_any_operations_at_the_same_time(program: str, kernel: Kernel) -> None:
