@@ -445,7 +445,8 @@ def to_text(report: Report) -> str:
         found = "undecided" if report.search.stopped else "no observable difference in this scope"
         lines += [f"{report.a} and {report.b}: {found}", ""]
     else:
-        lines += [f"{report.a} and {report.b}: {len(report.causes)} causes of difference", ""]
+        number = len(report.causes)
+        lines += [f"{report.a} and {report.b}: {number} cause{'s' * (number > 1)} of difference", ""]
     for number, cause in enumerate(report.causes, 1):
         for i, d in enumerate(cause.decisions):
             cite = f" ({d.cite})" if d.cite else ""
