@@ -67,6 +67,8 @@ MOST_TELLINGS = 64
 """Ways to tell one trace that are tried."""
 _ANY = "slots == 0"
 """Stands for the condition as long as that is not known."""
+_FRESH = "?"
+"""A number that no other store stores, chosen when the ways to tell all steps are."""
 _COLUMN, _WIDTH = 34, 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Place = tuple[int, int]
@@ -279,7 +281,6 @@ class _Teller:
         self.open: list[_Unit] = []
         self.told: set[int] = set()
         self.left_out: dict[int, str] = {}
-        self.values = itertools.count(1)
         # Contents matter where some step depends on them; else each store has a number of its own.
         self.contents = any("frame_value" in step.rule.functions_read() for step in trace.steps)
         self.named("Proc", 0, FIRST_PROCESS)
@@ -560,7 +561,7 @@ class _Teller:
     def value(self, unit: _Unit, number: int) -> str:
         """What is stored: one more than in the trace, since 0 is what untouched pages hold, where contents matter."""
         if not self.contents:
-            return str(next(self.values))
+            return _FRESH
         if "n" in unit.given:
             return str(unit.given["n"] + 1)
         assert unit.place is not None
@@ -571,31 +572,41 @@ class _Teller:
 
     def tellings(self) -> Iterator[list[str]]:
         """The test's lines up to its condition, for each choice of ways, the best first."""
-        units = sorted(self.units, key=lambda u: u.steps[0])
-        groups: list[list[_Unit]] = []
+        self.units.sort(key=lambda u: u.steps[0])
+        yield from (self.lines(chosen) for chosen in itertools.product(*(u.ways for u in self.units)))
+
+    def groups(self) -> list[list[int]]:
+        """Numbers of the units that overlap, hence stand on one line."""
+        groups: list[list[int]] = []
         over = -1
-        for unit in units:
+        for number, unit in enumerate(self.units):
             if unit.steps[0] > over:
                 groups.append([])
-            groups[-1].append(unit)
+            groups[-1].append(number)
             over = max(over, unit.last)
-        for chosen in itertools.product(*(u.ways for u in units)):
-            way = dict(zip(map(id, units), chosen, strict=True))
-            lines = [*self.head(), *(f"page   {w.spare}" for w in chosen if w.spare)]
-            lines += [f"# Left out: {self.trace.label(number)}" for number in self.left_out]
-            if len(groups) < len(units):
-                lines += self.split()
-            lines += self.first
-            for group in groups:
-                lines += [line for u in group for line in u.before]
-                steps = "; ".join(self.trace.label(n) for n in sorted(n for u in group for n in u.steps))
-                operations = " || ".join(way[id(u)].text for u in group)
-                if len(group) == 1:
-                    lines.append(f"{operations:{_COLUMN}}  # {steps}")
-                else:
-                    lines += [f"# {line}" for line in textwrap.wrap(steps, _WIDTH)] + [operations]
-                lines += [line for u in group for line in way[id(u)].after]
-            yield lines
+        return groups
+
+    def lines(self, ways: Sequence[_Way]) -> list[str]:
+        """The test's lines up to its condition, each unit told in its way."""
+        numbers = itertools.count(1)
+        texts = [w.text.replace(_FRESH, str(next(numbers))) if _FRESH in w.text else w.text for w in ways]
+        lines = [*self.head(), *(f"page   {w.spare}" for w in ways if w.spare)]
+        lines += [f"# Left out: {self.trace.label(number)}" for number in self.left_out]
+        groups = self.groups()
+        if len(groups) < len(self.units):
+            lines += self.split()
+        lines += self.first
+        for group in groups:
+            units = [self.units[i] for i in group]
+            steps = "; ".join(self.trace.label(n) for n in sorted(n for u in units for n in u.steps))
+            operations = " || ".join(texts[i] for i in group)
+            lines += [line for u in units for line in u.before]
+            if len(group) == 1:
+                lines.append(f"{operations:{_COLUMN}}  # {steps}")
+            else:
+                lines += [f"# {line}" for line in textwrap.wrap(steps, _WIDTH)] + [operations]
+            lines += [line for i in group for line in ways[i].after]
+        return lines
 
     def head(self) -> list[str]:
         claim, kernel = self.trace.claim, self.kernel.name
