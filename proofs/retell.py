@@ -1,7 +1,8 @@
 """A trace told as a litmus test, so that a real kernel can be asked to do it.
 
-Steps become the operations that take them, looked up in model/operations.py. What is told is then put to the litmus
-tests' own executions: only a test that can end in a state which breaks the trace's claim is given.
+Steps become the operations that take them, looked up in model/operations.py. There may be several ways to tell a step,
+and what is told may take other steps (reclaim also writes the page out): so each telling is put to the executions of
+litmus tests, and only one is given that can end where the trace's claim is broken.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ MOST_TELLINGS = 64
 """Ways to tell one trace that are tried."""
 _ANY = "slots == 0"
 """Stands for the condition as long as that is not known."""
+_FRESH = "?"
+"""A number that no other store stores, chosen when the ways to tell all steps are."""
 _COLUMN, _WIDTH = 34, 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Place = tuple[int, int]
@@ -277,7 +280,7 @@ class _Teller:
         self.units: list[_Unit] = []
         self.open: list[_Unit] = []
         self.told: set[int] = set()
-        self.values = itertools.count(1)
+        self.left_out: dict[int, str] = {}
         # Contents matter where some step depends on them; else each store has a number of its own.
         self.contents = any("frame_value" in step.rule.functions_read() for step in trace.steps)
         self.named("Proc", 0, FIRST_PROCESS)
@@ -320,25 +323,24 @@ class _Teller:
 
     # What the tables say
 
-    def error(self, number: int, why: str) -> RetellError:
-        label = self.trace.label(number)
-        return RetellError(f"{self.trace.claim} on {self.trace.kernel}: step {number + 1}, {label}: {why}")
-
     def takes(self, operation: Operation, rules: Iterable[str]) -> bool:
         """The operation may take those rules on its way."""
         raised = itertools.chain(operation.prepares, *faults(operation.access, self.kernel))
         return set(rules) <= set(raised)
 
     def alone(self, rules: Sequence[str]) -> list[Operation]:
-        """Operations that take those rules and then change nothing that matters: an access, if there is one, else a
-        reference that is dropped again. A forced write is none of them: its retry loop lasts until it has stored."""
+        """Operations that take those rules and then change nothing that matters.
+
+        An access, if there is one, else a reference that is dropped again. A forced write is none of them: its retry
+        loop lasts until it has stored.
+        """
         fitting = [o for o in OPERATIONS if o.access != "force" and self.takes(o, rules)]
         return [o for o in fitting if not o.reference] or fitting
 
     # Steps
 
     def tell(self) -> None:
-        """Put every step into a unit. Raises RetellError for one that no operation takes."""
+        """Put every step into a unit, or among those left out."""
         for number, step in enumerate(self.trace.steps):
             rule = step.rule.name.partition(".")[0]
             if number in self.told or step.rule.kind != "step":
@@ -380,8 +382,10 @@ class _Teller:
         return "" if step.rule.name == last_stage(self.stages[rule]) else rule
 
     def place(self, number: int, step: Instance) -> Place | None:
-        """The process and page at which the step is taken: of a frame, the first that maps it; of a page, the process
-        that is next to do something there."""
+        """The process and page at which the step is taken.
+
+        Of a frame, the first that maps it; of a page alone, the process that is next to do something there.
+        """
         given = step.as_dict
         if "v" in given:
             here = (later.as_dict for later in self.trace.steps[number:] if later.as_dict.get("v") == given["v"])
@@ -395,7 +399,10 @@ class _Teller:
         return next(mapping, None)
 
     def begin(self, number: int, rule: str, step: Instance) -> _Unit | None:
-        """The unit to which a step belongs that is no sub-step of an earlier one; None if an operation implies it."""
+        """The unit to which a step belongs that is no sub-step of an earlier one.
+
+        None if it comes with an operation told already, or is left out.
+        """
         rule = next((usual for usual, other in WHEN_TRYLOCK_FAILS.items() if other == rule), rule)
         place = self.place(number, step)
         operation = next((o for o in OPERATIONS if rule in (*o.goal, o.quick, *o.perhaps, *o.whole)), None)
@@ -412,10 +419,15 @@ class _Teller:
                 return None
             unit.rules.append(rule)
             if not any(self.takes(o, unit.rules) for o in OPERATIONS):
-                raise self.error(number, "no operation of a litmus test takes it")
+                self.left_out[number] = "no operation of a litmus test takes it"
+                return None
+        elif operation.on_frame and place is None:
+            self.left_out[number] = "no process maps the page, so no operation can name it"
+            return None
+        elif "q" in step.as_dict and step.as_dict["q"] != step.as_dict["p"]:
+            self.left_out[number] = "an operation is about pages of one process"
+            return None
         else:
-            if operation.on_frame and place is None:
-                raise self.error(number, "no process maps the page, so no operation can name it")
             unit.operation = operation
             unit.given |= step.as_dict
             if "vma_uffd" in step.rule.functions_read() and place is not None:
@@ -449,12 +461,13 @@ class _Teller:
             return
         assert unit.place is not None
         whose = self.names["Proc", unit.place[0]]
+        number = unit.steps[-1]
         operations = self.alone(unit.rules) or [o for o in OPERATIONS if self.takes(o, unit.rules)]
-        if any(o.access == "store" for o in operations) and not self.cell("pte_write", unit.last + 1, *unit.place):
+        if any(o.access == "store" for o in operations) and not self.cell("pte_write", number + 1, *unit.place):
             # A store would go on to the next fault; a load maps the page as well.
             operations = list(dict.fromkeys([*(o for o in OPERATIONS if o.access == "load"), *operations]))
         for operation in operations:
-            text = self.said(operation, unit, unit.last)
+            text = self.said(operation, unit, number)
             after = (f"{whose}: drop {unit.words['k']}",) if operation.reference else ()
             unit.ways.append(_Way(text, after, unit.words["w"] if "w" in operation.arguments else ""))
 
@@ -548,7 +561,7 @@ class _Teller:
     def value(self, unit: _Unit, number: int) -> str:
         """What is stored: one more than in the trace, since 0 is what untouched pages hold, where contents matter."""
         if not self.contents:
-            return str(next(self.values))
+            return _FRESH
         if "n" in unit.given:
             return str(unit.given["n"] + 1)
         assert unit.place is not None
@@ -559,30 +572,41 @@ class _Teller:
 
     def tellings(self) -> Iterator[list[str]]:
         """The test's lines up to its condition, for each choice of ways, the best first."""
-        units = sorted(self.units, key=lambda u: u.steps[0])
-        groups: list[list[_Unit]] = []
+        self.units.sort(key=lambda u: u.steps[0])
+        yield from (self.lines(chosen) for chosen in itertools.product(*(u.ways for u in self.units)))
+
+    def groups(self) -> list[list[int]]:
+        """Numbers of the units that overlap, hence stand on one line."""
+        groups: list[list[int]] = []
         over = -1
-        for unit in units:
+        for number, unit in enumerate(self.units):
             if unit.steps[0] > over:
                 groups.append([])
-            groups[-1].append(unit)
+            groups[-1].append(number)
             over = max(over, unit.last)
-        for chosen in itertools.product(*(u.ways for u in units)):
-            way = dict(zip(map(id, units), chosen, strict=True))
-            lines = [*self.head(), *(f"page   {w.spare}" for w in chosen if w.spare)]
-            if len(groups) < len(units):
-                lines += self.split()
-            lines += self.first
-            for group in groups:
-                lines += [line for u in group for line in u.before]
-                steps = "; ".join(self.trace.label(n) for n in sorted(n for u in group for n in u.steps))
-                operations = " || ".join(way[id(u)].text for u in group)
-                if len(group) == 1:
-                    lines.append(f"{operations:{_COLUMN}}  # {steps}")
-                else:
-                    lines += [f"# {line}" for line in textwrap.wrap(steps, _WIDTH)] + [operations]
-                lines += [line for u in group for line in way[id(u)].after]
-            yield lines
+        return groups
+
+    def lines(self, ways: Sequence[_Way]) -> list[str]:
+        """The test's lines up to its condition, each unit told in its way."""
+        numbers = itertools.count(1)
+        texts = [w.text.replace(_FRESH, str(next(numbers))) if _FRESH in w.text else w.text for w in ways]
+        lines = [*self.head(), *(f"page   {w.spare}" for w in ways if w.spare)]
+        lines += [f"# Left out: {self.trace.label(number)}" for number in self.left_out]
+        groups = self.groups()
+        if len(groups) < len(self.units):
+            lines += self.split()
+        lines += self.first
+        for group in groups:
+            units = [self.units[i] for i in group]
+            steps = "; ".join(self.trace.label(n) for n in sorted(n for u in units for n in u.steps))
+            operations = " || ".join(texts[i] for i in group)
+            lines += [line for u in units for line in u.before]
+            if len(group) == 1:
+                lines.append(f"{operations:{_COLUMN}}  # {steps}")
+            else:
+                lines += [f"# {line}" for line in textwrap.wrap(steps, _WIDTH)] + [operations]
+            lines += [line for i in group for line in ways[i].after]
+        return lines
 
     def head(self) -> list[str]:
         claim, kernel = self.trace.claim, self.kernel.name
@@ -604,10 +628,8 @@ class _Teller:
         return [f"split  {' '.join(n for n in SPLIT if n in asked)}"] if asked else []
 
     def doubt(self) -> str:
-        """What may be the reason why nothing told shows the claim broken."""
-        late = [u for u in self.units if u.last == len(self.trace.steps)]
-        if not late:
-            return ""
-        number = late[0].steps[-1]
-        return (f"; step {number + 1}, {self.trace.label(number)}, is in the middle of an operation, and a litmus test "
-                "looks only when all are done")
+        """What may be the reason why nothing told breaks the claim: a step left out, or amid an operation."""
+        unfinished = [unit.steps[-1] for unit in self.units if unit.last == len(self.trace.steps)]
+        amid = "it is in the middle of an operation, and a litmus test looks only when all are done"
+        why = {**dict.fromkeys(unfinished, amid), **self.left_out}
+        return "".join(f"; step {n + 1}, {self.trace.label(n)}: {reason}" for n, reason in sorted(why.items())[:1])
