@@ -405,7 +405,7 @@ class _Teller:
         """
         rule = next((usual for usual, other in WHEN_TRYLOCK_FAILS.items() if other == rule), rule)
         place = self.place(number, step)
-        operation = next((o for o in OPERATIONS if rule in (*o.goal, o.quick, *o.perhaps, *o.whole)), None)
+        operation = next((o for o in OPERATIONS if rule in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.refusal)), None)
         pending = next((u for u in self.open if place and u.place == place and not u.goes_on), None)
         if pending and not self.goes_with(pending, rule, operation):
             pending = None
