@@ -265,8 +265,9 @@ def explore(
     """Explore every state of `system` in `scope`, looking at every claim in each.
 
     `timeout` in seconds, `memory` in bytes. `stop_at_violations`: end once every claim is broken. `reduce`: count
-    states that differ by a renaming of frames as one; verdicts and shortest lengths do not depend on it. The system
-    should be restricted to the claims' cone.
+    states that differ by a renaming of frames as one; verdicts and shortest lengths do not depend on it. `threads` that
+    expand large levels together; nothing that is found depends on how many. The system should be restricted to the
+    claims' cone.
     """
     started = time.monotonic()
     grounder = Grounder(system, scope)

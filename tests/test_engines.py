@@ -11,6 +11,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from simulator import Simulation, ones
@@ -262,6 +263,40 @@ def test_enlarging_the_tables_loses_nothing(story: Story, monkeypatch: pytest.Mo
     assert Tight.growths
     assert explored.levels == tuple(len(level) for level in oracle.levels)
     assert explored.transitions == sum(oracle.steps.values())
+
+
+@pytest.mark.parametrize("story", [s for s in STORIES if "v5.19" in s.quick], ids=lambda s: s.name.replace(" ", "-"))
+def test_two_threads_find_the_same_states_and_the_same_paths(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the order in which they find them; small tables and levels make them meet often."""
+    monkeypatch.setattr(exploration, "_Memory", Tight)
+    monkeypatch.setattr(exploration, "WORTH_THREADS", 0)
+    claims = [claim(i) for i in applicable("v5.19")]
+    alone, *together = (explore(story.of("v5.19"), story.scope, claims, threads=n) for n in (1, 2, 3, 2, 3))
+    for explored in together:
+        assert (explored.levels, explored.fired) == (alone.levels, alone.fired)
+        assert [f.path for f in explored.findings] == [f.path for f in alone.findings]
+
+
+def test_object_code_is_kept_and_what_is_damaged_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def counts() -> tuple[int, int]:
+        explored = explore(STORIES[-1].of("v5.14"), STORIES[-1].scope, [])
+        return explored.states, explored.transitions
+
+    before = counts()
+    (kept,) = tmp_path.rglob("*.o")
+    content = kept.read_bytes()
+    assert counts() == before
+    kept.write_bytes(content[:-1])
+    assert counts() == before
+    assert kept.read_bytes() == content
+
+
+def test_where_nothing_can_be_kept_exploration_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert explore(STORIES[-1].of("v5.7"), STORIES[-1].scope, []).complete
 
 
 # Symmetry
