@@ -271,6 +271,7 @@ def test_running_out_of_time_is_unknown_and_never_a_pass(capsys: pytest.CaptureF
     assert "no violation within" in cell["note"]
 
 
+@pytest.mark.slow
 def test_a_pin_alone_shows_each_way_in_which_v5_9_loses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ways = ["clear-soft-dirty", "mprotect-ro", "uffd-wp", "swap-out"]
     for way in ways:

@@ -80,6 +80,7 @@ def test_a_sequence_differs_for_the_search_where_it_differs_for_the_litmus_engin
     assert differing > 3
 
 
+@pytest.mark.slow
 def test_what_brute_force_finds_is_found_although_nodes_are_merged() -> None:
     bounds = Bounds(references=2, depth=3)
     one, other = side(V5_8, bounds), side(V5_9, bounds)
@@ -125,6 +126,7 @@ def test_a_cause_has_no_decision_in_vain_and_does_not_hide_a_smaller_one() -> No
     assert any({"reuse", "unshare"} <= cause for cause in causes)
 
 
+@pytest.mark.slow
 def test_each_test_shown_is_answered_by_the_litmus_command_as_it_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,7 +87,9 @@ def agrees(kernel: str, scope: Scope) -> None:
     assert any(f.path for f in found)
 
 
-@pytest.mark.parametrize("kernel", ["v5.7", "v5.18", "v5.19", "wrprotect-skip"])
+@pytest.mark.parametrize(
+    "kernel", ["v5.7", *(pytest.param(k, marks=pytest.mark.slow) for k in ("v5.18", "v5.19", "wrprotect-skip"))]
+)
 def test_k_induction_agrees_with_exploration(kernel: str) -> None:
     agrees(kernel, SMALL)
 

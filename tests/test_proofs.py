@@ -95,7 +95,8 @@ def no_clearing() -> System:
 @pytest.mark.parametrize(
     ("make", "broken"),
     [
-        (no_early_copy, "coherence-write-pin"), (no_clearing, "exclusive"),
+        (no_early_copy, "coherence-write-pin"),
+        pytest.param(no_clearing, "exclusive", marks=pytest.mark.slow),
         pytest.param(no_early_copy, "write-bit", marks=pytest.mark.slow),
         pytest.param(no_clearing, "isolation-mapping", marks=pytest.mark.slow),
         pytest.param(no_clearing, "isolation-reference", marks=pytest.mark.slow),
