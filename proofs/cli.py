@@ -685,7 +685,7 @@ def replay(
     test = _told(file)
     if kernel:
         find_kernel(kernel)
-    reproducer.program([test])  # says at once if there can be none
+    reproducer.check(test)
     [[seen]] = conforming.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
     found = conforming.compare(test, kernel or conforming.kernel_for(seen.release), seen)
     if as_json:

@@ -762,6 +762,17 @@ def answer(litmus: Litmus, kernel: Kernel, system: System) -> Result:
     return Run(litmus, kernel, interpreter_of(system, litmus.scope())).result()
 
 
+def answer_of(litmus: Litmus, conditions: Iterable[bool], stuck: str) -> Answer:
+    """The answer to a test whose executions end with these truths of its condition. `stuck`: why one has no end."""
+    wanted = litmus.mode != "always"
+    exists = litmus.mode == "exists"
+    if wanted in conditions:
+        return Answer.ALLOWED if exists else Answer.BROKEN
+    if stuck:
+        return Answer.UNKNOWN
+    return Answer.FORBIDDEN if exists else Answer.HOLDS
+
+
 class Outcome(NamedTuple):
     """How an execution may end, as far as its processes can tell: refused and blocked operations, counted from 1."""
 
@@ -875,12 +886,8 @@ class Run:
         ends, reason = self.explore(self.start)
         wanted = self.litmus.mode != "always"
         shown = next((end for end in ends if self.ends_in_condition(end) == wanted), None)
-        exists = self.litmus.mode == "exists"
-        if shown is not None:
-            return Result(Answer.ALLOWED if exists else Answer.BROKEN, self.trace(shown), reason, len(ends))
-        if reason:
-            return Result(Answer.UNKNOWN, None, reason, len(ends))
-        return Result(Answer.FORBIDDEN if exists else Answer.HOLDS, None, "", len(ends))
+        answer = answer_of(self.litmus, [not wanted] if shown is None else [wanted], reason)
+        return Result(answer, None if shown is None else self.trace(shown), reason, len(ends))
 
     def ends(self, start: Situation | None = None) -> tuple[list[End], str]:
         """The ends of all executions from there, or from the test's own start, nearest first; and why the first that

@@ -9,6 +9,7 @@ a function per test that says what is done, by whom, and what is looked at in th
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,11 @@ def _needed(text: str, had: dict[str, None], above: frozenset[str] = frozenset({
 # Programs
 
 
+def check(test: Litmus) -> None:
+    """Raises NotObservable if no program can do the test."""
+    _Function(test, None, False)
+
+
 def program(tests: Sequence[Litmus], predicted: Mapping[str, Iterable[Outcome]] | None = None) -> str:
     """The C program that does these tests, one after the other. `predicted`: test's name to the outcomes it may have.
 
@@ -229,25 +235,26 @@ class _Function:
             part["k"]: _held_by(statement)
             for statement in test.statements if statement.operation.reference for part in statement.parts
         }
+        self.actions = [
+            _action(s, self.holders, test.values[s.parts[0]["n"]] if "n" in s.parts[0] else 0) for s in test.statements
+        ]
 
     def name(self, parameter: str, number: int) -> str:
         kind = {"q": "p", "child": "p", "w": "v"}.get(parameter, parameter)
         return self.names[kind, number]
 
     def text(self) -> str:
-        statements = [self.statement(statement) for statement in self.test.statements]
-        body = "\n".join([*self.places(), *statements, *self.judgement()])
-        prepared = [f"\t{line}" for line in self.before(body)]
+        statements = itertools.starmap(self.statement, zip(self.test.statements, self.actions, strict=True))
+        body = [*(f"\t{line}" for line in self.before()), *self.places(), *statements, *self.judgement()]
         words = f"{self.test.name}: {self.test.about}" if self.test.about else self.test.name
         return "\n".join([
             f"/* {words.replace('*/', '* /')} */", f"static int {_identifier(self.test.name)}(void)", "{",
-            *self.declarations(body), "", *prepared, body, "}",
+            *self.declarations(), "", *body, "}",
         ])
 
-    def declarations(self, body: str) -> Iterator[str]:
+    def declarations(self) -> Iterator[str]:
         for kind in "pvk":
-            names = [name for (k, _), name in self.names.items() if k == kind]
-            if any(re.search(rf"\b{name}\b", body) for name in names):
+            if names := [name for (k, _), name in self.names.items() if k == kind]:
                 yield f"\tenum {{ {', '.join(names)} }};"
         facts = [f"c{number}" for number in range(1, len(self.test.facts) + 1)]
         yield f"\tenum truth {', '.join(facts)};"
@@ -256,13 +263,14 @@ class _Function:
             yield from (f"\t\t{outcome}," for outcome in outcomes)
             yield "\t};"
 
-    def before(self, body: str) -> Iterator[str]:
+    def before(self) -> Iterator[str]:
         """What must be there before the first process is."""
-        if "page_out" in body:
+        used = {action.function for action in self.actions}
+        if "page_out" in used:
             yield "own_cgroup();"
-        if "slots_used" in body:
+        if any(fact.what == "slots" for fact in self.test.facts):
             yield "swap_space_before = swap_space();"
-        if "take_by_probe" in body or "hold(" in body or "hold," in body:
+        if used & {"take_by_probe", "hold"}:
             yield "open_probe();"
         for number, holder in self.holders.items():
             if holder != "probe":
@@ -303,9 +311,8 @@ class _Function:
         shown = ", ".join(f".{name} = {value}" for name, value in given.items() if value != "0") or ".page = 0"
         return f"(struct args){{ {shown} }}"
 
-    def statement(self, statement: Statement) -> str:
+    def statement(self, statement: Statement, action: Action) -> str:
         part = statement.parts[0]
-        action = _action(statement, self.holders, self.test.values[part["n"]] if "n" in part else 0)
         given = {
             name: self.name(value, part[value]) if value in ("p", "q", "w") else value
             for name, value in action.arguments.items()
@@ -316,22 +323,13 @@ class _Function:
             given = {"ref": self.name("k", part["k"])} | given
         if "v" in part:
             given = {"page": self.name("v", part["v"])} | given
-        if self.on_whole(statement):
+        if statement.operation.whole and statement.operation.goal == statement.operation.whole:
             given["whole"] = "1"
         actor = "DIRECTOR" if action.by_director else self.name("p", part["p"])
         text = statement.text.replace("\\", "\\\\").replace('"', '\\"')
         return (
             f'\tstep({actor}, "{text}", {action.function}, {len(statement.parts)}, {int(action.goes_on)}, '
             f"{self.arguments(given)});"
-        )
-
-    def on_whole(self, statement: Statement) -> bool:
-        """It names a huge page, on which it is done in one step."""
-        if len(statement.parts) > 1 or "v" not in statement.parts[0]:
-            return False
-        page = self.test.pages[statement.parts[0]["v"]]
-        return page.whole != page.name and page.name.removeprefix(page.whole)[1:].isdigit() and bool(
-            re.search(rf" {re.escape(page.whole)}( |$)", statement.text)
         )
 
     # The end

@@ -212,13 +212,24 @@ def _modules(folder: Path) -> list[Path]:
 @functools.cache
 def _init() -> bytes:
     """The first process, compiled."""
+    with compiled((_REPLAY / "init.c").read_text(encoding="utf-8"), "init") as program:
+        return image.contents(program)
+
+
+@contextlib.contextmanager
+def compiled(text: str, name: str) -> Iterator[Path]:
+    """A static program of that C text, gone afterwards. `name`: what messages call it.
+
+    Raises ModelError if the compiler is missing or fails."""
     with tempfile.TemporaryDirectory(prefix="proofs-vm-") as folder:
-        command = [_tool("cc", "gcc"), "-static", "-O2", "-o", f"{folder}/init", str(_REPLAY / "init.c")]
+        source, program = Path(folder) / f"{name}.c", Path(folder) / name
+        source.write_text(text, encoding="utf-8")
+        command = [_tool("cc", "gcc"), "-static", "-O1", "-o", str(program), str(source)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
             said = next((line for line in done.stderr.splitlines() if "error" in line), f"ended with {done.returncode}")
-            raise ModelError(f"cc cannot compile replay/init.c (Debian package libc6-dev?): {said}")
-        return image.contents(Path(folder) / "init")
+            raise ModelError(f"cc cannot compile {name}.c (Debian package libc6-dev?): {said}")
+        yield program
 
 
 def _tool(name: str, package: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from model.logic import ModelError
-from proofs import cli, conform, litmus, matrix, reproducer
+from proofs import cli, conform, litmus, matrix, reproducer, vm
 from proofs.conform import AGREE, DISAGREE, NOT_OBSERVABLE, Observation
 from proofs.litmus import Litmus, Outcome
 
@@ -40,7 +42,7 @@ def doable() -> list[Litmus]:
     found = []
     for each in whole_suite():
         try:
-            reproducer.program([each])
+            reproducer.check(each)
         except reproducer.NotObservable:
             continue
         found.append(each)
@@ -96,7 +98,7 @@ def test_a_reproducer_ends_with_0_as_predicted_and_1_if_not(tmp_path: Path) -> N
     """A child never sees what its parent writes after fork, on any kernel: predicting that it does must fail."""
     text = "page x\nA: write x 1\nA: fork C\nA: write x 2\nexists C.x == {}"
     for value, status in ((1, reproducer.AS_PREDICTED), (2, reproducer.NOT_AS_PREDICTED)):
-        with conform.compiled(reproducer.program([written(text.format(value))])) as program:
+        with vm.compiled(reproducer.program([written(text.format(value))]), "test") as program:
             done = subprocess.run([program], capture_output=True, text=True, check=False)
         said = [json.loads(line) for line in done.stdout.splitlines()]
         assert done.returncode == status
@@ -107,9 +109,36 @@ def test_a_reproducer_ends_with_0_as_predicted_and_1_if_not(tmp_path: Path) -> N
 @needs_compiler
 def test_an_operation_that_the_kernel_refuses_is_refused() -> None:
     asked = written("page x rdonly\nA: write x 1\nA: munmap x\nA: dontneed x\nexists refused 1 and not refused 2")
-    with conform.compiled(reproducer.program([asked])) as program:
+    with vm.compiled(reproducer.program([asked]), "test") as program:
         seen = conform.observations(conform.run_here(program, allow_host_settings=False))["t"]
     assert seen.outcome == Outcome(frozenset({1, 3}), NOTHING, True)
+
+
+@needs_compiler
+def test_a_program_that_is_told_to_end_leaves_no_process_behind() -> None:
+    """Its tests are groups of processes of their own: it ends the one that runs, puts settings back, and goes."""
+    one = written("page x\nA: write x 1\nA: fork C\nA: write x 2\nexists C.x == 1")
+    with vm.compiled(reproducer.program([replace(one, name=f"t{n}") for n in range(400)]), "ends-early") as program:
+        process = subprocess.Popen([program], stdout=subprocess.PIPE, text=True)
+        assert process.stdout
+        began = [process.stdout.readline() for _ in range(20)]
+        assert running(program)
+        process.terminate()
+        printed = [*began, *process.stdout]
+        assert process.wait(10) == 128 + signal.SIGTERM
+        assert 0 < sum('"test"' in line for line in printed) < 400
+        assert running(program) == []
+
+
+def running(program: Path) -> list[str]:
+    """The processes of that program which have not ended."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/exe"):
+        try:
+            found += [link.parent.name] if link.readlink() == program else []
+        except OSError:
+            continue
+    return found
 
 
 # Comparing

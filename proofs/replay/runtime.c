@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -33,6 +34,7 @@
 #define PAGE 4096UL
 #define HUGE (512 * PAGE)
 #define MOST 16 /* processes, pages, references */
+#define MOST_SECONDS 60 /* of a test */
 
 /* What an action returns: 0, -errno, or one of these. */
 #define BLOCKED (-5000) /* waits for the userfaultfd monitor */
@@ -98,7 +100,7 @@ static int step_number, unseen_step;
 static uint64_t refused_steps, blocked_steps;
 static int test_over; /* 1: a step is blocked; 2: it cannot be done here */
 static sigjmp_buf back;
-static volatile sig_atomic_t guarded;
+static volatile sig_atomic_t guarded, told_to_end;
 
 /* "It cannot be seen here", and why. */
 static long __attribute__((format(printf, 1, 2))) unseen(const char *format, ...)
@@ -117,6 +119,11 @@ static void print_text(const char *text)
 	for (; *text; text++)
 		printf(*text == '"' || *text == '\\' ? "\\%c" : (unsigned char)*text < ' ' ? " " : "%c", *text);
 	putchar('"');
+}
+
+static void end_soon(int number)
+{
+	told_to_end = number;
 }
 
 static void caught(int number)
@@ -156,7 +163,7 @@ static void drain(void)
 	}
 }
 
-/* A process does what it is told until it ends or the director is gone. */
+/* A process does what it is told until it ends, or has been told nothing for longer than any test takes. */
 static void serve(int number)
 {
 	struct request request;
@@ -281,9 +288,13 @@ static void map(action *what, struct args args)
 
 static int direct(int (*test)(void))
 {
+	struct timeval most = { .tv_sec = 2 * MOST_SECONDS };
 	int pair[2], i;
 
 	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
 	for (i = 0; i < MOST; i++) {
 		if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair)) {
 			perror("socketpair");
@@ -291,6 +302,7 @@ static int direct(int (*test)(void))
 		}
 		to[i] = pair[0];
 		from[i] = pair[1];
+		setsockopt(from[i], SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
 	}
 	return test();
 }
@@ -298,10 +310,8 @@ static int direct(int (*test)(void))
 /* The first process begins, with the places mapped so far. */
 static void begin(void)
 {
-	pid_t pid;
+	pid_t pid = fork();
 
-	fflush(stdout);
-	pid = fork();
 	if (!pid)
 		serve(0);
 	shared->pid[0] = pid;
@@ -330,16 +340,12 @@ static int run(const char *name, int (*test)(void))
 	printf("{\"test\": ");
 	print_text(name);
 	puts("}");
-	fflush(stdout);
 	director = fork();
-	if (!director) {
-		status = direct(test);
-		fflush(stdout);
-		_exit(status);
-	}
+	if (!director)
+		_exit(direct(test));
 	setpgid(director, director);
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	for (start = now.tv_sec; !ended && now.tv_sec < start + 60; clock_gettime(CLOCK_MONOTONIC, &now)) {
+	for (start = now.tv_sec; !ended && !told_to_end && now.tv_sec < start + MOST_SECONDS; clock_gettime(CLOCK_MONOTONIC, &now)) {
 		ended = waitpid(director, &status, WNOHANG) == director;
 		if (!ended)
 			usleep(500);
@@ -349,6 +355,8 @@ static int run(const char *name, int (*test)(void))
 		;
 	for (i = 0; i < MOST && shared->setting[i].path; i++)
 		put(shared->setting[i].path, shared->setting[i].value);
+	if (told_to_end)
+		exit(128 + told_to_end);
 	if (!ended || !WIFEXITED(status)) {
 		puts("{\"verdict\": \"not observable\", \"reason\": \"the test did not come to its end\"}");
 		return 4;
@@ -358,7 +366,7 @@ static int run(const char *name, int (*test)(void))
 
 static void prepare(void)
 {
-	struct sigaction action = { .sa_handler = caught };
+	struct sigaction action = { .sa_handler = caught }, end = { .sa_handler = end_soon };
 	cpu_set_t one;
 
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -366,6 +374,7 @@ static void prepare(void)
 		perror("mmap");
 		exit(4);
 	}
+	setvbuf(stdout, NULL, _IOLBF, 0); /* what is known stays known, and is not printed twice by who is forked */
 	CPU_ZERO(&one);
 	CPU_SET(sched_getcpu() < 0 ? 0 : sched_getcpu(), &one);
 	sched_setaffinity(0, sizeof one, &one);
@@ -375,6 +384,8 @@ static void prepare(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
+	sigaction(SIGTERM, &end, NULL);
+	sigaction(SIGINT, &end, NULL);
 }
 
 //: result
@@ -496,16 +507,16 @@ static long unmap(const struct args *a)
 {
 	struct place *p = &place[a->page];
 
-	return result(munmap(p->at, a->whole ? p->whole : p->length));
+	return result(munmap(p->at, p->length));
 }
 
 //: advise
-/* madvise(value) on the page, or on the whole huge page. */
+/* madvise(value) */
 static long advise(const struct args *a)
 {
 	struct place *p = &place[a->page];
 
-	return result(madvise(p->at, a->whole ? p->whole : p->length, a->value));
+	return result(madvise(p->at, p->length, a->value));
 }
 
 //: move
@@ -1049,22 +1060,30 @@ static unsigned long swap_space(void)
 	return sysinfo(&info) ? 0 : info.freeswap * info.mem_unit / PAGE;
 }
 
-//: merge
-#define KSM "/sys/kernel/mm/ksm/"
-
-static long ksm_scans(void)
+//: wait_for_scans
+/* Wait until a kernel thread, by its counter, has gone over all memory that it looks at so many times. */
+static long wait_for_scans(const char *counter, long number)
 {
 	char text[64];
+	long first = get_text(counter, text, sizeof text) ? atol(text) : 0;
+	int tries;
 
-	return get_text(KSM "full_scans", text, sizeof text) ? atol(text) : 0;
+	for (tries = 0; tries < 2000; tries++) {
+		if (get_text(counter, text, sizeof text) && atol(text) >= first + number)
+			return 0;
+		usleep(2000);
+	}
+	return unseen("%s does not rise", counter);
 }
+
+//: merge
+#define KSM "/sys/kernel/mm/ksm/"
 
 /* Let ksmd look at the two pages, and at nothing else of this process, until it has had time to merge them. */
 static long merge(const struct args *a)
 {
 	struct place *p = &place[a->page], *q = &place[a->other];
-	long answer, scans;
-	int tries;
+	long answer;
 
 	if (madvise(p->at, PAGE, MADV_MERGEABLE) || madvise(q->at, PAGE, MADV_MERGEABLE))
 		return unseen("MADV_MERGEABLE: %s", strerror(errno));
@@ -1073,11 +1092,7 @@ static long merge(const struct args *a)
 	answer = answer ? answer : set(KSM "run", "1");
 	if (answer)
 		return answer;
-	scans = ksm_scans();
-	for (tries = 0; tries < 2000 && ksm_scans() < scans + 4; tries++)
-		usleep(2000);
-	if (ksm_scans() < scans + 4)
-		answer = unseen("ksmd does not scan");
+	answer = wait_for_scans(KSM "full_scans", 4);
 	put(KSM "run", "0");
 	if (!answer && !frame_at(p->at))
 		answer = unseen("without page frame numbers nobody knows what ksmd did");
@@ -1111,7 +1126,7 @@ static long migrate(const struct args *a)
 static long split_folio(const struct args *a)
 {
 	const struct place *p = &place[a->page];
-	uint64_t frame = frame_at(p->at);
+	uint64_t frame = frame_at(p->at), flags;
 	char range[96];
 	long answer;
 
@@ -1125,25 +1140,20 @@ static long split_folio(const struct args *a)
 	if (answer == -ENOENT || answer == -EPERM || answer == -EACCES)
 		return unseen("split_huge_pages in debugfs: %s", strerror((int)-answer));
 	frame = frame_at(p->at);
-	return frame && frame_flags(frame) >> 15 & 3 ? -EBUSY : 0;
+	flags = frame ? frame_flags(frame) : 0;
+	if (frame && !flags)
+		return unseen("nobody knows whether it was split: /proc/kpageflags");
+	return flags >> 15 & 3 ? -EBUSY : 0;
 }
 
 //: collapse
 #define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
 
-static long khugepaged_scans(void)
-{
-	char text[64];
-
-	return get_text(KHUGEPAGED "full_scans", text, sizeof text) ? atol(text) : 0;
-}
-
 /* Make the pages a huge page: MADV_COLLAPSE (6.1), else khugepaged is let loose on them. */
 static long collapse(const struct args *a)
 {
 	char *at = (char *)((uintptr_t)place[a->page].at & ~(HUGE - 1));
-	long answer, scans;
-	int tries;
+	long answer;
 
 	if (huge_mapped(at))
 		return 0;
@@ -1157,12 +1167,8 @@ static long collapse(const struct args *a)
 	answer = answer ? answer : set(KHUGEPAGED "max_ptes_shared", "511");
 	if (answer)
 		return answer;
-	scans = khugepaged_scans();
-	for (tries = 0; tries < 2000 && khugepaged_scans() < scans + 3 && !huge_mapped(at); tries++)
-		usleep(2000);
-	if (khugepaged_scans() < scans + 3 && !huge_mapped(at))
-		return unseen("khugepaged does not scan");
-	return huge_mapped(at) ? 0 : -EBUSY;
+	answer = wait_for_scans(KHUGEPAGED "full_scans", 3);
+	return huge_mapped(at) ? 0 : answer ? answer : -EBUSY;
 }
 
 //: look
