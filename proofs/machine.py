@@ -422,8 +422,10 @@ def _features() -> frozenset[str]:
 def _target(level: int) -> Any:
     """A target machine; each engine takes one over, so they cannot share it."""
     _initialize()
+    known = sorted(llvm.get_host_cpu_features())
     return llvm.Target.from_default_triple().create_target_machine(
-        opt=level, cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten()
+        opt=level, cpu=llvm.get_host_cpu_name(),
+        features=",".join(("+" if name in _features() else "-") + name for name in known),
     )
 
 

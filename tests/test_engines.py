@@ -299,6 +299,38 @@ def test_where_nothing_can_be_kept_exploration_goes_on(tmp_path: Path, monkeypat
     assert explore(STORIES[-1].of("v5.7"), STORIES[-1].scope, []).complete
 
 
+@pytest.mark.parametrize(("words", "scope"), [
+    (3, Scope.of(Proc=3, Page=2, Frame=2, Pin=2, Slot=4, Value=4)),
+    pytest.param(4, Scope.of(Proc=3, Page=3, Frame=2, Pin=6, Slot=4, Value=4), marks=pytest.mark.slow),
+])
+def test_a_state_may_have_any_number_of_words(words: int, scope: Scope) -> None:
+    story = Story("states of many words", (), "anon-fault fork wp-copy", scope)
+    grounder = Grounder(story.of("v5.19"), story.scope)
+    written = {bit // 64 for s in grounder.steps() for bit, after in s.bits if after != grounder.inputs[bit]}
+    assert (machine.state_words(grounder), written) == (words, set(range(words)))
+    oracle = reached("v5.19", story)
+    explored = explore(story.of("v5.19"), story.scope, [], reduce=False)
+    assert (explored.states, explored.transitions) == (len(oracle.steps), sum(oracle.steps.values()))
+    assert explored.levels == tuple(len(level) for level in oracle.levels)
+
+
+@pytest.mark.parametrize("reduce", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("story", [s for s in STORIES if "v5.19" in s.quick], ids=lambda s: s.name.replace(" ", "-"))
+def test_a_processor_without_avx_512_finds_the_same(
+    story: Story, reduce: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = [claim(i) for i in applicable("v5.19")]
+
+    def found() -> tuple[object, ...]:
+        explored = explore(story.of("v5.19"), story.scope, claims, reduce=reduce)
+        return explored.levels, explored.transitions, explored.fired, [f.path for f in explored.findings]
+
+    here = found()
+    without = frozenset(name for name in machine._features() if "avx512" not in name)
+    monkeypatch.setattr(machine, "_features", lambda: without)
+    assert found() == here
+
+
 # Symmetry
 
 
