@@ -20,6 +20,8 @@ from proofs.check import scope_named
 
 SCOPES = {"small": "2,1,1,1,1", "medium": "2,1,2,1,1", "large": "2,1,3,1,1"}
 """About 10^5, 3 * 10^6 and 3.5 * 10^7 states of v6.15."""
+INTERCHANGEABLE = frozenset(("Proc", "Page", "Frame", "Pin", "Slot"))
+"""Sorts of which we, too, try every renaming in these scopes."""
 ONCE = 60.0
 """Seconds from which one run is enough."""
 MEMORY = 16_000
@@ -110,7 +112,7 @@ def _spin(flags: Sequence[str], options: Sequence[str]) -> Callable[[_Model], Pr
 
 def _rumur(symmetry: bool) -> Callable[[_Model], Prepared]:
     def prepare(model: _Model) -> Prepared:
-        sorts = frozenset(("Frame",)) if symmetry else frozenset()
+        sorts = INTERCHANGEABLE if symmetry else frozenset()
         model.write("model.m", murphi(model.system, scope_named(model.scope), sorts))
         entries = 8 * 2 ** model.states.bit_length()
         model.tool(
@@ -138,7 +140,7 @@ CHECKERS: dict[str, Callable[[_Model], Prepared]] = {
 LOSSY = ("spin-bfs-par", "spin-bfs-par-2")
 """These keep hashes of states: they may miss some."""
 FREE_CHOICE = "rumur-symmetry"
-"""Fires a rule once for each choice of a frame that does not matter: its transitions are not compared."""
+"""Fires a rule once for each choice of an element that does not matter: its transitions are not compared."""
 
 
 def compared(
@@ -177,7 +179,10 @@ def _agree(ours: Run, other: Run) -> None:
 
 
 def _run(name: str, model: _Model, timeout: float) -> Run:
-    command, pattern = CHECKERS[name](model)
+    try:
+        command, pattern = CHECKERS[name](model)
+    except RuntimeError as error:
+        return Run(name, 0, 0, 0.0, 0.0, 0, f"failed: {error}")
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(

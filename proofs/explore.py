@@ -19,7 +19,7 @@ from model.logic import Scope, System, Term, initial_value
 from proofs import machine, runtime
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter
-from proofs.symmetry import frames
+from proofs.symmetry import Symmetry, frames, symmetry_of
 
 PIECE = 1 << 18
 """Buckets of a table moved to a larger one between two looks at memory."""
@@ -265,7 +265,7 @@ def explore(
     """Explore every state of `system` in `scope`, looking at every claim in each.
 
     `timeout` in seconds, `memory` in bytes. `stop_at_violations`: end once every claim is broken. `reduce`: count
-    states that differ by a renaming of frames as one; verdicts and shortest lengths do not depend on it. `threads` that
+    states that differ by a renaming of elements as one; verdicts and shortest lengths do not depend on it. `threads` that
     expand large levels together; nothing that is found depends on how many. The system should be restricted to the
     claims' cone.
     """
@@ -274,11 +274,14 @@ def explore(
     steps = grounder.steps()
     formulas = [grounder.formula(c.formula) for c in claims]
     premises = [grounder.formula(c.premise) for c in claims]
-    symmetry = frames(grounder) if reduce else None
+    symmetry = symmetry_of(grounder, [t for c in claims for t in (c.formula, c.premise)]) if reduce else None
     text = machine.assembly(grounder, steps, formulas, premises, symmetry)
     code = machine.Code(text, optimised=False)
     store = _Memory(machine.state_words(grounder), len(steps), len(claims), memory, threads)
-    store.enter(packed_words([grounder.initial()], store.words), code)
+    represent = symmetry.canonical if symmetry else lambda state: state
+    interpreter = Interpreter(system, scope)
+    initial = interpreter.initial()
+    store.enter(packed_words([grounder.pack(represent(initial))], store.words), code)
 
     levels: list[int] = []
     broken: dict[int, int] = {}
@@ -313,11 +316,9 @@ def explore(
     fired: dict[str, int] = {r.name: 0 for r in system.rules}
     for step, times in zip(steps, store.fired, strict=False):
         fired[step.instance.rule.name] += int(times)
-    represent = symmetry.canonical if symmetry else lambda state: state
-    interpreter = Interpreter(system, scope)
     ends = {tuple(store.first[i].tolist()): depth for i, depth in broken.items()}
     paths = {
-        end: interpreter.follow([grounder.unpack(packed_number(state)) for state in path], represent)
+        end: interpreter.follow([initial, *(grounder.unpack(packed_number(state)) for state in path[1:])], represent)
         for end, path in _paths(store, code, levels, ends).items()
     }
     findings = tuple(
@@ -413,7 +414,7 @@ def sample(
     """
     grounder = Grounder(system, scope)
     steps = grounder.steps()
-    symmetry = frames(grounder) if reduce else None
+    symmetry = Symmetry(frames(grounder), (), tuple(grounder.bit_of_cell)) if reduce else None
     code = machine.Code(machine.assembly(grounder, steps, [], [], symmetry), optimised=False)
     words = machine.state_words(grounder)
 

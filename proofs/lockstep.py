@@ -38,7 +38,7 @@ from proofs import litmus
 from proofs.ground import Grounder
 from proofs.interpreter import State
 from proofs.litmus import Litmus, PageDeclaration, Run, Situation, Statement
-from proofs.symmetry import Symmetry, frames
+from proofs.symmetry import Naming, frames
 
 PROCESSES = ("A", "C", "D", "E")
 PAGES = ("x", "y", "z")
@@ -131,7 +131,7 @@ class Side:
         self.interpreter = litmus.interpreter_of(system, bounds.scope())
         grounder = Grounder(system, bounds.scope())
         found = (frames(grounder, sort) for sort in ("Frame", "Slot"))
-        self.symmetries: list[Symmetry] = [symmetry for symmetry in found if symmetry is not None]
+        self.symmetries: list[Naming] = [symmetry for symmetry in found if symmetry is not None]
         layout = self.interpreter.layout
         self.valued = [i for i, (function, _) in enumerate(layout.cells) if function.range.name() == "Value"]
         observed = (LIVE, LOADED, HELD, SEEN, _FREE, _EXTRA)

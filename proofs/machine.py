@@ -24,7 +24,7 @@ import llvmlite.binding as llvm
 from proofs.circuit import FALSE, TRUE, Circuit
 from proofs.ground import GroundedStep, Grounder
 from proofs.runtime import BATCH, BLOCK, FIELDS, M, V, completed, runtime, splat
-from proofs.symmetry import Symmetry
+from proofs.symmetry import Naming, Renaming, Symmetry
 
 
 class _Emitter:
@@ -304,19 +304,76 @@ def _pieces(start: int, width: int) -> list[tuple[int, int, int, int]]:
     return found
 
 
-def _canonical(symmetry: Symmetry | None, place: Sequence[tuple[int, int]], words: int) -> list[str]:
-    """What Symmetry.canonical does, on packed states: from %k0.. to %c0.. . `place`: (first bit, width) of a cell."""
+def _canonical(symmetry: Symmetry | None, words: int) -> list[str]:
+    """What Symmetry.canonical does, on packed states: from %k0.. to %c0.. ."""
     key = [f"%k{w}" for w in range(words)]
     code = _Straight()
-    result = key if symmetry is None else _frames_named(code, symmetry, place, key)
-    return [*code.lines, *(f"  %c{w} = or {V} {value}, zeroinitializer" for w, value in enumerate(result))]
+    least = key
+    if symmetry is not None:
+        def named(words: Sequence[str]) -> Sequence[str]:
+            if symmetry.naming is None:
+                return words
+            return _frames_named(code, symmetry.naming, symmetry.place, words)
+
+        least = list(named(key))
+        for renaming in symmetry.renamings:
+            other = named(_renamed(code, renaming, symmetry.place, key))
+            less = code.is_("ult", other[0], least[0])
+            for a, b in zip(other[1:], least[1:], strict=True):
+                above, equal = code.is_("ult", a, b), code.is_("eq", a, b)
+                less = code.do(f"or {M} {above}, {code.do(f'and {M} {equal}, {less}')}")
+            least = [code.select(less, a, b) for a, b in zip(other, least, strict=True)]
+    return [*code.lines, *(f"  %c{w} = or {V} {value}, zeroinitializer" for w, value in enumerate(least))]
+
+
+def _renamed(
+    code: _Straight, renaming: Renaming, place: Sequence[tuple[int, int]], key: Sequence[str]
+) -> list[str]:
+    """The words with elements of some sorts renamed."""
+    # The marker stays.
+    keep = [0] * (len(key) - 1) + [1 << 63]
+    moves: dict[tuple[int, int, int], int] = {}
+    for cell, source in enumerate(renaming.source):
+        if cell in renaming.names:
+            continue
+        (start, width), (origin, _) = place[cell], place[source]
+        for bit in range(width):
+            (word, at), (old, was) = divmod(start + bit, 64), divmod(origin + bit, 64)
+            if start == origin:
+                keep[word] |= 1 << at
+            else:
+                moves[word, old, at - was] = moves.get((word, old, at - was), 0) | 1 << at
+    result = [code.op("and", old, mask) for old, mask in zip(key, keep, strict=True)]
+    for (word, old, distance), mask in moves.items():
+        shifted = code.op("shl" if distance > 0 else "lshr", key[old], abs(distance)) if distance else key[old]
+        result[word] = code.op("or", result[word], code.op("and", shifted, mask))
+    for cell, (names, valid) in renaming.names.items():
+        start, width = place[cell]
+        old_name = code.field(key, *place[renaming.source[cell]])
+        table = splat(sum(name << 4 * element for element, name in enumerate(names)))
+        new_name = code.op("and", code.op("lshr", table, code.op("shl", old_name, 2)), 15)
+        code.put(result, start, width, code.select(_any_of(code, valid, place, key), new_name, 0))
+    return result
+
+
+def _any_of(code: _Straight, cells: Sequence[int], place: Sequence[tuple[int, int]], key: Sequence[str]) -> str:
+    """Lane by lane, whether one of the Bool cells is true."""
+    masks = [0] * len(key)
+    for cell in cells:
+        masks[place[cell][0] // 64] |= 1 << place[cell][0] % 64
+    found = ""
+    for word, mask in zip(key, masks, strict=True):
+        if mask:
+            some = code.op("and", word, mask)
+            found = code.op("or", found, some) if found else some
+    return code.is_("ne", found, 0)
 
 
 def _frames_named(
-    code: _Straight, symmetry: Symmetry, place: Sequence[tuple[int, int]], key: Sequence[str]
+    code: _Straight, naming: Naming, place: Sequence[tuple[int, int]], key: Sequence[str]
 ) -> list[str]:
     """The words with frames numbered by first occurrence, the rest by their own bits."""
-    size = symmetry.size
+    size = naming.size
     # Four bits an element: its new number, or 15. A register holds them all.
     names, count = splat((1 << 4 * size) - 1), splat(0)
 
@@ -330,20 +387,17 @@ def _frames_named(
         return code.op("and", code.op("lshr", names, shift), 15)
 
     fields = []
-    for cell, valid in symmetry.fields:
+    for cell, valid in naming.fields:
         start, width = place[cell]
         shift = code.op("shl", code.field(key, start, width), 2)
-        any_valid = splat(0)
-        for v in valid:
-            any_valid = code.op("or", any_valid, code.field(key, place[v][0], 1))
-        is_valid = code.is_("ne", any_valid, 0)
+        is_valid = _any_of(code, valid, place, key)
         unnamed = code.is_("eq", named(shift), 15)
         assign(shift, code.do(f"and {M} {is_valid}, {unnamed}"))
         fields.append((start, width, shift, is_valid))
     keys = []
     for element in range(size):
         own = splat(0)
-        for row in reversed(symmetry.rows):
+        for row in reversed(naming.rows):
             start, width = place[row[element]]
             own = code.op("or", code.op("shl", own, width), code.field(key, start, width))
         keys.append(own)
@@ -357,7 +411,7 @@ def _frames_named(
             best_key = code.select(better, keys[element], best_key)
         assign(best_shift, code.is_("ne", best_key, -1))
     cleared = [(1 << 64) - 1] * len(key)
-    moved = [place[cell] for cell, _ in symmetry.fields] + [place[c] for row in symmetry.rows for c in row]
+    moved = [place[cell] for cell, _ in naming.fields] + [place[c] for row in naming.rows for c in row]
     for start, width in moved:
         for bit in range(start, start + width):
             cleared[bit // 64] &= ~(1 << bit % 64)
@@ -370,18 +424,24 @@ def _frames_named(
         value = keys[0]
         for element in range(1, size):
             value = code.select(hits[target][element], keys[element], value)
-        for row in symmetry.rows:
+        for row in naming.rows:
             start, width = place[row[target]]
             code.put(result, start, width, value)
             value = code.op("lshr", value, width)
     return result
 
 
-def _renaming_bits(symmetry: Symmetry | None, place: Sequence[tuple[int, int]]) -> frozenset[int]:
+def _renaming_bits(symmetry: Symmetry | None) -> frozenset[int]:
+    """The bits on which a state's representative depends."""
     if symmetry is None:
         return frozenset()
-    cells = itertools.chain(*((cell, *valid) for cell, valid in symmetry.fields), *symmetry.rows)
-    return frozenset(bit for start, width in (place[c] for c in cells) for bit in range(start, start + width))
+    cells: set[int] = set()
+    if symmetry.naming is not None:
+        cells |= {*itertools.chain(*((cell, *valid) for cell, valid in symmetry.naming.fields), *symmetry.naming.rows)}
+    for renaming in symmetry.renamings:
+        cells |= {cell for cell, source in enumerate(renaming.source) if cell != source}
+        cells |= {c for cell, (_, valid) in renaming.names.items() for c in (cell, *valid)}
+    return frozenset(bit for start, width in (symmetry.place[c] for c in cells) for bit in range(start, start + width))
 
 
 def _field(name: str) -> int:
@@ -395,9 +455,9 @@ def assembly(
 ) -> str:
     """LLVM IR of `expand`, `inspect` and `rehash` for packed states; `claims` and `premises` are circuit literals."""
     words = state_words(grounder)
-    canonical = _canonical(symmetry, grounder.bit_of_cell, words)
+    canonical = _canonical(symmetry, words)
     lines = [runtime(words, canonical, "avx512f" in _features())]
-    lines += _expand(grounder, steps, words, _renaming_bits(symmetry, grounder.bit_of_cell))
+    lines += _expand(grounder, steps, words, _renaming_bits(symmetry))
     lines += _inspect(grounder.circuit, claims, premises, words)
     return completed("\n".join(lines))
 
