@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import shutil
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from proofs.bmc import Induction, Unrolling, bmc, k_induction
 from proofs.explore import Claim, Exploration, Finding, explore
 from proofs.interpreter import EngineError, Instance
 from proofs.kernel_file import find_kernel, nearest, system_of, with_features
-from proofs.pool import each_done
+from proofs.pool import each_done, tell
 from proofs.prove import SECONDS, Verdict, prove
 from proofs.trace import Trace, execute, write
 
@@ -226,8 +227,17 @@ def jobs(table: Table, engine: str, depth: int) -> list[Job]:
     return made
 
 
-def run_job(job: Job) -> list[Cell]:
-    """Check the job's invariants. Raises EngineError if two engines disagree."""
+@dataclass(frozen=True)
+class Means:
+    """What a job may use: `memory` in bytes, `threads`, and a folder for what is not finished, or None."""
+
+    memory: int = 8 << 30
+    threads: int = 1
+    checkpoints: Path | None = None
+
+
+def run_job(job: Job, means: Means = Means()) -> list[Cell]:
+    """Check the job's invariants. Raises EngineError if two engines disagree, OSError if nothing can be kept."""
     system = job.cone()
     claims = [claim_of(invariant(name)) for name in job.invariants]
     if job.engine in ("bmc", "k-induction"):
@@ -237,7 +247,9 @@ def run_job(job: Job) -> list[Cell]:
     # A rule of the user's own might let a cell matter without writing it, which would tell frames apart.
     reduce = not find_kernel(job.kernel).own_rules
     explored = explore(
-        system, job.scope, claims, timeout=job.timeout, stop_at_violations=True, reduce=reduce
+        system, job.scope, claims, timeout=job.timeout, stop_at_violations=True, reduce=reduce, memory=means.memory,
+        threads=means.threads, checkpoints=means.checkpoints,
+        progress=lambda progress: tell(f"{job.kernel}: {progress}"),
     )
     cells = [_by_exploration(job, explored, finding) for finding in explored.findings]
     if job.engine == "both":
@@ -387,12 +399,14 @@ def _tuples(value: Any) -> Any:
 
 
 def run(
-    work: Sequence[Job], out: Path, *, workers: int = 2, resume: bool = True,
-    progress: Callable[[int, int], Any] = lambda done, total: None,
+    work: Sequence[Job], out: Path, *, workers: int = 2, resume: bool = True, memory: int = Means.memory,
+    progress: Callable[[int, int], Any] = lambda done, total: None, heard: Callable[[str], Any] = lambda line: None,
 ) -> Iterator[tuple[Job, list[Cell]]]:
     """Check every job, in parallel, giving each as it is done.
 
-    What is done stays in `out`/results and is not done again. Raises EngineError if two engines disagree.
+    What is done stays in `out`/results and is not done again; an exploration that takes long, or runs out of time or
+    of `memory`, in bytes for each, stays in `out`/unfinished. `heard` gets lines on how far one is. Raises EngineError
+    if two engines disagree.
     """
     kept = out / "results"
     kept.mkdir(parents=True, exist_ok=True)
@@ -406,7 +420,12 @@ def run(
             done += 1
             yield job, [dataclasses.replace(c, kernel=job.kernel) for c in cells]
     progress(done, len(work))
-    for first, cells in each_done(run_job, [same[0] for same in todo.values()], workers):
+    unfinished = out / "unfinished"
+    if not resume:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    means = Means(memory, max(1, workers // max(1, len(todo))), unfinished)
+    job_done = functools.partial(run_job, means=means)
+    for first, cells in each_done(job_done, [same[0] for same in todo.values()], workers, heard):
         # A result that ran out of time may do better next time.
         if all(c.verdict != "UNKNOWN" for c in cells):
             rows = [dataclasses.asdict(c) for c in cells]

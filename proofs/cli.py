@@ -179,7 +179,8 @@ def check(
     junit: Annotated[Path | None, typer.Option(help="Also write the verdicts as JUnit XML into this file.")] = None,
     sarif: Annotated[Path | None, typer.Option(help="... as SARIF.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="... as Markdown, for mail and pull requests.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to use; threads for a single exploration.")] = 2,
+    memory: Annotated[float, typer.Option(help="GiB that each exploration may use.")] = 8,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore results kept by an earlier run, and all kept certificates.")
     ] = False,
@@ -206,6 +207,8 @@ def check(
     if depth < 0:
         raise ModelError(f"a depth is 0 or more, not {depth}")
     _more_than_nothing(timeout, proof_time)
+    if not 0 < memory <= 1 << 16:
+        raise ModelError(f"memory is more than 0 and at most 65536 GiB, not {memory:g}")
     for file in (junit, sarif, markdown):
         if file is not None and not file.parent.is_dir():
             raise ModelError(f"cannot write {file}: there is no folder {file.parent}")
@@ -240,8 +243,9 @@ def check(
         with _progress() as bar:
             task = bar.add_task("checking", total=len(work))
             running = checking.run(
-                work, out, workers=workers, resume=not fresh,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                work, out, workers=workers, resume=not fresh, memory=int(memory * (1 << 30)),
+                progress=lambda done, total: bar.update(task, completed=done, total=total, description="checking"),
+                heard=lambda line: bar.update(task, description=line),
             )
             for job, cells in running:
                 for cell in cells:
@@ -375,7 +379,7 @@ def _print_table(
     print("Scope: " + ", ".join(f"{sizes[s]} {s.lower()}{'s' * (sizes[s] > 1)}" for s in sorts) + ".", end=" ")
     if shown:
         largest = max(shown, key=lambda c: c.states or 0)
-        counts = f"{largest.states:,} states up to renaming of frames, {largest.transitions:,} steps"
+        counts = f"{largest.states:,} states up to renaming, {largest.transitions:,} steps"
         print(f"Largest exploration: {counts}.")
     else:
         print()

@@ -11,14 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.logic import Scope, System, Term, initial_value
+from model.logic import ModelError, Scope, System, Term, initial_value
 from proofs import machine, runtime
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter
+from proofs.progress import Checkpoint, Progress, Standing, expected_states, in_bytes, round_number
 from proofs.symmetry import Symmetry, frames, symmetry_of
 
 PIECE = 1 << 18
@@ -27,6 +29,10 @@ CHUNK = 1 << 18
 """States expanded between two looks at the clock."""
 STRIDE = 1 << 16
 """States of a sample expanded between two looks at how many there are."""
+ALL_VIOLATED = "every claim is violated"
+"""Why an exploration ended early that was told to look no further."""
+TELL = 0.5
+"""Seconds between two reports of progress."""
 WORTH_OPTIMISING = 60_000
 """States from which compiling better code pays."""
 WORTH_THREADS = 1 << 15
@@ -136,6 +142,10 @@ class _Memory:
         """Memory of the states found and of the table."""
         return self.count * 8 * self.words + self.table.nbytes
 
+    def bytes_for(self, states: int) -> int:
+        """Memory of that many states and of a table for them."""
+        return 8 * (states * self.words + self.buckets_for(states) * runtime.bucket_words(self.words))
+
     def expand(self, code: machine.Code, low: int, high: int) -> int:
         """Expand states from number `low` (a block begins there); returns the first that is not expanded."""
         self.cursor[0] = low
@@ -147,9 +157,7 @@ class _Memory:
         """A larger table with the same states. Raises OutOfMemory."""
         # Small tables are made anew less often; a large one is half full at least.
         wanted = self.capacity * 3 // 2 if self.capacity > 1 << 24 else 2 * self.capacity
-        needed = 8 * (wanted * self.words + self.buckets_for(wanted) * runtime.bucket_words(self.words))
-        if needed > self.limit_bytes or wanted + self.slack > self.stride:
-            raise OutOfMemory(f"the next {wanted:,} states would need {needed >> 20:,} MiB")
+        self.demand(wanted)
         old, buckets = self.table, self.buckets
         self.make_table(wanted)
         for worker in self.workers:
@@ -164,13 +172,37 @@ class _Memory:
         for worker in self.workers:
             worker.publish(mode=runtime.NORMAL)
 
+    def demand(self, states: int) -> None:
+        """Raises OutOfMemory if there may not be as many."""
+        needed = self.bytes_for(states)
+        if needed > self.limit_bytes or states + self.slack > self.stride:
+            raise OutOfMemory(
+                f"room for {states:,} states needs {in_bytes(needed)}, allowed are {in_bytes(self.limit_bytes)}"
+            )
+
     def enter(self, states: np.ndarray[Any, Any], code: machine.Code) -> None:
-        """Enter the first states, different ones, one row of words each."""
-        while len(states) > self.capacity:
-            self.make_table(2 * self.capacity)
+        """Enter the first states, different ones, one row of words each. Raises OutOfMemory."""
+        if len(states) > self.capacity:
+            self.demand(len(states))
+            self.make_table(len(states))
         self.queue[:, : len(states)] = states.T
         self.count_cell[0] = len(states)
         self.workers[0].enter(states, code)
+
+    def standing(self, levels: list[int], expanded: int, broken: dict[int, int], seconds: float) -> Standing:
+        """What a checkpoint keeps besides the states."""
+        return Standing(
+            self.count, levels, expanded, broken, self.first.tolist(), self.fired.tolist(),
+            self.workers[0].seen.tolist(), seconds,
+        )
+
+    def restore(self, standing: Standing) -> None:
+        """Take up what a checkpoint kept besides the states."""
+        self.first[:] = standing.first
+        self.workers[0].fired[:] = standing.fired
+        self.workers[0].seen[:] = standing.seen
+        for claim in standing.broken:
+            self.open[claim] = 0
 
     def state(self, number: int) -> int:
         """State `number` of the queue as one packed integer."""
@@ -260,14 +292,16 @@ def packed_words(states: Sequence[int], words: int) -> np.ndarray[Any, Any]:
 def explore(
     system: System, scope: Scope, claims: Sequence[Claim], *, timeout: float | None = None,
     memory: int = 8 << 30, stop_at_violations: bool = False, reduce: bool = True,
-    threads: int = 1,
+    threads: int = 1, progress: Callable[[Progress], None] | None = None, checkpoints: Path | None = None,
 ) -> Exploration:
     """Explore every state of `system` in `scope`, looking at every claim in each.
 
     `timeout` in seconds, `memory` in bytes. `stop_at_violations`: end once every claim is broken. `reduce`: count
-    states that differ by a renaming of elements as one; verdicts and shortest lengths do not depend on it. `threads` that
-    expand large levels together; nothing that is found depends on how many. The system should be restricted to the
-    claims' cone.
+    states that differ by a renaming of elements as one; verdicts and shortest lengths do not depend on it. `threads`
+    that expand large levels together; nothing that is found depends on how many. `progress`: told now and then.
+    `checkpoints`: a folder where an exploration that takes long, or runs out of time or memory, is kept, and from where
+    the same one goes on. The system should be restricted to the claims' cone. Raises ModelError if what was kept does
+    not fit the memory, and OSError if the folder cannot be written.
     """
     started = time.monotonic()
     grounder = Grounder(system, scope)
@@ -281,44 +315,83 @@ def explore(
     represent = symmetry.canonical if symmetry else lambda state: state
     interpreter = Interpreter(system, scope)
     initial = interpreter.initial()
-    store.enter(packed_words([grounder.pack(represent(initial))], store.words), code)
+    checkpoint = Checkpoint(checkpoints, f"{text} {initial}", store.words) if checkpoints else None
 
     levels: list[int] = []
     broken: dict[int, int] = {}
-    stopped = ""
     low = 0
-    while low < (high := store.count):
-        # What lies between low and high is one level, or what was found of one when time or memory ran out.
-        code.inspect(store.workers[0].address, low, high)
-        for i in range(len(claims)):
-            if i not in broken and store.first[i][-1] != _NONE:
-                broken[i] = len(levels)
-                store.open[i] = 0
-        if stopped:
-            break
-        levels.append(high - low)
-        if stop_at_violations and len(broken) == len(claims):
-            stopped = "every claim is violated"
-            break
-        if not code.optimised and store.count > WORTH_OPTIMISING:
-            code = machine.Code(text, optimised=True)
+    earlier = 0.0
+    if checkpoint and (kept := checkpoint.load()):
+        states, standing = kept
+        try:
+            store.enter(states, code)
+        except OutOfMemory as error:
+            raise ModelError(f"what was kept in {checkpoints} does not fit: {error}") from None
+        store.restore(standing)
+        levels, broken, low, earlier = standing.levels, standing.broken, standing.expanded, standing.seconds
+    else:
+        store.enter(packed_words([grounder.pack(represent(initial))], store.words), code)
+
+    def standing_now() -> Standing:
+        return store.standing(levels, low, broken, earlier + time.monotonic() - started)
+
+    saved = told = started
+    expected = expected_states(levels)
+    stopped = ""
+    while True:
+        # `levels` are those begun; what lies behind them are states of the next one.
+        high = sum(levels)
         while low < high and not stopped:
             low = store.expand(code, low, min(high, low + CHUNK))
-            if timeout is not None and time.monotonic() - started > timeout:
+            now = time.monotonic()
+            if progress and now - told > TELL:
+                told = now
+                need = store.bytes_for(expected) if expected else None
+                progress(Progress(
+                    tuple(levels), store.count, low, earlier + now - started, store.bytes, expected, need
+                ))
+            if checkpoint and now - saved > checkpoint.every:
+                checkpoint.save(store.queue, standing_now())
+                saved = time.monotonic()
+            if timeout is not None and now - started > timeout:
                 stopped = f"out of time after {timeout:g} s"
             elif store.full:
                 try:
                     store.grow(code)
                 except OutOfMemory as error:
                     stopped = f"out of memory: {error}"
-        low = high
+        if stopped:
+            if expected:
+                stopped += f"; about {round_number(expected):,} states would need {in_bytes(store.bytes_for(expected))}"
+            if checkpoint:
+                checkpoint.save(store.queue, standing_now())
+        if store.count == high:
+            break
+        code.inspect(store.workers[0].address, high, store.count)
+        for i in range(len(claims)):
+            if i not in broken and store.first[i][-1] != _NONE:
+                broken[i] = len(levels)
+                store.open[i] = 0
+        if stopped:
+            break
+        levels.append(store.count - high)
+        expected = expected_states(levels)
+        if stop_at_violations and len(broken) == len(claims):
+            stopped = ALL_VIOLATED
+            break
+        if not code.optimised and store.count > WORTH_OPTIMISING:
+            code = machine.Code(text, optimised=True)
+    if checkpoint and stopped in ("", ALL_VIOLATED):
+        checkpoint.discard()
 
     fired: dict[str, int] = {r.name: 0 for r in system.rules}
     for step, times in zip(steps, store.fired, strict=False):
         fired[step.instance.rule.name] += int(times)
     ends = {tuple(store.first[i].tolist()): depth for i, depth in broken.items()}
     paths = {
-        end: interpreter.follow([initial, *(grounder.unpack(packed_number(state)) for state in path[1:])], represent)
+        end: interpreter.follow(
+            [initial, *(grounder.unpack(packed_number(state)) for state in path[1:])], represent
+        )
         for end, path in _paths(store, code, levels, ends).items()
     }
     findings = tuple(
@@ -327,7 +400,7 @@ def explore(
     )
     return Exploration(
         findings, not stopped, stopped, store.count, sum(fired.values()), len(levels) - 1, tuple(levels), fired,
-        time.monotonic() - started,
+        earlier + time.monotonic() - started,
     )
 
 

@@ -4,25 +4,47 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def each_done(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[Item, Result]]:
-    """(item, function(item)) in the order in which they end.
+_channels: list[Any] = []
+"""In a worker, where to tell."""
+
+
+def tell(message: Any) -> None:
+    """Tell whoever waits for this work how far it is."""
+    for channel in _channels:
+        channel.put(message)
+
+
+def _started(channel: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _channels.append(channel)
+
+
+def each_done(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int,
+    heard: Callable[[Any], Any] = lambda message: None,
+) -> Iterator[tuple[Item, Result]]:
+    """(item, function(item)) in the order in which they end. `heard` gets what the function tells meanwhile.
 
     What the function raises is raised here; a worker that died is a BrokenProcessPool. Leaving early, by an interrupt
     or otherwise, ends the workers.
     """
     if not items:
         return
+    context = multiprocessing.get_context("spawn")
+    channel = context.SimpleQueue()
+    listener = threading.Thread(target=lambda: [heard(message) for message in iter(channel.get, None)], daemon=True)
+    listener.start()
     pool = ProcessPoolExecutor(
-        min(workers, len(items)), mp_context=multiprocessing.get_context("spawn"), initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
+        min(workers, len(items)), mp_context=context, initializer=_started, initargs=(channel,)
     )
     try:
         asked = {pool.submit(function, item): item for item in items}
@@ -32,3 +54,4 @@ def each_done(function: Callable[[Item], Result], items: Sequence[Item], workers
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.terminate()
+        channel.put(None)

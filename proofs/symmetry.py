@@ -13,11 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.logic import Term, meaning, names_in
-
 from proofs.circuit import Circuit
 from proofs.ground import Grounder
 from proofs.interpreter import State
-
 
 MOST_RENAMINGS = 24
 """Renamings that are tried for a state; a sort with which there would be more is left as it is."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +21,6 @@ from simulator import Simulation, ones
 from invariants import INVARIANTS, Invariant, invariant
 from model.kernels import KERNELS
 from model.logic import Scope, System, meaning
-from model.state import Frame
 from proofs import explore as exploration
 from proofs import machine
 from proofs.bmc import bmc
@@ -27,6 +28,7 @@ from proofs.check import scope_of
 from proofs.explore import Claim, Exploration, _Memory, explore, packed_words
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter, State
+from proofs.progress import expected_states
 from proofs.symmetry import symmetry_of
 from proofs.trace import execute
 
@@ -329,6 +331,71 @@ def test_a_processor_without_avx_512_finds_the_same(
     without = frozenset(name for name in machine._features() if "avx512" not in name)
     monkeypatch.setattr(machine, "_features", lambda: without)
     assert found() == here
+
+
+# Exploration that stops and goes on
+
+
+def test_an_exploration_that_ran_out_of_time_or_memory_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cone, members = next(cones("v5.14"))
+    claims = [claim(i) for i in members]
+    whole = explore(cone, SMALL, claims)
+    monkeypatch.setattr(exploration, "CHUNK", 4096)
+    parts = [explore(cone, SMALL, claims, timeout=1e-9, checkpoints=tmp_path)]
+    while not parts[-1].complete:
+        parts.append(explore(cone, SMALL, claims, timeout=1e-9, checkpoints=tmp_path))
+    assert len(parts) > 5
+    assert [p.states for p in parts] == sorted(p.states for p in parts)
+    assert replace(parts[-1], seconds=whole.seconds) == whole
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_kept_of_an_exploration_is_taken_for_no_other(tmp_path: Path) -> None:
+    (cone, members), (other, others), *_ = cones("v5.14")
+    explore(cone, SMALL, [claim(i) for i in members], timeout=1e-9, checkpoints=tmp_path)
+    kept = sorted(tmp_path.iterdir())
+    assert len(kept) == 2
+    assert explore(other, SMALL, [claim(i) for i in others], checkpoints=tmp_path).complete
+    assert sorted(tmp_path.iterdir()) == kept
+
+
+def test_a_checkpoint_cut_short_is_not_taken(tmp_path: Path) -> None:
+    cone, members = next(cones("v5.14"))
+    claims = [claim(i) for i in members]
+    explore(cone, SMALL, claims, timeout=1e-9, checkpoints=tmp_path)
+    (states,) = tmp_path.glob("*.states")
+    states.write_bytes(states.read_bytes()[:-8])
+    found = explore(cone, SMALL, claims, checkpoints=tmp_path)
+    assert replace(found, seconds=0) == replace(explore(cone, SMALL, claims), seconds=0)
+
+
+def test_a_scope_that_does_not_fit_says_what_it_would_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    cone, members = next(cones("v5.14"))
+    monkeypatch.setattr(exploration, "_Memory", Tight)
+    found = explore(cone, DEFAULT, [claim(i) for i in members], memory=1 << 20)
+    assert not found.complete
+    wanted = re.fullmatch(
+        r"out of memory: room for [\d,]+ states needs \d+ MiB, allowed are 1 MiB; about ([\d,]+) states would need "
+        r"\d+ MiB", found.stopped,
+    )
+    assert wanted
+    whole = explore(cone, DEFAULT, [claim(i) for i in members])
+    assert whole.states / 3 < int(wanted[1].replace(",", "")) < 3 * whole.states
+
+
+@pytest.mark.parametrize("shape", [(1.2, 3.0), (0.8, 2.5)])
+def test_the_number_of_states_is_foreseen_from_levels_whose_ratio_falls_evenly(shape: tuple[float, float]) -> None:
+    ratio, levels = shape[1], [1000.0]
+    while levels[-1] >= 1:
+        levels.append(levels[-1] * math.exp(ratio))
+        ratio -= shape[0] / 4
+    whole = [round(level) for level in levels if level >= 1]
+    assert expected_states(whole[:4]) is None
+    foreseen = expected_states(whole[:7])
+    assert foreseen is not None
+    assert math.isclose(foreseen, sum(whole), rel_tol=0.02)
 
 
 # Symmetry

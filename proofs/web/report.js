@@ -84,7 +84,7 @@ function cellView(cell, step) {
   }
   parts.push(el("h2", {}, "How it was found"), facts([
     ["scope", cell.scope], ["engines", cell.engine], ["seconds", cell.seconds.toFixed(1)],
-    ["states", cell.states === null ? null : `${number(cell.states)} up to a renaming of frames`],
+    ["states", cell.states === null ? null : `${number(cell.states)} up to renaming`],
     ["steps between them", number(cell.transitions)], ["diameter", number(cell.diameter)],
     ["excluded by bounded model checking", cell.depth === null || cell.verdict === "VIOLATED" ? null
       : `violations within ${cell.depth} steps`],
