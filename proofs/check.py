@@ -18,11 +18,13 @@ import z3
 from invariants import FURTHER, INVARIANTS, Invariant, invariant
 from model.kernels import KERNELS, Kernel
 from model.logic import ModelError, Scope, System
+from proofs import cluster
 from proofs.bmc import Induction, Unrolling, bmc, k_induction
 from proofs.explore import Claim, Exploration, Finding, explore
 from proofs.interpreter import EngineError, Instance
 from proofs.kernel_file import find_kernel, nearest, system_of, with_features
-from proofs.pool import each_done, tell
+from proofs.pool import each_done, heard_here, tell
+from proofs.progress import Progress
 from proofs.prove import SECONDS, Verdict, prove
 from proofs.trace import Trace, execute, write
 
@@ -229,28 +231,44 @@ def jobs(table: Table, engine: str, depth: int) -> list[Job]:
 
 @dataclass(frozen=True)
 class Means:
-    """What a job may use: `memory` in bytes, `threads`, and a folder for what is not finished, or None."""
+    """What a job may use: `memory` in bytes, `threads`, a folder for what is not finished, or None; and `ray`, if
+    its exploration is to be spread over a cluster (cluster.connected).
+    """
 
     memory: int = 8 << 30
     threads: int = 1
     checkpoints: Path | None = None
+    ray: Any = None
+
+
+def posed(job: Job) -> tuple[System, list[Claim]]:
+    """The system and the claims of a job."""
+    return job.cone(), [claim_of(invariant(name)) for name in job.invariants]
 
 
 def run_job(job: Job, means: Means = Means()) -> list[Cell]:
     """Check the job's invariants. Raises EngineError if two engines disagree, OSError if nothing can be kept."""
-    system = job.cone()
-    claims = [claim_of(invariant(name)) for name in job.invariants]
+    system, claims = posed(job)
     if job.engine in ("bmc", "k-induction"):
         return _by_unrolling(job, system, claims)
     if job.engine == "proof":
         return [Cell(job.kernel, c.name, "UNKNOWN", "proof", 0.0, False) for c in claims]
     # A rule of the user's own might let a cell matter without writing it, which would tell frames apart.
     reduce = not find_kernel(job.kernel).own_rules
-    explored = explore(
-        system, job.scope, claims, timeout=job.timeout, stop_at_violations=True, reduce=reduce, memory=means.memory,
-        threads=means.threads, checkpoints=means.checkpoints,
-        progress=lambda progress: tell(f"{job.kernel}: {progress}"),
-    )
+
+    def progress(reached: Progress) -> None:
+        tell(f"{job.kernel}: {reached}")
+
+    if means.ray is None:
+        explored = explore(
+            system, job.scope, claims, timeout=job.timeout, stop_at_violations=True, reduce=reduce,
+            memory=means.memory, threads=means.threads, checkpoints=means.checkpoints, progress=progress,
+        )
+    else:
+        explored = cluster.explore(
+            means.ray, cluster.Question(functools.partial(posed, job), job.scope, reduce), timeout=job.timeout,
+            stop_at_violations=True, memory=means.memory, checkpoints=means.checkpoints, progress=progress,
+        )
     cells = [_by_exploration(job, explored, finding) for finding in explored.findings]
     if job.engine == "both":
         unrolling = Unrolling(system, job.scope)
@@ -400,13 +418,15 @@ def _tuples(value: Any) -> Any:
 
 def run(
     work: Sequence[Job], out: Path, *, workers: int = 2, resume: bool = True, memory: int = Means.memory,
+    ray: Any = None,
     progress: Callable[[int, int], Any] = lambda done, total: None, heard: Callable[[str], Any] = lambda line: None,
 ) -> Iterator[tuple[Job, list[Cell]]]:
     """Check every job, in parallel, giving each as it is done.
 
     What is done stays in `out`/results and is not done again; an exploration that takes long, or runs out of time or
-    of `memory`, in bytes for each, stays in `out`/unfinished. `heard` gets lines on how far one is. Raises EngineError
-    if two engines disagree.
+    of `memory`, in bytes for each, stays in `out`/unfinished. `heard` gets lines on how far one is. With `ray`
+    (cluster.connected) the jobs are done on that cluster, or if there is but one, its exploration is. Raises
+    EngineError if two engines disagree.
     """
     kept = out / "results"
     kept.mkdir(parents=True, exist_ok=True)
@@ -424,8 +444,18 @@ def run(
     if not resume:
         shutil.rmtree(unfinished, ignore_errors=True)
     means = Means(memory, max(1, workers // max(1, len(todo))), unfinished)
-    job_done = functools.partial(run_job, means=means)
-    for first, cells in each_done(job_done, [same[0] for same in todo.values()], workers, heard):
+    jobs = [same[0] for same in todo.values()]
+    if ray is None:
+        results = each_done(functools.partial(run_job, means=means), jobs, workers, heard)
+    elif len(jobs) == 1:
+        with heard_here(heard):
+            alone = run_job(jobs[0], dataclasses.replace(means, ray=ray))
+        results = iter([(jobs[0], alone)])
+    else:
+        # What is not finished stays on the machine where it was begun: nobody would look for it there.
+        alone_there = functools.partial(run_job, means=Means(memory))
+        results = cluster.each_done(ray, alone_there, jobs)
+    for first, cells in results:
         # A result that ran out of time may do better next time.
         if all(c.verdict != "UNKNOWN" for c in cells):
             rows = [dataclasses.asdict(c) for c in cells]

@@ -28,6 +28,7 @@ from model.logic import ModelError, RuleTemplate, Scope
 from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
 from proofs import certificate, ci, reproducer
 from proofs import check as checking
+from proofs import cluster as clusters
 from proofs import conform as conforming
 from proofs import coverage as covering
 from proofs import diff as differences
@@ -181,6 +182,10 @@ def check(
     markdown: Annotated[Path | None, typer.Option(help="... as Markdown, for mail and pull requests.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes to use; threads for a single exploration.")] = 2,
     memory: Annotated[float, typer.Option(help="GiB that each exploration may use.")] = 8,
+    on_cluster: Annotated[str | None, typer.Option("--cluster", metavar="ADDRESS", help=(
+        "Do it on a Ray cluster: its address, or local:N for N workers here. Cells are spread over it; one alone is "
+        "explored in parts."
+    ))] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore results kept by an earlier run, and all kept certificates.")
     ] = False,
@@ -240,10 +245,11 @@ def check(
         _writable(out)
         if report is not None:
             _writable(report)
+        ray = None if on_cluster is None else clusters.connected(on_cluster)
         with _progress() as bar:
             task = bar.add_task("checking", total=len(work))
             running = checking.run(
-                work, out, workers=workers, resume=not fresh, memory=int(memory * (1 << 30)),
+                work, out, workers=workers, resume=not fresh, memory=int(memory * (1 << 30)), ray=ray,
                 progress=lambda done, total: bar.update(task, completed=done, total=total, description="checking"),
                 heard=lambda line: bar.update(task, description=line),
             )

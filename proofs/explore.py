@@ -9,7 +9,7 @@ import itertools
 import mmap
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Exploration:
     seconds: float
 
 
-class _Memory:
+class Memory:
     """The arrays that the machine code works on, and for each thread the block of addresses by which it finds them."""
 
     LOAD = 0.8
@@ -100,10 +100,10 @@ class _Memory:
         self.queue = _reserved(self.stride * words).reshape(words, self.stride)
         self.count_cell = np.zeros(1, np.int64)
         self.cursor = np.zeros(1, np.int64)
-        self.first = np.full((max(claims, 1), words), _NONE, np.uint64)
+        self.first = np.full((max(claims, 1), words), NONE, np.uint64)
         self.open = np.ones(max(claims, 1), np.uint64)
         self.hits = np.zeros(1, np.uint8)
-        self.workers = [_Worker(words, steps, claims) for _ in range(threads)]
+        self.workers = [Worker(words, steps, claims) for _ in range(threads)]
         self.make_table(self.START)
 
     def make_table(self, states: int) -> None:
@@ -141,6 +141,17 @@ class _Memory:
     def bytes(self) -> int:
         """Memory of the states found and of the table."""
         return self.count * 8 * self.words + self.table.nbytes
+
+    def inspect(self, code: machine.Code, low: int, broken: Collection[int]) -> list[int]:
+        """Look at the claims in the states from number `low` on; the numbers of those that are broken only now."""
+        code.inspect(self.workers[0].address, low, self.count)
+        found = [c for c in range(self.claims) if c not in broken and self.first[c][-1] != NONE]
+        self.open[found] = 0
+        return found
+
+    def first_key(self, claim: int) -> Key:
+        """The least state of its level that breaks the claim."""
+        return tuple(map(int, self.first[claim]))
 
     def bytes_for(self, states: int) -> int:
         """Memory of that many states and of a table for them."""
@@ -180,6 +191,13 @@ class _Memory:
                 f"room for {states:,} states needs {in_bytes(needed)}, allowed are {in_bytes(self.limit_bytes)}"
             )
 
+    def add(self, states: np.ndarray[Any, Any], code: machine.Code) -> None:
+        """Put those at the end of the queue that are new, one row of words each. Raises OutOfMemory."""
+        for start in range(0, len(states), self.slack):
+            if self.full:
+                self.grow(code)
+            self.workers[0].enter(states[start : start + self.slack], code, runtime.NORMAL)
+
     def enter(self, states: np.ndarray[Any, Any], code: machine.Code) -> None:
         """Enter the first states, different ones, one row of words each. Raises OutOfMemory."""
         if len(states) > self.capacity:
@@ -209,10 +227,10 @@ class _Memory:
         return packed_number(tuple(map(int, self.queue[:, number])))
 
 
-_NONE = np.uint64((1 << 64) - 1)
+NONE = np.uint64((1 << 64) - 1)
 
 
-class _Worker:
+class Worker:
     """What one thread has for itself."""
 
     def __init__(self, words: int, steps: int, claims: int) -> None:
@@ -233,9 +251,9 @@ class _Worker:
             number = value.ctypes.data if isinstance(value, np.ndarray) else value
             self.context[runtime.FIELDS.index(name)] = number
 
-    def enter(self, states: np.ndarray[Any, Any], code: machine.Code) -> None:
-        """Enter states, one row of words each, into the table only."""
-        self.publish(mode=runtime.REHASH)
+    def enter(self, states: np.ndarray[Any, Any], code: machine.Code, mode: int = runtime.REHASH) -> None:
+        """Enter states, one row of words each: into the table only, or in the normal mode also into the queue."""
+        self.publish(mode=mode)
         room = self.own["pending0"].reshape(states.shape[1], runtime.ROOM)
         for start in range(0, len(states), runtime.BATCH):
             batch = states[start : start + runtime.BATCH]
@@ -289,6 +307,54 @@ def packed_words(states: Sequence[int], words: int) -> np.ndarray[Any, Any]:
     return np.array([[(s | marker) >> 64 * w & (1 << 64) - 1 for w in range(words)] for s in states], np.uint64)
 
 
+class Model:
+    """A system in a scope with claims about it, ready to be explored.
+
+    `reduce`: count states that differ by a renaming of elements as one. `text`: the machine code, on which all that is
+    found depends. `first`: the representative of the initial state, as words.
+    """
+
+    def __init__(self, system: System, scope: Scope, claims: Sequence[Claim], reduce: bool) -> None:
+        grounder = Grounder(system, scope)
+        formulas = [grounder.formula(c.formula) for c in claims]
+        premises = [grounder.formula(c.premise) for c in claims]
+        symmetry = symmetry_of(grounder, [t for c in claims for t in (c.formula, c.premise)]) if reduce else None
+        self.claims = claims
+        self.grounder = grounder
+        self.steps = grounder.steps()
+        self.text = machine.assembly(grounder, self.steps, formulas, premises, symmetry)
+        self.words = machine.state_words(grounder)
+        self._represent = symmetry.canonical if symmetry else lambda state: state
+        self._interpreter = Interpreter(system, scope)
+        self._initial = self._interpreter.initial()
+        self.first = packed_words([grounder.pack(self._represent(self._initial))], self.words)
+
+    def room(self, memory: int, threads: int = 1) -> Memory:
+        """Where states are kept, in at most `memory` bytes."""
+        return Memory(self.words, len(self.steps), len(self.claims), memory, threads)
+
+    def path(self, states: Sequence[Key]) -> tuple[Instance, ...]:
+        """The steps of a path of representatives, as the reference interpreter takes them. Raises EngineError."""
+        known = [self.grounder.unpack(packed_number(state)) for state in states[1:]]
+        return self._interpreter.follow([self._initial, *known], self._represent)
+
+    def fired(self, by_instance: Sequence[int]) -> dict[str, int]:
+        """How often each rule was taken, of how often each of its instances was."""
+        fired = {rule.name: 0 for rule in self.grounder.system.rules}
+        for step, times in zip(self.steps, by_instance, strict=False):
+            fired[step.instance.rule.name] += int(times)
+        return fired
+
+    def findings(
+        self, paths: Mapping[Key, Sequence[Key]], first: Mapping[int, Key], seen: Sequence[int]
+    ) -> tuple[Finding, ...]:
+        """What is found of each claim. `first`: the nearest state that breaks it, by the claim's number."""
+        steps = {end: self.path(states) for end, states in paths.items()}
+        return tuple(
+            Finding(claim, steps[first[i]] if i in first else None, not seen[i]) for i, claim in enumerate(self.claims)
+        )
+
+
 def explore(
     system: System, scope: Scope, claims: Sequence[Claim], *, timeout: float | None = None,
     memory: int = 8 << 30, stop_at_violations: bool = False, reduce: bool = True,
@@ -304,18 +370,10 @@ def explore(
     not fit the memory, and OSError if the folder cannot be written.
     """
     started = time.monotonic()
-    grounder = Grounder(system, scope)
-    steps = grounder.steps()
-    formulas = [grounder.formula(c.formula) for c in claims]
-    premises = [grounder.formula(c.premise) for c in claims]
-    symmetry = symmetry_of(grounder, [t for c in claims for t in (c.formula, c.premise)]) if reduce else None
-    text = machine.assembly(grounder, steps, formulas, premises, symmetry)
-    code = machine.Code(text, optimised=False)
-    store = _Memory(machine.state_words(grounder), len(steps), len(claims), memory, threads)
-    represent = symmetry.canonical if symmetry else lambda state: state
-    interpreter = Interpreter(system, scope)
-    initial = interpreter.initial()
-    checkpoint = Checkpoint(checkpoints, f"{text} {initial}", store.words) if checkpoints else None
+    model = Model(system, scope, claims, reduce)
+    code = machine.Code(model.text, optimised=False)
+    store = model.room(memory, threads)
+    checkpoint = Checkpoint(checkpoints, model.text, store.words) if checkpoints else None
 
     levels: list[int] = []
     broken: dict[int, int] = {}
@@ -330,7 +388,7 @@ def explore(
         store.restore(standing)
         levels, broken, low, earlier = standing.levels, standing.broken, standing.expanded, standing.seconds
     else:
-        store.enter(packed_words([grounder.pack(represent(initial))], store.words), code)
+        store.enter(model.first, code)
 
     def standing_now() -> Standing:
         return store.standing(levels, low, broken, earlier + time.monotonic() - started)
@@ -367,11 +425,8 @@ def explore(
                 checkpoint.save(store.queue, standing_now())
         if store.count == high:
             break
-        code.inspect(store.workers[0].address, high, store.count)
-        for i in range(len(claims)):
-            if i not in broken and store.first[i][-1] != _NONE:
-                broken[i] = len(levels)
-                store.open[i] = 0
+        for claim in store.inspect(code, high, broken):
+            broken[claim] = len(levels)
         if stopped:
             break
         levels.append(store.count - high)
@@ -380,27 +435,21 @@ def explore(
             stopped = ALL_VIOLATED
             break
         if not code.optimised and store.count > WORTH_OPTIMISING:
-            code = machine.Code(text, optimised=True)
+            code = machine.Code(model.text, optimised=True)
     if checkpoint and stopped in ("", ALL_VIOLATED):
         checkpoint.discard()
 
-    fired: dict[str, int] = {r.name: 0 for r in system.rules}
-    for step, times in zip(steps, store.fired, strict=False):
-        fired[step.instance.rule.name] += int(times)
-    ends = {tuple(store.first[i].tolist()): depth for i, depth in broken.items()}
-    paths = {
-        end: interpreter.follow(
-            [initial, *(grounder.unpack(packed_number(state)) for state in path[1:])], represent
-        )
-        for end, path in _paths(store, code, levels, ends).items()
-    }
-    findings = tuple(
-        Finding(claim, paths[tuple(store.first[i].tolist())] if i in broken else None, not store.workers[0].seen[i])
-        for i, claim in enumerate(claims)
-    )
+    first = {claim: store.first_key(claim) for claim in broken}
+    starts = list(itertools.accumulate(levels, initial=0))
+
+    def before(depth: int, targets: Sequence[Key]) -> dict[Key, Key]:
+        return predecessors(store, code, starts[depth - 1], starts[depth], targets)
+
+    paths = shortest_paths({first[claim]: depth for claim, depth in broken.items()}, before)
+    fired = model.fired(store.fired.tolist())
     return Exploration(
-        findings, not stopped, stopped, store.count, sum(fired.values()), len(levels) - 1, tuple(levels), fired,
-        earlier + time.monotonic() - started,
+        model.findings(paths, first, store.workers[0].seen.tolist()), not stopped, stopped, store.count,
+        sum(fired.values()), len(levels) - 1, tuple(levels), fired, earlier + time.monotonic() - started,
     )
 
 
@@ -413,20 +462,20 @@ def packed_number(key: Key) -> int:
     return sum(word << 64 * w for w, word in enumerate(key)) & ~(1 << 64 * len(key) - 1)
 
 
-def _paths(
-    store: _Memory, code: machine.Code, levels: Sequence[int], ends: Mapping[Key, int]
+def shortest_paths(
+    ends: Mapping[Key, int], before: Callable[[int, Sequence[Key]], Mapping[Key, Key]]
 ) -> dict[Key, list[Key]]:
     """For each of the states, given with its level, a shortest path to it: the states from the first on.
 
     Parents are not kept: levels are expanded again, each once, and of a state's predecessors the least is taken,
-    whatever the order in which threads found them.
+    whatever the order in which threads found them. `before(depth, states)`: for each of those states, which are of
+    that level, its predecessor.
     """
     parent: dict[Key, Key] = {}
     wanted: set[Key] = set()
-    starts = list(itertools.accumulate(levels, initial=0))
     for depth in range(max(ends.values(), default=0), 0, -1):
         wanted |= {end for end, level in ends.items() if level == depth}
-        found = _predecessors(store, code, starts[depth - 1], starts[depth], sorted(wanted))
+        found = before(depth, sorted(wanted))
         parent |= found
         wanted = set(found.values())
     paths = {}
@@ -438,8 +487,8 @@ def _paths(
     return paths
 
 
-def _predecessors(
-    store: _Memory, code: machine.Code, low: int, high: int, targets: Sequence[Key]
+def predecessors(
+    store: Memory, code: machine.Code, low: int, high: int, targets: Sequence[Key]
 ) -> dict[Key, Key]:
     """For each target the least of the states from number `low` to `high` from which a step leads to it."""
     words, width = store.words, runtime.bucket_words(store.words)
@@ -447,7 +496,7 @@ def _predecessors(
     buckets = len(targets)
     table = np.zeros(buckets * width, np.uint64)
     hits = np.zeros(buckets * slots, np.uint8)
-    worker = _Worker(words, store.steps, store.claims)
+    worker = Worker(words, store.steps, store.claims)
     count, cursor = np.zeros(1, np.int64), np.zeros(1, np.int64)
     worker.publish(table=table, nbuckets=buckets, count=count, cursor=cursor, hits=hits, limit=1)
     worker.enter(np.array(targets, np.uint64), code)
@@ -493,7 +542,7 @@ def sample(
 
     def reached(start: np.ndarray[Any, Any], limit: int) -> np.ndarray[Any, Any]:
         """`start` and what follows, level by level, at least `limit` states if there are as many."""
-        store = _Memory(words, len(steps), 0, 8 << 30)
+        store = Memory(words, len(steps), 0, 8 << 30)
         store.enter(start, code)
         low = 0
         while low < store.count < limit:

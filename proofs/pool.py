@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 import threading
@@ -13,19 +14,29 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-_channels: list[Any] = []
-"""In a worker, where to tell."""
+_listeners: list[Callable[[Any], Any]] = []
+"""Who is told, here or by way of a worker's channel."""
 
 
 def tell(message: Any) -> None:
     """Tell whoever waits for this work how far it is."""
-    for channel in _channels:
-        channel.put(message)
+    for listener in _listeners:
+        listener(message)
+
+
+@contextlib.contextmanager
+def heard_here(listener: Callable[[Any], Any]) -> Iterator[None]:
+    """Within, what is told in this process is heard."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 def _started(channel: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _channels.append(channel)
+    _listeners.append(channel.put)
 
 
 def each_done(

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,13 +135,17 @@ class Checkpoint:
 
     def save(self, queue: np.ndarray[Any, Any], standing: Standing) -> None:
         """Keep it. `queue`: word w of state n is queue[w, n]. Raises OSError if it cannot be written."""
+        pieces = range(self._kept, standing.states, 1 << 22)
+        self.append((queue[:, a : min(standing.states, a + (1 << 22))].T for a in pieces), standing)
+
+    def append(self, pieces: Iterable[np.ndarray[Any, Any]], standing: Standing) -> None:
+        """Keep it, given only the states that were not kept before, one row of words each. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._states.open("r+b" if self._kept else "wb") as file:
             file.truncate(8 * self.words * self._kept)
             file.seek(0, os.SEEK_END)
-            for start in range(self._kept, standing.states, 1 << 22):
-                rows = queue[:, start : min(standing.states, start + (1 << 22))].T
-                file.write(np.ascontiguousarray(rows, "<u8").tobytes())
+            for piece in pieces:
+                file.write(np.ascontiguousarray(piece, "<u8").tobytes())
             file.flush()
             os.fsync(file.fileno())
         part = self._standing.with_suffix(".part")
@@ -153,3 +157,4 @@ class Checkpoint:
         """It is finished."""
         self._standing.unlink(missing_ok=True)
         self._states.unlink(missing_ok=True)
+        self._kept = 0

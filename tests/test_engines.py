@@ -25,7 +25,7 @@ from proofs import explore as exploration
 from proofs import machine
 from proofs.bmc import bmc
 from proofs.check import scope_of
-from proofs.explore import Claim, Exploration, _Memory, explore, packed_words
+from proofs.explore import Claim, Exploration, Memory, explore, packed_words
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter, State
 from proofs.progress import expected_states
@@ -245,7 +245,7 @@ def test_optimised_machine_code_finds_the_same(monkeypatch: pytest.MonkeyPatch) 
     assert runs[0] == runs[1]
 
 
-class Tight(_Memory):
+class Tight(Memory):
     """Room for few states at first, so that it must grow soon."""
 
     START = 64
@@ -259,7 +259,7 @@ class Tight(_Memory):
 @pytest.mark.parametrize("story", [s for s in STORIES if "v5.19" in s.quick], ids=lambda s: s.name.replace(" ", "-"))
 def test_enlarging_the_tables_loses_nothing(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = reached("v5.19", story)
-    monkeypatch.setattr(exploration, "_Memory", Tight)
+    monkeypatch.setattr(exploration, "Memory", Tight)
     monkeypatch.setattr(Tight, "growths", 0)
     explored = explore(story.of("v5.19"), story.scope, [], reduce=False)
     assert Tight.growths
@@ -270,7 +270,7 @@ def test_enlarging_the_tables_loses_nothing(story: Story, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("story", [s for s in STORIES if "v5.19" in s.quick], ids=lambda s: s.name.replace(" ", "-"))
 def test_two_threads_find_the_same_states_and_the_same_paths(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the order in which they find them; small tables and levels make them meet often."""
-    monkeypatch.setattr(exploration, "_Memory", Tight)
+    monkeypatch.setattr(exploration, "Memory", Tight)
     monkeypatch.setattr(exploration, "WORTH_THREADS", 0)
     claims = [claim(i) for i in applicable("v5.19")]
     alone, *together = (explore(story.of("v5.19"), story.scope, claims, threads=n) for n in (1, 2, 3, 2, 3))
@@ -373,7 +373,7 @@ def test_a_checkpoint_cut_short_is_not_taken(tmp_path: Path) -> None:
 
 def test_a_scope_that_does_not_fit_says_what_it_would_need(monkeypatch: pytest.MonkeyPatch) -> None:
     cone, members = next(cones("v5.14"))
-    monkeypatch.setattr(exploration, "_Memory", Tight)
+    monkeypatch.setattr(exploration, "Memory", Tight)
     found = explore(cone, DEFAULT, [claim(i) for i in members], memory=1 << 20)
     assert not found.complete
     wanted = re.fullmatch(
@@ -418,7 +418,7 @@ def machine_states(of: System, scope: Scope, most: int = 1 << 17) -> list[State]
     grounder = Grounder(of, scope)
     steps = grounder.steps()
     code = machine.Code(machine.assembly(grounder, steps, [], [], symmetry_of(grounder)), optimised=False)
-    store = _Memory(machine.state_words(grounder), len(steps), 0, 1 << 30)
+    store = Memory(machine.state_words(grounder), len(steps), 0, 1 << 30)
     symmetry = symmetry_of(grounder)
     initial = grounder.unpack(grounder.initial())
     first = symmetry.canonical(initial) if symmetry else initial
