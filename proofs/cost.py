@@ -26,6 +26,7 @@ from model.costs import LOCKS, MAPCOUNTS, ONE, PER_SUBPAGE, SWAPCOUNTS, Charge, 
 from model.kernels import Kernel
 from model.logic import ModelError, Rule, Scope, System, Term, exists, forall, functions_in, names_in
 from model.state import (
+    Frame,
     Page,
     Proc,
     Slot,
@@ -191,9 +192,9 @@ class Chain:
 
 def _numbered(rule: Rule, number: int) -> Rule:
     """The rule with its own names for parameters that are not the access's."""
-    # Functions keep theirs; no two rules with one follow each other, or `chains` complains.
+    # Functions keep theirs; none comes after another rule, or `chains` complains.
     own = [p for p in rule.params if p.name not in ("p", "v") and p.over is None]
-    if not number or not own:
+    if not own:
         return rule
     names = [(p.term, z3.Const(f"{p.name}{number}", p.sort)) for p in own]
     renamed = rule.rewritten(lambda term: z3.substitute(term, *names))
@@ -267,7 +268,7 @@ class Costs:
         due = [replace(c, when=self.system.reduced(_before(before, self.system.reduced(c.when)))) for c in due]
         return [c for c in due if not z3.is_false(c.when)]
 
-    def chains(self, operation: Operation) -> list[Chain]:
+    def chains(self, operation: Operation, priced: bool = True) -> list[Chain]:
         """Every chain of faults of the operation, those that another one goes on from among them."""
         found: list[Chain] = []
         start = self.system.reduced(And(alive(P_), operation.start(P_, V_)))
@@ -288,11 +289,11 @@ class Costs:
                     raise EngineError(f"{self.spec}, {operation.name}: more than {DEPTH} faults: {chain.name}, {name}")
                 longer = Chain(
                     (*chain.rules, rule), And(chain.guard, guard),
-                    (*chain.charges, *self.paid(rule, number, chain.rules)),
+                    (*chain.charges, *(self.paid(rule, number, chain.rules) if priced else ())),
                 )
                 found.append(longer)
                 growing.append(longer)
-        return [replace(c, charges=(*c.charges, *self._left_behind(c))) for c in found]
+        return [replace(c, charges=(*c.charges, *self._left_behind(c))) for c in found] if priced else found
 
     def _left_behind(self, chain: Chain) -> list[Charge]:
         """The slot of the page accessed, to which no page table leads after the faults, and one did before."""
@@ -582,3 +583,187 @@ def paid(
                 total += charge.count
         state = interpreter.step(fault, state)
     return Count(len(held() - before)) if meter == SLOTS else total
+
+
+# All of a kernel.
+
+@dataclass(frozen=True)
+class Cell:
+    """The cost of one operation on one meter: the greatest one reached, and the bound; one of them may be unknown."""
+
+    operation: Operation
+    meter: str
+    worst: Worst
+    bound: Bound
+
+    @property
+    def exact(self) -> bool:
+        """The bound is proved, and reached."""
+        return self.bound.proved and self.bound.most == (self.worst.count,)
+
+    def __str__(self) -> str:
+        if self.exact:
+            return str(self.worst.count)
+        return f"{self.worst.count} (<= {self.bound})" if self.bound.proved else f"{self.worst.count} (no bound)"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one kernel's operations cost. `cells`: those of the operations that it has. `fates`: see `Fate`."""
+
+    kernel: str
+    cells: tuple[Cell, ...]
+    fates: tuple[Fate, ...]
+    workload: dict[str, Shared]
+
+
+def table(spec: str, seconds: float = SECONDS) -> Table:
+    """The costs of a kernel: bounds, worst cases, what becomes of idle swap slots, the shares of the workload.
+
+    Raises UnpricedError where a decision of the kernel's has no price.
+    """
+    cells: list[Cell] = []
+    workload: dict[str, Shared] = {}
+    fates: list[Fate] = []
+    for features, scope in SCOPES.items():
+        these = Costs(spec, features)
+        chains = {op: these.chains(op) for op in OPERATIONS if op.features == features}
+        chains = {op: listed for op, listed in chains.items() if listed}
+        reached = worst(these, scope, chains, seconds)
+        for op, listed in chains.items():
+            bound = bounds(these, op, listed)
+            cells += [Cell(op, meter, reached[op, meter], bound[meter]) for meter in METERS]
+        workload |= {op.name: found for op, listed in chains.items() if (found := shared(these, op, listed))}
+        if not features:
+            fates = [fate(these, situation) for situation in SITUATIONS]
+    return Table(spec, tuple(cells), tuple(fates), workload)
+
+
+# What becomes of an idle slot.
+
+@dataclass(frozen=True)
+class Situation:
+    """(p, v) has a page whose slot s no page table needs, or will not after the access. `holds`: of (p, v, s)."""
+
+    name: str
+    about: str
+    access: str
+    holds: Callable[[Term, Term, Term], Term]
+
+
+def _mapped_idle(p: Term, v: Term, s: Term) -> Term:
+    f = pte_frame(p, v)
+    return And(_small(p, v), Not(pte_write(p, v)), idle(s), slot_frame(s) == f, unreferenced(f))
+
+
+SITUATIONS: tuple[Situation, ...] = (
+    Situation("write, alone", "a write to a page that nobody else maps", "store",
+              lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
+    Situation("write, shared", "a write to a page that others map too", "store",
+              lambda p, v, s: And(_mapped_idle(p, v, s), Not(mapped_only_by(p, v, pte_frame(p, v))))),
+    Situation("swap-in to write", "a write to a page that is swapped out, by the only swap entry, with no other mapping",
+              "store", lambda p, v, s: And(_swapped(p, v), pte_slot(p, v) == s, swapped_only_by(p, v, s),
+                                           cached(s), Not(mapped(slot_frame(s))), unreferenced(slot_frame(s)))),
+    Situation("unmap, last", "munmap of a page that nobody else maps", "munmap",
+              lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
+)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What may become of slot and page, each as (the slot is freed, the page is kept by its process), in a situation."""
+
+    situation: Situation
+    outcomes: frozenset[tuple[bool, bool]]
+
+    def __str__(self) -> str:
+        words = {
+            "store": {(True, True): "freed, page reused", (True, False): "freed, page copied",
+                      (False, True): "kept, page reused", (False, False): "kept, page copied"},
+            "munmap": {(True, False): "freed", (False, False): "kept"},
+        }[self.situation.access]
+        return " or ".join(sorted(words[outcome] for outcome in self.outcomes))
+
+
+def fate(these: Costs, situation: Situation) -> Fate:
+    """Which outcomes the situation may have, in any state of any size, where no attempt at the page lock fails."""
+    s, f = z3.Const("s", Slot), z3.Const("f", Frame)
+    start = And(alive(P_), live(P_, V_), situation.holds(P_, V_, s), slot_frame(s) == f)
+    operation = Operation(situation.name, situation.about, situation.access, lambda p, v: start)
+    outcomes = set()
+    for chain in these.chains(operation, priced=False):
+        if any(rule.environment for rule in chain.rules):
+            continue
+        # An access is done when the store can be made; munmap, at once.
+        done = pte_write(P_, V_) if situation.access == "store" else BoolVal(True)
+        freed, keeps = Not(cached(s)), maps(P_, V_, f)
+        for outcome in itertools.product((True, False), repeat=2):
+            parts = [part if yes else Not(part) for part, yes in zip((freed, keeps), outcome, strict=True)]
+            if these.possible(chain.guard, _before(chain.rules, And(done, *parts))):
+                outcomes.add(outcome)
+    return Fate(situation, frozenset(outcomes))
+
+
+# The fork-heavy workload of the discussion.
+
+SUBPAGES, PAGE_BYTES = 512, 4096
+"""HPAGE_PMD_NR and PAGE_SIZE of x86-64."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every write pays, meter by meter, to a page that other processes map too and nobody else refers to."""
+
+    counts: dict[str, Count]
+
+
+def _not_alone(p: Term, v: Term) -> Term:
+    """Others map the page, fork has taken its owner's mark away, it was never swapped out, nobody refers to it."""
+    f = pte_frame(p, v)
+    others = exists(Proc, Page, lambda q, w: And(q != p, maps(q, w, f)))
+    return And(others, Not(exclusive(f)), Not(in_swap_cache(f)), unreferenced(f))
+
+
+def shared(these: Costs, operation: Operation, chains: Sequence[Chain]) -> Shared | None:
+    """The cost of a write by one of several processes that share the page, where it is always the same; None for other
+    accesses. Raises EngineError if it is not always the same."""
+    if operation.access != "store" or operation.name == "write swapped":
+        return None
+    counts: dict[str, Count] = {}
+    for meter in METERS:
+        sums = {
+            profile.count(meter) for chain in chains
+            for profile in these.sums(chain, _not_alone(P_, V_), _before(chain.rules, pte_write(P_, V_)))
+        }
+        if len(sums) != 1:
+            raise EngineError(f"{these.spec}, {operation.name}: {meter} of a shared page are {sorted(map(str, sums))}")
+        (counts[meter],) = sums
+    return Shared(counts)
+
+
+@dataclass(frozen=True)
+class Total:
+    """What the workload costs in all: `faults`, and `counts` by meter. `locked`: how many different page locks those
+    acquisitions are spread over."""
+
+    faults: int
+    counts: dict[str, int]
+    locked: int
+
+
+def workload(found: Table, processes: int, size: int, thp: bool) -> Total:
+    """`processes` children of a process that has filled `size` bytes and waits; each writes all of them once.
+
+    `thp`: huge pages wherever they fit; what is left at the end is small pages.
+    """
+    pages = -(-size // PAGE_BYTES)
+    blocks, rest = divmod(pages, SUBPAGES) if thp else (0, pages)
+    parts = [("write small", rest)]
+    copied_whole = found.workload["write THP"].counts[COPIES].subpages > 0
+    parts += [("write THP", blocks), ("write sub-page", 0 if copied_whole else blocks * (SUBPAGES - 1))]
+    counts = {
+        meter: processes * sum(times * found.workload[name].counts[meter].at(SUBPAGES) for name, times in parts)
+        for meter in METERS
+    }
+    # PG_locked of a sub-page is its head's (trylock_page looks at compound_head).
+    return Total(processes * sum(times for _, times in parts), counts, blocks + rest if counts[LOCKS] else 0)
