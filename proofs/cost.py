@@ -53,13 +53,14 @@ from model.state import (
     unreferenced,
 )
 from proofs import certificate
-from proofs.check import scope_of
+from proofs.check import file_name, scope_of
 from proofs.explore import Claim, explore
 from proofs.induct import Proof, Search, after
 from proofs.interpreter import EngineError, Instance, Interpreter, State
 from proofs.kernel_file import find_kernel, system_of, with_features
 from proofs.mine import Clause, Miner
-from proofs.trace import Trace, execute
+from proofs.pool import each_done
+from proofs.trace import Trace, execute, write
 
 COPIES, SLOTS = "page copies", "slots left"
 METERS: dict[str, str] = {
@@ -83,18 +84,27 @@ SOUGHT_WITH = frozenset({
 })
 """Rules of which paths to the greatest cost are made; without the others some path may be missed, none invented."""
 
+SHOWN = (
+    "v5.7", "v5.8", "v5.9", "v5.14", "v5.18", "v5.19", "v6.12", "v6.15", "break-cow", "mapcount-unshare",
+)
+"""Kernels that cost something else than the one before them, and two proposals."""
+
 P_, V_ = z3.Const("p", Proc), z3.Const("v", Page)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """An access by (p, v) in the states where `start` holds. `access`: as in model/operations.py; or a rule's name."""
+    """An access by (p, v) in the states where `start` holds. `access`: as in model/operations.py; or a rule's name.
+
+    `shared`: it is a fault of the fork-heavy workload.
+    """
 
     name: str
     about: str
     access: str
     start: Callable[[Term, Term], Term]
     features: tuple[str, ...] = ()
+    shared: bool = False
 
 
 def _maps(p: Term, v: Term) -> Term:
@@ -118,13 +128,13 @@ def _thp(p: Term, v: Term) -> Term:
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("write small", "a write to a small page mapped read-only", "store", _small),
+    Operation("write small", "a write to a small page mapped read-only", "store", _small, shared=True),
     Operation("write swapped", "a write to a page that is swapped out", "store", _swapped),
     Operation("pin small", "FOLL_PIN for reading, of a small page mapped read-only", "read-gup", _small),
     Operation("fork", "fork, small pages", "fork", lambda p, v: BoolVal(True)),
     Operation("write sub-page", "a write to a sub-page of a THP, mapped read-only by a PTE", "store", _sub_page,
-              ("huge",)),
-    Operation("write THP", "a write to a THP mapped read-only by a PMD", "store", _thp, ("huge",)),
+              ("huge",), shared=True),
+    Operation("write THP", "a write to a THP mapped read-only by a PMD", "store", _thp, ("huge",), shared=True),
 )
 
 
@@ -589,42 +599,50 @@ def paid(
 
 @dataclass(frozen=True)
 class Cell:
-    """The cost of one operation on one meter: the greatest one reached, and the bound; one of them may be unknown."""
+    """The cost of one operation, by name, on one meter: the greatest reached, and the most there can be.
 
-    operation: Operation
+    `steps`: the path to it, ending with the faults; `trace`: the file that has it, empty if there is none. `stopped`:
+    as in `Worst`.
+    """
+
+    operation: str
     meter: str
-    worst: Worst
+    worst: Count
+    steps: tuple[str, ...]
+    stopped: str
     bound: Bound
+    trace: str = ""
 
     @property
     def exact(self) -> bool:
         """The bound is proved, and reached."""
-        return self.bound.proved and self.bound.most == (self.worst.count,)
+        return self.bound.proved and self.bound.most == (self.worst,)
 
     def __str__(self) -> str:
         if self.exact:
-            return str(self.worst.count)
-        return f"{self.worst.count} (<= {self.bound})" if self.bound.proved else f"{self.worst.count} (no bound)"
+            return str(self.worst)
+        return f"{self.worst} (<= {self.bound})" if self.bound.proved else f"{self.worst} (no bound)"
 
 
 @dataclass(frozen=True)
 class Table:
-    """What one kernel's operations cost. `cells`: those of the operations that it has. `fates`: see `Fate`."""
+    """What one kernel's operations cost. `cells`: those of the operations that it has. `fates`: situation to what may
+    become of an idle slot. `shared`: write to what it costs where others map the page too, meter by meter."""
 
     kernel: str
     cells: tuple[Cell, ...]
-    fates: tuple[Fate, ...]
-    workload: dict[str, Shared]
+    fates: dict[str, str]
+    shared: dict[str, dict[str, Count]]
 
 
-def table(spec: str, seconds: float = SECONDS) -> Table:
-    """The costs of a kernel: bounds, worst cases, what becomes of idle swap slots, the shares of the workload.
+def table(spec: str, out: Path | None = None, seconds: float = SECONDS) -> Table:
+    """The costs of a kernel. `out`: a folder for the traces of the worst cases; `seconds`: each query and exploration.
 
     Raises UnpricedError where a decision of the kernel's has no price.
     """
     cells: list[Cell] = []
-    workload: dict[str, Shared] = {}
-    fates: list[Fate] = []
+    always: dict[str, dict[str, Count]] = {}
+    fates: dict[str, str] = {}
     for features, scope in SCOPES.items():
         these = Costs(spec, features)
         chains = {op: these.chains(op) for op in OPERATIONS if op.features == features}
@@ -632,11 +650,30 @@ def table(spec: str, seconds: float = SECONDS) -> Table:
         reached = worst(these, scope, chains, seconds)
         for op, listed in chains.items():
             bound = bounds(these, op, listed)
-            cells += [Cell(op, meter, reached[op, meter], bound[meter]) for meter in METERS]
-        workload |= {op.name: found for op, listed in chains.items() if (found := shared(these, op, listed))}
+            cells += [_cell(spec, op, meter, reached[op, meter], bound[meter], out) for meter in METERS]
+            if op.shared:
+                always[op.name] = shared(these, op, listed)
         if not features:
-            fates = [fate(these, situation) for situation in SITUATIONS]
-    return Table(spec, tuple(cells), tuple(fates), workload)
+            fates = {situation.name: fate(these, situation) for situation in SITUATIONS}
+    return Table(spec, tuple(cells), fates, always)
+
+
+def _cell(spec: str, op: Operation, meter: str, reached: Worst, bound: Bound, out: Path | None) -> Cell:
+    trace, path = reached.trace, ""
+    if trace is not None and out is not None:
+        path = str(out / f"{file_name(spec)}.{op.name}.{meter}.trace.json".replace(" ", "-"))
+        write(trace, Path(path))
+    steps = () if trace is None else tuple(trace.label(n) for n in range(len(trace.steps)))
+    return Cell(op.name, meter, reached.count, steps, reached.stopped, bound, path)
+
+
+def tables(specs: Sequence[str], out: Path | None, workers: int, progress: Callable[[int], Any]) -> list[Table]:
+    """The costs of kernels, as `table`, in that order."""
+    done: dict[str, Table] = {}
+    for spec, found in each_done(functools.partial(table, out=out), specs, workers):
+        done[spec] = found
+        progress(len(done))
+    return [done[spec] for spec in specs]
 
 
 # What becomes of an idle slot.
@@ -660,7 +697,8 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("write, alone", "a write to a page that nobody else maps", "store",
               lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
     Situation("write, shared", "a write to a page that others map too", "store",
-              lambda p, v, s: And(_mapped_idle(p, v, s), Not(mapped_only_by(p, v, pte_frame(p, v))))),
+              lambda p, v, s: And(_mapped_idle(p, v, s), Not(mapped_only_by(p, v, pte_frame(p, v))),
+                                  Not(exclusive(pte_frame(p, v))))),
     Situation("swap-in to write", "a write to a page that is swapped out, by the only swap entry, with no other mapping",
               "store", lambda p, v, s: And(_swapped(p, v), pte_slot(p, v) == s, swapped_only_by(p, v, s),
                                            cached(s), Not(mapped(slot_frame(s))), unreferenced(slot_frame(s)))),
@@ -669,28 +707,20 @@ SITUATIONS: tuple[Situation, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Fate:
-    """What may become of slot and page, each as (the slot is freed, the page is kept by its process), in a situation."""
-
-    situation: Situation
-    outcomes: frozenset[tuple[bool, bool]]
-
-    def __str__(self) -> str:
-        words = {
-            "store": {(True, True): "freed, page reused", (True, False): "freed, page copied",
-                      (False, True): "kept, page reused", (False, False): "kept, page copied"},
-            "munmap": {(True, False): "freed", (False, False): "kept"},
-        }[self.situation.access]
-        return " or ".join(sorted(words[outcome] for outcome in self.outcomes))
+_FATES = {
+    "store": {(True, True): "freed, page reused", (True, False): "freed, page copied",
+              (False, True): "kept, page reused", (False, False): "kept, page copied"},
+    "munmap": {(True, False): "freed", (False, False): "kept"},
+}
+"""Access to (the slot is freed, the process keeps the page) to words."""
 
 
-def fate(these: Costs, situation: Situation) -> Fate:
-    """Which outcomes the situation may have, in any state of any size, where no attempt at the page lock fails."""
+def fate(these: Costs, situation: Situation) -> str:
+    """What may become of slot and page in any state of any size, where no attempt at the page lock fails."""
     s, f = z3.Const("s", Slot), z3.Const("f", Frame)
     start = And(alive(P_), live(P_, V_), situation.holds(P_, V_, s), slot_frame(s) == f)
     operation = Operation(situation.name, situation.about, situation.access, lambda p, v: start)
-    outcomes = set()
+    outcomes: set[str] = set()
     for chain in these.chains(operation, priced=False):
         if any(rule.environment for rule in chain.rules):
             continue
@@ -700,21 +730,14 @@ def fate(these: Costs, situation: Situation) -> Fate:
         for outcome in itertools.product((True, False), repeat=2):
             parts = [part if yes else Not(part) for part, yes in zip((freed, keeps), outcome, strict=True)]
             if these.possible(chain.guard, _before(chain.rules, And(done, *parts))):
-                outcomes.add(outcome)
-    return Fate(situation, frozenset(outcomes))
+                outcomes.add(_FATES[situation.access][outcome])
+    return " or ".join(sorted(outcomes))
 
 
 # The fork-heavy workload of the discussion.
 
 SUBPAGES, PAGE_BYTES = 512, 4096
 """HPAGE_PMD_NR and PAGE_SIZE of x86-64."""
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What every write pays, meter by meter, to a page that other processes map too and nobody else refers to."""
-
-    counts: dict[str, Count]
 
 
 def _not_alone(p: Term, v: Term) -> Term:
@@ -724,11 +747,11 @@ def _not_alone(p: Term, v: Term) -> Term:
     return And(others, Not(exclusive(f)), Not(in_swap_cache(f)), unreferenced(f))
 
 
-def shared(these: Costs, operation: Operation, chains: Sequence[Chain]) -> Shared | None:
-    """The cost of a write by one of several processes that share the page, where it is always the same; None for other
-    accesses. Raises EngineError if it is not always the same."""
-    if operation.access != "store" or operation.name == "write swapped":
-        return None
+def shared(these: Costs, operation: Operation, chains: Sequence[Chain]) -> dict[str, Count]:
+    """What a write pays, meter by meter, to a page that other processes map too and nobody else refers to.
+
+    Raises EngineError if that is not always the same.
+    """
     counts: dict[str, Count] = {}
     for meter in METERS:
         sums = {
@@ -738,7 +761,7 @@ def shared(these: Costs, operation: Operation, chains: Sequence[Chain]) -> Share
         if len(sums) != 1:
             raise EngineError(f"{these.spec}, {operation.name}: {meter} of a shared page are {sorted(map(str, sums))}")
         (counts[meter],) = sums
-    return Shared(counts)
+    return counts
 
 
 @dataclass(frozen=True)
@@ -759,10 +782,10 @@ def workload(found: Table, processes: int, size: int, thp: bool) -> Total:
     pages = -(-size // PAGE_BYTES)
     blocks, rest = divmod(pages, SUBPAGES) if thp else (0, pages)
     parts = [("write small", rest)]
-    copied_whole = found.workload["write THP"].counts[COPIES].subpages > 0
+    copied_whole = found.shared["write THP"][COPIES].subpages > 0
     parts += [("write THP", blocks), ("write sub-page", 0 if copied_whole else blocks * (SUBPAGES - 1))]
     counts = {
-        meter: processes * sum(times * found.workload[name].counts[meter].at(SUBPAGES) for name, times in parts)
+        meter: processes * sum(times * found.shared[name][meter].at(SUBPAGES) for name, times in parts)
         for meter in METERS
     }
     # PG_locked of a sub-page is its head's (trylock_page looks at compound_head).

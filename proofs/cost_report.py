@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.costs import LOCKS, MAPCOUNTS
+from model.costs import LOCKS, MAPCOUNTS, Count
 from model.logic import ModelError
 from proofs import conform, vm
 from proofs.cost import COPIES, METERS, OPERATIONS, SITUATIONS, SUBPAGES, Cell, Table, workload
@@ -119,25 +119,25 @@ def to_text(tables: Sequence[Table], work: Workload, measured: Measured | None) 
     lines += _columns([["", s.name, s.about] for s in SITUATIONS])
     lines += ["", *_columns([
         ["kernel", *(s.name for s in SITUATIONS)],
-        *([t.kernel, *(str(fate) for fate in t.fates)] for t in tables),
+        *([t.kernel, *(t.fates[s.name] for s in SITUATIONS)] for t in tables),
     ])]
     lines += ["", *_workload_text(tables, work)]
     lines += ["", *_measured_text(measured)] if measured is not None else []
-    stopped = {f"{t.kernel}, {c.operation.name}, {c.meter}: {note}" for t in tables for c in t.cells
+    stopped = {f"{t.kernel}, {c.operation}, {c.meter}: {note}" for t in tables for c in t.cells
                if (note := _doubt(c))}
     return "\n".join([*lines, *sorted(stopped)]) + "\n"
 
 
 def _row(table: Table, meter: str) -> list[str]:
     cells = {cell.operation: cell for cell in table.cells if cell.meter == meter}
-    return [str(cells[o]) if o in cells else "-" for o in OPERATIONS]
+    return [str(cells[o.name]) if o.name in cells else "-" for o in OPERATIONS]
 
 
 def _doubt(cell: Cell) -> str:
     """Why the number may not be the last word; empty if it is."""
     if not cell.bound.proved:
         return ", ".join(f"{solver} says {said}" for solver, said in cell.bound.answers.items() if said != "unsat")
-    return cell.worst.stopped if not cell.exact else ""
+    return cell.stopped if not cell.exact else ""
 
 
 def _workload_text(tables: Sequence[Table], work: Workload) -> list[str]:
@@ -185,15 +185,13 @@ def to_json(tables: Sequence[Table], work: Workload, measured: Measured | None) 
                 "kernel": t.kernel,
                 "costs": [
                     {
-                        "operation": c.operation.name, "meter": c.meter, "worst": _count(c.worst.count),
+                        "operation": c.operation, "meter": c.meter, "worst": _count(c.worst),
                         "bound": [_count(b) for b in c.bound.most], "proved": c.bound.proved,
-                        "solvers": c.bound.answers, "stopped": c.worst.stopped,
-                        "trace": [] if c.worst.trace is None else
-                        [c.worst.trace.label(n) for n in range(len(c.worst.trace.steps))],
+                        "solvers": c.bound.answers, "stopped": c.stopped, "steps": list(c.steps), "trace": c.trace,
                     }
                     for c in t.cells
                 ],
-                "slots": {fate.situation.name: str(fate) for fate in t.fates},
+                "slots": t.fates,
                 "workload": {
                     "thp on" if thp else "thp off": {"faults": total.faults, "locks": total.locked, **total.counts}
                     for thp in (False, True)
@@ -208,7 +206,7 @@ def to_json(tables: Sequence[Table], work: Workload, measured: Measured | None) 
     }
 
 
-def _count(count: Any) -> dict[str, Any]:
+def _count(count: Count) -> dict[str, Any]:
     return {"text": str(count), "ones": count.ones, "subpages": count.subpages, "pages": count.pages}
 
 
