@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -401,7 +400,7 @@ def _said(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(certificate.said_of(text, SECONDS).items())
 
 
-def _dearer(charges: Sequence[Charge], meter: str, most: Sequence[Count]) -> Term:
+def dearer(charges: Sequence[Charge], meter: str, most: Sequence[Count]) -> Term:
     """Charges of the meter are due together that are more than that, for some size."""
     due = [c for c in charges if c.meter == meter]
     found: list[tuple[int, ...]] = []
@@ -413,12 +412,13 @@ def _dearer(charges: Sequence[Charge], meter: str, most: Sequence[Count]) -> Ter
     return Or(*(And(*(due[i].when for i in chosen)) for chosen in found)) if found else BoolVal(False)
 
 
-def _obligation(these: Costs, *terms: Term) -> str:
+def obligation(these: Costs, *terms: Term) -> str:
     """The text that is satisfiable if some state has all of it."""
     solver = z3.Solver()
     solver.add(*these.lemmas, *(these.system.reduced(term) for term in terms))
     # z3 does not quote the names of bound variables that model/logic.py makes.
-    return "(set-logic UF)\n" + solver.to_smt2().replace("'", "~")
+    text: str = solver.to_smt2()
+    return "(set-logic UF)\n" + text.replace("'", "~")
 
 
 def bounds(these: Costs, operation: Operation, chains: Sequence[Chain]) -> dict[str, Bound]:
@@ -437,15 +437,15 @@ def bounds(these: Costs, operation: Operation, chains: Sequence[Chain]) -> dict[
         for group in (*apart, [r for r in others if [r] not in apart]):
             guards = [_before(chain.rules, And(*_numbered(r, len(reached)).guard)) for r in group]
             if guards:
-                complete.append(_obligation(these, chain.guard, Or(*guards)))
+                complete.append(obligation(these, chain.guard, Or(*guards)))
     found = {}
     for meter in METERS:
         most = greatest(profile.count(meter) for chain in chains for profile in these.sums(chain))
         texts = list(complete)
         for chain in chains:
-            dearer = _dearer(chain.charges, meter, most)
-            if not z3.is_false(dearer):
-                texts.append(_obligation(these, chain.guard, dearer))
+            more = dearer(chain.charges, meter, most)
+            if not z3.is_false(more):
+                texts.append(obligation(these, chain.guard, more))
         answers: dict[str, str] = {}
         for text in texts:
             for solver, said in _said(text):
@@ -496,7 +496,8 @@ def worst(
                 if stopped:
                     unsure[key] = stopped
             else:
-                found[key] = Worst(sought.pop(key)[0], _with_faults(these, scope, key, among, path), unsure.get(key, ""))
+                trace = _with_faults(these, scope, key, among, path)
+                found[key] = Worst(sought.pop(key)[0], trace, unsure.get(key, ""))
     return found
 
 
@@ -699,7 +700,7 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("write, shared", "a write to a page that others map too", "store",
               lambda p, v, s: And(_mapped_idle(p, v, s), Not(mapped_only_by(p, v, pte_frame(p, v))),
                                   Not(exclusive(pte_frame(p, v))))),
-    Situation("swap-in to write", "a write to a page that is swapped out, by the only swap entry, with no other mapping",
+    Situation("swap-in to write", "a write to a page that is swapped out, and mapped or named nowhere else",
               "store", lambda p, v, s: And(_swapped(p, v), pte_slot(p, v) == s, swapped_only_by(p, v, s),
                                            cached(s), Not(mapped(slot_frame(s))), unreferenced(slot_frame(s)))),
     Situation("unmap, last", "munmap of a page that nobody else maps", "munmap",
@@ -727,10 +728,10 @@ def fate(these: Costs, situation: Situation) -> str:
         # An access is done when the store can be made; munmap, at once.
         done = pte_write(P_, V_) if situation.access == "store" else BoolVal(True)
         freed, keeps = Not(cached(s)), maps(P_, V_, f)
-        for outcome in itertools.product((True, False), repeat=2):
+        for outcome, words in _FATES[situation.access].items():
             parts = [part if yes else Not(part) for part, yes in zip((freed, keeps), outcome, strict=True)]
             if these.possible(chain.guard, _before(chain.rules, And(done, *parts))):
-                outcomes.add(_FATES[situation.access][outcome])
+                outcomes.add(words)
     return " or ".join(sorted(outcomes))
 
 

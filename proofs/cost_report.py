@@ -1,7 +1,8 @@
-"""The costs that `proofs/cost.py` finds, as text, JSON and a picture; and the same workload in small on this machine."""
+"""The costs that `proofs/cost.py` finds, as text, JSON and a picture; and such faults timed on this machine."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import xml.etree.ElementTree as ET
@@ -14,7 +15,7 @@ from model.costs import LOCKS, MAPCOUNTS, Count
 from model.logic import ModelError
 from proofs import conform, vm
 from proofs.cost import COPIES, METERS, OPERATIONS, SITUATIONS, SUBPAGES, Cell, Table, workload
-from proofs.picture import CHANGED, GREY, INK, PALE, PAPER, PIN, SWAP, VIOLATED, add, plain_number, write_text
+from proofs.picture import CHANGED, GREY, INK, PALE, PAPER, PIN, SWAP, VIOLATED, add, put_text, rounded, wrap
 
 TIMER = Path(__file__).parent / "replay" / "cow_cost.c"
 
@@ -44,12 +45,17 @@ class Saved:
     locks: float
     share: float
 
+    @property
+    def named(self) -> str:
+        """Which kernels and pages."""
+        return f"{self.before} to {self.after}, THP {'on' if self.thp else 'off'}"
+
 
 def saved(tables: Sequence[Table], work: Workload) -> list[Saved]:
     """For each kernel and the next one that pays less for the workload: how much."""
     found = []
     for thp in (False, True):
-        for before, after in zip(tables, tables[1:], strict=False):
+        for before, after in itertools.pairwise(tables):
             old, new = (workload(t, work.processes, work.size, thp) for t in (before, after))
             if old.faults != new.faults or old.counts[COPIES] != new.counts[COPIES]:
                 # Other faults are no basis of comparison.
@@ -159,8 +165,8 @@ def _workload_text(tables: Sequence[Table], work: Workload) -> list[str]:
         lines += ["", f"A gain of {work.gain:g} % means that {100 * work.gain / (100 + work.gain):.1f} % of the time "
                   "before went into what is not done any more. Per write fault that is"]
     lines += [
-        f"  {d.before} to {d.after}, THP {'on' if d.thp else 'off'}: {d.mapcounts:.1f} mapcount reads and {d.locks:.1f} "
-        f"page locks; so each would cost {d.share:.2g} % of a fault under {d.after}"
+        f"  {d.named}: {d.mapcounts:.1f} mapcount reads and {d.locks:.1f} page locks; so each would cost "
+        f"{d.share:.2g} % of a fault under {d.after}"
         for d in differences
     ]
     return lines
@@ -212,8 +218,7 @@ def _count(count: Count) -> dict[str, Any]:
 
 # Picture
 
-WIDTH, HEIGHT, LEFT, TOP, PANEL, GAP = 1040.0, 500.0, 78.0, 92.0, 400.0, 112.0
-BOTTOM = 400.0
+WIDTH, LEFT, TOP, BOTTOM, PANEL, GAP = 1040.0, 78.0, 92.0, 400.0, 400.0, 112.0
 COLOURS = (VIOLATED, SWAP, PIN, CHANGED, INK, GREY)
 
 
@@ -237,33 +242,33 @@ class _Axes:
 def to_svg(tables: Sequence[Table], work: Workload, measured: Measured | None) -> str:
     """Left, mapcount reads of the workload by the number of processes; right, the gain from not making them, by what
     one costs."""
-    svg = ET.Element("svg", {
-        "xmlns": "http://www.w3.org/2000/svg", "role": "img", "width": plain_number(WIDTH),
-        "height": plain_number(HEIGHT), "viewBox": f"0 0 {plain_number(WIDTH)} {plain_number(HEIGHT)}",
-    })
+    svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
     title = f"{work.processes:,} processes each write a shared region of {work.size:,} bytes"
     ET.SubElement(svg, "title").text = title
     ET.SubElement(svg, "desc").text = " ".join(_workload_text(tables, work))
-    add(svg, "rect", x=0.5, y=0.5, width=WIDTH - 1, height=HEIGHT - 1, rx=6, fill=PAPER, stroke=PALE)
-    write_text(svg, 20, 34, title, 17, bold=True)
-    _draw_reads(svg, tables, work)
-    _draw_gain(svg, tables, work, measured)
+    paper = add(svg, "rect", x=0.5, y=0.5, width=WIDTH - 1, rx=6, fill=PAPER, stroke=PALE)
+    put_text(svg, 20, 34, title, 17, bold=True)
+    height = max(_draw_reads(svg, tables, work), _draw_gain(svg, tables, work, measured)) + 16
+    paper.set("height", rounded(height - 1))
+    size = {"width": WIDTH, "height": height}
+    svg.attrib.update({name: rounded(value) for name, value in size.items()})
+    svg.set("viewBox", f"0 0 {rounded(WIDTH)} {rounded(height)}")
     ET.indent(svg, " ")
     return ET.tostring(svg, encoding="unicode") + "\n"
 
 
 def _draw_axes(svg: ET.Element, axes: _Axes, titles: tuple[str, str, str], unit: Callable[[int], str]) -> None:
     heading, below, beside = titles
-    write_text(svg, axes.left, TOP - 30, heading, 14, bold=True)
-    write_text(svg, axes.left, TOP - 12, beside, 12, fill=GREY)
-    write_text(svg, axes.left + PANEL / 2, BOTTOM + 40, below, 12, fill=GREY, anchor="middle")
+    put_text(svg, axes.left, TOP - 30, heading, 14, bold=True)
+    put_text(svg, axes.left, TOP - 12, beside, 12, fill=GREY)
+    put_text(svg, axes.left + PANEL / 2, BOTTOM + 40, below, 12, fill=GREY, anchor="middle")
     for (low, high), across in ((axes.x, True), (axes.y, False)):
         for power in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1):
             x, y = axes.at(10.0**power, axes.y[0]) if across else axes.at(axes.x[0], 10.0**power)
             end = (x, TOP) if across else (axes.left + PANEL, y)
             add(svg, "line", x1=x, y1=y, x2=end[0], y2=end[1], stroke=PALE)
             label = unit(power) if across else _power(power)
-            write_text(svg, x if across else x - 8, y + 18 if across else y + 4, label, 11, fill=GREY,
+            put_text(svg, x if across else x - 8, y + 18 if across else y + 4, label, 11, fill=GREY,
                        anchor="middle" if across else "end")
 
 
@@ -272,46 +277,53 @@ def _power(power: int) -> str:
 
 
 def _draw_line(svg: ET.Element, points: Sequence[tuple[float, float]], colour: str, dashed: bool = False) -> None:
-    path = "M" + "L".join(f"{plain_number(x)} {plain_number(y)}" for x, y in points)
+    path = "M" + "L".join(f"{rounded(x)} {rounded(y)}" for x, y in points)
     more = {"stroke_dasharray": "5 4"} if dashed else {}
     add(svg, "path", d=path, fill="none", stroke=colour, stroke_width=2, **more)
 
 
-def _draw_reads(svg: ET.Element, tables: Sequence[Table], work: Workload) -> None:
-    """A line for each number of reads: what kernels have in common is drawn once."""
+def _draw_legend(svg: ET.Element, left: float, entries: Sequence[tuple[str, str]]) -> float:
+    """Colours and what they stand for, below a panel; returns the y below."""
+    y = BOTTOM + 66
+    for colour, words in entries:
+        add(svg, "line", x1=left, y1=y - 4, x2=left + 18, y2=y - 4, stroke=colour, stroke_width=3)
+        for line in wrap(words, PANEL - 26, 12):
+            put_text(svg, left + 26, y, line, 12)
+            y += 17
+    return y
+
+
+def _draw_reads(svg: ET.Element, tables: Sequence[Table], work: Workload) -> float:
+    """A line for each number of reads; those that could not be told apart are one. Returns the y below."""
     most = max(2, work.processes)
-    lines: dict[tuple[int, ...], list[str]] = {}
     counts = sorted({max(1, round(most ** (i / 12))) for i in range(13)})
-
-    def reads(table: Table, thp: bool) -> tuple[int, ...]:
-        return tuple(workload(table, n, work.size, thp).counts[MAPCOUNTS] for n in counts)
-
-    for thp in (True, False):
-        alike: dict[tuple[int, ...], list[str]] = {}
-        for table in tables:
-            alike.setdefault(reads(table, thp), []).append(table.kernel)
-        for values, kernels in alike.items():
-            names = kernels[0] if len(kernels) == 1 else f"{kernels[0]} .. {kernels[-1]}"
-            lines.setdefault(values, []).append(f"{names}, THP {'on' if thp else 'off'}")
-    top = max((max(values) for values in lines), default=1)
+    lines: dict[int, tuple[list[int], dict[bool, list[str]]]] = {}
+    for table in tables:
+        for thp in (True, False):
+            values = [workload(table, n, work.size, thp).counts[MAPCOUNTS] for n in counts]
+            close = round(20 * math.log10(values[-1] + 1))
+            lines.setdefault(close, (values, {True: [], False: []}))[1][thp].append(table.kernel)
+    top = max(values[-1] for values, _ in lines.values())
     axes = _Axes(LEFT, (1, most), (1e3, 10.0 ** math.ceil(math.log10(max(top, 1e4)))))
-    _draw_axes(svg, axes, ("Reads of mapcounts", "processes", "in all; below the scale: none"), _power)
-    for number, (values, names) in enumerate(sorted(lines.items(), key=lambda line: -line[0][-1])):
+    _draw_axes(svg, axes, ("Reads of mapcounts", "processes", "in all; on the lower edge: none"), _power)
+    entries = []
+    for number, (_, (values, kernels)) in enumerate(sorted(lines.items(), reverse=True)):
         colour = COLOURS[number % len(COLOURS)]
-        points = [axes.at(n, value) for n, value in zip(counts, values, strict=True)]
-        _draw_line(svg, points, colour)
-        x, y = points[len(points) // 2]
-        for row, name in enumerate(names):
-            write_text(svg, x + 6, y + 16 + 14 * row, name, 11, fill=colour)
+        _draw_line(svg, [axes.at(n, value) for n, value in zip(counts, values, strict=True)], colour)
+        words = [f"THP {'on' if thp else 'off'}: {', '.join(names)}" for thp, names in kernels.items() if names]
+        entries.append((colour, "; ".join(words)))
+    return _draw_legend(svg, LEFT, entries)
 
 
-def _draw_gain(svg: ET.Element, tables: Sequence[Table], work: Workload, measured: Measured | None) -> None:
+def _draw_gain(svg: ET.Element, tables: Sequence[Table], work: Workload, measured: Measured | None) -> float:
+    """Returns the y below."""
     axes = _Axes(LEFT + PANEL + GAP, (1e-3, 1e2), (1.0, 1e3))
     titles = ("What that may gain", "cost of one read or lock, in per cent of a write fault", "speed-up in per cent")
     _draw_axes(svg, axes, titles, lambda power: f"{_power(power)} %")
     low, high = axes.at(axes.x[0], work.gain), axes.at(axes.x[1], work.gain)
     _draw_line(svg, [low, high], INK, dashed=True)
-    write_text(svg, high[0] - 4, high[1] - 6, f"{work.gain:g} %", 12, anchor="end", bold=True)
+    put_text(svg, low[0] + 4, low[1] - 6, f"{work.gain:g} %", 12, bold=True)
+    entries = []
     for number, d in enumerate(saved(tables, work)):
         colour = COLOURS[number % len(COLOURS)]
         items = d.mapcounts + d.locks
@@ -319,11 +331,14 @@ def _draw_gain(svg: ET.Element, tables: Sequence[Table], work: Workload, measure
         _draw_line(svg, [axes.at(start, start * items), axes.at(end, end * items)], colour)
         x, y = axes.at(d.share, work.gain)
         add(svg, "circle", cx=x, cy=y, r=4, fill=colour)
-        write_text(svg, x + 8, y + 18 + 14 * (number % 2), f"{d.before} to {d.after}, THP {'on' if d.thp else 'off'}: "
-                   f"{d.share:.2g} %", 11, fill=colour)
-    for what, name in ((NEAR, "read from cache"), (FAR, "read from memory")) if measured is not None else ():
+        entries.append((
+            colour, f"{d.named}: {d.mapcounts:.1f} reads and {d.locks:.1f} locks less for each fault; "
+            f"{work.gain:g} % at {d.share:.2g} %",
+        ))
+    for what, name in ((NEAR, "from cache"), (FAR, "from memory")) if measured is not None else ():
         cost = 100 * measured.ratios[what] / SUBPAGES if measured is not None else 0.0
         if axes.x[0] <= cost <= axes.x[1]:
             x, _ = axes.at(cost, 1)
             add(svg, "line", x1=x, y1=TOP, x2=x, y2=BOTTOM, stroke=GREY, stroke_dasharray="2 3")
-            write_text(svg, x + 4, BOTTOM - (8 if what == NEAR else 24), f"measured: {name}, {cost:.2g} %", 11, fill=GREY)
+            entries.append((GREY, f"measured here: a read {name}, {cost:.2g} % of a copying fault"))
+    return _draw_legend(svg, axes.left, entries)

@@ -209,18 +209,18 @@ def _places(
 
 # SVG elements
 
-def plain_number(value: float) -> str:
+def rounded(value: float) -> str:
     """The number with one digit behind the point, if that is not 0."""
     return f"{value:.1f}".removesuffix(".0")
 
 
 def add(parent: ET.Element, tag: str, **attributes: str | float) -> ET.Element:
     """A child element; `_` in names of attributes stands for `-`."""
-    named = {k.replace("_", "-"): v if isinstance(v, str) else plain_number(v) for k, v in attributes.items()}
+    named = {k.replace("_", "-"): v if isinstance(v, str) else rounded(v) for k, v in attributes.items()}
     return ET.SubElement(parent, tag, named)
 
 
-def write_text(
+def put_text(
     parent: ET.Element, x: float, y: float, text: str, size: float, *, fill: str = INK, bold: bool = False,
     mono: bool = False, anchor: str = "start",
 ) -> None:
@@ -250,32 +250,32 @@ def _draw_box(parent: ET.Element, box: Box, content: Content, attributes: Attrib
         stroke_width=2.2 if changed else 1.6 if frame_like else 1,
     )
     if changed:
-        corner = f"M{plain_number(box.x)} {plain_number(box.y)}h11l-11 11z"
+        corner = f"M{rounded(box.x)} {rounded(box.y)}h11l-11 11z"
         add(parent, "path", d=corner, fill=CHANGED)
     y = box.y + 18
-    write_text(parent, box.x + PAD + 4, y, content.name, 14, bold=True)
+    put_text(parent, box.x + PAD + 4, y, content.name, 14, bold=True)
     tail_size = 12 if attributes["type"] != "process" else 11
     fill = GREY if attributes["type"] == "process" else INK
-    write_text(parent, box.x + box.width - PAD, y, content.tail, tail_size, fill=fill, anchor="end",
-          bold=content.tail == "writable")
+    put_text(parent, box.x + box.width - PAD, y, content.tail, tail_size, fill=fill, anchor="end",
+             bold=content.tail == "writable")
     for line in content.lines:
         y += 15
-        write_text(parent, box.x + PAD + 4, y, line, 11, fill=GREY)
+        put_text(parent, box.x + PAD + 4, y, line, 11, fill=GREY)
     for row in content.chips:
         y += 19
         x = box.x + PAD
         for word in row:
             chip = Box(x, y - 12, _chip_width(word), 16)
             _rect(parent, chip, 8, fill=PAPER, stroke=INK, stroke_width=0.9)
-            write_text(parent, x + chip.width / 2, y, word, 10.5, anchor="middle")
+            put_text(parent, x + chip.width / 2, y, word, 10.5, anchor="middle")
             x += chip.width + 4
 
 
 def _draw_ghost(parent: ET.Element, box: Box, attributes: Attributes) -> None:
     """What the state before had in use and this one has not."""
     _rect(parent, box, 5, fill="none", stroke=GREY, stroke_width=1, stroke_dasharray="2 4")
-    write_text(parent, box.x + PAD + 4, box.y + 18, attributes["name"], 14, fill=GREY)
-    write_text(parent, box.x + box.width - PAD, box.y + 18, GONE[attributes["type"]], 12, fill=GREY, anchor="end")
+    put_text(parent, box.x + PAD + 4, box.y + 18, attributes["name"], 14, fill=GREY)
+    put_text(parent, box.x + box.width - PAD, box.y + 18, GONE[attributes["type"]], 12, fill=GREY, anchor="end")
 
 
 Point = tuple[float, float]
@@ -297,7 +297,7 @@ def _style(attributes: Attributes) -> dict[str, str | float]:
 
 
 def _path(points: Sequence[Point]) -> str:
-    return "M" + "L".join(f"{plain_number(x)} {plain_number(y)}" for x, y in points)
+    return "M" + "L".join(f"{rounded(x)} {rounded(y)}" for x, y in points)
 
 
 def _along(points: Sequence[Point], back: float) -> Point:
@@ -330,14 +330,14 @@ def _draw_edge(parent: ET.Element, points: Sequence[Point], attributes: Attribut
 
 
 def _draw_diamond(parent: ET.Element, at: Point) -> None:
-    diamond = f"M{plain_number(at[0] - 6)} {plain_number(at[1])}l6 -6l6 6l-6 6z"
+    diamond = f"M{rounded(at[0] - 6)} {rounded(at[1])}l6 -6l6 6l-6 6z"
     add(parent, "path", d=diamond, fill=CHANGED_FILL, stroke=CHANGED, stroke_width=2)
 
 
 def _draw_ghost_edge(parent: ET.Element, points: Sequence[Point]) -> None:
     add(parent, "path", d=_path(points), fill="none", stroke=GREY, stroke_width=1, stroke_dasharray="1 4")
     x, y = _between(points, 0.6)
-    cross = f"M{plain_number(x - 5)} {plain_number(y - 5)}l10 10m0 -10l-10 10"
+    cross = f"M{rounded(x - 5)} {rounded(y - 5)}l10 10m0 -10l-10 10"
     add(parent, "path", d=cross, fill="none", stroke=GREY, stroke_width=2)
 
 
@@ -426,7 +426,8 @@ def _draw_lines(parent: ET.Element, x: float, y: float, lines: Iterable[Line]) -
     """Returns the y below the last line."""
     for line in lines:
         y += line.height
-        write_text(parent, x, y - line.height * 0.25, line.text, line.size, fill=line.fill, bold=line.bold, mono=line.mono)
+        base = y - line.height * 0.25
+        put_text(parent, x, base, line.text, line.size, fill=line.fill, bold=line.bold, mono=line.mono)
     return y
 
 
@@ -456,7 +457,7 @@ def to_svg(trace: Trace) -> str:
     paper = ET.SubElement(svg, "rect")
     y = MARGIN + 18
     mark = "✗ " if trace.witness else ""
-    write_text(svg, MARGIN, y, f"{mark}{heading}", 19, bold=True, fill=VIOLATED if trace.witness else INK)
+    put_text(svg, MARGIN, y, f"{mark}{heading}", 19, bold=True, fill=VIOLATED if trace.witness else INK)
     y += 12
     y = _draw_legend(svg, y, graphs, hidden)
     for number, graph in enumerate(graphs):
@@ -468,9 +469,9 @@ def to_svg(trace: Trace) -> str:
             ]
         y = _draw_panel(svg, y + GAP, trace, number, graph, graphs[max(number - 1, 0)], boxes, body, hidden, words)
     height = y + MARGIN
-    svg.attrib.update(width=plain_number(WIDTH), height=plain_number(height), viewBox=f"0 0 {plain_number(WIDTH)} {plain_number(height)}")
+    svg.attrib.update(width=rounded(WIDTH), height=rounded(height), viewBox=f"0 0 {rounded(WIDTH)} {rounded(height)}")
     paper.attrib.update(
-        x="0.5", y="0.5", width=plain_number(WIDTH - 1), height=plain_number(height - 1), rx="6", fill=PAPER, stroke=PALE
+        x="0.5", y="0.5", width=rounded(WIDTH - 1), height=rounded(height - 1), rx="6", fill=PAPER, stroke=PALE
     )
     ET.indent(svg, " ")
     return ET.tostring(svg, encoding="unicode") + "\n"
@@ -488,8 +489,8 @@ def boards(trace: Trace, graphs: Sequence[Graph], roomy: bool = False) -> list[s
     made = []
     for number, graph in enumerate(graphs):
         svg = ET.Element("svg", {
-            "viewBox": " ".join(map(plain_number, (LEFT - 10, -10, width, height))), "width": plain_number(width),
-            "height": plain_number(height), "role": "img", "font-family": SANS,
+            "viewBox": " ".join(map(rounded, (LEFT - 10, -10, width, height))), "width": rounded(width),
+            "height": rounded(height), "role": "img", "font-family": SANS,
             "aria-label": f"State {number}: {_described(trace, number, graph)}",
         })
         _draw_state(svg, graph, graphs[max(number - 1, 0)], boxes, hidden)
@@ -530,7 +531,7 @@ def _draw_panel(
         panel, box, 6, fill=PAPER, stroke=VIOLATED if broken else PALE, stroke_width=2.5 if broken else 1
     )
     add(panel, "circle", cx=MARGIN + 12, cy=top + GAP + 10, r=12, fill=VIOLATED if broken else INK)
-    write_text(panel, MARGIN + 12, top + GAP + 14.5, str(number), 12, fill=PAPER, bold=True, anchor="middle")
+    put_text(panel, MARGIN + 12, top + GAP + 14.5, str(number), 12, fill=PAPER, bold=True, anchor="middle")
     _draw_lines(panel, MARGIN + 32, top + GAP, caption)
     shift = top + GAP + (inner - body) / 2
     _draw_state(panel, graph, before, {n: Box(b.x, b.y + shift, b.width, b.height) for n, b in boxes.items()}, hidden)
@@ -588,10 +589,10 @@ def _draw_legend(parent: ET.Element, top: float, graphs: Sequence[Graph], hidden
         if x + width > WIDTH - MARGIN:
             x, y = MARGIN, y + 20
         _draw_sample(legend, x, y, words, edge)
-        write_text(legend, x + 46, y + 4, words, 11)
+        put_text(legend, x + 46, y + 4, words, 11)
         x += width
     if hidden:
         quiet = ", ".join(sorted(flag.words for flag in hidden))
-        write_text(legend, MARGIN, y + 24, f"Not shown, because true throughout: {quiet}.", 11, fill=GREY)
+        put_text(legend, MARGIN, y + 24, f"Not shown, because true throughout: {quiet}.", 11, fill=GREY)
         y += 20
     return y + 8
