@@ -16,7 +16,7 @@ from typing import Any
 
 from z3 import And, BoolVal, Not, Or
 
-from model import fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
+from model import costs, fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
 from model.features import FEATURES, SPLIT
 from model.logic import ModelError, Rule, RuleTemplate, System, Term
 from model.state import (
@@ -53,41 +53,49 @@ ALL_RULES: tuple[RuleTemplate, ...] = (
 
 # Predicates (p: Proc, v: Page, f: Frame) that kernels use as decisions.
 
+@costs.evaluated(costs.NOTHING)
 def never(*_: Term) -> Term:
     """No."""
     return BoolVal(False)
 
 
+@costs.evaluated(costs.NOTHING)
 def always(*_: Term) -> Term:
     """Yes."""
     return BoolVal(True)
 
 
+@costs.evaluated(costs.BY_MAPCOUNT)
 def mapcount_is_one(p: Term, v: Term, f: Term) -> Term:
     """reuse_swap_page: page_mapcount + swap count == 1, of the most mapped sub-page; references do not count."""
     return And(sub_pages_mapped_once(p, v, f), Not(page_swapped(f)))
 
 
+@costs.evaluated(costs.BY_PAGE_COUNT)
 def page_count_is_one(p: Term, v: Term, f: Term) -> Term:
     """page_count == 1 as 09854ba94c6a has it: the swap cache counts."""
     return And(mapped_only_by(p, v, f), Not(in_swap_cache(f)), unreferenced(f))
 
 
+@costs.evaluated(costs.BY_PAGE_COUNT_AFTER_SWAP_CACHE)
 def page_count_is_one_after_swap_cache(p: Term, v: Term, f: Term) -> Term:
     """page_count == 1 after try_to_free_swap, which fails while a swap entry names the slot (5.18)."""
     return And(mapped_only_by(p, v, f), Not(page_swapped(f)), unreferenced(f))
 
 
+@costs.evaluated(costs.BY_FLAG_OR_PAGE_COUNT)
 def exclusive_or_page_count(p: Term, v: Term, f: Term) -> Term:
     """PG_anon_exclusive, else the 5.18 test (6c287605fd56)."""
     return Or(exclusive(f), page_count_is_one_after_swap_cache(p, v, f))
 
 
+@costs.evaluated(costs.BY_FLAG)
 def exclusive_only(p: Term, v: Term, f: Term) -> Term:
     """PG_anon_exclusive, and nothing else will do."""
     return exclusive(f)
 
 
+@costs.evaluated(costs.BY_FLAG_OR_MM_ID)
 def exclusive_or_alone(p: Term, v: Term, f: Term) -> Term:
     """PG_anon_exclusive, or every mapping of the large folio is this mm's and accounts for a reference (1da190f4d0a6).
 
@@ -144,16 +152,19 @@ def copies_pinned_exclusive(p: Term, v: Term, f: Term) -> Term:
 
 # Swap-in on a write fault (p, v, s: Slot, f).
 
+@costs.evaluated(costs.SWAP_IN_BY_MAPCOUNT)
 def swap_in_by_mapcount(p: Term, v: Term, s: Term, f: Term) -> Term:
     """reuse_swap_page before the swap entry is freed: no mapping, and this the only entry."""
     return And(Not(mapped(f)), swapped_only_by(p, v, s))
 
 
+@costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
 def swap_in_by_page_count(p: Term, v: Term, s: Term, f: Term) -> Term:
     """page_count == 2 frees the swap cache, then page_count == 1 (c145e0b47c77)."""
     return And(swap_in_by_mapcount(p, v, s, f), unreferenced(f))
 
 
+@costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
 def swap_in_by_exclusive(p: Term, v: Term, s: Term, f: Term) -> Term:
     """The swap entry's exclusive bit, else the 5.18 test (1493a1913e34)."""
     return Or(pte_swap_exclusive(p, v), swap_in_by_page_count(p, v, s, f))
@@ -419,8 +430,8 @@ V5_17 = V5_16.but(
 V5_18 = V5_17.but(
     "v5.18", "R3: the page_count rule also at swap-in; the swap cache is dropped before deciding",
     {"reuse": "53a05ad9f21d", "swap_in_reuse": "c145e0b47c77", "huge_reuse": "3bff7e3f1f16",
-     "discard_counts": "6c8e2a256915"},
-    huge_reuse=page_count_is_one_after_swap_cache, discard_counts=True,
+     "discard_counts": "6c8e2a256915", "split_locks_page": "363106c4ce59"},
+    huge_reuse=page_count_is_one_after_swap_cache, discard_counts=True, split_locks_page=False,
     reuse=page_count_is_one_after_swap_cache, reuse_frees_swap_cache=always,
     swap_in_reuse=swap_in_by_page_count, swap_in_frees=swap_in_by_page_count,
 )

@@ -20,6 +20,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -736,6 +737,14 @@ def _answer(solver: str, path: Path, timeout: float) -> tuple[str, float]:
         # Whatever went wrong, it is no answer.
         said = f"no answer: {type(error).__name__}: {error}"
     return " ".join(said.split())[:200], time.monotonic() - started
+
+
+def said_of(text: str, timeout: float) -> dict[str, str]:
+    """What each of the built-in solvers says of an SMT-LIB text; `timeout` in seconds, for each."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "obligation.smt2"
+        path.write_text(text, encoding="utf-8")
+        return {solver: _answer(solver, path, timeout)[0] for solver in BUILT_IN}
 
 
 def _ask(question: tuple[str, Path, float]) -> tuple[str, float]:

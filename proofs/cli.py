@@ -30,6 +30,8 @@ from proofs import certificate, ci, reproducer
 from proofs import check as checking
 from proofs import cluster as clusters
 from proofs import conform as conforming
+from proofs import cost as costing
+from proofs import cost_report as cost_reports
 from proofs import coverage as covering
 from proofs import diff as differences
 from proofs import explorer as explorers
@@ -972,6 +974,46 @@ def coverage(
     else:
         print("\n".join(covering.to_text(spec, each) for spec, each in found.items()), end="")
     return INCONCLUSIVE if any(each.stopped for each in found.values()) else OK
+
+
+@app.command(epilog=EXIT_CODES)
+def cost(
+    kernel: KernelOption = None,
+    processes: Annotated[int, typer.Option(help="Of the workload: processes that write.")] = 104,
+    size: Annotated[int, typer.Option("--bytes", help="... and the bytes that each of them writes.")] = 959297984,
+    gain: Annotated[float, typer.Option(help="A speed-up of it in per cent, to be explained.")] = 31.4,
+    measure: Annotated[bool, typer.Option(
+        "--measure", help="Also time such faults on the running kernel, as ratios; needs a C compiler."
+    )] = False,
+    picture: Annotated[Path | None, typer.Option("--svg", help="A file for the workload's picture.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    as_json: JsonOption = False,
+    out: OutOption = Path("proofs-out"),
+) -> int:
+    """What accesses cost: page locks, counter reads, copies, swap slots; and a fork-heavy workload."""
+    work = cost_reports.Workload(processes, size, gain)
+    specs = [spec for spec, _ in _kernels(kernel or costing.SHOWN)]
+    for spec in specs:
+        if features_of(spec)[1]:
+            raise ModelError(f"{spec}: costs are those of a kernel without features and with huge pages, say no others")
+    folder = _writable(out) / "cost"
+    folder.mkdir(exist_ok=True)
+    try:
+        with _progress() as bar:
+            task = bar.add_task("counting", total=len(specs))
+            found = costing.tables(specs, folder, workers, lambda done: bar.update(task, completed=done))
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return INCONCLUSIVE
+    measured = cost_reports.measure() if measure else None
+    if picture is not None:
+        _write(picture, cost_reports.to_svg(found, work, measured))
+    if as_json:
+        _print_json(cost_reports.to_json(found, work, measured))
+    else:
+        print(cost_reports.to_text(found, work, measured), end="")
+    return OK if all(cell.exact or (cell.bound.proved and not cell.stopped) for t in found for cell in t.cells) \
+        else INCONCLUSIVE
 
 
 @app.command("new-kernel", epilog=EXIT_CODES)

@@ -209,21 +209,24 @@ def _places(
 
 # SVG elements
 
-def _number(value: float) -> str:
+def rounded(value: float) -> str:
+    """The number with one digit behind the point, if that is not 0."""
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _add(parent: ET.Element, tag: str, **attributes: str | float) -> ET.Element:
-    named = {k.replace("_", "-"): v if isinstance(v, str) else _number(v) for k, v in attributes.items()}
+def add(parent: ET.Element, tag: str, **attributes: str | float) -> ET.Element:
+    """A child element; `_` in names of attributes stands for `-`."""
+    named = {k.replace("_", "-"): v if isinstance(v, str) else rounded(v) for k, v in attributes.items()}
     return ET.SubElement(parent, tag, named)
 
 
-def _text(
+def put_text(
     parent: ET.Element, x: float, y: float, text: str, size: float, *, fill: str = INK, bold: bool = False,
     mono: bool = False, anchor: str = "start",
 ) -> None:
+    """A line of text."""
     style = {"font_weight": "bold"} if bold else {}
-    element = _add(
+    element = add(
         parent, "text", x=x, y=y, font_size=size, font_family=MONO if mono else SANS, fill=fill, text_anchor=anchor,
         **style,
     )
@@ -231,7 +234,7 @@ def _text(
 
 
 def _rect(parent: ET.Element, box: Box, radius: float, **style: str | float) -> None:
-    _add(parent, "rect", x=box.x, y=box.y, width=box.width, height=box.height, rx=radius, **style)
+    add(parent, "rect", x=box.x, y=box.y, width=box.width, height=box.height, rx=radius, **style)
 
 
 def _draw_box(parent: ET.Element, box: Box, content: Content, attributes: Attributes) -> None:
@@ -247,32 +250,32 @@ def _draw_box(parent: ET.Element, box: Box, content: Content, attributes: Attrib
         stroke_width=2.2 if changed else 1.6 if frame_like else 1,
     )
     if changed:
-        corner = f"M{_number(box.x)} {_number(box.y)}h11l-11 11z"
-        _add(parent, "path", d=corner, fill=CHANGED)
+        corner = f"M{rounded(box.x)} {rounded(box.y)}h11l-11 11z"
+        add(parent, "path", d=corner, fill=CHANGED)
     y = box.y + 18
-    _text(parent, box.x + PAD + 4, y, content.name, 14, bold=True)
+    put_text(parent, box.x + PAD + 4, y, content.name, 14, bold=True)
     tail_size = 12 if attributes["type"] != "process" else 11
     fill = GREY if attributes["type"] == "process" else INK
-    _text(parent, box.x + box.width - PAD, y, content.tail, tail_size, fill=fill, anchor="end",
-          bold=content.tail == "writable")
+    put_text(parent, box.x + box.width - PAD, y, content.tail, tail_size, fill=fill, anchor="end",
+             bold=content.tail == "writable")
     for line in content.lines:
         y += 15
-        _text(parent, box.x + PAD + 4, y, line, 11, fill=GREY)
+        put_text(parent, box.x + PAD + 4, y, line, 11, fill=GREY)
     for row in content.chips:
         y += 19
         x = box.x + PAD
         for word in row:
             chip = Box(x, y - 12, _chip_width(word), 16)
             _rect(parent, chip, 8, fill=PAPER, stroke=INK, stroke_width=0.9)
-            _text(parent, x + chip.width / 2, y, word, 10.5, anchor="middle")
+            put_text(parent, x + chip.width / 2, y, word, 10.5, anchor="middle")
             x += chip.width + 4
 
 
 def _draw_ghost(parent: ET.Element, box: Box, attributes: Attributes) -> None:
     """What the state before had in use and this one has not."""
     _rect(parent, box, 5, fill="none", stroke=GREY, stroke_width=1, stroke_dasharray="2 4")
-    _text(parent, box.x + PAD + 4, box.y + 18, attributes["name"], 14, fill=GREY)
-    _text(parent, box.x + box.width - PAD, box.y + 18, GONE[attributes["type"]], 12, fill=GREY, anchor="end")
+    put_text(parent, box.x + PAD + 4, box.y + 18, attributes["name"], 14, fill=GREY)
+    put_text(parent, box.x + box.width - PAD, box.y + 18, GONE[attributes["type"]], 12, fill=GREY, anchor="end")
 
 
 Point = tuple[float, float]
@@ -294,7 +297,7 @@ def _style(attributes: Attributes) -> dict[str, str | float]:
 
 
 def _path(points: Sequence[Point]) -> str:
-    return "M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
+    return "M" + "L".join(f"{rounded(x)} {rounded(y)}" for x, y in points)
 
 
 def _along(points: Sequence[Point], back: float) -> Point:
@@ -308,34 +311,34 @@ def _draw_edge(parent: ET.Element, points: Sequence[Point], attributes: Attribut
     style = _style(attributes)
     width = float(style["stroke_width"])
     if attributes["violates"]:
-        _add(parent, "path", d=_path(points), fill="none", stroke=VIOLATED, stroke_width=width + 7)
-        _add(parent, "path", d=_path(points), fill="none", stroke=PAPER, stroke_width=width + 3)
+        add(parent, "path", d=_path(points), fill="none", stroke=VIOLATED, stroke_width=width + 7)
+        add(parent, "path", d=_path(points), fill="none", stroke=PAPER, stroke_width=width + 3)
     # The line ends inside its arrow head.
     shaft = [*points[:-1], _along(points, 7)]
-    _add(parent, "path", d=_path(shaft), fill="none", **style)
+    add(parent, "path", d=_path(shaft), fill="none", **style)
     colour = str(style["stroke"])
     if attributes["type"] == "refers to":
         x, y = points[0]
         held = {"fill": colour} if attributes.get("pin_foll_pin") else {"fill": PAPER}
-        _add(parent, "circle", cx=x, cy=y, r=4.5, stroke=colour, stroke_width=1.6, **held)
+        add(parent, "circle", cx=x, cy=y, r=4.5, stroke=colour, stroke_width=1.6, **held)
     (x, y), (bx, by) = points[-1], _along(points, 10)
     nx, ny = (y - by) * 0.5, (bx - x) * 0.5
     head = f"{_path([(x, y), (bx + nx, by + ny), (bx - nx, by - ny)])}Z"
-    _add(parent, "path", d=head, fill=colour)
+    add(parent, "path", d=head, fill=colour)
     if attributes["changed"]:
         _draw_diamond(parent, _between(points, 0.4))
 
 
 def _draw_diamond(parent: ET.Element, at: Point) -> None:
-    diamond = f"M{_number(at[0] - 6)} {_number(at[1])}l6 -6l6 6l-6 6z"
-    _add(parent, "path", d=diamond, fill=CHANGED_FILL, stroke=CHANGED, stroke_width=2)
+    diamond = f"M{rounded(at[0] - 6)} {rounded(at[1])}l6 -6l6 6l-6 6z"
+    add(parent, "path", d=diamond, fill=CHANGED_FILL, stroke=CHANGED, stroke_width=2)
 
 
 def _draw_ghost_edge(parent: ET.Element, points: Sequence[Point]) -> None:
-    _add(parent, "path", d=_path(points), fill="none", stroke=GREY, stroke_width=1, stroke_dasharray="1 4")
+    add(parent, "path", d=_path(points), fill="none", stroke=GREY, stroke_width=1, stroke_dasharray="1 4")
     x, y = _between(points, 0.6)
-    cross = f"M{_number(x - 5)} {_number(y - 5)}l10 10m0 -10l-10 10"
-    _add(parent, "path", d=cross, fill="none", stroke=GREY, stroke_width=2)
+    cross = f"M{rounded(x - 5)} {rounded(y - 5)}l10 10m0 -10l-10 10"
+    add(parent, "path", d=cross, fill="none", stroke=GREY, stroke_width=2)
 
 
 def _between(points: Sequence[Point], part: float) -> Point:
@@ -423,7 +426,8 @@ def _draw_lines(parent: ET.Element, x: float, y: float, lines: Iterable[Line]) -
     """Returns the y below the last line."""
     for line in lines:
         y += line.height
-        _text(parent, x, y - line.height * 0.25, line.text, line.size, fill=line.fill, bold=line.bold, mono=line.mono)
+        base = y - line.height * 0.25
+        put_text(parent, x, base, line.text, line.size, fill=line.fill, bold=line.bold, mono=line.mono)
     return y
 
 
@@ -453,7 +457,7 @@ def to_svg(trace: Trace) -> str:
     paper = ET.SubElement(svg, "rect")
     y = MARGIN + 18
     mark = "✗ " if trace.witness else ""
-    _text(svg, MARGIN, y, f"{mark}{heading}", 19, bold=True, fill=VIOLATED if trace.witness else INK)
+    put_text(svg, MARGIN, y, f"{mark}{heading}", 19, bold=True, fill=VIOLATED if trace.witness else INK)
     y += 12
     y = _draw_legend(svg, y, graphs, hidden)
     for number, graph in enumerate(graphs):
@@ -465,9 +469,9 @@ def to_svg(trace: Trace) -> str:
             ]
         y = _draw_panel(svg, y + GAP, trace, number, graph, graphs[max(number - 1, 0)], boxes, body, hidden, words)
     height = y + MARGIN
-    svg.attrib.update(width=_number(WIDTH), height=_number(height), viewBox=f"0 0 {_number(WIDTH)} {_number(height)}")
+    svg.attrib.update(width=rounded(WIDTH), height=rounded(height), viewBox=f"0 0 {rounded(WIDTH)} {rounded(height)}")
     paper.attrib.update(
-        x="0.5", y="0.5", width=_number(WIDTH - 1), height=_number(height - 1), rx="6", fill=PAPER, stroke=PALE
+        x="0.5", y="0.5", width=rounded(WIDTH - 1), height=rounded(height - 1), rx="6", fill=PAPER, stroke=PALE
     )
     ET.indent(svg, " ")
     return ET.tostring(svg, encoding="unicode") + "\n"
@@ -485,8 +489,8 @@ def boards(trace: Trace, graphs: Sequence[Graph], roomy: bool = False) -> list[s
     made = []
     for number, graph in enumerate(graphs):
         svg = ET.Element("svg", {
-            "viewBox": " ".join(map(_number, (LEFT - 10, -10, width, height))), "width": _number(width),
-            "height": _number(height), "role": "img", "font-family": SANS,
+            "viewBox": " ".join(map(rounded, (LEFT - 10, -10, width, height))), "width": rounded(width),
+            "height": rounded(height), "role": "img", "font-family": SANS,
             "aria-label": f"State {number}: {_described(trace, number, graph)}",
         })
         _draw_state(svg, graph, graphs[max(number - 1, 0)], boxes, hidden)
@@ -521,19 +525,19 @@ def _draw_panel(
     inner = max(body, sum(line.height for line in caption))
     below = sum(line.height for line in words) + (GAP if words else 0)
     broken = any(a["violates"] for _, a in graph.nodes(data=True))
-    panel = _add(parent, "g")
+    panel = add(parent, "g")
     box = Box(MARGIN / 2, top, WIDTH - MARGIN, inner + below + 2 * GAP)
     _rect(
         panel, box, 6, fill=PAPER, stroke=VIOLATED if broken else PALE, stroke_width=2.5 if broken else 1
     )
-    _add(panel, "circle", cx=MARGIN + 12, cy=top + GAP + 10, r=12, fill=VIOLATED if broken else INK)
-    _text(panel, MARGIN + 12, top + GAP + 14.5, str(number), 12, fill=PAPER, bold=True, anchor="middle")
+    add(panel, "circle", cx=MARGIN + 12, cy=top + GAP + 10, r=12, fill=VIOLATED if broken else INK)
+    put_text(panel, MARGIN + 12, top + GAP + 14.5, str(number), 12, fill=PAPER, bold=True, anchor="middle")
     _draw_lines(panel, MARGIN + 32, top + GAP, caption)
     shift = top + GAP + (inner - body) / 2
     _draw_state(panel, graph, before, {n: Box(b.x, b.y + shift, b.width, b.height) for n, b in boxes.items()}, hidden)
     if words:
         y = top + inner + 1.5 * GAP
-        _add(panel, "path", d=_path([(MARGIN, y), (WIDTH - MARGIN, y)]), stroke=PALE)
+        add(panel, "path", d=_path([(MARGIN, y), (WIDTH - MARGIN, y)]), stroke=PALE)
         _draw_lines(panel, MARGIN + 4, y + 4, words)
     return top + box.height
 
@@ -578,17 +582,17 @@ def _draw_sample(parent: ET.Element, x: float, y: float, words: str, edge: Attri
 
 def _draw_legend(parent: ET.Element, top: float, graphs: Sequence[Graph], hidden: Hidden) -> float:
     """Samples of the edges that occur and of the marks, in rows. Returns the y below them."""
-    legend = _add(parent, "g")
+    legend = add(parent, "g")
     x, y = MARGIN, top + 12
     for words, edge in _samples(graphs):
         width = 46 + text_width(words, 11) + 16
         if x + width > WIDTH - MARGIN:
             x, y = MARGIN, y + 20
         _draw_sample(legend, x, y, words, edge)
-        _text(legend, x + 46, y + 4, words, 11)
+        put_text(legend, x + 46, y + 4, words, 11)
         x += width
     if hidden:
         quiet = ", ".join(sorted(flag.words for flag in hidden))
-        _text(legend, MARGIN, y + 24, f"Not shown, because true throughout: {quiet}.", 11, fill=GREY)
+        put_text(legend, MARGIN, y + 24, f"Not shown, because true throughout: {quiet}.", 11, fill=GREY)
         y += 20
     return y + 8
