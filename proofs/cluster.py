@@ -173,12 +173,12 @@ def connected(address: str) -> Any:
     """The module `ray`, connected: `local` or `local:N` starts it here with N workers, 2 if not said; anything else is
     the address of a cluster that runs. Raises ModelError.
     """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import ray  # noqa: PLC0415
     except ImportError:
         raise ModelError("--cluster needs Ray: pip install 'cow-proofs[cluster]'") from None
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
     kind, _, number = address.partition(":")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if kind == "local":
