@@ -14,13 +14,14 @@ from typing import Any
 
 import z3
 
-from invariants import FURTHER, INVARIANTS, Invariant, invariant
+from invariants import Invariant
+from model.blame import nearest
 from model.kernels import KERNELS, Kernel
-from model.logic import ModelError, Scope, System
+from model.logic import ModelError, Scope, System, functions_in
 from proofs.bmc import Induction, Unrolling, bmc, k_induction
 from proofs.explore import Claim, Exploration, Finding, explore
 from proofs.interpreter import EngineError, Instance
-from proofs.kernel_file import find_kernel, nearest, system_of, with_features
+from proofs.kernel_file import check_spoken, file_name, find_invariant, find_kernel, system_of, with_features
 from proofs.pool import each_done
 from proofs.prove import SECONDS, Verdict, prove
 from proofs.trace import Trace, execute, write
@@ -126,7 +127,7 @@ class Job:
 
     def cone(self) -> System:
         """The part of the kernel's system on which its invariants can depend."""
-        stated = [invariant(name) for name in self.invariants]
+        stated = [find_invariant(name) for name in self.invariants]
         full = system_of(self.kernel, self.without)
         return full.restricted(full.cone([f for i in stated for f in (i.formula, i.premise)]))
 
@@ -189,18 +190,20 @@ def claim_of(stated: Invariant) -> Claim:
     return Claim(stated.name, stated.formula, stated.premise)
 
 
-def formula_of(name: str) -> Any:
-    """The formula of the invariant of that name, None if there is none."""
-    return invariant(name).formula if name in {i.name for i in (*INVARIANTS, *FURTHER)} else None
-
-
 @functools.lru_cache(64)
-def trace_system(spec: str) -> System:
-    """The system on which traces of `check` are executed."""
+def trace_system(spec: str, claims: tuple[Invariant, ...] = ()) -> System:
+    """The system on which traces of `check` are executed, for those claims beside what every trace shows."""
     system = system_of(spec)
     shown = [f(*(z3.Const(s.name(), s) for s in f.domain)) for f in system.functions if f.name not in OBSERVED_ONLY]
     # Some feature may make a rule depend on what is otherwise observed only, as KSM on the content of pages.
-    return system.restricted(system.cone(shown))
+    return system.restricted(system.cone([*shown, *(i.formula for i in claims)]))
+
+
+def _with_contents(scope: Scope, stated: Invariant) -> Scope:
+    """The scope, with two contents of pages where the invariant speaks of contents; else they do not matter."""
+    if functions_in(stated.formula) & {"frame_value", "slot_value"}:
+        return Scope(tuple((sort, 2 if sort == "Value" else size) for sort, size in scope.sizes))
+    return scope
 
 
 def jobs(table: Table, engine: str, depth: int) -> list[Job]:
@@ -208,28 +211,29 @@ def jobs(table: Table, engine: str, depth: int) -> list[Job]:
     made = []
     without, timeout = table.without, table.timeout
     for named, kernel in table.kernels:
-        cones: dict[tuple[str, frozenset[str]], list[Invariant]] = {}
+        cones: dict[tuple[str, frozenset[str], Scope], list[Invariant]] = {}
         for each in table.invariants:
             if each.applies_to(kernel):
                 spec = table.spec(named, each)
+                check_spoken(each, spec, without)
                 cone = system_of(spec, without).cone([each.formula, each.premise])
-                cones.setdefault((spec, cone), []).append(each)
-        for (spec, cone), members in cones.items():
+                cones.setdefault((spec, cone, _with_contents(table.scope, each)), []).append(each)
+        for (spec, cone, scope), members in cones.items():
             text = "\n".join(
                 [system_of(spec, without).restricted(cone).text(),
                  *(i.formula.sexpr() + i.premise.sexpr() for i in members),
-                 str(table.scope), engine, str(timeout), str(depth), program_digest()]
+                 str(scope), engine, str(timeout), str(depth), program_digest()]
             )
             key = hashlib.sha256(text.encode()).hexdigest()[:24]
             names = tuple(i.name for i in members)
-            made.append(Job(spec, names, table.scope, engine, timeout, depth, without, key, table.name))
+            made.append(Job(spec, names, scope, engine, timeout, depth, without, key, table.name))
     return made
 
 
 def run_job(job: Job) -> list[Cell]:
     """Check the job's invariants. Raises EngineError if two engines disagree."""
     system = job.cone()
-    claims = [claim_of(invariant(name)) for name in job.invariants]
+    claims = [claim_of(find_invariant(name)) for name in job.invariants]
     if job.engine in ("bmc", "k-induction"):
         return _by_unrolling(job, system, claims)
     if job.engine == "proof":
@@ -348,7 +352,7 @@ def _configured(entry: Mapping[str, Any]) -> Table:
     features = tuple(entry["features"])
     return Table(
         tuple((spec, find_kernel(spec)) for spec in kernels),
-        tuple(invariant(name) for name in entry["invariants"]), scope_named(entry["scope"]),
+        tuple(find_invariant(name) for name in entry["invariants"]), scope_named(entry["scope"]),
         rules_named(entry.get("without", ()), [with_features(spec, features) for spec in kernels]),
         entry.get("timeout"), entry.get("proof_time", SECONDS), entry["name"], entry["about"], features,
         entry.get("inherits", False), because("violated"), because("holds"),
@@ -450,15 +454,11 @@ def _with_proof(cell: Cell, verdict: Verdict) -> Cell:
 
 def trace_of(cell: Cell, scope: Scope) -> Trace:
     """The cell's counterexample, executed on the reference interpreter. Raises TraceError if it is none."""
-    system = trace_system(cell.kernel)
-    broken = invariant(cell.invariant)
+    broken = find_invariant(cell.invariant)
+    system = trace_system(cell.kernel, (broken,))
     steps = [Instance(system.rule(name), binding) for name, binding in cell.steps]
-    return execute(cell.kernel, broken.name, broken.statement, system, scope, steps, violated=broken.formula)
-
-
-def file_name(spec: str) -> str:
-    """A kernel's name as part of a file's."""
-    return spec.replace("/", "_").replace(":", "_")
+    sizes = _with_contents(scope, broken)
+    return execute(cell.kernel, broken.name, broken.statement, system, sizes, steps, violated=broken.formula)
 
 
 def write_trace(cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable[[Trace], str]]) -> Cell:
@@ -466,8 +466,9 @@ def write_trace(cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable
     folder = out / file_name(cell.kernel)
     folder.mkdir(parents=True, exist_ok=True)
     trace = trace_of(cell, scope)
-    path = folder / f"{cell.invariant}.trace.json"
+    name = file_name(cell.invariant)
+    path = folder / f"{name}.trace.json"
     write(trace, path)
     for ending, render in formats.items():
-        (folder / f"{cell.invariant}.{ending}").write_text(render(trace), encoding="utf-8")
+        (folder / f"{name}.{ending}").write_text(render(trace), encoding="utf-8")
     return dataclasses.replace(cell, trace=str(path))

@@ -22,6 +22,7 @@ from typer.exceptions import TyperException
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
+from model.blame import nearest
 from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, RuleTemplate, Scope
@@ -43,7 +44,18 @@ from proofs import retell as retelling
 from proofs import trace as traces
 from proofs import watch as watching
 from proofs.interpreter import EngineError
-from proofs.kernel_file import features_of, find_kernel, nearest, system_of, with_features
+from proofs.kernel_file import (
+    check_spoken,
+    features_of,
+    file_name,
+    file_of,
+    find_invariant,
+    find_invariants,
+    find_kernel,
+    formula_of,
+    system_of,
+    with_features,
+)
 from proofs.lockstep import Bounds
 from proofs.render import FORMATS
 
@@ -76,6 +88,9 @@ KernelOption = Annotated[
         "followed by features, as v5.9@huge,ksm; may be repeated."
     ))
 ]
+OwnInvariantOption = Annotated[list[str] | None, typer.Option(
+    "--invariant", "-i", help="Beside the model's invariants your own, file.py:NAME or file.py; may be repeated."
+)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for traces, graphs and results.")]
 TextOutOption = Annotated[
@@ -90,17 +105,18 @@ def _kernels(specs: Sequence[str] | None) -> list[tuple[str, Kernel]]:
 
 
 def _invariants(names: Sequence[str] | None) -> list[Invariant]:
-    """Those named; a name may be the first words of several, as `coherence`."""
+    """Those named, as `find_invariants` has them; the default table's without any."""
     if not names:
         return list(INVARIANTS)
-    known = (*INVARIANTS, *FURTHER_INVARIANTS)
-    found = []
-    for name in names:
-        matching = [i for i in known if i.name == name] or [i for i in known if i.name.startswith(name + "-")]
-        if not matching:
-            raise ModelError(f"no invariant {name!r}{nearest(name, [i.name for i in known])}")
-        found += matching
-    return list(dict.fromkeys(found))
+    return list({i.name: i for name in names for i in find_invariants(name)}.values())
+
+
+def _own(names: Sequence[str] | None) -> list[Invariant]:
+    """Users' invariants, beside all of the model's. Raises ModelError for one of the model's."""
+    for name in names or ():
+        if file_of(name) is None:
+            raise ModelError(f"the model's invariants are there without -i; {name!r} is not file.py:NAME")
+    return _invariants(names) if names else []
 
 
 def _named_features(given: Sequence[str] | None, known: Iterable[str], what: str) -> tuple[str, ...]:
@@ -147,7 +163,7 @@ def check(
     kernel: KernelOption = None,
     invariant: Annotated[
         list[str] | None, typer.Option("--invariant", "-i", autocompletion=_completed_invariants,
-                                       help="An invariant, or the first words of several.")
+                                       help="An invariant, the first words of several, file.py:NAME, or file.py.")
     ] = None,
     world: Annotated[list[str] | None, typer.Option(
         "--with", help=f"Features for every kernel, with commas between: {', '.join(WORLD)}."
@@ -199,7 +215,7 @@ def check(
     if report is None and (litmus or replayed):
         raise ModelError("--litmus and --replayed are for a report: say --report too")
     if watch:
-        files = watching.kernel_files(kernel or ())
+        files = watching.files_of((*(kernel or ()), *(invariant or ())))
         return watching.watch([x for x in context.obj if x != "--watch"], [*files, *watching.sources()], _tell)
     if engine not in ENGINES:
         raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
@@ -356,7 +372,7 @@ def _print_table(
         [spec, *(checking.mark(found.get((table.name, table.spec(spec, i), i.name))) for i in invariants)]
         for spec, _ in table.kernels
     ]
-    heads = [["kernel"], *(i.name.split("-") for i in invariants)]
+    heads = [["kernel"], *(_heading(i.name) for i in invariants)]
     if _width(heads, rows) > Console().width and sys.stdout.isatty():
         heads = [["kernel"], *([str(n)] for n in range(1, len(invariants) + 1))]
         for n, i in enumerate(invariants, 1):
@@ -387,6 +403,12 @@ def _print_table(
         print(note)
     for line in _dead_rules(cells):
         print(line)
+
+
+def _heading(invariant: str) -> list[str]:
+    """The name in lines, for the head of a column."""
+    file = file_of(invariant)
+    return invariant.split("-") if file is None else [f"{file.name}:", invariant.removeprefix(f"{file}:")]
 
 
 def _dead_rules(cells: Sequence[checking.Cell]) -> list[str]:
@@ -443,7 +465,7 @@ def show(
     if certificate.is_manifest(file):
         text = certificate.described(file, as_json)
     else:
-        text = FORMATS[form](traces.read(file, system_of, checking.formula_of))
+        text = FORMATS[form](traces.read(file, system_of, formula_of))
     _give(text, out)
     return OK
 
@@ -471,13 +493,16 @@ def explore(
     serve: Annotated[bool, typer.Option(
         "--serve", help="A page in the browser, on this machine alone; its address is printed. Ctrl-C ends it."
     )] = False,
+    invariant: OwnInvariantOption = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The page's port; 0 is any free one.")] = 0,
     as_json: JsonOption = False,
 ) -> int:
     """Walk through a kernel's states by hand: what is in use, which claims hold, which steps may be taken."""
     features = (*_named_features(world, WORLD, "feature"), *_named_features(split, SPLIT, "sub-steps"))
     find_kernel(kernel)
-    explorer = explorers.Explorer(with_features(kernel, features), checking.scope_named(scope))
+    explorer = explorers.Explorer(
+        with_features(kernel, features), checking.scope_named(scope), tuple(i.name for i in _own(invariant))
+    )
     start = explorer.path_of(traces.read_json(path)) if path is not None else []
     if not serve:
         if as_json:
@@ -505,7 +530,7 @@ def retell(
     out: TextOutOption = None,
 ) -> int:
     """Tell a counterexample as a litmus test: operations that end where the claim is broken, and what that shows."""
-    trace = traces.read(file, system_of, checking.formula_of)
+    trace = traces.read(file, system_of, formula_of)
     told = retelling.retell(trace, find_kernel(trace.kernel))
     data = {
         "schema": 1, "litmus": told.litmus.name, "kernel": trace.kernel, "claim": trace.claim, "text": told.text,
@@ -542,7 +567,7 @@ def litmus(
             result = litmus_tests.answer(test, each, system_of(built))
             path = None
             if result.trace is not None:
-                path = folder / f"{test.name}.{checking.file_name(spec)}.trace.json"
+                path = folder / f"{test.name}.{file_name(spec)}.trace.json"
                 # The name by which the kernel is found again, which for a user's file is not its own.
                 traces.write(dataclasses.replace(result.trace, kernel=built), path)
             rows.append({
@@ -653,7 +678,7 @@ def _told(file: Path) -> litmus_tests.Litmus:
     """The litmus test in a file, or that which a trace is told as."""
     if file.suffix != ".json":
         return litmus_tests.read(file)
-    trace = traces.read(file, system_of, checking.formula_of)
+    trace = traces.read(file, system_of, formula_of)
     return retelling.retell(trace, find_kernel(trace.kernel)).litmus
 
 
@@ -819,10 +844,11 @@ def restrict(
     if base is not None and features_of(base)[0] not in BASES:
         raise ModelError(f"no base {base!r}{nearest(base, BASES)}")
     _more_than_nothing(proof_time)
-    (stated,) = _one_invariant(invariant)
+    stated = find_invariant(invariant)
     spec = base or BARE + str(kernel)
     if not stated.applies_to(find_kernel(spec)):
         raise ModelError(f"{stated.name} says nothing about {spec}")
+    check_spoken(stated, spec)
     _writable(out)
     try:
         with _progress() as bar:
@@ -835,7 +861,7 @@ def restrict(
     except KeyboardInterrupt:
         _tell(f"interrupted: what is decided is kept in {out}; the same command goes on from there")
         return INCONCLUSIVE
-    name = f"restrict-{checking.file_name(spec)}-{stated.name}"
+    name = f"restrict-{file_name(spec)}-{file_name(stated.name)}"
     for ending, render in (("dot", restricting.to_dot), ("mmd", restricting.to_mermaid)):
         (out / f"{name}.{ending}").write_text(render(found), encoding="utf-8")
     if as_json:
@@ -844,13 +870,6 @@ def restrict(
         print(f"{spec}, {stated.name}: {stated.statement}", *restricting.to_text(found), "", sep="\n")
         print(f"Traces and certificates under {out}; the lattices as graphs: {out / name}.dot and .mmd")
     return INCONCLUSIVE if any(c.undecided for c in found) else OK
-
-
-def _one_invariant(name: str) -> list[Invariant]:
-    found = _invariants([name])
-    if len(found) > 1:
-        raise ModelError(f"{name!r} is several invariants: {', '.join(i.name for i in found)}")
-    return found
 
 
 @app.command(epilog=EXIT_CODES)
@@ -925,6 +944,8 @@ def export(
     if not stated:
         raise ModelError(f"{', '.join(invariant or ())} says nothing about {kernel}")
     spec = with_features(kernel, [feature for i in stated for feature in i.features])
+    for each in stated:
+        check_spoken(each, spec)
     files = exports.written(form, spec, about.about, system_of(spec), checking.scope_named(scope), stated, depth, out)
     for path, content in files.items() if out is not None else ():
         _write(path, content)
@@ -946,16 +967,20 @@ def coverage(
                                               autocompletion=_completed_kernels)],
     scope: Annotated[str, typer.Option(help="As for check.")] = "default",
     timeout: Annotated[float | None, typer.Option(help="Seconds for each kernel.")] = None,
+    invariant: OwnInvariantOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Which rules fire in a scope, which guard conjuncts decide, which invariants have something to speak of."""
     _more_than_nothing(timeout)
     sizes = checking.scope_named(scope)
+    own = _own(invariant)
     found = {}
     for spec, each in _kernels(kernel):
-        stated = [i for i in (*INVARIANTS, *FURTHER_INVARIANTS) if i.applies_to(each)
+        stated = [i for i in (*INVARIANTS, *FURTHER_INVARIANTS, *own) if i.applies_to(each)
                   and set(i.features) <= set(features_of(spec)[1])]
-        system = checking.trace_system(spec)
+        for each_own in own:
+            check_spoken(each_own, spec)
+        system = checking.trace_system(spec, tuple(own))
         found[spec] = covering.cover(system, sizes, stated, timeout, reduce=not each.own_rules)
     if as_json:
         _print_json([covering.to_json(spec, sizes, each) for spec, each in found.items()])

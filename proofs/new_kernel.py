@@ -8,9 +8,9 @@ import textwrap
 
 import model.kernels
 from model import state
+from model.blame import nearest
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError
-from proofs.kernel_file import nearest
 from proofs.text import first_sentence
 
 _TEMPLATE = '''"""A kernel of my own: {base} with one decision changed.

@@ -19,7 +19,6 @@ from typing import Any
 
 import networkx as nx
 
-from invariants import invariant
 from model.logic import ModelError, Scope, System
 from model.restrictions import RESTRICTIONS, SWITCHES, VARIANTS, WITH_FEATURES, spec_of
 from proofs import certificate
@@ -27,7 +26,7 @@ from proofs import check as checking
 from proofs import prove as proving
 from proofs.induct import Proof, Search
 from proofs.interpreter import EngineError, Instance
-from proofs.kernel_file import features_of, find_kernel, system_of
+from proofs.kernel_file import features_of, find_invariant, find_kernel, system_of
 from proofs.mine import Clause, Miner
 from proofs.pool import each_done
 from proofs.trace import execute
@@ -116,7 +115,7 @@ class _Lattice:
 
     def __init__(self, job: CornerJob) -> None:
         self.job = job
-        self.stated = invariant(job.invariant)
+        self.stated = find_invariant(job.invariant)
         self.counterexamples: list[Steps] = []
         self.proofs: list[tuple[Clause, ...]] = []
         self.kept: set[tuple[str, tuple[Clause, ...]]] = set()
