@@ -60,6 +60,8 @@ from model.state import (
     vma_write,
 )
 
+__all__ = ["FURTHER", "INVARIANTS", "Invariant", "invariant"]
+
 
 @dataclass(frozen=True)
 class Invariant:

@@ -16,7 +16,7 @@ from typing import Any
 
 import z3
 
-from model.logic import OPERATORS, ModelError, Sort, StateFunction, Term, kind_text, sort_text
+from model.logic import OPERATORS, ModelError, Sort, StateFunction, Term, kind_text, short, sort_text
 
 
 def nearest(wanted: str, names: Iterable[str]) -> str:
@@ -25,9 +25,9 @@ def nearest(wanted: str, names: Iterable[str]) -> str:
     return close(wanted, known) or f"; there are {', '.join(known)}"
 
 
-def close(wanted: str, names: Iterable[str]) -> str:
-    """`; did you mean X?` where one is alike, else empty."""
-    found = difflib.get_close_matches(wanted, list(names), 1, 0.4)
+def close(wanted: str, names: Iterable[str], alike: float = 0.4) -> str:
+    """`; did you mean X?` where one is so much alike, else empty."""
+    found = difflib.get_close_matches(wanted, list(names), 1, alike)
     return f"; did you mean {found[0]}?" if found else ""
 
 
@@ -51,6 +51,8 @@ def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], names:
             stack.append(t.body())
             continue
         stack.extend(t.children())
+        if t.sort().name() not in sorts:
+            return f"is made with {short(t)}, of the sort {t.sort()}, which the model has not"
         kind, name = t.decl().kind(), t.decl().name()
         if kind == z3.Z3_OP_UNINTERPRETED:
             known = functions.get(name)
@@ -77,10 +79,15 @@ def is_ours(file: str) -> bool:
     return file.startswith(_OWN)
 
 
-def place(file: str, line: int) -> str:
-    """`file.py:12`, the path as short as it can be."""
+def short_path(file: str) -> str:
+    """The path, from the current folder if it is below that."""
     shown = os.path.relpath(file)
-    return f"{file if shown.startswith('..') else shown}:{line}"
+    return file if shown.startswith("..") else shown
+
+
+def place(file: str, line: int) -> str:
+    """`file.py:12`."""
+    return f"{short_path(file)}:{line}"
 
 
 def place_of(function: Any) -> str:
@@ -119,9 +126,9 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.msg}: {(error.text or '').strip()}"
     if isinstance(error, NameError) and error.name:
-        return f"there is no {error.name!r} here{close(error.name, _visible(error))}"
+        return f"there is no {error.name!r} here{close(error.name, _visible(error), 0.7)}"
     if missing := re.match(r"cannot import name '(\w+)' from '([\w.]+)'", text):
-        return f"{missing[2]} has no {missing[1]!r}{close(missing[1], dir(sys.modules.get(missing[2])))}"
+        return f"{missing[2]} has no {missing[1]!r}{close(missing[1], dir(sys.modules.get(missing[2])), 0.6)}"
     for part, meaning in _MEANT:
         if part in text:
             return f"{meaning}: {text}" if part == "positional argument" else meaning

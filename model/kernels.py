@@ -18,7 +18,7 @@ from z3 import And, BoolVal, Const, Not, Or
 from model import fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
 from model.blame import blamed, defect, nearest, place_of
 from model.features import FEATURES, SPLIT
-from model.logic import ModelError, Rule, RuleTemplate, Staged, Step, System, Term
+from model.logic import ModelError, Rule, RuleTemplate, Staged, Step, System, Term, Update, kind_text
 from model.state import (
     CONSTANTS,
     FUNCTIONS,
@@ -417,6 +417,8 @@ def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
         if wrong := defect(term, Bool, BY_NAME, names):
             raise ModelError(f"{place}: {what}: a condition {wrong}")
     for update in updates:
+        if not isinstance(update, Update):
+            raise ModelError(f"{place}: {what}: an update is {kind_text(update)}; say put(...) or each(...)")
         bound = {*names, *(x.decl().name() for x in update.over)}
         for term, sort in ((update.value, update.function.range), (update.when, Bool),
                            *zip(update.index, update.function.domain, strict=True)):

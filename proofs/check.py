@@ -1,4 +1,4 @@
-"""The table of verdicts: every kernel against every invariant, by exploration and by bounded model checking."""
+"""Verdicts on kernels against invariants: by exploration, by bounded model checking, by proof; the tables of them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,26 @@ from typing import Any
 
 import z3
 
-from invariants import Invariant
+from invariants import INVARIANTS, Invariant
 from model.blame import nearest
 from model.kernels import KERNELS, Kernel
 from model.logic import ModelError, Scope, System, functions_in
 from proofs.bmc import Induction, Unrolling, bmc, k_induction
 from proofs.explore import Claim, Exploration, Finding, explore
 from proofs.interpreter import EngineError, Instance
-from proofs.kernel_file import check_spoken, file_name, find_invariant, find_kernel, system_of, with_features
+from proofs.kernel_file import (
+    check_spoken,
+    file_name,
+    find_invariant,
+    find_invariants,
+    find_kernel,
+    spec_of,
+    system_of,
+    with_features,
+)
 from proofs.pool import each_done
 from proofs.prove import SECONDS, Verdict, prove
+from proofs.render import FORMATS
 from proofs.trace import Trace, execute, write
 
 SORT_ORDER = ("Proc", "Page", "Frame", "Pin", "Slot", "Folio", "Block")
@@ -58,6 +68,9 @@ CellKey = tuple[str, str, str]
 """A cell's place: table, kernel with features, invariant."""
 BMC_DEPTH = 5
 """Steps to which bounded model checking follows an exploration that found nothing."""
+ENGINES = ("all", "both", "explore", "bmc", "k-induction", "proof")
+PROVING = ("all", "proof")
+"""The engines after which a proof is sought of what is not violated."""
 OBSERVED_ONLY = ("frame_value", "slot_value", "vma_soft_dirty")
 """State functions that no claim needs; traces of `check` leave them out."""
 
@@ -450,6 +463,76 @@ def _with_proof(cell: Cell, verdict: Verdict) -> Cell:
         )
     shown = "" if verdict.attempt.cti is None else f", see {verdict.attempt.cti}"
     return dataclasses.replace(cell, note="; ".join(filter(None, (cell.note, f"no proof: {verdict.note}{shown}"))))
+
+
+def work_of(tables: Sequence[Table], engine: str, depth: int) -> list[Job]:
+    """The searches for the tables, by an engine of ENGINES. Raises ModelError for an engine or depth there is not."""
+    if engine not in ENGINES:
+        raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
+    if depth < 0:
+        raise ModelError(f"a depth is 0 or more, not {depth}")
+    searches = "both" if engine == "all" else engine
+    # BMC is slow at the lengths that sub-steps need; a counterexample is executed by the interpreter in any case.
+    return [
+        job for table in tables
+        for job in jobs(table, "explore" if table.name and searches == "both" else searches, depth)
+    ]
+
+
+def decide(
+    tables: Sequence[Table], work: Sequence[Job], found: dict[CellKey, Cell], out: Path, *, proofs: bool,
+    fresh: bool = False, workers: int = 2, progress: Callable[[str, int, int], Any] = lambda stage, done, total: None,
+) -> None:
+    """Do the work and put every cell into `found` as it is decided, the trace of each violation under `out`.
+
+    `proofs`: what is not violated is then to be proved. `fresh`: nothing that an earlier run kept is taken. Raises
+    EngineError if two engines disagree.
+    """
+    searched = run(
+        work, out, workers=workers, resume=not fresh, progress=lambda done, total: progress("checking", done, total)
+    )
+    pictures = {ending: FORMATS[ending] for ending in ("svg", "dot")}
+    for job, cells in searched:
+        for cell in cells:
+            traced = cell
+            if cell.verdict == "VIOLATED":
+                traced = write_trace(cell, job.scope, out / job.table, pictures)
+            found[job.table, cell.kernel, cell.invariant] = traced
+    for table in tables if proofs else ():
+        if table.proof_time:
+            proved = with_proofs(
+                table.cells(found), out, without=table.without, fresh=fresh, seconds=table.proof_time, workers=workers,
+                progress=progress,
+            )
+            found |= {(table.name, *pair): cell for pair, cell in proved.items()}
+
+
+def verdicts(
+    kernels: Iterable[str | Kernel], invariants: Iterable[str | Invariant] = INVARIANTS, *,
+    features: Iterable[str] = (), scope: str | Scope = "default", engine: str = "all", depth: int = BMC_DEPTH,
+    timeout: float | None = None, proof_time: float = SECONDS, out: str | Path = "proofs-out", fresh: bool = False,
+    workers: int = 2,
+) -> list[Cell]:
+    """What `python -m proofs check` says of those kernels and invariants, by rows; traces and certificates under `out`.
+
+    Both are named as on the command line, or are values of a file of yours, in which they must have a name: worker
+    processes read that file again. An invariant that says nothing of a kernel has no cell there. `timeout`,
+    `proof_time`: seconds for each search and for each proof. Raises ModelError for what makes no sense, EngineError if
+    two engines disagree.
+    """
+    specs = [kernel if isinstance(kernel, str) else spec_of(kernel) for kernel in kernels]
+    names = [stated if isinstance(stated, str) else spec_of(stated) for stated in invariants]
+    table = Table(
+        tuple((with_features(spec, tuple(features)), find_kernel(spec)) for spec in specs),
+        tuple(each for name in names for each in find_invariants(name)),
+        scope_named(scope) if isinstance(scope, str) else scope, timeout=timeout, proof_time=proof_time,
+    )
+    found: dict[CellKey, Cell] = {}
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    work = work_of([table], engine, depth)
+    decide([table], work, found, folder, proofs=engine in PROVING, fresh=fresh, workers=workers)
+    return table.cells(found)
 
 
 def trace_of(cell: Cell, scope: Scope) -> Trace:

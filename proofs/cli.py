@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import keyword
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from invariants import INVARIANTS, Invariant
 from model.blame import nearest
 from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
-from model.logic import ModelError, RuleTemplate, Scope
+from model.logic import ModelError, RuleTemplate
 from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
 from proofs import certificate, ci, reproducer
 from proofs import check as checking
@@ -65,7 +66,6 @@ Exit codes: 0 everything asked for holds (without -k and -i: every cell is as th
 1 a violation, a cell other than expected, or a litmus test that is Broken; 2 wrong usage; 3 inconclusive (time, memory,
 or an operation outside the model); 4 two engines disagree: a defect of this program, not a result.
 """
-ENGINES = ("all", "both", "explore", "bmc", "k-induction", "proof")
 EXPECTED = Path(__file__).parent / "expected.toml"
 
 app = typer.Typer(
@@ -217,10 +217,6 @@ def check(
     if watch:
         files = watching.files_of((*(kernel or ()), *(invariant or ())))
         return watching.watch([x for x in context.obj if x != "--watch"], [*files, *watching.sources()], _tell)
-    if engine not in ENGINES:
-        raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
-    if depth < 0:
-        raise ModelError(f"a depth is 0 or more, not {depth}")
     _more_than_nothing(timeout, proof_time)
     for file in (junit, sarif, markdown):
         if file is not None and not file.parent.is_dir():
@@ -239,10 +235,7 @@ def check(
         specs = dict.fromkeys(asked.spec(spec, i) for spec, _ in kernels for i in asked.invariants)
         asked = dataclasses.replace(asked, without=checking.rules_named(without, specs))
     tables = [asked, *(checking.configured() if full else ())]
-    searches = "both" if engine == "all" else engine
-    # BMC is slow at the lengths that sub-steps need; a counterexample is executed by the interpreter in any case.
-    engines = {t.name: "explore" if t.name and searches == "both" else searches for t in tables}
-    work = [job for table in tables for job in checking.jobs(table, engines[table.name], depth)]
+    work = checking.work_of(tables, engine, depth)
     if not work:
         names = ", ".join(i.name for i in asked.invariants)
         raise ModelError(f"{names} says nothing about {', '.join(kernel or [])}")
@@ -255,24 +248,10 @@ def check(
             _writable(report)
         with _progress() as bar:
             task = bar.add_task("checking", total=len(work))
-            running = checking.run(
-                work, out, workers=workers, resume=not fresh,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            checking.decide(
+                tables, work, found, out, proofs=engine in checking.PROVING, fresh=fresh, workers=workers,
+                progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
             )
-            for job, cells in running:
-                for cell in cells:
-                    traced = _with_trace(cell, job.scope, out / job.table)
-                    found[job.table, cell.kernel, cell.invariant] = traced
-            for table in tables if engine in ("all", "proof") else ():
-                if not table.proof_time:
-                    continue
-                proved = checking.with_proofs(
-                    table.cells(found), out, without=table.without, fresh=fresh, seconds=table.proof_time,
-                    workers=workers, progress=lambda stage, done, total: bar.update(
-                        task, description=stage, completed=done, total=total
-                    ),
-                )
-                found |= {(table.name, *pair): cell for pair, cell in proved.items()}
             if report is not None:
                 def advance(stage: str) -> Callable[[int, int], None]:
                     return lambda done, total: bar.update(task, description=stage, completed=done, total=total)
@@ -305,13 +284,6 @@ def check(
     if unexpected or (partial and "VIOLATED" in verdicts):
         return VIOLATION
     return INCONCLUSIVE if verdicts & {"UNKNOWN", "BOUNDED"} else OK
-
-
-def _with_trace(cell: checking.Cell, scope: Scope, out: Path) -> checking.Cell:
-    if cell.verdict != "VIOLATED":
-        return cell
-    pictures = {ending: FORMATS[ending] for ending in ("svg", "dot")}
-    return checking.write_trace(cell, scope, out, pictures)
 
 
 def _unexpected(
@@ -998,15 +970,35 @@ def new_kernel(
     as_json: JsonOption = False,
 ) -> int:
     """Write a commented file with a kernel of one's own to start from."""
-    if file.suffix != ".py" or not name.isidentifier():
-        raise ModelError(f"a kernel is a Python name in a Python file, as mine.py and MINE, not {file} and {name}")
-    if file.exists():
-        raise ModelError(f"{file} is there already")
-    _write(file, starting.starting_file(base, str(file), name))
+    _start(file, name, starting.starting_file(base, str(file), name))
     if as_json:
         _print_json({"schema": 1, "file": str(file), "kernel": f"{file}:{name}", "base": base})
     else:
         print(f"{file}: python -m proofs check -k {file}:{name} -k {base}")
+    return OK
+
+
+def _start(file: Path, name: str, text: str) -> None:
+    """Write a file to start from. Raises ModelError for one that is there already, or names that Python has not."""
+    if file.suffix != ".py" or not name.isidentifier() or keyword.iskeyword(name):
+        raise ModelError(f"a Python file and a Python name are wanted, as mine.py and MINE, not {file} and {name}")
+    if file.exists():
+        raise ModelError(f"{file} is there already")
+    _write(file, text)
+
+
+@app.command("new-invariant", epilog=EXIT_CODES)
+def new_invariant(
+    file: Annotated[Path, typer.Argument(help="The Python file to write.")],
+    name: Annotated[str, typer.Option(help="Its name in the file.")] = "PROMISE",
+    as_json: JsonOption = False,
+) -> int:
+    """Write a commented file with an invariant of one's own to start from."""
+    _start(file, name, starting.starting_invariant(str(file), name))
+    if as_json:
+        _print_json({"schema": 1, "file": str(file), "invariant": f"{file}:{name}"})
+    else:
+        print(f"{file}: python -m proofs check -i {file}:{name}")
     return OK
 
 

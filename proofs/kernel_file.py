@@ -15,7 +15,7 @@ from typing import Any
 import model.kernels
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
-from model.blame import blamed, nearest
+from model.blame import blamed, is_ours, nearest, short_path
 from model.features import FEATURES
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, System, functions_in, kind_text
@@ -150,6 +150,26 @@ def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) ->
 
 # Users' files
 
+_being_read: list[Path] = []
+
+
+def spec_of(value: Kernel | Invariant) -> str:
+    """The name by which the kernel or invariant is found again: the model's, or `file.py:NAME` of one in a file.
+
+    Raises ModelError if it has none, or its file is being read just now.
+    """
+    if _being_read:
+        raise ModelError("this runs whenever the file is read; put it under `if __name__ == \"__main__\":`")
+    if value in (*KERNELS, *FURTHER, *INVARIANTS, *FURTHER_INVARIANTS) or file_of(value.name) is not None:
+        return value.name
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None) or ""
+        for name, other in list(vars(module).items()) if file.endswith(".py") and not is_ours(file) else ():
+            if other is value:
+                return f"{short_path(file)}:{name}"
+    raise ModelError(f"{value.name} has no name in any file: say MINE = ... at the top level of a file")
+
+
 def file_of(spec: str) -> Path | None:
     """The file of `file.py:NAME`, None for the name of something of the model's own."""
     path, separator, name = spec.rpartition(".py")
@@ -201,8 +221,12 @@ def _executed(path: Path, changed: int, size: int) -> ModuleType:
     assert loader.loader is not None
     module = importlib.util.module_from_spec(loader)
     sys.modules[loader.name] = module
-    with _beside(path), blamed("", str(path)):
-        loader.loader.exec_module(module)
+    _being_read.append(path)
+    try:
+        with _beside(path), blamed("", str(path)):
+            loader.loader.exec_module(module)
+    finally:
+        _being_read.pop()
     return module
 
 

@@ -52,7 +52,7 @@ def test_the_starting_file_tells_of_every_decision() -> None:
 
 def test_its_rule_works_once_its_marks_are_taken_away(tmp_path: Path) -> None:
     text = starting_file("v5.9", "mine.py", "MINE")
-    begin, end = text.index("# from model.logic import Step"), text.index("\n\n\nMINE: Kernel")
+    begin, end = text.index("# from model import Page, Param"), text.index("\n\n\nMINE: Kernel")
     shown = re.sub(r"^# ?", "", text[begin:end], flags=re.M)
     file = tmp_path / "mine.py"
     rest = text[end:].replace("    reuse=reuse,", "    reuse=reuse, own_rules=(drop_write,),")
