@@ -215,7 +215,8 @@ def _folded_quantifier(term: Term) -> Term:
         bound.append(z3.Const(name, term.var_sort(i)))
     opened = z3.substitute_vars(term.body(), *reversed(bound))
     body = folded(opened)
-    if body.eq(opened):
+    # z3 may have simplified what it opened, so that what is folded already still differs from the term.
+    if body.eq(opened) and names_in(opened) - {b.decl().name() for b in bound} == taken:
         return term
     # A variable that is not spoken of any more would still count as a dependency.
     used = [b for b in bound if b.decl().name() in names_in(body)]

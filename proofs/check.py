@@ -6,8 +6,10 @@ import dataclasses
 import functools
 import hashlib
 import json
+import multiprocessing
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,7 @@ CellKey = tuple[str, str, str]
 BMC_DEPTH = 5
 """Steps to which bounded model checking follows an exploration that found nothing."""
 ENGINES = ("all", "both", "explore", "bmc", "k-induction", "proof")
+UNGUARDED = "worker processes read this file again, so say `if __name__ == \"__main__\":` before verdicts is called"
 PROVING = ("all", "proof")
 """The engines after which a proof is sought of what is not violated."""
 OBSERVED_ONLY = ("frame_value", "slot_value", "vma_soft_dirty")
@@ -520,6 +523,8 @@ def verdicts(
     `proof_time`: seconds for each search and for each proof. Raises ModelError for what makes no sense, EngineError if
     two engines disagree.
     """
+    if multiprocessing.parent_process() is not None:
+        raise ModelError(UNGUARDED)
     specs = [kernel if isinstance(kernel, str) else spec_of(kernel) for kernel in kernels]
     names = [stated if isinstance(stated, str) else spec_of(stated) for stated in invariants]
     table = Table(
@@ -531,7 +536,10 @@ def verdicts(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     work = work_of([table], engine, depth)
-    decide([table], work, found, folder, proofs=engine in PROVING, fresh=fresh, workers=workers)
+    try:
+        decide([table], work, found, folder, proofs=engine in PROVING, fresh=fresh, workers=workers)
+    except BrokenProcessPool as error:
+        raise ModelError(f"a worker process ended: {UNGUARDED}; if it is, memory ran out") from error
     return table.cells(found)
 
 

@@ -369,7 +369,8 @@ def _print_table(
         print()
     violated = [c for c in cells if c.verdict == "VIOLATED"]
     if violated:
-        print(f"{len(violated)} counterexamples under {out / table.name}: .trace.json, .svg and .dot for each;"
+        number = f"{len(violated)} counterexample{'s' * (len(violated) > 1)}"
+        print(f"{number} under {out / table.name}: .trace.json, .svg and .dot for each;"
               " `python -m proofs show FILE` prints one.")
     for note in sorted({f"{c.kernel}, {c.invariant}: {c.note}" for c in cells if c.note}):
         print(note)

@@ -16,7 +16,7 @@ import model.kernels
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
 from model.blame import blamed, is_ours, nearest, short_path
-from model.features import FEATURES
+from model.features import FEATURES, SPLIT
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, System, functions_in, kind_text
 from model.restrictions import BARE, BASES, SWITCHES, bare, restricted
@@ -143,7 +143,7 @@ def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) ->
                  {g.name for g in system_of(with_features(base, (*had, f)), without).functions}]
         raise ModelError(
             f"{stated.name} speaks of {name}, which {spec} has only with the feature {' or '.join(bring)}: say "
-            f"--with or --split {bring[0]}, or features=({bring[0]!r},) in the invariant"
+            f"--{'split' if bring[0] in SPLIT else 'with'} {bring[0]}, or features=({bring[0]!r},) in the invariant"
             if bring else f"{stated.name} speaks of {name}, which {spec} has not got"
         )
 
