@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import networkx
 import z3
 
 from invariants import Invariant
@@ -441,6 +440,8 @@ def fragment(obligation: str) -> str | None:
     A function leads from the sorts of its arguments to that of its value, and "for all x there is a y" from the sort
     of x to that of y. Where nothing leads back, only finitely many elements matter.
     """
+    import networkx  # noqa: PLC0415  it takes a while to load
+
     graph = networkx.DiGraph()
     for name, *sorts in re.findall(r"^\(declare-fun (\S+) \((.+)\) (\w+)\)$", obligation, re.MULTILINE):
         if sorts[1] != "Bool":
