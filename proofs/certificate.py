@@ -652,7 +652,7 @@ def _opened_together(paths: Sequence[Path]) -> list[_Opened]:
 
 def _opened(path: Path, system_of: Callable[[str, tuple[str, ...]], System]) -> _Opened:
     """The manifest, compared with what the model and its clauses give."""
-    kernel, name = path.parent.name, path.stem
+    kernel, name = path.resolve().parent.name, path.stem
     without: tuple[str, ...] = ()
     try:
         try:

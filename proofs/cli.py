@@ -436,6 +436,8 @@ def show(
     if form not in FORMATS:
         raise ModelError(f"no format {form!r}{nearest(form, FORMATS)}")
     if certificate.is_manifest(file):
+        if form not in ("table", "itf"):
+            raise ModelError(f"{file} is a certificate: it is shown in words or, with --json, as data, not as {form}")
         text = certificate.described(file, as_json)
     else:
         text = FORMATS[form](traces.read(file, system_of, formula_of))
