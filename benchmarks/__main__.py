@@ -11,8 +11,9 @@ import typer
 from typer.exceptions import TyperException
 
 from benchmarks.explore import CHECKERS, SCOPES, Comparison, Disagreement, Missing, compared
+from model.blame import nearest
 from model.logic import ModelError
-from proofs.kernel_file import find_kernel, nearest
+from proofs.kernel_file import find_kernel
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 

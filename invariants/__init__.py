@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from z3 import And, Implies, Not, Or
+from z3 import And, Const, Implies, Not, Or
 
-from model.kernels import Kernel
+from model.blame import blamed, defect, nearest, place_of
+from model.features import FEATURES
+from model.kernels import BY_NAME, Kernel
 from model.logic import ModelError, Sort, Term, exists, forall
 from model.state import (
+    CONSTANTS,
+    SORTS,
+    Bool,
     Frame,
     Page,
     Pin,
@@ -55,12 +60,16 @@ from model.state import (
     vma_write,
 )
 
+__all__ = ["FURTHER", "INVARIANTS", "Invariant", "invariant"]
+
 
 @dataclass(frozen=True)
 class Invariant:
     """For all elements of `sorts`: `when` implies `then` (functions from that many terms to Bool terms).
 
-    `features`: parts of the domain without which it says nothing; a check of it turns them on.
+    `statement`: the claim in words; `source`: who states it. `features`: parts of the domain without which it says
+    nothing; a check of it turns them on. `needs_exclusive_bit`: it is about PG_anon_exclusive. Raises ModelError for
+    sorts or features that there are not.
     """
 
     name: str
@@ -71,6 +80,34 @@ class Invariant:
     then: Callable[..., Term]
     needs_exclusive_bit: bool = False
     features: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        sorts = isinstance(self.sorts, tuple) and self.sorts and all(s in SORTS for s in self.sorts)
+        wanted = (
+            *((what, "a text", isinstance(getattr(self, what), str)) for what in ("name", "statement", "source")),
+            ("sorts", f"a tuple of {', '.join(map(str, SORTS))}, as (Pin,)", sorts),
+            *((what, "a function of a term for each sort", callable(getattr(self, what))) for what in ("when", "then")),
+            ("features", "a tuple of names, as ('huge',)", isinstance(self.features, tuple)),
+        )
+        for what, kind, fits in wanted:
+            if not fits:
+                raise ModelError(f"invariant {self.name}: {what} is {kind}, not {getattr(self, what)!r}")
+        for feature in self.features:
+            if feature not in FEATURES:
+                raise ModelError(f"invariant {self.name}: no feature {feature!r}{nearest(feature, FEATURES)}")
+
+    def check(self, file: str = "") -> None:
+        """Raises ModelError, with the line, if `when` or `then` fails or gives no Bool term of the model's.
+
+        `file`: what to name where no line is known.
+        """
+        given = {f"{sort.name().lower()}{i}": sort for i, sort in enumerate(self.sorts, 1)}
+        for what in ("when", "then"):
+            place = place_of(getattr(self, what)) or file
+            with blamed(f"invariant {self.name}: {what}", place):
+                term = getattr(self, what)(*(Const(name, sort) for name, sort in given.items()))
+            if wrong := defect(term, Bool, BY_NAME, {*(c.decl().name() for c in CONSTANTS), *given}):
+                raise ModelError(": ".join(filter(None, (place, f"invariant {self.name}", f"{what} {wrong}"))))
 
     @property
     def formula(self) -> Term:
@@ -240,4 +277,4 @@ def invariant(name: str) -> Invariant:
     for each in (*INVARIANTS, *FURTHER):
         if each.name == name:
             return each
-    raise ModelError(f"no invariant {name!r}; there are {', '.join(i.name for i in (*INVARIANTS, *FURTHER))}")
+    raise ModelError(f"no invariant {name!r}{nearest(name, [i.name for i in (*INVARIANTS, *FURTHER)])}")

@@ -8,20 +8,25 @@ Sources: domain.md sections 0.1, 2 and 8; commit ids as given there.
 from __future__ import annotations
 
 import functools
-import inspect
-import traceback
+import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from z3 import And, BoolVal, Not, Or
+from z3 import And, BoolVal, Const, Not, Or
 
 from model import costs, fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
+from model.blame import blamed, defect, nearest, place_of
 from model.features import FEATURES, SPLIT
-from model.logic import ModelError, Rule, RuleTemplate, System, Term
+from model.logic import ModelError, Rule, RuleTemplate, Staged, Step, System, Term, Update, kind_text
 from model.state import (
     CONSTANTS,
     FUNCTIONS,
+    Bool,
+    Frame,
+    Page,
+    Proc,
+    Slot,
     exclusive,
     fresh,
     has_pinned,
@@ -44,6 +49,8 @@ from model.state import (
 )
 
 Predicate = Callable[..., Term]
+BY_NAME = {f.name: f for f in FUNCTIONS}
+_CONSTANTS = frozenset(c.decl().name() for c in CONSTANTS)
 ON_PINNED = ("clear", "skip", "refuse")
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
@@ -292,12 +299,44 @@ class Kernel:
     lemmas: tuple[Term, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            self._check_kind(f.name, str(f.type), getattr(self, f.name))
         for name in ("mprotect_pinned", "soft_dirty_pinned", "uffd_wp_pinned"):
             _one_of(self.name, name, getattr(self, name), ON_PINNED)
         _one_of(self.name, "soft_dirty_lock", self.soft_dirty_lock, ("read", "write"))
         _one_of(self.name, "force_proof", self.force_proof, ("retry-as-read", "dirty", "exclusive"))
         for name in ("swap_out_pinned", "unmap_pinned", "ksm_referenced", "migrate_referenced"):
             _one_of(self.name, name, getattr(self, name), ("allow", "refuse"))
+        for lemma in self.lemmas:
+            if wrong := defect(lemma, Bool, BY_NAME, _CONSTANTS):
+                raise ModelError(f"kernel {self.name}: a lemma {wrong}")
+        taken = {template.name for template in ALL_RULES}
+        for template in self.own_rules:
+            if template.name in taken:
+                raise ModelError(f"kernel {self.name}: there is a rule {template.name!r} already; say another name")
+            taken.add(template.name)
+            for feature in (*template.features, *template.split):
+                if feature not in FEATURES:
+                    raise ModelError(f"rule {template.name}: no feature {feature!r}{nearest(feature, FEATURES)}")
+
+    def _check_kind(self, name: str, kind: str, value: Any) -> None:
+        """Raises ModelError if that is no value for the field."""
+        if kind.startswith("Predicate"):
+            arguments = ", ".join(n for n, _ in _arguments(name))
+            wanted, fits = f"a function ({arguments})", callable(value) or (value is None and "None" in kind)
+        elif kind == "bool":
+            wanted, fits = "True or False", isinstance(value, bool)
+        elif kind.startswith("tuple[RuleTemplate"):
+            wanted = "a tuple of rules, as (my_rule,)"
+            fits = isinstance(value, tuple) and all(isinstance(v, RuleTemplate) for v in value)
+        elif kind.startswith("tuple[Term"):
+            wanted, fits = "a tuple of closed formulas, as (forall(...),)", isinstance(value, tuple)
+        elif kind == "str":
+            wanted, fits = "a text", isinstance(value, str)
+        else:
+            return
+        if not fits:
+            raise ModelError(f"kernel {self.name}: {name} is {wanted}, not {value!r}")
 
     def but(self, name: str, about: str, cite: Mapping[str, str] | None = None, **decisions: Any) -> Kernel:
         """This kernel with other decisions. `cite`: decision (or any other change) to commit or other source.
@@ -307,7 +346,7 @@ class Kernel:
         known = {f.name for f in fields(Kernel)} - {"name", "about", "base", "cite"}
         for decision in decisions:
             if decision not in known:
-                raise ModelError(f"kernel {name}: no decision {decision!r}; there are {', '.join(sorted(known))}")
+                raise ModelError(f"kernel {name}: no decision {decision!r}{nearest(decision, sorted(known))}")
         return replace(
             self, name=name, about=about, base=self.name, cite=tuple((cite or {}).items()), **decisions
         )
@@ -325,26 +364,77 @@ class Kernel:
     def system(self, features: Collection[str] = ()) -> System:
         """The transition system of this kernel with those features; its decisions and what is then false are folded.
 
-        Raises ModelError for an unknown feature, or if a decision's predicate fails or does not give a Bool term.
+        Raises ModelError for an unknown feature, or, with its line, if a decision or rule of the user's own fails or
+        gives no term of the model's.
         """
         for feature in features:
             if feature not in FEATURES:
                 raise ModelError(f"no feature {feature!r}; there are {', '.join(FEATURES)}")
+        self.check()
         rules: list[Rule] = []
         split = frozenset(f for f in features if f in SPLIT)
         for template in (*ALL_RULES, *self.own_rules):
             if not template.features <= frozenset(features):
                 continue
-            try:
-                rules += _built(self, template, split if template.split else frozenset())
-            except ModelError:
-                raise
-            except Exception as error:
-                where = _user_line(error)
-                raise ModelError(
-                    f"kernel {self.name}: rule {template.name} cannot be built: {type(error).__name__}: {error}{where}"
-                ) from error
+            rules += _built(self, template, split if template.split else frozenset())
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
+
+
+    def check(self) -> None:
+        """Raises ModelError, with the line, if a decision or rule of the user's own makes no sense."""
+        for f in fields(self):
+            decide = getattr(self, f.name)
+            if str(f.type).startswith("Predicate") and (where := place_of(decide)):
+                _check_decision(f.name, decide, where)
+        for template in self.own_rules:
+            _check_rule(self, template)
+
+
+def _arguments(decision: str) -> tuple[tuple[str, Any], ...]:
+    """(name, sort, or bool for a Python one) of what a predicate takes."""
+    p, v, f = ("p", Proc), ("v", Page), ("f", Frame)
+    if decision in ("swap_in_reuse", "swap_in_frees"):
+        return p, v, ("s", Slot), f
+    if decision == "read_gup":
+        return p, v, f, ("foll_pin", bool)
+    if decision == "read_gup_nonanon":
+        return p, v, f, ("foll_pin", bool), ("longterm", bool)
+    return p, v, f
+
+
+def _check_decision(decision: str, decide: Predicate, place: str) -> None:
+    arguments = _arguments(decision)
+    names = ", ".join(n for n, _ in arguments)
+    choices = [(False, True) if sort is bool else (Const(name, sort),) for name, sort in arguments]
+    for given in itertools.product(*choices):
+        with blamed(f"{decision}({names})", place):
+            term = decide(*given)
+        if wrong := defect(term, Bool, BY_NAME, {*_CONSTANTS, *(n for n, sort in arguments if sort is not bool)}):
+            raise ModelError(f"{place}: {decision}({names}) {wrong}")
+
+
+def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
+    place, what = place_of(template.body), f"rule {template.name}"
+    names = {*_CONSTANTS, *(p.name for p in template.params)}
+    with blamed(what, place):
+        said = template.body(kernel, *(p.term for p in template.params))
+    if said is not None and not isinstance(said, Step | Staged):
+        raise ModelError(f"{place}: {what} gives a Step, or None for a kernel that lacks it, not {said!r}")
+    with blamed(what, place):
+        step = said.whole() if isinstance(said, Staged) else said
+        updates = step.flat_updates() if step else ()
+        locks.asks(kernel, template.lock, {p.name: p.term for p in template.params})
+    for term in step.guard if step else ():
+        if wrong := defect(term, Bool, BY_NAME, names):
+            raise ModelError(f"{place}: {what}: a condition {wrong}")
+    for update in updates:
+        if not isinstance(update, Update):
+            raise ModelError(f"{place}: {what}: an update is {kind_text(update)}; say put(...) or each(...)")
+        bound = {*names, *(x.decl().name() for x in update.over)}
+        for term, sort in ((update.value, update.function.range), (update.when, Bool),
+                           *zip(update.index, update.function.domain, strict=True)):
+            if wrong := defect(term, sort, BY_NAME, bound):
+                raise ModelError(f"{place}: {what}: the update of {update.function} {wrong}")
 
 
 @functools.lru_cache(1 << 14)
@@ -356,16 +446,6 @@ def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tup
 def _one_of(kernel: str, decision: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ModelError(f"kernel {kernel}: {decision} is one of {', '.join(allowed)}, not {value!r}")
-
-
-def _user_line(error: Exception) -> str:
-    """The innermost line outside z3 and this package, where a user's predicate went wrong."""
-    modules = (fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap)
-    own = {inspect.getsourcefile(m) for m in modules} | {__file__}
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename not in own and "z3" not in frame.filename and "logic.py" not in frame.filename:
-            return f" ({frame.filename}:{frame.lineno})"
-    return ""
 
 
 V5_7 = Kernel(

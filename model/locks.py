@@ -12,7 +12,7 @@ from typing import Any
 
 from z3 import And, BoolVal, Not, Or
 
-from model.logic import Term, exists
+from model.logic import ModelError, Term, exists
 from model.state import (
     Page,
     Proc,
@@ -25,6 +25,8 @@ from model.state import (
     soft_dirty_flushing,
 )
 
+LOCKS = ("read", "write", "fault", "soft-dirty", "rmap")
+
 
 def _table_locked(p: Term, v: Term) -> Term:
     """Somebody holds the page-table lock of (p, v)."""
@@ -32,9 +34,14 @@ def _table_locked(p: Term, v: Term) -> Term:
 
 
 def asks(kernel: Any, lock: str, named: Mapping[str, Term]) -> list[Term]:
-    """The conditions under which a rule with those parameters gets its lock."""
+    """The conditions under which a rule with those parameters gets its lock. Raises ModelError for one there is not."""
     if not lock:
         return []
+    if lock not in LOCKS:
+        raise ModelError(f"no lock {lock!r}; there are {', '.join(LOCKS)}")
+    needed = "f" if lock == "rmap" else "p"
+    if needed not in named:
+        raise ModelError(f"the lock {lock!r} is that of a parameter {needed!r}, which the rule has not")
     if lock == "rmap":
         f = named["f"]
         return [Not(exists(Proc, Page, lambda q, w: And(maps_folio(q, w, f), _table_locked(q, w))))]

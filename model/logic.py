@@ -43,9 +43,23 @@ class ModelError(Exception):
     """A model that makes no sense: the message is one line for the user."""
 
 
+OPERATORS = {
+    z3.Z3_OP_TRUE: "true", z3.Z3_OP_FALSE: "false", z3.Z3_OP_NOT: "not", z3.Z3_OP_AND: "and", z3.Z3_OP_OR: "or",
+    z3.Z3_OP_IMPLIES: "implies", z3.Z3_OP_EQ: "eq", z3.Z3_OP_DISTINCT: "distinct", z3.Z3_OP_ITE: "ite",
+    z3.Z3_OP_XOR: "xor", z3.Z3_OP_IFF: "eq",
+}
+"""z3's kind of each operator that a term may have, to its name."""
+
+
 def _bind(sorts: Sequence[Sort], body: Callable[..., Any]) -> tuple[list[Term], Any]:
     """Call `body` with one bound constant per sort, named by nesting depth so that equal formulas are equal terms."""
     global _open_binders
+    for sort in sorts:
+        if not isinstance(sort, z3.SortRef):
+            raise ModelError(f"quantifiers take sorts and then a function of as many terms, as in forall(Proc, Page, "
+                             f"lambda p, v: ...), not {sort!r}")
+    if not callable(body):
+        raise ModelError("the last argument of a quantifier is a function of the bound terms")
     first = _open_binders
     _open_binders += len(sorts)
     try:
@@ -100,7 +114,12 @@ class StateFunction:
         REGISTRY.setdefault(self.name, self)
 
     def __call__(self, *args: Term) -> Term:
-        return self.decl(*args)
+        try:
+            return self.decl(*args)
+        except z3.Z3Exception as error:
+            wanted = ", ".join(s.name() for s in self.domain)
+            given = ", ".join(a.sort().name() if isinstance(a, z3.ExprRef) else repr(a) for a in args)
+            raise ModelError(f"{self.name} takes ({wanted}), not ({given})") from error
 
     @functools.cached_property
     def is_bool(self) -> bool:
@@ -196,7 +215,8 @@ def _folded_quantifier(term: Term) -> Term:
         bound.append(z3.Const(name, term.var_sort(i)))
     opened = z3.substitute_vars(term.body(), *reversed(bound))
     body = folded(opened)
-    if body.eq(opened):
+    # z3 may have simplified what it opened, so that what is folded already still differs from the term.
+    if body.eq(opened) and names_in(opened) - {b.decl().name() for b in bound} == taken:
         return term
     # A variable that is not spoken of any more would still count as a dependency.
     used = [b for b in bound if b.decl().name() in names_in(body)]
@@ -211,11 +231,36 @@ def _negated(term: Term) -> Term:
     return z3.Not(term)
 
 
+def short(value: Any) -> str:
+    """Its text, on one line and not too long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def sort_text(sort: Sort) -> str:
+    """`a Frame term`."""
+    return f"a {sort.name()} term"
+
+
+def kind_text(value: Any) -> str:
+    """What a value is, for somebody who expected something else."""
+    if isinstance(value, z3.ExprRef):
+        return f"{sort_text(value.sort())}, {short(value)}"
+    return "nothing" if value is None else f"{short(value)!r} ({type(value).__name__})"
+
+
 def put(cell: Term, value: Any) -> list[Update]:
-    """`put(pte_write(p, v), False)`: the update of one cell."""
-    function = REGISTRY[cell.decl().name()]
+    """`put(pte_write(p, v), False)`: the update of one cell.
+
+    Raises ModelError if the first is no cell of a state function, or the second is not of its range.
+    """
+    function = REGISTRY.get(cell.decl().name()) if z3.is_app(cell) else None
+    if function is None:
+        raise ModelError(f"put takes a cell of a state function, as pte_write(p, v), not {short(cell)}")
     if function.is_bool and isinstance(value, bool):
         value = z3.BoolVal(value)
+    if not z3.is_expr(value) or value.sort() != function.range:
+        raise ModelError(f"{function} takes {sort_text(function.range)}, not {kind_text(value)}")
     return [Update(function, tuple(cell.children()), value)]
 
 
@@ -232,6 +277,10 @@ class Step:
 
     guard: Sequence[Term]
     updates: Sequence[Any] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.guard, list | tuple) or not isinstance(self.updates, list | tuple):
+            raise ModelError("Step takes a list of conditions, [live(p, v)], and updates, put(pte_write(p, v), False)")
 
     def flat_updates(self) -> tuple[Update, ...]:
         return tuple(itertools.chain.from_iterable(u if isinstance(u, list) else [u] for u in self.updates))
@@ -286,6 +335,9 @@ class Staged:
             yield stage.name, Step([*begun, *step.guard, *holds], [*step.updates, *apart, *passed, *reached])
             if holds:
                 yield stage.back, Step([*begun, *step.guard, z3.Not(holds[0])], passed)
+
+
+KINDS = ("step", "refusal", "block")
 
 
 @dataclass(frozen=True)
@@ -357,6 +409,12 @@ class RuleTemplate:
     features: frozenset[str] = frozenset()
     split: frozenset[str] = frozenset()
     lock: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ModelError(f"rule {self.name}: kind is one of {', '.join(KINDS)}, not {self.kind!r}")
+        if not all(isinstance(p, Param) for p in self.params):
+            raise ModelError(f"rule {self.name}: parameters are made by Param, as Param('p', Proc)")
 
     def build(
         self, kernel: Any, fresh: Callable[[Term], Term], features: Collection[str] = (),

@@ -28,12 +28,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import networkx
 import z3
 
-from invariants import Invariant, invariant
+from invariants import Invariant
 from model.logic import ModelError, Rule, StateFunction, System, Term, Update, initial_value, names_in
-from proofs.kernel_file import built, system_of
+from proofs.kernel_file import built, file_name, find_invariant, system_of
 from proofs.pool import each_done
 from proofs.reading import in_words
 
@@ -442,6 +441,8 @@ def fragment(obligation: str) -> str | None:
     A function leads from the sorts of its arguments to that of its value, and "for all x there is a y" from the sort
     of x to that of y. Where nothing leads back, only finitely many elements matter.
     """
+    import networkx  # noqa: PLC0415  it takes a while to load
+
     graph = networkx.DiGraph()
     for name, *sorts in re.findall(r"^\(declare-fun (\S+) \((.+)\) (\w+)\)$", obligation, re.MULTILINE):
         if sorts[1] != "Bool":
@@ -515,7 +516,7 @@ def manifest_path(folder: Path, spec: str, name: str, without: Sequence[str] = (
     less = "".join(f".without-{rule}" for rule in sorted(without))
     if len(less) > LONGEST:
         less = f".without-{_hash(less)}"
-    return folder / spec.replace("/", "_").replace(":", "_") / f"{name}{less}.json"
+    return folder / file_name(spec) / f"{file_name(name)}{less}.json"
 
 
 def write(folder: Path, spec: str, name: str, clauses: Sequence[Term], without: Sequence[str] = ()) -> Path:
@@ -524,7 +525,7 @@ def write(folder: Path, spec: str, name: str, clauses: Sequence[Term], without: 
     `without`: rules that the kernel is taken to lack. Nothing is solved here. Equal obligations are one file, whichever
     kernel they are of. Raises ModelError as `obligations` does.
     """
-    stated, system = invariant(name), built(spec, without)
+    stated, system = find_invariant(name), built(spec, without)
     said = sorted({clause_of(c, system) for c in clauses})
     texts = obligations(system, stated, said)
     manifest = {
@@ -603,7 +604,7 @@ def contents(manifest: Path) -> dict[str, Any]:
     try:
         read = json.loads(manifest.read_text(encoding="utf-8"))
         kernel, less, hashes = str(read["kernel"]), tuple(map(str, read["without"])), dict(read["obligations"])
-        stated, system = invariant(str(read["invariant"])), system_of(kernel, less)
+        stated, system = find_invariant(str(read["invariant"])), system_of(kernel, less)
         _expect(read["terms"] == system.digest(), f"it is for other terms than those of {kernel}")
         claim = clause_of(stated.formula, system)
         said = sorted((in_words(c.formula(system)), c.text) for c in _clauses(read["clauses"], system) if c != claim)
@@ -652,7 +653,7 @@ def _opened_together(paths: Sequence[Path]) -> list[_Opened]:
 
 def _opened(path: Path, system_of: Callable[[str, tuple[str, ...]], System]) -> _Opened:
     """The manifest, compared with what the model and its clauses give."""
-    kernel, name = path.parent.name, path.stem
+    kernel, name = path.resolve().parent.name, path.stem
     without: tuple[str, ...] = ()
     try:
         try:
@@ -664,7 +665,7 @@ def _opened(path: Path, system_of: Callable[[str, tuple[str, ...]], System]) -> 
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _RefusedError(f"the manifest cannot be read: {type(error).__name__}: {error}") from error
         _expect(schema == SCHEMA, f"schema {schema!r}, not {SCHEMA}")
-        stated, system = invariant(name), system_of(kernel, without)
+        stated, system = find_invariant(name), system_of(kernel, without)
         _expect(statement == stated.statement, f"it states something else than {name} does")
         _expect(terms == system.digest(), f"certificate for other terms: {terms}, {kernel} has {system.digest()}")
         texts = obligations(system, stated, _clauses(rows, system))

@@ -1,4 +1,4 @@
-"""The table of verdicts: every kernel against every invariant, by exploration and by bounded model checking."""
+"""Verdicts on kernels against invariants: by exploration, by bounded model checking, by proof; the tables of them."""
 
 from __future__ import annotations
 
@@ -6,26 +6,39 @@ import dataclasses
 import functools
 import hashlib
 import json
+import multiprocessing
 import shutil
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import z3
 
-from invariants import FURTHER, INVARIANTS, Invariant, invariant
+from invariants import INVARIANTS, Invariant
+from model.blame import nearest
 from model.kernels import KERNELS, Kernel
-from model.logic import ModelError, Scope, System
+from model.logic import ModelError, Scope, System, functions_in
 from proofs import cluster
 from proofs.bmc import Induction, Unrolling, bmc, k_induction
 from proofs.explore import Claim, Exploration, Finding, explore
 from proofs.interpreter import EngineError, Instance
-from proofs.kernel_file import find_kernel, nearest, system_of, with_features
+from proofs.kernel_file import (
+    check_spoken,
+    file_name,
+    find_invariant,
+    find_invariants,
+    find_kernel,
+    spec_of,
+    system_of,
+    with_features,
+)
 from proofs.pool import each_done, heard_here, tell
 from proofs.progress import Progress
 from proofs.prove import SECONDS, Verdict, prove
+from proofs.render import FORMATS
 from proofs.trace import Trace, execute, write
 
 SORT_ORDER = ("Proc", "Page", "Frame", "Pin", "Slot", "Folio", "Block")
@@ -60,6 +73,10 @@ CellKey = tuple[str, str, str]
 """A cell's place: table, kernel with features, invariant."""
 BMC_DEPTH = 5
 """Steps to which bounded model checking follows an exploration that found nothing."""
+ENGINES = ("all", "both", "explore", "bmc", "k-induction", "proof")
+UNGUARDED = "worker processes read this file again, so say `if __name__ == \"__main__\":` before verdicts is called"
+PROVING = ("all", "proof")
+"""The engines after which a proof is sought of what is not violated."""
 OBSERVED_ONLY = ("frame_value", "slot_value", "vma_soft_dirty")
 """State functions that no claim needs; traces of `check` leave them out."""
 
@@ -129,7 +146,7 @@ class Job:
 
     def cone(self) -> System:
         """The part of the kernel's system on which its invariants can depend."""
-        stated = [invariant(name) for name in self.invariants]
+        stated = [find_invariant(name) for name in self.invariants]
         full = system_of(self.kernel, self.without)
         return full.restricted(full.cone([f for i in stated for f in (i.formula, i.premise)]))
 
@@ -192,18 +209,20 @@ def claim_of(stated: Invariant) -> Claim:
     return Claim(stated.name, stated.formula, stated.premise)
 
 
-def formula_of(name: str) -> Any:
-    """The formula of the invariant of that name, None if there is none."""
-    return invariant(name).formula if name in {i.name for i in (*INVARIANTS, *FURTHER)} else None
-
-
 @functools.lru_cache(64)
-def trace_system(spec: str) -> System:
-    """The system on which traces of `check` are executed."""
+def trace_system(spec: str, claims: tuple[Invariant, ...] = ()) -> System:
+    """The system on which traces of `check` are executed, for those claims beside what every trace shows."""
     system = system_of(spec)
     shown = [f(*(z3.Const(s.name(), s) for s in f.domain)) for f in system.functions if f.name not in OBSERVED_ONLY]
     # Some feature may make a rule depend on what is otherwise observed only, as KSM on the content of pages.
-    return system.restricted(system.cone(shown))
+    return system.restricted(system.cone([*shown, *(i.formula for i in claims)]))
+
+
+def _with_contents(scope: Scope, stated: Invariant) -> Scope:
+    """The scope, with two contents of pages where the invariant speaks of contents; else they do not matter."""
+    if functions_in(stated.formula) & {"frame_value", "slot_value"}:
+        return Scope(tuple((sort, 2 if sort == "Value" else size) for sort, size in scope.sizes))
+    return scope
 
 
 def jobs(table: Table, engine: str, depth: int) -> list[Job]:
@@ -211,21 +230,22 @@ def jobs(table: Table, engine: str, depth: int) -> list[Job]:
     made = []
     without, timeout = table.without, table.timeout
     for named, kernel in table.kernels:
-        cones: dict[tuple[str, frozenset[str]], list[Invariant]] = {}
+        cones: dict[tuple[str, frozenset[str], Scope], list[Invariant]] = {}
         for each in table.invariants:
             if each.applies_to(kernel):
                 spec = table.spec(named, each)
+                check_spoken(each, spec, without)
                 cone = system_of(spec, without).cone([each.formula, each.premise])
-                cones.setdefault((spec, cone), []).append(each)
-        for (spec, cone), members in cones.items():
+                cones.setdefault((spec, cone, _with_contents(table.scope, each)), []).append(each)
+        for (spec, cone, scope), members in cones.items():
             text = "\n".join(
                 [system_of(spec, without).restricted(cone).text(),
                  *(i.formula.sexpr() + i.premise.sexpr() for i in members),
-                 str(table.scope), engine, str(timeout), str(depth), program_digest()]
+                 str(scope), engine, str(timeout), str(depth), program_digest()]
             )
             key = hashlib.sha256(text.encode()).hexdigest()[:24]
             names = tuple(i.name for i in members)
-            made.append(Job(spec, names, table.scope, engine, timeout, depth, without, key, table.name))
+            made.append(Job(spec, names, scope, engine, timeout, depth, without, key, table.name))
     return made
 
 
@@ -243,7 +263,7 @@ class Means:
 
 def posed(job: Job) -> tuple[System, list[Claim]]:
     """The system and the claims of a job."""
-    return job.cone(), [claim_of(invariant(name)) for name in job.invariants]
+    return job.cone(), [claim_of(find_invariant(name)) for name in job.invariants]
 
 
 def run_job(job: Job, means: Means = Means()) -> list[Cell]:
@@ -378,7 +398,7 @@ def _configured(entry: Mapping[str, Any]) -> Table:
     features = tuple(entry["features"])
     return Table(
         tuple((spec, find_kernel(spec)) for spec in kernels),
-        tuple(invariant(name) for name in entry["invariants"]), scope_named(entry["scope"]),
+        tuple(find_invariant(name) for name in entry["invariants"]), scope_named(entry["scope"]),
         rules_named(entry.get("without", ()), [with_features(spec, features) for spec in kernels]),
         entry.get("timeout"), entry.get("proof_time", SECONDS), entry["name"], entry["about"], features,
         entry.get("inherits", False), because("violated"), because("holds"),
@@ -497,17 +517,91 @@ def _with_proof(cell: Cell, verdict: Verdict) -> Cell:
     return dataclasses.replace(cell, note="; ".join(filter(None, (cell.note, f"no proof: {verdict.note}{shown}"))))
 
 
+def work_of(tables: Sequence[Table], engine: str, depth: int) -> list[Job]:
+    """The searches for the tables, by an engine of ENGINES. Raises ModelError for an engine or depth there is not."""
+    if engine not in ENGINES:
+        raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
+    if depth < 0:
+        raise ModelError(f"a depth is 0 or more, not {depth}")
+    searches = "both" if engine == "all" else engine
+    # BMC is slow at the lengths that sub-steps need; a counterexample is executed by the interpreter in any case.
+    return [
+        job for table in tables
+        for job in jobs(table, "explore" if table.name and searches == "both" else searches, depth)
+    ]
+
+
+def decide(
+    tables: Sequence[Table], work: Sequence[Job], found: dict[CellKey, Cell], out: Path, *, proofs: bool,
+    fresh: bool = False, workers: int = 2, memory: int = Means.memory, ray: Any = None,
+    progress: Callable[[str, int, int], Any] = lambda stage, done, total: None,
+    heard: Callable[[str], Any] = lambda line: None,
+) -> None:
+    """Do the work and put every cell into `found` as it is decided, the trace of each violation under `out`.
+
+    `proofs`: what is not violated is then to be proved. `fresh`: nothing that an earlier run kept is taken. The rest is
+    as in `run`. Raises EngineError if two engines disagree.
+    """
+    searched = run(
+        work, out, workers=workers, resume=not fresh, memory=memory, ray=ray, heard=heard,
+        progress=lambda done, total: progress("checking", done, total),
+    )
+    pictures = {ending: FORMATS[ending] for ending in ("svg", "dot")}
+    for job, cells in searched:
+        for cell in cells:
+            traced = cell
+            if cell.verdict == "VIOLATED":
+                traced = write_trace(cell, job.scope, out / job.table, pictures)
+            found[job.table, cell.kernel, cell.invariant] = traced
+    for table in tables if proofs else ():
+        if table.proof_time:
+            proved = with_proofs(
+                table.cells(found), out, without=table.without, fresh=fresh, seconds=table.proof_time, workers=workers,
+                progress=progress,
+            )
+            found |= {(table.name, *pair): cell for pair, cell in proved.items()}
+
+
+def verdicts(
+    kernels: Iterable[str | Kernel], invariants: Iterable[str | Invariant] = INVARIANTS, *,
+    features: Iterable[str] = (), scope: str | Scope = "default", engine: str = "all", depth: int = BMC_DEPTH,
+    timeout: float | None = None, proof_time: float = SECONDS, out: str | Path = "proofs-out", fresh: bool = False,
+    workers: int = 2,
+) -> list[Cell]:
+    """What `python -m proofs check` says of those kernels and invariants, by rows; traces and certificates under `out`.
+
+    Both are named as on the command line, or are values of a file of yours, in which they must have a name: worker
+    processes read that file again. An invariant that says nothing of a kernel has no cell there. `timeout`,
+    `proof_time`: seconds for each search and for each proof. Raises ModelError for what makes no sense, EngineError if
+    two engines disagree.
+    """
+    if multiprocessing.parent_process() is not None:
+        raise ModelError(UNGUARDED)
+    specs = [kernel if isinstance(kernel, str) else spec_of(kernel) for kernel in kernels]
+    names = [stated if isinstance(stated, str) else spec_of(stated) for stated in invariants]
+    table = Table(
+        tuple((with_features(spec, tuple(features)), find_kernel(spec)) for spec in specs),
+        tuple(each for name in names for each in find_invariants(name)),
+        scope_named(scope) if isinstance(scope, str) else scope, timeout=timeout, proof_time=proof_time,
+    )
+    found: dict[CellKey, Cell] = {}
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    work = work_of([table], engine, depth)
+    try:
+        decide([table], work, found, folder, proofs=engine in PROVING, fresh=fresh, workers=workers)
+    except BrokenProcessPool as error:
+        raise ModelError(f"a worker process ended: {UNGUARDED}; if it is, memory ran out") from error
+    return table.cells(found)
+
+
 def trace_of(cell: Cell, scope: Scope) -> Trace:
     """The cell's counterexample, executed on the reference interpreter. Raises TraceError if it is none."""
-    system = trace_system(cell.kernel)
-    broken = invariant(cell.invariant)
+    broken = find_invariant(cell.invariant)
+    system = trace_system(cell.kernel, (broken,))
     steps = [Instance(system.rule(name), binding) for name, binding in cell.steps]
-    return execute(cell.kernel, broken.name, broken.statement, system, scope, steps, violated=broken.formula)
-
-
-def file_name(spec: str) -> str:
-    """A kernel's name as part of a file's."""
-    return spec.replace("/", "_").replace(":", "_")
+    sizes = _with_contents(scope, broken)
+    return execute(cell.kernel, broken.name, broken.statement, system, sizes, steps, violated=broken.formula)
 
 
 def write_trace(cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable[[Trace], str]]) -> Cell:
@@ -515,8 +609,9 @@ def write_trace(cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable
     folder = out / file_name(cell.kernel)
     folder.mkdir(parents=True, exist_ok=True)
     trace = trace_of(cell, scope)
-    path = folder / f"{cell.invariant}.trace.json"
+    name = file_name(cell.invariant)
+    path = folder / f"{name}.trace.json"
     write(trace, path)
     for ending, render in formats.items():
-        (folder / f"{cell.invariant}.{ending}").write_text(render(trace), encoding="utf-8")
+        (folder / f"{name}.{ending}").write_text(render(trace), encoding="utf-8")
     return dataclasses.replace(cell, trace=str(path))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from invariants import invariant
 from proofs.check import LEGEND, Cell, Table, mark, trace_of
+from proofs.kernel_file import find_invariant
 from proofs.text import step_words, steps_as_list, to_table
 from proofs.trace import Trace
 
@@ -40,7 +40,7 @@ def outcome(cell: Cell, table: Table, unexpected: str | None, partial: bool) -> 
     `unexpected`: the line that says that it is not as expected. `partial`: nothing is expected, a violation fails.
     """
     violated = cell.verdict == "VIOLATED"
-    statement = f"violated in {cell.length} steps: {invariant(cell.invariant).statement}" if violated else ""
+    statement = f"violated in {cell.length} steps: {find_invariant(cell.invariant).statement}" if violated else ""
     trace = trace_of(cell, table.scope) if violated else None
     failure = unexpected or (statement if partial else "")
     return Outcome(table.name, cell, failure, cell.verdict in ("UNKNOWN", "BOUNDED"), trace)
@@ -122,8 +122,8 @@ def to_sarif(outcomes: Sequence[Outcome]) -> str:
             "locations": [_location(cell.kernel, cell.trace or "proofs-out")],
             **({"codeFlows": [_flow(each.trace)]} if each.trace is not None else {}),
         })
-    rules = [{"id": name, "shortDescription": {"text": invariant(name).statement},
-              "help": {"text": invariant(name).source}} for name in names]
+    rules = [{"id": name, "shortDescription": {"text": find_invariant(name).statement},
+              "help": {"text": find_invariant(name).source}} for name in names]
     return json.dumps({
         "$schema": SARIF_SCHEMA, "version": "2.1.0",
         "runs": [{"tool": {"driver": {"name": PROGRAM, "rules": rules}}, "results": results}],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import keyword
 import signal
 import sys
 import threading
@@ -22,9 +23,10 @@ from typer.exceptions import TyperException
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
+from model.blame import nearest
 from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
-from model.logic import ModelError, RuleTemplate, Scope
+from model.logic import ModelError, RuleTemplate
 from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
 from proofs import certificate, ci, reproducer
 from proofs import check as checking
@@ -46,7 +48,18 @@ from proofs import retell as retelling
 from proofs import trace as traces
 from proofs import watch as watching
 from proofs.interpreter import EngineError
-from proofs.kernel_file import features_of, find_kernel, nearest, system_of, with_features
+from proofs.kernel_file import (
+    check_spoken,
+    features_of,
+    file_name,
+    file_of,
+    find_invariant,
+    find_invariants,
+    find_kernel,
+    formula_of,
+    system_of,
+    with_features,
+)
 from proofs.lockstep import Bounds
 from proofs.render import FORMATS
 
@@ -56,7 +69,6 @@ Exit codes: 0 everything asked for holds (without -k and -i: every cell is as th
 1 a violation, a cell other than expected, or a litmus test that is Broken; 2 wrong usage; 3 inconclusive (time, memory,
 or an operation outside the model); 4 two engines disagree: a defect of this program, not a result.
 """
-ENGINES = ("all", "both", "explore", "bmc", "k-induction", "proof")
 EXPECTED = Path(__file__).parent / "expected.toml"
 
 app = typer.Typer(
@@ -79,6 +91,9 @@ KernelOption = Annotated[
         "followed by features, as v5.9@huge,ksm; may be repeated."
     ))
 ]
+OwnInvariantOption = Annotated[list[str] | None, typer.Option(
+    "--invariant", "-i", help="Beside the model's invariants your own, file.py:NAME or file.py; may be repeated."
+)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for traces, graphs and results.")]
 TextOutOption = Annotated[
@@ -93,17 +108,18 @@ def _kernels(specs: Sequence[str] | None) -> list[tuple[str, Kernel]]:
 
 
 def _invariants(names: Sequence[str] | None) -> list[Invariant]:
-    """Those named; a name may be the first words of several, as `coherence`."""
+    """Those named, as `find_invariants` has them; the default table's without any."""
     if not names:
         return list(INVARIANTS)
-    known = (*INVARIANTS, *FURTHER_INVARIANTS)
-    found = []
-    for name in names:
-        matching = [i for i in known if i.name == name] or [i for i in known if i.name.startswith(name + "-")]
-        if not matching:
-            raise ModelError(f"no invariant {name!r}{nearest(name, [i.name for i in known])}")
-        found += matching
-    return list(dict.fromkeys(found))
+    return list({i.name: i for name in names for i in find_invariants(name)}.values())
+
+
+def _own(names: Sequence[str] | None) -> list[Invariant]:
+    """Users' invariants, beside all of the model's. Raises ModelError for one of the model's."""
+    for name in names or ():
+        if file_of(name) is None:
+            raise ModelError(f"the model's invariants are there without -i; {name!r} is not file.py:NAME")
+    return _invariants(names) if names else []
 
 
 def _named_features(given: Sequence[str] | None, known: Iterable[str], what: str) -> tuple[str, ...]:
@@ -150,7 +166,7 @@ def check(
     kernel: KernelOption = None,
     invariant: Annotated[
         list[str] | None, typer.Option("--invariant", "-i", autocompletion=_completed_invariants,
-                                       help="An invariant, or the first words of several.")
+                                       help="An invariant, the first words of several, file.py:NAME, or file.py.")
     ] = None,
     world: Annotated[list[str] | None, typer.Option(
         "--with", help=f"Features for every kernel, with commas between: {', '.join(WORLD)}."
@@ -207,12 +223,8 @@ def check(
     if report is None and (litmus or replayed):
         raise ModelError("--litmus and --replayed are for a report: say --report too")
     if watch:
-        files = watching.kernel_files(kernel or ())
+        files = watching.files_of((*(kernel or ()), *(invariant or ())))
         return watching.watch([x for x in context.obj if x != "--watch"], [*files, *watching.sources()], _tell)
-    if engine not in ENGINES:
-        raise ModelError(f"no engine {engine!r}{nearest(engine, ENGINES)}")
-    if depth < 0:
-        raise ModelError(f"a depth is 0 or more, not {depth}")
     _more_than_nothing(timeout, proof_time)
     if not 0 < memory <= 1 << 16:
         raise ModelError(f"memory is more than 0 and at most 65536 GiB, not {memory:g}")
@@ -233,10 +245,7 @@ def check(
         specs = dict.fromkeys(asked.spec(spec, i) for spec, _ in kernels for i in asked.invariants)
         asked = dataclasses.replace(asked, without=checking.rules_named(without, specs))
     tables = [asked, *(checking.configured() if full else ())]
-    searches = "both" if engine == "all" else engine
-    # BMC is slow at the lengths that sub-steps need; a counterexample is executed by the interpreter in any case.
-    engines = {t.name: "explore" if t.name and searches == "both" else searches for t in tables}
-    work = [job for table in tables for job in checking.jobs(table, engines[table.name], depth)]
+    work = checking.work_of(tables, engine, depth)
     if not work:
         names = ", ".join(i.name for i in asked.invariants)
         raise ModelError(f"{names} says nothing about {', '.join(kernel or [])}")
@@ -250,25 +259,11 @@ def check(
         ray = None if on_cluster is None else clusters.connected(on_cluster)
         with _progress() as bar:
             task = bar.add_task("checking", total=len(work))
-            running = checking.run(
-                work, out, workers=workers, resume=not fresh, memory=int(memory * (1 << 30)), ray=ray,
-                progress=lambda done, total: bar.update(task, completed=done, total=total, description="checking"),
-                heard=lambda line: bar.update(task, description=line),
+            checking.decide(
+                tables, work, found, out, proofs=engine in checking.PROVING, fresh=fresh, workers=workers,
+                memory=int(memory * (1 << 30)), ray=ray, heard=lambda line: bar.update(task, description=line),
+                progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
             )
-            for job, cells in running:
-                for cell in cells:
-                    traced = _with_trace(cell, job.scope, out / job.table)
-                    found[job.table, cell.kernel, cell.invariant] = traced
-            for table in tables if engine in ("all", "proof") else ():
-                if not table.proof_time:
-                    continue
-                proved = checking.with_proofs(
-                    table.cells(found), out, without=table.without, fresh=fresh, seconds=table.proof_time,
-                    workers=workers, progress=lambda stage, done, total: bar.update(
-                        task, description=stage, completed=done, total=total
-                    ),
-                )
-                found |= {(table.name, *pair): cell for pair, cell in proved.items()}
             if report is not None:
                 def advance(stage: str) -> Callable[[int, int], None]:
                     return lambda done, total: bar.update(task, description=stage, completed=done, total=total)
@@ -301,13 +296,6 @@ def check(
     if unexpected or (partial and "VIOLATED" in verdicts):
         return VIOLATION
     return INCONCLUSIVE if verdicts & {"UNKNOWN", "BOUNDED"} else OK
-
-
-def _with_trace(cell: checking.Cell, scope: Scope, out: Path) -> checking.Cell:
-    if cell.verdict != "VIOLATED":
-        return cell
-    pictures = {ending: FORMATS[ending] for ending in ("svg", "dot")}
-    return checking.write_trace(cell, scope, out, pictures)
 
 
 def _unexpected(
@@ -368,7 +356,7 @@ def _print_table(
         [spec, *(checking.mark(found.get((table.name, table.spec(spec, i), i.name))) for i in invariants)]
         for spec, _ in table.kernels
     ]
-    heads = [["kernel"], *(i.name.split("-") for i in invariants)]
+    heads = [["kernel"], *(_heading(i.name) for i in invariants)]
     if _width(heads, rows) > Console().width and sys.stdout.isatty():
         heads = [["kernel"], *([str(n)] for n in range(1, len(invariants) + 1))]
         for n, i in enumerate(invariants, 1):
@@ -393,12 +381,19 @@ def _print_table(
         print()
     violated = [c for c in cells if c.verdict == "VIOLATED"]
     if violated:
-        print(f"{len(violated)} counterexamples under {out / table.name}: .trace.json, .svg and .dot for each;"
+        number = f"{len(violated)} counterexample{'s' * (len(violated) > 1)}"
+        print(f"{number} under {out / table.name}: .trace.json, .svg and .dot for each;"
               " `python -m proofs show FILE` prints one.")
     for note in sorted({f"{c.kernel}, {c.invariant}: {c.note}" for c in cells if c.note}):
         print(note)
     for line in _dead_rules(cells):
         print(line)
+
+
+def _heading(invariant: str) -> list[str]:
+    """The name in lines, for the head of a column."""
+    file = file_of(invariant)
+    return invariant.split("-") if file is None else [f"{file.name}:", invariant.removeprefix(f"{file}:")]
 
 
 def _dead_rules(cells: Sequence[checking.Cell]) -> list[str]:
@@ -453,9 +448,11 @@ def show(
     if form not in FORMATS:
         raise ModelError(f"no format {form!r}{nearest(form, FORMATS)}")
     if certificate.is_manifest(file):
+        if form not in ("table", "itf"):
+            raise ModelError(f"{file} is a certificate: it is shown in words or, with --json, as data, not as {form}")
         text = certificate.described(file, as_json)
     else:
-        text = FORMATS[form](traces.read(file, system_of, checking.formula_of))
+        text = FORMATS[form](traces.read(file, system_of, formula_of))
     _give(text, out)
     return OK
 
@@ -483,13 +480,16 @@ def explore(
     serve: Annotated[bool, typer.Option(
         "--serve", help="A page in the browser, on this machine alone; its address is printed. Ctrl-C ends it."
     )] = False,
+    invariant: OwnInvariantOption = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The page's port; 0 is any free one.")] = 0,
     as_json: JsonOption = False,
 ) -> int:
     """Walk through a kernel's states by hand: what is in use, which claims hold, which steps may be taken."""
     features = (*_named_features(world, WORLD, "feature"), *_named_features(split, SPLIT, "sub-steps"))
     find_kernel(kernel)
-    explorer = explorers.Explorer(with_features(kernel, features), checking.scope_named(scope))
+    explorer = explorers.Explorer(
+        with_features(kernel, features), checking.scope_named(scope), tuple(i.name for i in _own(invariant))
+    )
     start = explorer.path_of(traces.read_json(path)) if path is not None else []
     if not serve:
         if as_json:
@@ -517,7 +517,7 @@ def retell(
     out: TextOutOption = None,
 ) -> int:
     """Tell a counterexample as a litmus test: operations that end where the claim is broken, and what that shows."""
-    trace = traces.read(file, system_of, checking.formula_of)
+    trace = traces.read(file, system_of, formula_of)
     told = retelling.retell(trace, find_kernel(trace.kernel))
     data = {
         "schema": 1, "litmus": told.litmus.name, "kernel": trace.kernel, "claim": trace.claim, "text": told.text,
@@ -554,7 +554,7 @@ def litmus(
             result = litmus_tests.answer(test, each, system_of(built))
             path = None
             if result.trace is not None:
-                path = folder / f"{test.name}.{checking.file_name(spec)}.trace.json"
+                path = folder / f"{test.name}.{file_name(spec)}.trace.json"
                 # The name by which the kernel is found again, which for a user's file is not its own.
                 traces.write(dataclasses.replace(result.trace, kernel=built), path)
             rows.append({
@@ -665,7 +665,7 @@ def _told(file: Path) -> litmus_tests.Litmus:
     """The litmus test in a file, or that which a trace is told as."""
     if file.suffix != ".json":
         return litmus_tests.read(file)
-    trace = traces.read(file, system_of, checking.formula_of)
+    trace = traces.read(file, system_of, formula_of)
     return retelling.retell(trace, find_kernel(trace.kernel)).litmus
 
 
@@ -831,10 +831,11 @@ def restrict(
     if base is not None and features_of(base)[0] not in BASES:
         raise ModelError(f"no base {base!r}{nearest(base, BASES)}")
     _more_than_nothing(proof_time)
-    (stated,) = _one_invariant(invariant)
+    stated = find_invariant(invariant)
     spec = base or BARE + str(kernel)
     if not stated.applies_to(find_kernel(spec)):
         raise ModelError(f"{stated.name} says nothing about {spec}")
+    check_spoken(stated, spec)
     _writable(out)
     try:
         with _progress() as bar:
@@ -847,7 +848,7 @@ def restrict(
     except KeyboardInterrupt:
         _tell(f"interrupted: what is decided is kept in {out}; the same command goes on from there")
         return INCONCLUSIVE
-    name = f"restrict-{checking.file_name(spec)}-{stated.name}"
+    name = f"restrict-{file_name(spec)}-{file_name(stated.name)}"
     for ending, render in (("dot", restricting.to_dot), ("mmd", restricting.to_mermaid)):
         (out / f"{name}.{ending}").write_text(render(found), encoding="utf-8")
     if as_json:
@@ -856,13 +857,6 @@ def restrict(
         print(f"{spec}, {stated.name}: {stated.statement}", *restricting.to_text(found), "", sep="\n")
         print(f"Traces and certificates under {out}; the lattices as graphs: {out / name}.dot and .mmd")
     return INCONCLUSIVE if any(c.undecided for c in found) else OK
-
-
-def _one_invariant(name: str) -> list[Invariant]:
-    found = _invariants([name])
-    if len(found) > 1:
-        raise ModelError(f"{name!r} is several invariants: {', '.join(i.name for i in found)}")
-    return found
 
 
 @app.command(epilog=EXIT_CODES)
@@ -937,6 +931,8 @@ def export(
     if not stated:
         raise ModelError(f"{', '.join(invariant or ())} says nothing about {kernel}")
     spec = with_features(kernel, [feature for i in stated for feature in i.features])
+    for each in stated:
+        check_spoken(each, spec)
     files = exports.written(form, spec, about.about, system_of(spec), checking.scope_named(scope), stated, depth, out)
     for path, content in files.items() if out is not None else ():
         _write(path, content)
@@ -958,16 +954,20 @@ def coverage(
                                               autocompletion=_completed_kernels)],
     scope: Annotated[str, typer.Option(help="As for check.")] = "default",
     timeout: Annotated[float | None, typer.Option(help="Seconds for each kernel.")] = None,
+    invariant: OwnInvariantOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Which rules fire in a scope, which guard conjuncts decide, which invariants have something to speak of."""
     _more_than_nothing(timeout)
     sizes = checking.scope_named(scope)
+    own = _own(invariant)
     found = {}
     for spec, each in _kernels(kernel):
-        stated = [i for i in (*INVARIANTS, *FURTHER_INVARIANTS) if i.applies_to(each)
+        stated = [i for i in (*INVARIANTS, *FURTHER_INVARIANTS, *own) if i.applies_to(each)
                   and set(i.features) <= set(features_of(spec)[1])]
-        system = checking.trace_system(spec)
+        for each_own in own:
+            check_spoken(each_own, spec)
+        system = checking.trace_system(spec, tuple(own))
         found[spec] = covering.cover(system, sizes, stated, timeout, reduce=not each.own_rules)
     if as_json:
         _print_json([covering.to_json(spec, sizes, each) for spec, each in found.items()])
@@ -1025,15 +1025,35 @@ def new_kernel(
     as_json: JsonOption = False,
 ) -> int:
     """Write a commented file with a kernel of one's own to start from."""
-    if file.suffix != ".py" or not name.isidentifier():
-        raise ModelError(f"a kernel is a Python name in a Python file, as mine.py and MINE, not {file} and {name}")
-    if file.exists():
-        raise ModelError(f"{file} is there already")
-    _write(file, starting.starting_file(base, str(file), name))
+    _start(file, name, starting.starting_file(base, str(file), name))
     if as_json:
         _print_json({"schema": 1, "file": str(file), "kernel": f"{file}:{name}", "base": base})
     else:
         print(f"{file}: python -m proofs check -k {file}:{name} -k {base}")
+    return OK
+
+
+def _start(file: Path, name: str, text: str) -> None:
+    """Write a file to start from. Raises ModelError for one that is there already, or names that Python has not."""
+    if file.suffix != ".py" or not name.isidentifier() or keyword.iskeyword(name):
+        raise ModelError(f"a Python file and a Python name are wanted, as mine.py and MINE, not {file} and {name}")
+    if file.exists():
+        raise ModelError(f"{file} is there already")
+    _write(file, text)
+
+
+@app.command("new-invariant", epilog=EXIT_CODES)
+def new_invariant(
+    file: Annotated[Path, typer.Argument(help="The Python file to write.")],
+    name: Annotated[str, typer.Option(help="Its name in the file.")] = "PROMISE",
+    as_json: JsonOption = False,
+) -> int:
+    """Write a commented file with an invariant of one's own to start from."""
+    _start(file, name, starting.starting_invariant(str(file), name))
+    if as_json:
+        _print_json({"schema": 1, "file": str(file), "invariant": f"{file}:{name}"})
+    else:
+        print(f"{file}: python -m proofs check -i {file}:{name}")
     return OK
 
 

@@ -52,11 +52,11 @@ from model.state import (
     unreferenced,
 )
 from proofs import certificate
-from proofs.check import file_name, scope_of
+from proofs.check import scope_of
 from proofs.explore import Claim, explore
 from proofs.induct import Proof, Search, after
 from proofs.interpreter import EngineError, Instance, Interpreter, State
-from proofs.kernel_file import find_kernel, system_of, with_features
+from proofs.kernel_file import file_name, find_kernel, system_of, with_features
 from proofs.mine import Clause, Miner
 from proofs.pool import each_done
 from proofs.trace import Trace, execute, write

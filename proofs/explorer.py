@@ -18,11 +18,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from invariants import FURTHER, INVARIANTS, Invariant
+from model.blame import nearest
 from model.logic import ModelError, Scope, System
-from proofs.check import formula_of, trace_system
+from proofs.check import trace_system
 from proofs.graph import state_graphs
 from proofs.interpreter import Instance, Interpreter, State
-from proofs.kernel_file import features_of, find_kernel, nearest
+from proofs.kernel_file import check_spoken, features_of, find_invariant, find_kernel, formula_of
 from proofs.render import to_itf
 from proofs.report import SORT_WORDS, WEB, page, scope_words, trace_data
 from proofs.retell import retell
@@ -52,14 +53,15 @@ Step = dict[str, Any]
 
 @dataclass(frozen=True)
 class Explorer:
-    """The states of one kernel in one scope. `kernel`: its name with features."""
+    """The states of one kernel in one scope. `kernel`: its name with features; `own`: names of users' invariants."""
 
     kernel: str
     scope: Scope
+    own: tuple[str, ...] = ()
 
     @cached_property
     def system(self) -> System:
-        return trace_system(self.kernel)
+        return trace_system(self.kernel, tuple(map(find_invariant, self.own)))
 
     @cached_property
     def interpreter(self) -> Interpreter:
@@ -69,7 +71,11 @@ class Explorer:
     def claims(self) -> tuple[Invariant, ...]:
         """The invariants that say something of this kernel with its features."""
         kernel, features = find_kernel(self.kernel), set(features_of(self.kernel)[1])
-        return tuple(i for i in (*INVARIANTS, *FURTHER) if i.applies_to(kernel) and features.issuperset(i.features))
+        own = [find_invariant(name) for name in self.own]
+        for each in own:
+            check_spoken(each, self.kernel)
+        stated = (*INVARIANTS, *FURTHER, *own)
+        return tuple(i for i in stated if i.applies_to(kernel) and features.issuperset(i.features))
 
     def instance(self, step: Any) -> Instance:
         """The step of a request. Raises ModelError if it is none of this kernel and scope."""
@@ -123,7 +129,7 @@ class Explorer:
             raise TraceError("this is not a trace")
         if meta.get("kernel") != self.kernel:
             raise TraceError(f"this trace is of {meta.get('kernel')}, not of {self.kernel}: explore that kernel")
-        trace = from_json(data, "this file", lambda kernel: trace_system(self.kernel), formula_of)
+        trace = from_json(data, "this file", lambda kernel: self.system, formula_of)
         sizes = trace.scope.as_dict()
         larger = [sort for sort, size in sizes.items() if size > self.scope.as_dict().get(sort, 0)]
         if larger:

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import networkx as nx
-
 from model.logic import meaning
 from proofs.interpreter import Interpreter, State
 from proofs.trace import Trace
@@ -68,6 +66,12 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
 }
 
 
+def _new_graph(**attributes: str) -> Graph:
+    import networkx as nx  # noqa: PLC0415  it takes a while to load, and most commands draw nothing
+
+    return nx.MultiDiGraph(**attributes)
+
+
 def state_graphs(trace: Trace) -> list[Graph]:
     """One MultiDiGraph for each state of the trace.
 
@@ -98,7 +102,7 @@ def state_graphs(trace: Trace) -> list[Graph]:
 
 def _plain_graph(trace: Trace, interpreter: Interpreter, state: State) -> Graph:
     """The nodes in use with the values that mean something, and the edges that these values are."""
-    graph = nx.MultiDiGraph()
+    graph = _new_graph()
     for function in trace.system.functions:
         sorts = tuple(s.name() for s in function.domain)
         if sorts not in NODE_TYPES:
@@ -137,7 +141,7 @@ def _plain_graph(trace: Trace, interpreter: Interpreter, state: State) -> Graph:
 
 def scope_graph(trace: Trace) -> Graph:
     """Every element that the trace's scope has as a node without values, by sort and number."""
-    graph = nx.MultiDiGraph()
+    graph = _new_graph()
     for sorts, node_type in NODE_TYPES.items():
         for elements in itertools.product(*(trace.names.get(sort, ()) for sort in sorts)):
             owner = {"process": elements[0]} if node_type == "PTE" else {}
@@ -283,7 +287,7 @@ def trace_graph(trace: Trace, contents: bool = False) -> Graph:
     `contents`: with the nodes and edges of each state's graph, under ids such as `3/frame P`; their attribute `state`
     says whose they are.
     """
-    graph = nx.MultiDiGraph(kernel=trace.kernel, claim=trace.claim, statement=trace.statement)
+    graph = _new_graph(kernel=trace.kernel, claim=trace.claim, statement=trace.statement)
     for number, shown in enumerate(state_graphs(trace)):
         items = [a["label"] for _, a in shown.nodes(data=True) if a["type"] in ("PTE", "reference", "swap slot")]
         violated = any(a["violates"] for _, a in shown.nodes(data=True))
@@ -309,6 +313,8 @@ def _add_edge(graph: Graph, source: str, target: str, **attributes: Any) -> None
 
 def to_graphml(trace: Trace) -> str:
     """The trace's graph, with the contents of its states, as GraphML."""
+    import networkx as nx  # noqa: PLC0415  as in _new_graph
+
     return "\n".join(nx.generate_graphml(trace_graph(trace, contents=True))) + "\n"
 
 

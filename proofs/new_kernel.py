@@ -1,4 +1,4 @@
-"""The file with which one starts a kernel of one's own."""
+"""The files with which one starts a kernel or an invariant of one's own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import textwrap
 
 import model.kernels
 from model import state
+from model.blame import nearest
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError
-from proofs.kernel_file import nearest
 from proofs.text import first_sentence
 
 _TEMPLATE = '''"""A kernel of my own: {base} with one decision changed.
@@ -21,15 +21,10 @@ Which promises does it keep? What does a user see of the change?
     python -m proofs diff {base} {file}:{name}
 """
 
-from z3 import And, Or
-
-from model.kernels import {variable}, Kernel
-from model.logic import Term
+from model import {variable}, And, Kernel, Or, Term
 from model.state import mapped_only_by, maybe_pinned
 
-# These are terms, not Python values: for `and`, `or` and `not` write And, Or and Not; `==` is as it looks. "For all"
-# and "there is" are forall(Proc, Page, lambda p, v: ...) and exists(...) of model.logic.
-# What can be said of a frame f that process p maps at page v, all in model.state:
+{language}
 #
 {words}
 
@@ -42,11 +37,10 @@ def reuse(p: Term, v: Term, f: Term) -> Term:
 
 # A rule that {base} does not have. To use it, take the marks away and say own_rules=(drop_write,) below.
 #
-# from model.logic import Step, put, rule
-# from model.fault import P, V
+# from model import Page, Param, Proc, Step, put, rule
 # from model.state import live, pte_present, pte_write
 #
-# @rule([P, V], "my_function", "where it comes from")
+# @rule([Param("p", Proc), Param("v", Page)], "my_function", "where it comes from")
 # def drop_write(kernel: Kernel, p: Term, v: Term) -> Step:
 #     """The write bit goes away, for no reason."""
 #     return Step([live(p, v), pte_present(p, v), pte_write(p, v)], put(pte_write(p, v), False))
@@ -64,6 +58,44 @@ def reuse(p: Term, v: Term, f: Term) -> Term:
 '''
 
 
+_INVARIANT = '''"""A promise of my own: which kernels keep it?
+
+    python -m proofs check -i {file}:{name} --watch
+    python -m proofs check -i {file}:{name} -k v5.9 --report report
+"""
+
+from invariants import Invariant
+from model import And, Pin, Slot, Term
+from model.state import cached, pin_foll_pin, pin_frame, pin_live, slot_frame
+
+{language}
+#
+{words}
+
+
+def when(k: Term, s: Term) -> Term:
+    """Of which elements is something promised? A check in which this never holds says so: it would be worth nothing."""
+    return And(pin_live(k), pin_foll_pin(k), cached(s))
+
+
+def then(k: Term, s: Term) -> Term:
+    """What is promised of them."""
+    return slot_frame(s) != pin_frame(k)
+
+
+{name} = Invariant(
+    "{lower}", "a pinned page is not in the swap cache", "who promises it",
+    (Pin, Slot),  # for all references k and all slots s: of which sorts `when` and `then` take elements
+    when, then,
+)
+'''
+
+_LANGUAGE = """\
+# These are terms, not Python values: for `and`, `or`, `not` and `if` write And, Or, Not and If; `==` is as it looks.
+# "For all" and "there is" are forall(Proc, Page, lambda p, v: ...) and exists(...) of model.
+# What can be said of processes p and q, pages v and w, frames f, references k and slots s, all in model.state:"""
+
+
 def variable_of(kernel: Kernel) -> str:
     """The name by which model.kernels has the kernel. Raises ModelError if it has none."""
     for name, value in vars(model.kernels).items():
@@ -76,15 +108,25 @@ _WORDS = (
     state.maps, state.mapped, state.mapped_only_by, state.sub_pages_mapped_once, state.page_swapped,
     state.in_swap_cache, state.referenced, state.unreferenced, state.maybe_pinned, state.pinned_in, state.live,
 )
+_OBSERVED = (state.resolves_to, state.swaps, state.frame_free)
 
 
-def words() -> list[str]:
-    """What predicates are mostly made of, each with its meaning."""
+def _told(names: str, meaning: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(f"{names}: {meaning}", 116, subsequent_indent="    ")]
+
+
+def words(more: bool = False) -> list[str]:
+    """What predicates are mostly made of, each with its meaning; and `more` that promises are made of."""
     lines = []
-    for word in _WORDS:
+    for word in (*_WORDS, *(_OBSERVED if more else ())):
         said = f"{word.__name__}({', '.join(inspect.signature(word).parameters)})"
-        lines += textwrap.wrap(f"{said}: {first_sentence(word.__doc__ or '')}", 116, subsequent_indent="    ")
-    return [f"# {line}" for line in lines]
+        lines += _told(said, first_sentence(word.__doc__ or "").removeprefix(f"{said}: "))
+    letters = {"Proc": "p", "Page": "v", "Frame": "f", "Pin": "k", "Slot": "s"}
+    for function in state.FUNCTIONS if more else ():
+        sorts = [sort.name() for sort in function.domain]
+        if function not in state.STEPS and letters.keys() >= set(sorts):
+            lines += _told(f"{function.name}({', '.join(letters[sort] for sort in sorts)})", function.about)
+    return lines
 
 
 def meanings() -> list[tuple[str, str]]:
@@ -115,5 +157,12 @@ def starting_file(base: str, file: str, name: str) -> str:
                 lines += [f"#     {line}" for line in textwrap.wrap(meaning, 112)]
     return _TEMPLATE.format(
         file=file, name=name, base=base, variable=variable_of(kernel), lower=name.lower(),
-        decisions="\n".join(lines), words="\n".join(words()),
+        decisions="\n".join(lines), language=_LANGUAGE, words="\n".join(words()),
+    )
+
+
+def starting_invariant(file: str, name: str) -> str:
+    """The text of a file with an invariant called `name`."""
+    return _INVARIANT.format(
+        file=file, name=name, lower=name.lower().replace("_", "-"), language=_LANGUAGE, words="\n".join(words(True))
     )

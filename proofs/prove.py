@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from invariants import invariant
 from model.kernels import Kernel
 from model.logic import ModelError, System, Term
 from proofs import certificate
 from proofs.induct import Cti, Proof, Search, Unproved, dead_rules, state_of, unwritten
 from proofs.interpreter import EngineError
-from proofs.kernel_file import find_kernel, system_of
+from proofs.kernel_file import find_invariant, find_kernel, system_of
 from proofs.mine import Clause, Miner
 from proofs.picture import to_svg
 from proofs.pool import each_done
@@ -88,7 +87,7 @@ def search_of(
 ) -> Search:
     """A search for proofs of those invariants, over the state functions that they need."""
     kernel, full = find_kernel(spec), system_of(spec, without)
-    stated = [invariant(name) for name in names]
+    stated = [find_invariant(name) for name in names]
     system = full.restricted(full.cone([*(f for i in stated for f in (i.formula, i.premise)), *kernel.lemmas]))
     return Search(system, lambda: Miner(system, reduce=not kernel.own_rules), kernel.lemmas, hints)
 
@@ -105,7 +104,7 @@ def attempt(job: ProofJob) -> list[Attempt]:
     search = search_of(job.kernels[0], job.invariants, job.without)
     attempts = []
     for name in job.invariants:
-        claim = Clause(invariant(name).formula, name)
+        claim = Clause(find_invariant(name).formula, name)
         try:
             found = search.prove(claim, job.seconds)
         except ModelError as error:
@@ -129,7 +128,7 @@ def attempt(job: ProofJob) -> list[Attempt]:
 def _write_cti(folder: Path, spec: str, name: str, system: System, cti: Cti) -> Path:
     """The counterexample to induction as a trace of one step, and its picture."""
     assert cti.step is not None
-    stated = invariant(name)
+    stated = find_invariant(name)
     trace = execute(
         spec, name, stated.statement, system, cti.scope, [cti.step], start=state_of(system, cti.tables),
         violated=stated.formula, reachable=False,

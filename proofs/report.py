@@ -259,9 +259,11 @@ def _matrix(table: Table, found: Mapping[CellKey, Cell]) -> str:
     without = f" Without the rules {', '.join(table.without)}." if table.without else ""
     return (
         f'<section class="matrix"><div class="scroll" role="region" tabindex="0" aria-label="{html.escape(caption)}">'
-        f'<table><caption>{html.escape(caption)}. <span class="quiet">Scope of the searches: {html.escape(scope)}.'
-        f'{html.escape(without)}</span></caption><thead><tr><th scope="col" data-name=""><button type="button">kernel'
-        f'</button></th>{columns}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
+        f'<table><caption><span class="stays">{html.escape(caption)}. '
+        f'<span class="quiet">Scope of the searches: {html.escape(scope)}.'
+        f'{html.escape(without)}</span></span></caption>'
+        f'<thead><tr><th scope="col" data-name=""><button type="button">kernel</button></th>'
+        f'{columns}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
     )
 
 

@@ -17,9 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
-
-from invariants import invariant
 from model.logic import ModelError, Scope, System
 from model.restrictions import RESTRICTIONS, SWITCHES, VARIANTS, WITH_FEATURES, spec_of
 from proofs import certificate
@@ -27,7 +24,7 @@ from proofs import check as checking
 from proofs import prove as proving
 from proofs.induct import Proof, Search
 from proofs.interpreter import EngineError, Instance
-from proofs.kernel_file import features_of, find_kernel, system_of
+from proofs.kernel_file import features_of, find_invariant, find_kernel, system_of
 from proofs.mine import Clause, Miner
 from proofs.pool import each_done
 from proofs.trace import execute
@@ -116,7 +113,7 @@ class _Lattice:
 
     def __init__(self, job: CornerJob) -> None:
         self.job = job
-        self.stated = invariant(job.invariant)
+        self.stated = find_invariant(job.invariant)
         self.counterexamples: list[Steps] = []
         self.proofs: list[tuple[Clause, ...]] = []
         self.kept: set[tuple[str, tuple[Clause, ...]]] = set()
@@ -335,9 +332,11 @@ def _role(name: str, corner: Corner) -> str:
     return f"alone {alone}, {part}"
 
 
-def graph(found: Sequence[Corner]) -> nx.DiGraph:
+def graph(found: Sequence[Corner]) -> Any:
     """The boundary of each lattice: nothing, everything, the minimal sufficient and the maximal insufficient sets; an
     edge from a set to a next larger one of them. Nodes have `variants`, `label`, `verdict`, `length` (0: not asked)."""
+    import networkx as nx  # noqa: PLC0415  it takes a while to load
+
     made = nx.DiGraph()
     for corner in found:
         sets = {}
@@ -365,7 +364,7 @@ def to_dot(found: Sequence[Corner]) -> str:
     """The graph for graphviz: a cluster for each set of variants, sufficient sets green, insufficient ones red."""
     made = graph(found)
     lines = ["digraph restrictions {", "  rankdir=BT; node [shape=box, style=filled, fontname=sans];"]
-    for number, variants in enumerate(dict.fromkeys(nx.get_node_attributes(made, "variants").values())):
+    for number, variants in enumerate(dict.fromkeys(data["variants"] for _, data in made.nodes(data=True))):
         lines += [f"  subgraph cluster{number} {{", f'    label="variants: {variants or "none"}";']
         for node, data in made.nodes(data=True):
             if data["variants"] == variants:

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import z3
 
-from invariants import FURTHER, INVARIANTS
 from model.features import SPLIT
 from model.kernels import ALL_RULES, Kernel
 from model.logic import ModelError, System, Term, functions_in
@@ -59,7 +58,7 @@ from model.state import (
 )
 from proofs import litmus as litmus_tests
 from proofs.interpreter import Instance
-from proofs.kernel_file import features_of
+from proofs.kernel_file import features_of, formula_of
 from proofs.litmus import FIRST_PROCESS, RESERVED, Litmus, LitmusError, answer
 from proofs.trace import Trace, TraceError, execute
 
@@ -130,7 +129,7 @@ def retell(trace: Trace, kernel: Kernel) -> Retold:
     Raises RetellError, with the step, if there is none, ModelError if the trace is of something else.
     """
     what = f"{trace.claim} on {trace.kernel}"
-    broken = next((i.formula for i in (*INVARIANTS, *FURTHER) if i.name == trace.claim), None)
+    broken = formula_of(trace.claim)
     if broken is None:
         raise ModelError(f"{trace.claim} is no invariant; only a trace that breaks one can be told as a litmus test")
     if not trace.reachable or trace.states[0] != trace.interpreter.initial():

@@ -6,18 +6,12 @@ from dataclasses import dataclass
 
 import z3
 
-from model.logic import REGISTRY, Term, by_term
-
-_OPERATORS = {
-    z3.Z3_OP_TRUE: "true", z3.Z3_OP_FALSE: "false", z3.Z3_OP_NOT: "not", z3.Z3_OP_AND: "and", z3.Z3_OP_OR: "or",
-    z3.Z3_OP_IMPLIES: "implies", z3.Z3_OP_EQ: "eq", z3.Z3_OP_DISTINCT: "distinct", z3.Z3_OP_ITE: "ite",
-    z3.Z3_OP_XOR: "xor", z3.Z3_OP_IFF: "eq",
-}
+from model.logic import OPERATORS, REGISTRY, Term, by_term
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operator. `op`: a name of _OPERATORS, or
+    """One operator. `op`: a name of model.logic.OPERATORS, or
 
     `state` (name: state function), `param` (name; with arguments, a function parameter), `var` (index: de Bruijn),
     `forall` / `exists` (sorts: names of the bound sorts, outermost first).
@@ -43,8 +37,8 @@ def node(term: Term) -> Node:
         return Node("var", index=z3.get_var_index(term))
     kind = term.decl().kind()
     args = tuple(node(c) for c in term.children())
-    if kind in _OPERATORS:
-        return Node(_OPERATORS[kind], args)
+    if kind in OPERATORS:
+        return Node(OPERATORS[kind], args)
     if kind == z3.Z3_OP_UNINTERPRETED:
         name = term.decl().name()
         return Node("state" if name in REGISTRY else "param", args, name=name)

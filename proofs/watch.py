@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -31,9 +32,10 @@ def sources() -> list[Path]:
     return [path for package in ("model", "invariants", "proofs") for path in sorted((root / package).glob("*.py"))]
 
 
-def kernel_files(specs: Iterable[str]) -> list[Path]:
-    """The users' files among kernels' specs."""
-    return [Path(spec.rpartition(".py:")[0].removeprefix("bare:") + ".py") for spec in specs if ".py:" in spec]
+def files_of(specs: Iterable[str]) -> list[Path]:
+    """The users' files among kernels' and invariants' specs."""
+    found = [re.match(r"(?:bare:)?(.*\.py)(?=$|[:@+])", spec) for spec in specs]
+    return [Path(match[1]) for match in found if match]
 
 
 def watch(arguments: Sequence[str], paths: Sequence[Path], tell: Callable[[str], Any]) -> int:

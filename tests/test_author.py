@@ -20,12 +20,13 @@ from model.fault import P, V
 from model.kernels import FURTHER, KERNELS, V5_9, Kernel
 from model.logic import Step, Term, put, rule
 from model.state import pte_present, pte_write
-from proofs.check import scope_of
+from proofs.check import scope_of, verdicts
 from proofs.cli import main
 from proofs.coverage import cover
 from proofs.explore import explore
-from proofs.kernel_file import find_kernel, system_of
+from proofs.kernel_file import find_invariants, find_kernel, system_of
 from proofs.new_kernel import meanings, starting_file
+from proofs.watch import files_of
 
 SMALL = scope_of(2, 1, 2, 1, 1)
 
@@ -52,7 +53,7 @@ def test_the_starting_file_tells_of_every_decision() -> None:
 
 def test_its_rule_works_once_its_marks_are_taken_away(tmp_path: Path) -> None:
     text = starting_file("v5.9", "mine.py", "MINE")
-    begin, end = text.index("# from model.logic import Step"), text.index("\n\n\nMINE: Kernel")
+    begin, end = text.index("# from model import Page, Param"), text.index("\n\n\nMINE: Kernel")
     shown = re.sub(r"^# ?", "", text[begin:end], flags=re.M)
     file = tmp_path / "mine.py"
     rest = text[end:].replace("    reuse=reuse,", "    reuse=reuse, own_rules=(drop_write,),")
@@ -79,6 +80,78 @@ def test_new_kernel_refuses_in_one_line(
     assert main(["new-kernel", *given]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert Path("there.py").read_text() == "mine"
+
+
+# new-invariant, and what comes of one
+
+OWN = """
+from invariants import Invariant
+from model import Frame, Proc, Page, And, Not
+from model.state import frame_free, frame_value, pte_present, pte_write, vma, vma_write
+
+AS_MPROTECT = Invariant(
+    "mine", "as the invariant mprotect", "a test", (Proc, Page),
+    lambda p, v: And(vma(p, v), Not(vma_write(p, v)), pte_present(p, v)), lambda p, v: Not(pte_write(p, v)),
+)
+ALIKE = Invariant(
+    "alike", "all pages hold the same", "a test", (Frame, Frame),
+    lambda f, g: And(Not(frame_free(f)), Not(frame_free(g))), lambda f, g: frame_value(f) == frame_value(g),
+)
+"""
+
+
+def test_the_starting_invariant_says_what_can_be_said_and_can_be_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-invariant", "mine.py"]) == 0
+    assert capsys.readouterr().out == "mine.py: python -m proofs check -i mine.py:PROMISE\n"
+    assert re.search(r"^# pin_live\(k\): the reference is held$", Path("mine.py").read_text(), re.M)
+    assert main(["new-invariant", "mine.py"]) == 2
+    (stated,) = find_invariants("mine.py")
+    assert stated.name == "mine.py:PROMISE"
+    (cell,) = verdicts(["v5.9"], [stated], scope="2,1,2,1,1", engine="explore")
+    assert (cell.verdict, cell.length) == ("VIOLATED", 3)
+    assert main(["retell", str(cell.trace)]) == 0
+    assert "about  mine.py:PROMISE does not hold" in capsys.readouterr().out
+
+
+def test_an_invariant_of_contents_is_searched_with_more_than_one_content(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    (cell,) = verdicts(["v5.9"], [f"{tmp_path}/mine.py:ALIKE"], scope="2,1,2,1,1", engine="explore", out=tmp_path)
+    assert (cell.verdict, cell.length) == ("VIOLATED", 4)
+    assert main(["show", str(cell.trace)]) == 0
+
+
+def test_coverage_and_the_explorer_take_users_invariants(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    given = ["-k", "v5.9", "--scope", "1,1,1,1,1", "-i", f"{tmp_path}/mine.py", "--json"]
+    assert main(["coverage", *given]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["premises"][f"{tmp_path}/mine.py:ALIKE"] is True
+    assert main(["explore", *given]) == 0
+    assert f"{tmp_path}/mine.py:AS_MPROTECT" in {c["name"] for c in json.loads(capsys.readouterr().out)["claims"]}
+    assert main(["coverage", "-k", "v5.9", "-i", "mprotect"]) == 2
+
+
+@pytest.mark.slow
+def test_a_user_s_invariant_is_decided_proved_and_verified_as_the_model_s_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    name = f"{tmp_path}/mine.py:AS_MPROTECT"
+    cells = verdicts(["v5.9", "wrprotect-skip"], ["mprotect", name], out=tmp_path)
+    told = [(c.verdict, c.engine, c.length, c.states, c.transitions, c.clauses, c.vacuous) for c in cells]
+    assert told[0] == told[1]
+    assert told[2] == told[3]
+    assert [t[0] for t in told] == ["PROVED", "PROVED", "VIOLATED", "VIOLATED"]
+    assert main(["verify", str(cells[1].certificate)]) == 0
+    (tmp_path / "mine.py").write_text(OWN.replace("Not(pte_write(p, v)),", "pte_write(p, v),"))
+    assert main(["verify", str(cells[1].certificate)]) == 1
+
+
+def test_what_is_watched_are_the_files_of_kernels_and_invariants() -> None:
+    specs = ["v5.9", "a/mine.py:MINE@huge", "bare:b.py:X+swap-out-refuse", "promise.py", "promise.py:P", "coherence"]
+    assert [str(f) for f in files_of(specs)] == ["a/mine.py", "b.py", "promise.py", "promise.py"]
 
 
 # coverage

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import documents
 import pytest
+from documents import block
 
 from proofs import litmus
 from proofs.cli import main
@@ -42,17 +46,13 @@ def test_the_table_in_the_readme_is_the_one_that_comes_out(
     assert main(["check"]) == 0
     printed, errors = capsys.readouterr()
     assert errors == ""
-    shown = re.search(r"<!-- table -->\n```\n(.*?)```", README, re.S)
-    assert shown
-    assert printed == shown.group(1)
+    assert printed == block(README, "table")
 
 
 def test_the_invariant_in_the_readme_is_the_one_that_comes_along(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = re.search(r"<!-- proof -->\n```\n(.*?)```", README, re.S)
-    assert shown
     assert main(["show", str(SHIPPED / "wrprotect-fail" / "coherence-write-pin.json")]) == 0
     printed = capsys.readouterr().out
-    assert printed.split("\n\n")[:2] == shown.group(1).rstrip().split("\n\n")
+    assert printed.split("\n\n")[:2] == block(README, "proof").rstrip().split("\n\n")
 
 
 def test_the_lemma_in_the_docs_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,19 +71,97 @@ def restrictions(text: str) -> dict[tuple[str, str], str]:
     return {tuple(part.split(":")[0].split(", ")): part.strip() for part in parts}  # type: ignore[misc]
 
 
+RESTRICTIONS = (ROOT / "docs" / "restrictions.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("base", ["page-count", "mapcount"])
 def test_the_restrictions_in_the_documents_are_those_that_come_out(
-    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = re.search(r"<!-- restrict -->\n```\n(.*?)```", README, re.S)
-    assert shown
     name = "coherence-write-pin"
-    assert main(["restrict", "--base", base, "-i", name, "--no-variants", "-o", str(tmp_path)]) == 0
+    assert main(["restrict", "--base", "mapcount", "-i", name, "--no-variants", "-o", str(tmp_path)]) == 0
     printed = capsys.readouterr().out.split("\nTraces and certificates")[0].strip()
-    assert printed == restrictions(shown.group(1))[base, name]
-    kept = (ROOT / "docs" / "restrictions.md").read_text(encoding="utf-8")
-    assert printed in kept
+    assert printed == restrictions(block(README, "restrict"))["mapcount", name]
+    assert printed in RESTRICTIONS
+
+
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_outputs_in_the_tutorial_are_those_that_come_out(tmp_path: Path) -> None:
+    assert documents.performed(TUTORIAL, tmp_path) == TUTORIAL
+
+
+def test_the_restrictions_in_the_tutorial_are_those_in_the_other_documents() -> None:
+    shown = restrictions(block(README, "restrict"))["page-count", "coherence-write-pin"]
+    assert shown in TUTORIAL
+    assert shown in RESTRICTIONS
+
+
+def test_commands_in_documents_are_run_in_turn_on_the_files_before_them(tmp_path: Path) -> None:
+    document = """Text
+
+<!-- file t.litmus -->
+```
+litmus t
+page x
+A: write x 1
+exists A.x == 1
+```
+<!-- run -->
+```
+$ python -m proofs litmus t.litmus -k v5.9
+outdated
+```
+<!-- run 1 -->
+```
+$ python -m proofs litmus t.litmus -k v5.9
+$ python -m proofs litmus missing.litmus
+```
+End
+"""
+    first, second = documents.blocks(documents.performed(document, tmp_path), "run")
+    assert first.text == "$ python -m proofs litmus t.litmus -k v5.9\nkernel  t\n------  -------\nv5.9    Allowed\n"
+    assert second.text.splitlines()[:4] == ["$ python -m proofs litmus t.litmus -k v5.9", "kernel  t", "...", ""]
+    assert second.text.splitlines()[5].startswith("proofs: cannot read missing.litmus")
+
+
+# The Python API
+
+API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+EXAMPLE = ROOT / "examples" / "mine.py"
+
+
+def test_the_document_of_the_api_shows_the_example() -> None:
+    assert block(API, "file") == EXAMPLE.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_example_of_the_api_prints_what_the_document_says(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(EXAMPLE.read_text(encoding="utf-8"))
+    told = subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (told.stdout, told.stderr) == (block(API, "output"), "")
+
+
+@pytest.mark.slow
+def test_a_user_s_file_passes_mypy_strict(tmp_path: Path) -> None:
+    files = {f"part{n}.py": text for n, text in enumerate(re.findall(r"```python\n(.*?)```", API + TUTORIAL, re.S))}
+    assert len(files) >= 5
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    given = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), *files]
+    told = subprocess.run(given, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (0, f"Success: no issues found in {len(files)} source files\n")
+
+
+@pytest.mark.parametrize("package", ["model", "invariants", "proofs"])
+def test_what_a_package_exports_is_there_and_typed(package: str) -> None:
+    module = __import__(package)
+    assert all(hasattr(module, name) for name in module.__all__)
+    assert (ROOT / package / "py.typed").is_file()
+    with pytest.raises(AttributeError):
+        module.nothing_like_that  # noqa: B018
 
 
 DIFF = (ROOT / "docs" / "diff.md").read_text(encoding="utf-8")

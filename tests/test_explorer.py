@@ -21,10 +21,10 @@ from browser import browser, needs_chromium
 from invariants import INVARIANTS
 from model.logic import ModelError
 from proofs import explorer as explorers
-from proofs.check import formula_of, scope_named
+from proofs.check import scope_named
 from proofs.cli import main
 from proofs.explorer import Explorer
-from proofs.kernel_file import system_of
+from proofs.kernel_file import formula_of, system_of
 from proofs.trace import from_json, read, to_json
 
 SMALL = "2,1,3,1,1"

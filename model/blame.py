@@ -1,0 +1,165 @@
+"""Whose mistake it is: what is wrong with a term, and at which line of a user's file, in words that name the remedy."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import difflib
+import os
+import re
+import sys
+import sysconfig
+import traceback
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import z3
+
+from model.logic import OPERATORS, ModelError, Sort, StateFunction, Term, kind_text, short, sort_text
+
+
+def nearest(wanted: str, names: Iterable[str]) -> str:
+    """`; did you mean X?`, or the list of names."""
+    known = list(names)
+    return close(wanted, known) or f"; there are {', '.join(known)}"
+
+
+def close(wanted: str, names: Iterable[str], alike: float = 0.4) -> str:
+    """`; did you mean X?` where one is so much alike, else empty."""
+    found = difflib.get_close_matches(wanted, list(names), 1, alike)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], names: Collection[str]) -> str:
+    """Why that is no term of the sort over those state functions and constants (`names`); empty if it is one."""
+    if not isinstance(term, z3.ExprRef) or term.sort() != sort:
+        return f"gives {kind_text(term)}, where {sort_text(sort)} is wanted"
+    sorts = {s.name() for f in functions.values() for s in (*f.domain, f.range)}
+    seen: set[int] = set()
+    stack = [term]
+    while stack:
+        t = stack.pop()
+        if t.get_id() in seen or z3.is_var(t):
+            continue
+        seen.add(t.get_id())
+        if z3.is_quantifier(t):
+            for i in range(t.num_vars()):
+                if t.var_sort(i).name() not in sorts or z3.is_bool(z3.Const("x", t.var_sort(i))):
+                    wanted = ", ".join(sorted(sorts - {"Bool"}))
+                    return f"quantifies over the sort {t.var_sort(i)}; there are {wanted}"
+            stack.append(t.body())
+            continue
+        stack.extend(t.children())
+        if t.sort().name() not in sorts:
+            return f"is made with {short(t)}, of the sort {t.sort()}, which the model has not"
+        kind, name = t.decl().kind(), t.decl().name()
+        if kind == z3.Z3_OP_UNINTERPRETED:
+            known = functions.get(name)
+            if name not in names and (known is None or not known.decl.eq(t.decl())):
+                return (f"speaks of {name!r}, which is neither a state function of the model nor given to it"
+                        f"{close(name, [*functions, *names])}")
+        elif kind not in OPERATORS:
+            return f"uses the operator {name!r}; terms are made of And, Or, Not, Implies, Xor, If, == and quantifiers"
+    return ""
+
+
+def _own_folders() -> tuple[str, ...]:
+    root = Path(__file__).parent.parent
+    ours = [str(root / name) + os.sep for name in ("model", "invariants", "proofs")]
+    paths = sysconfig.get_paths()
+    return (*ours, *(paths[name] + os.sep for name in ("stdlib", "purelib", "platlib")), "<")
+
+
+_OWN = _own_folders()
+
+
+def is_ours(file: str) -> bool:
+    """The file is of this program, of a library, or none at all: not one in which a user's mistake can be."""
+    return file.startswith(_OWN)
+
+
+def short_path(file: str) -> str:
+    """The path, from the current folder if it is below that."""
+    shown = os.path.relpath(file)
+    return file if shown.startswith("..") else shown
+
+
+def place(file: str, line: int) -> str:
+    """`file.py:12`."""
+    return f"{short_path(file)}:{line}"
+
+
+def place_of(function: Any) -> str:
+    """`file.py:12`, where a user's function stands; empty for one of this program, or what is no function."""
+    while hasattr(function, "func") or hasattr(function, "__wrapped__"):
+        function = getattr(function, "func", None) or function.__wrapped__
+    called = function if hasattr(function, "__code__") else vars(type(function)).get("__call__")
+    code = getattr(called, "__code__", None)
+    return "" if code is None or is_ours(code.co_filename) else place(code.co_filename, code.co_firstlineno)
+
+
+def place_in(error: BaseException) -> str:
+    """`file.py:12`, the innermost line of a user's that an error went through; empty if there is none."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return place(error.filename, error.lineno)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_ours(f.filename) and f.lineno is not None]
+    return place(frames[-1].filename, frames[-1].lineno or 0) if frames else ""
+
+
+_MEANT = (
+    ("cannot be cast to concrete Boolean", "a term has no truth value in Python; say And, Or, Not, If, not `and`, "
+                                           "`or`, `not`, `if`"),
+    ("sort mismatch", "it compares or combines terms of different sorts"),
+    ("positional argument", "it is called with other arguments than it takes"),
+)
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, on one line, in words of somebody who does not know z3's."""
+    if isinstance(error, RecursionError):
+        return "it calls itself without end"
+    said = error.args[0] if error.args else ""
+    text = " ".join((said.decode(errors="replace") if isinstance(said, bytes) else str(error)).split())
+    if isinstance(error, ModelError):
+        return text
+    if isinstance(error, SyntaxError):
+        return f"{error.msg}: {(error.text or '').strip()}"
+    if isinstance(error, NameError) and error.name:
+        return f"there is no {error.name!r} here{close(error.name, _visible(error), 0.7)}"
+    if missing := re.match(r"cannot import name '(\w+)' from '([\w.]+)'", text):
+        return f"{missing[2]} has no {missing[1]!r}{close(missing[1], dir(sys.modules.get(missing[2])), 0.6)}"
+    for part, meaning in _MEANT:
+        if part in text:
+            return f"{meaning}: {text}" if part == "positional argument" else meaning
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _visible(error: BaseException) -> list[str]:
+    """The names that the innermost line could have used."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return [] if trace is None else [*trace.tb_frame.f_locals, *trace.tb_frame.f_globals, *dir(builtins)]
+
+
+@contextlib.contextmanager
+def blamed(what: str, fallback: str = "") -> Iterator[None]:
+    """Whatever a user's code raises meanwhile becomes a ModelError `file.py:12: WHAT: reason`.
+
+    `fallback`: the place to name where the error went through no line of a user's. A term that Python takes for true or
+    false is an error meanwhile: `a == b and c` would silently be c.
+    """
+    truth = z3.BoolRef.__bool__
+
+    def no_truth(term: Term) -> bool:
+        raise z3.Z3Exception("cannot be cast to concrete Boolean")
+
+    z3.BoolRef.__bool__ = no_truth
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        parts = [place_in(error) or fallback, what, reason_of(error)]
+        raise ModelError(": ".join(part for part in parts if part)) from error
+    finally:
+        z3.BoolRef.__bool__ = truth
