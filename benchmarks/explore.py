@@ -90,9 +90,10 @@ Prepared = tuple[list[str], str]
 """The command of a run, and the pattern of what it prints: states, transitions."""
 
 
-def _ours(threads: int, reduce: bool) -> Callable[[_Model], Prepared]:
+def _ours(threads: int = 1, reduce: bool = False, words: int = 1) -> Callable[[_Model], Prepared]:
     def prepare(model: _Model) -> Prepared:
-        worker = [sys.executable, "-m", "benchmarks.worker", model.kernel, model.scope, str(threads), str(int(reduce))]
+        arguments = (model.kernel, model.scope, threads, int(reduce), words)
+        worker = [sys.executable, "-m", "benchmarks.worker", *map(str, arguments)]
         return worker, r"(\d+) states (\d+) transitions (?P<wall>\S+) s"
 
     return prepare
@@ -127,9 +128,11 @@ def _rumur(symmetry: bool) -> Callable[[_Model], Prepared]:
 
 
 CHECKERS: dict[str, Callable[[_Model], Prepared]] = {
-    "ours": _ours(1, False),
-    "ours-2-threads": _ours(2, False),
-    "ours-symmetry": _ours(1, True),
+    "ours": _ours(),
+    "ours-2-threads": _ours(threads=2),
+    "ours-2-words": _ours(words=2),
+    "ours-4-words": _ours(words=4),
+    "ours-symmetry": _ours(reduce=True),
     "spin-bfs": _spin(["-DBFS"], []),
     "spin-dfs": _spin([], ["-m10000000"]),
     "spin-bfs-par": _spin(["-DBFS_PAR"], ["-u1"]),

@@ -1,7 +1,9 @@
-"""One run of our exploration in a process of its own: `python -m benchmarks.worker KERNEL SCOPE THREADS REDUCE`."""
+"""One run of our exploration in its own process: `python -m benchmarks.worker KERNEL SCOPE THREADS REDUCE WORDS`."""
 
 import sys
+from unittest.mock import patch
 
+from proofs import machine
 from proofs.check import scope_named
 from proofs.explore import explore
 from proofs.kernel_file import find_kernel
@@ -9,11 +11,15 @@ from proofs.kernel_file import find_kernel
 
 def main() -> None:
     """Explore and print what was found, and the seconds from the terms to the last state."""
-    kernel, scope, threads, reduce = sys.argv[1:]
-    found = explore(
-        find_kernel(kernel).system(), scope_named(scope), [], threads=int(threads), reduce=bool(int(reduce)),
-        memory=16 << 30,
-    )
+    kernel, scope, threads, reduce, words = sys.argv[1:]
+    packed = machine.state_words
+    # The rest of the words stays empty: what is measured is what they cost.
+    wider = patch.object(machine, "state_words", lambda grounder: max(packed(grounder), int(words)))
+    with wider:
+        found = explore(
+            find_kernel(kernel).system(), scope_named(scope), [], threads=int(threads), reduce=bool(int(reduce)),
+            memory=16 << 30,
+        )
     if not found.complete:
         print(found.stopped)
         return
