@@ -56,7 +56,7 @@ def scope_of(procs: int, pages: int, frames: int, pins: int, slots: int, *more: 
 SCOPES: dict[str, Scope] = {
     "default": scope_of(2, 1, 3, 1, 1),
     "medium": scope_of(2, 1, 4, 2, 1),
-    "large": scope_of(3, 1, 4, 2, 1),
+    "large": scope_of(3, 1, 3, 1, 1),
 }
 FULL = Path(__file__).parent / "full.toml"
 """The configurations that `check --full` adds to the default table."""
