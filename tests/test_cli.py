@@ -211,6 +211,7 @@ def test_a_search_that_runs_out_of_time_leaves_the_cell_exhausted_and_says_so(
     assert "no proof" in cell["note"]
 
 
+@pytest.mark.slow
 def test_a_tampered_certificate_is_not_believed_but_found_anew(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -323,6 +324,7 @@ def test_kernels_with_equal_terms_share_one_result(capsys: pytest.CaptureFixture
     assert len(list((tmp_path / "results").glob("*.json"))) == 1
 
 
+@pytest.mark.slow
 def test_a_kernel_of_ones_own_in_ten_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(

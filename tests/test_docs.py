@@ -55,6 +55,7 @@ def test_the_invariant_in_the_readme_is_the_one_that_comes_along(capsys: pytest.
     assert printed.split("\n\n")[:2] == block(README, "proof").rstrip().split("\n\n")
 
 
+@pytest.mark.slow
 def test_the_lemma_in_the_docs_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "proofs.md").read_text(encoding="utf-8"), re.S)
     assert code
