@@ -406,7 +406,7 @@ def explore(
                 told = now
                 need = store.bytes_for(expected) if expected else None
                 progress(Progress(
-                    tuple(levels), store.count, low, earlier + now - started, store.bytes, expected, need
+                    tuple(levels), store.count, low, earlier + now - started, store.bytes, expected, need, memory
                 ))
             if checkpoint and now - saved > checkpoint.every:
                 checkpoint.save(store.queue, standing_now())

@@ -23,7 +23,7 @@ class Progress:
     """How far an exploration is.
 
     `levels`: states of the levels begun. `states` found, `expanded` of them so far; `seconds` that took; `memory` bytes
-    in use; `expected` states in all, None if it is too early to say, and the bytes that they `need`.
+    in use; `expected` states in all, None if it is too early to say, and the bytes that they `need`, of those `allowed`.
     """
 
     levels: tuple[int, ...]
@@ -33,6 +33,7 @@ class Progress:
     memory: int
     expected: int | None = None
     need: int | None = None
+    allowed: int | None = None
 
     @property
     def left(self) -> float | None:
@@ -45,7 +46,10 @@ class Progress:
         found = f"{self.states / 1e6:.1f}"
         if self.expected is None or self.left is None or self.need is None:
             return f"{found} M states, {in_bytes(self.memory)}"
-        return f"{found} of ~{self.expected / 1e6:.2g} M states, ~{_time(self.left)} left, ~{in_bytes(self.need)}"
+        line = f"{found} of ~{self.expected / 1e6:.2g} M states, ~{_time(self.left)} left, ~{in_bytes(self.need)}"
+        if self.allowed is not None and self.need > self.allowed:
+            line += f": more than the {in_bytes(self.allowed)} of --memory"
+        return line
 
 
 def expected_states(levels: Sequence[int]) -> int | None:

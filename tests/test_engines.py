@@ -28,7 +28,7 @@ from proofs.check import scope_of
 from proofs.explore import Claim, Exploration, Memory, explore, packed_words
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter, State
-from proofs.progress import expected_states
+from proofs.progress import Progress, expected_states
 from proofs.symmetry import symmetry_of
 from proofs.trace import execute
 
@@ -383,6 +383,13 @@ def test_a_scope_that_does_not_fit_says_what_it_would_need(monkeypatch: pytest.M
     assert wanted
     whole = explore(cone, DEFAULT, [claim(i) for i in members])
     assert whole.states / 3 < int(wanted[1].replace(",", "")) < 3 * whole.states
+
+
+def test_progress_says_beforehand_that_a_scope_will_not_fit() -> None:
+    fits = Progress((1, 2), 20_000_000, 10_000_000, 10.0, 1 << 30, 90_000_000, 2 << 30, 8 << 30)
+    assert str(fits) == "20.0 of ~90 M states, ~1 min 20 s left, ~2.0 GiB"
+    assert str(replace(fits, need=12 << 30)).endswith("~12.0 GiB: more than the 8.0 GiB of --memory")
+    assert str(replace(fits, expected=None)) == "20.0 M states, 1.0 GiB"
 
 
 @pytest.mark.parametrize("shape", [(1.2, 3.0), (0.8, 2.5)])
