@@ -1,36 +1,53 @@
 """Bounded model checking: z3 searches for a violation of exactly n steps, for n = 0, 1, 2, ...; and k-induction.
 
-A second engine: it shares the grounding with exploration, but not the search, and rules keep symbolic parameters.
+A second engine: it shares the grounding with exploration, but not the search, and rules keep symbolic parameters. Of
+paths that differ by a renaming of elements it looks for few: a parameter is the least of the elements that the state
+does not tell apart.
+
 k-induction adds the question whether k good steps from any state whatever, reachable or not, can end in a bad one.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import z3
 
 from model.logic import Rule, Scope, System, Term
-from proofs.circuit import FALSE, Circuit
+from proofs.circuit import FALSE, TRUE, Circuit
 from proofs.explore import Claim
-from proofs.ground import Grounder
+from proofs.ground import Element, Grounder
 from proofs.interpreter import EngineError, Instance, Interpreter, State
+from proofs.symmetry import unmoved
+
+
+@dataclass(frozen=True)
+class Size:
+    """What each step adds to the query: `variables` (state bits, rules, parameters), `gates` of the circuit over them,
+    and `clauses` that join those."""
+
+    variables: int
+    gates: int
+    clauses: int
 
 
 @dataclass(frozen=True)
 class Bounded:
     """`path`: a shortest violation, or None. `depth`: no violation has at most this many steps (-1: not even none).
 
-    `stopped`: what ran out, empty if the depth asked for was reached.
+    `stopped`: what ran out, empty if the depth asked for was reached. `size`: of the encoding of a step.
     """
 
     path: tuple[Instance, ...] | None
     depth: int
     stopped: str
     seconds: float
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,7 @@ class Induction:
     none).
 
     `stopped`: what ran out, empty if there is a path or a k, or the depth asked for was reached without either.
+    `size`: of the encoding of a step.
     """
 
     path: tuple[Instance, ...] | None
@@ -47,9 +65,10 @@ class Induction:
     depth: int
     stopped: str
     seconds: float
+    size: Size
 
 
-class _Terms:
+class Terms:
     """Circuit literals as z3 terms over one Bool constant per circuit input."""
 
     def __init__(self, circuit: Circuit) -> None:
@@ -72,7 +91,7 @@ class _Terms:
         return z3.Not(self.known[literal >> 1]) if literal & 1 else self.known[literal >> 1]
 
 
-def _parameters(grounder: Grounder, rules: tuple[Rule, ...]) -> tuple[Callable[[Rule], dict[str, Any]], list[int]]:
+def parameters(grounder: Grounder, rules: tuple[Rule, ...]) -> tuple[Callable[[Rule], dict[str, Any]], list[int]]:
     """Symbolic elements for every rule's parameters, shared among rules; and the literals that make them elements."""
     pools: dict[str, list[tuple[int, ...]]] = {}
     sound: list[int] = []
@@ -107,38 +126,82 @@ def _parameters(grounder: Grounder, rules: tuple[Rule, ...]) -> tuple[Callable[[
     return binding, sound
 
 
+def _least(
+    grounder: Grounder, rule: Rule, bound: Mapping[str, Any], alike: Callable[[str, int, int], int]
+) -> list[int]:
+    """Literals that say: of two elements that are `alike` in the state, the rule's parameters name the lesser first.
+
+    Exchanging the two from this step on makes of any path one that is as long and ends alike, and its parameters less
+    in this step. So a path whose choices are the least of all such satisfies the literals everywhere.
+    """
+    circuit = grounder.circuit
+    named: dict[str, list[Element]] = {}
+    for param in rule.params:
+        values = [bound[param.name]] if param.over is None else bound[param.name]
+        named.setdefault(param.sort.name(), []).extend(values)
+    wanted = []
+    for sort, elements in named.items():
+        for lesser, greater in itertools.combinations(range(grounder.scope.as_dict()[sort]), 2):
+            neither, wrong = TRUE, []
+            for element in elements:
+                wrong.append(circuit.and2(neither, grounder.equal(element, greater)))
+                neither = circuit.all([neither, *(grounder.equal(element, x) ^ 1 for x in (lesser, greater))])
+            wanted.append(circuit.all([alike(sort, lesser, greater), circuit.any(wrong)]) ^ 1)
+    return wanted
+
+
+def _step(grounder: Grounder, after: Sequence[int], reduce: bool) -> list[list[int]]:
+    """Clauses over literals which say that one rule leads to the state `after`.
+
+    There is a variable for each rule. One is true, and implies the rule's guard and the bits that it writes; a bit
+    changes only if a rule that writes it is taken.
+    """
+    circuit = grounder.circuit
+    binding, sound = parameters(grounder, grounder.system.rules)
+    alike = functools.cache(functools.partial(unmoved, grounder))
+    clauses = [[literal] for literal in sound]
+    taken: list[int] = []
+    writers: list[list[int]] = [[] for _ in after]
+    for rule in grounder.system.rules:
+        bound = binding(rule)
+        guard = grounder.guard(rule, bound)
+        if guard == FALSE:
+            continue
+        take = circuit.input(f"take {rule.name}")
+        needed = [guard, *(_least(grounder, rule, bound, alike) if reduce else ())]
+        clauses += [[take ^ 1, part] for literal in needed for part in circuit.conjuncts(literal) if part != TRUE]
+        clauses += [[take ^ 1, other ^ 1] for other in taken]
+        taken.append(take)
+        for bit, literal in grounder.next_bits(grounder.after(rule, bound)):
+            writers[bit].append(take)
+            clauses += [[take ^ 1, after[bit], literal ^ 1], [take ^ 1, after[bit] ^ 1, literal]]
+    for before, later, those in zip(grounder.inputs, after, writers, strict=True):
+        clauses += [[later, before ^ 1, *those], [later ^ 1, before, *those]]
+    return [*clauses, taken]
+
+
 class Unrolling:
     """The grounded transition relation as one z3 term, and fresh copies of it step by step.
 
-    `initial`, `transition`: quantifier-free Bool terms over `now` and `after`, the state bits, and `choice`, the
-    parameters of the step.
+    `initial`, `transition`: quantifier-free Bool terms over `now` and `after`, the state bits, and `choice`, the rule
+    and the parameters of the step; `clauses` are those of the transition over literals of the circuit. `reduce`: leave
+    out paths that are renamings of others. Shortest lengths do not depend on it, unless a cell comes to matter without
+    being written, which would tell elements apart.
     """
 
-    def __init__(self, system: System, scope: Scope) -> None:
+    def __init__(self, system: System, scope: Scope, reduce: bool = True) -> None:
         self.grounder = Grounder(system, scope)
-        grounder = self.grounder
-        binding, sound = _parameters(grounder, system.rules)
-        self._terms = _Terms(grounder.circuit)
+        grounder, circuit = self.grounder, self.grounder.circuit
+        self.after_literals = [circuit.input(f"after{i}") for i in range(grounder.bits)]
+        self.clauses = _step(grounder, self.after_literals, reduce)
+        self._terms = Terms(circuit)
         self.now = [self._terms.term(literal) for literal in grounder.inputs]
-        self.after = [z3.Bool(f"after{i}") for i in range(grounder.bits)]
-        moves = []
-        for rule in system.rules:
-            bound = binding(rule)
-            guard = grounder.guard(rule, bound)
-            if guard == FALSE:
-                continue
-            changed = dict(grounder.next_bits(grounder.after(rule, bound)))
-            moves.append(
-                z3.And(
-                    self._terms.term(guard),
-                    *(
-                        self.after[i] == (self._terms.term(changed[i]) if i in changed else self.now[i])
-                        for i in range(grounder.bits)
-                    ),
-                )
-            )
-        self.choice = [z3.Bool(name) for name in grounder.circuit.inputs[grounder.bits :]]
-        self.transition = z3.And(*(self._terms.term(literal) for literal in sound), z3.Or(*moves))
+        self.after = [self._terms.term(literal) for literal in self.after_literals]
+        self.choice = [z3.Bool(name) for name in circuit.inputs[2 * grounder.bits :]]
+        self.transition = z3.And(*(z3.Or(*map(self._terms.term, clause)) for clause in self.clauses))
+        used = circuit.cone(literal for clause in self.clauses for literal in clause)
+        gates = sum(circuit.gates[gate][0] in ("and", "xor") for gate in used)
+        self.size = Size(grounder.bits + len(self.choice), gates, len(self.clauses))
         start = grounder.initial()
         self.initial = z3.And(*(b if start >> i & 1 else z3.Not(b) for i, b in enumerate(self.now)))
 
@@ -188,6 +251,7 @@ class _Paths:
         self._started = started
         self._timeout = timeout
         self._solver = z3.SolverFor("QF_FD")
+        self._asked = 0
         self.require(start)
 
     def require(self, term: Any) -> None:
@@ -213,14 +277,18 @@ class _Paths:
             if left <= 0:
                 raise _Stopped(f"out of time after {self._timeout:g} s")
             self._solver.set("timeout", max(1, int(left * 1000)))
-        self._solver.push()
-        self.require(goal)
-        answer = self._solver.check()
+        # Asked as an assumption: what the solver learns in a scope is lost with it.
+        self._asked += 1
+        asked = z3.Bool(f"goal{self._asked}")
+        reached = self.unrolling.renamed(goal, self.steps)
+        self._solver.add(z3.Implies(asked, reached))
+        answer = self._solver.check(asked)
         if answer == z3.unknown:
             raise _Stopped(f"z3 gave up: {self._solver.reason_unknown()}")
-        states = self._states() if answer == z3.sat else None
-        self._solver.pop()
-        return states
+        if answer == z3.sat:
+            return self._states()
+        self._solver.add(z3.Not(reached))
+        return None
 
     def _states(self) -> list[State]:
         model, states = self._solver.model(), []
@@ -248,11 +316,11 @@ def bmc(
         while (states := paths.ending_in(broken)) is None and paths.steps < depth:
             paths.extend()
     except _Stopped as reason:
-        return Bounded(None, paths.steps - 1, str(reason), time.monotonic() - started)
+        return Bounded(None, paths.steps - 1, str(reason), time.monotonic() - started, unrolling.size)
     if states is None:
-        return Bounded(None, depth, "", time.monotonic() - started)
+        return Bounded(None, depth, "", time.monotonic() - started, unrolling.size)
     path = Interpreter(system, scope).follow(states, lambda state: state)
-    return Bounded(path, paths.steps - 1, "", time.monotonic() - started)
+    return Bounded(path, paths.steps - 1, "", time.monotonic() - started, unrolling.size)
 
 
 def k_induction(
@@ -276,7 +344,7 @@ def k_induction(
     excluded = -1
 
     def result(path: tuple[Instance, ...] | None, k: int | None, stopped: str) -> Induction:
-        return Induction(path, k, excluded, stopped, time.monotonic() - started)
+        return Induction(path, k, excluded, stopped, time.monotonic() - started, unrolling.size)
 
     try:
         while True:

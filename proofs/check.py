@@ -86,7 +86,8 @@ class Cell:
     """One verdict. `length`: steps of the shortest counterexample. `depth`: steps that BMC excluded.
 
     `note`: what ran out. `clauses`: size of the inductive invariant, `certificate`: the manifest of its proof.
-    `steps`: the counterexample as (rule name, binding); `trace`: its file, once written.
+    `steps`: the counterexample as (rule name, binding); `trace`: its file, once written. `encoding`: the size of a step
+    as BMC or k-induction encodes it, by the names of `bmc.Size`.
     """
 
     kernel: str
@@ -106,6 +107,7 @@ class Cell:
     steps: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
     trace: str | None = None
     dead_rules: tuple[str, ...] = ()
+    encoding: Mapping[str, int] | None = field(default=None, hash=False)
 
     def public(self) -> dict[str, Any]:
         """The cell as `check --json` prints it."""
@@ -269,12 +271,12 @@ def posed(job: Job) -> tuple[System, list[Claim]]:
 def run_job(job: Job, means: Means = Means()) -> list[Cell]:
     """Check the job's invariants. Raises EngineError if two engines disagree, OSError if nothing can be kept."""
     system, claims = posed(job)
-    if job.engine in ("bmc", "k-induction"):
-        return _by_unrolling(job, system, claims)
     if job.engine == "proof":
         return [Cell(job.kernel, c.name, "UNKNOWN", "proof", 0.0, False) for c in claims]
-    # A rule of the user's own might let a cell matter without writing it, which would tell frames apart.
+    # A rule of the user's own might let a cell matter without writing it, which would tell elements apart.
     reduce = not find_kernel(job.kernel).own_rules
+    if job.engine in ("bmc", "k-induction"):
+        return _by_unrolling(job, system, claims, reduce)
 
     def progress(reached: Progress) -> None:
         tell(f"{job.kernel}: {reached}")
@@ -291,7 +293,7 @@ def run_job(job: Job, means: Means = Means()) -> list[Cell]:
         )
     cells = [_by_exploration(job, explored, finding) for finding in explored.findings]
     if job.engine == "both":
-        unrolling = Unrolling(system, job.scope)
+        unrolling = Unrolling(system, job.scope, reduce)
         pairs = zip(claims, cells, strict=True)
         cells = [_second_opinion(job, system, claim, cell, unrolling) for claim, cell in pairs]
     return cells
@@ -315,15 +317,18 @@ def _by_exploration(job: Job, explored: Exploration, finding: Finding) -> Cell:
     return cell
 
 
-def _by_unrolling(job: Job, system: System, claims: Sequence[Claim]) -> list[Cell]:
+def _by_unrolling(job: Job, system: System, claims: Sequence[Claim], reduce: bool) -> list[Cell]:
     """By BMC, or by k-induction where the job asks for it."""
-    unrolling = Unrolling(system, job.scope)
+    unrolling = Unrolling(system, job.scope, reduce)
     engine = k_induction if job.engine == "k-induction" else bmc
     cells = []
     for claim in claims:
         met = _premise_met(job, system, claim, unrolling)
         found = engine(system, job.scope, claim, job.depth, job.timeout, unrolling)
-        cell = Cell(job.kernel, claim.name, "BOUNDED", job.engine, found.seconds, not met, depth=found.depth)
+        cell = Cell(
+            job.kernel, claim.name, "BOUNDED", job.engine, found.seconds, not met, depth=found.depth,
+            encoding=dataclasses.asdict(found.size),
+        )
         if found.path is not None:
             cell = _violated(cell, found.path)
         elif isinstance(found, Induction) and found.k is not None:
@@ -349,6 +354,7 @@ def _second_opinion(job: Job, system: System, claim: Claim, cell: Cell, unrollin
     """Bounded model checking must find the same shortest length, or nothing where exploration found nothing."""
     depth = cell.length if cell.length is not None else job.depth
     found = bmc(system, job.scope, claim, depth, job.timeout, unrolling)
+    cell = dataclasses.replace(cell, encoding=dataclasses.asdict(found.size))
     length = None if found.path is None else len(found.path)
     finished = not found.stopped or found.path is not None
     unexplored = cell.verdict == "UNKNOWN" and length is not None and length > (cell.diameter or 0)

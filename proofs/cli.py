@@ -280,6 +280,7 @@ def check(
         for table in tables:
             _print_table(table, found, out)
         _print_reductions(work if verbose else ())
+        _print_encodings(found.values() if verbose else ())
         if report is not None:
             print(f"Report: {first}")
     unexpected = {} if partial else {key: line for table in tables for key, line in _unexpected(table, found).items()}
@@ -343,6 +344,13 @@ def _print_reductions(jobs: Sequence[checking.Job]) -> None:
         print(f"{told['kernel']}, {', '.join(told['invariants'])}: the cone of influence has {told['functions']} of "
               f"{told['of_functions']} state functions, {told['rules']} of {told['of_rules']} rules; "
               f"settled without {', '.join(told['settled_without']) or 'nothing'}")
+
+
+def _print_encodings(cells: Iterable[checking.Cell]) -> None:
+    for cell in cells:
+        if cell.encoding is not None:
+            size = ", ".join(f"{number} {name}" for name, number in cell.encoding.items())
+            print(f"{cell.kernel}, {cell.invariant}: a step is encoded by {size}")
 
 
 def _print_table(

@@ -147,12 +147,12 @@ class Grounder:
             case "eq" if self._is_boolean(n.args[0]):
                 return c.xor2(value(0), value(1)) ^ 1
             case "eq":
-                return self._equal(value(0), value(1))
+                return self.equal(value(0), value(1))
             case "xor":
                 return c.xor2(value(0), value(1))
             case "distinct":
                 pairs = itertools.combinations([value(i) for i in range(len(n.args))], 2)
-                differ = c.xor2 if self._is_boolean(n.args[0]) else lambda a, b: self._equal(a, b) ^ 1
+                differ = c.xor2 if self._is_boolean(n.args[0]) else lambda a, b: self.equal(a, b) ^ 1
                 return c.all(differ(a, b) for a, b in pairs)
             case "ite":
                 condition = value(0)
@@ -186,7 +186,8 @@ class Grounder:
             return self._boolean[n.name]
         return n.op not in ("var", "param")
 
-    def _equal(self, a: Element, b: Element) -> int:
+    def equal(self, a: Element, b: Element) -> int:
+        """The literal that says that two elements of one sort are the same."""
         if isinstance(a, int) and isinstance(b, int):
             return TRUE if a == b else FALSE
         if isinstance(a, int):
@@ -201,7 +202,7 @@ class Grounder:
         if a == b:
             return a
         size = max(len(x) if isinstance(x, tuple) else x + 1 for x in (a, b))
-        return tuple(self.circuit.ite(condition, self._equal(a, n), self._equal(b, n)) for n in range(size))
+        return tuple(self.circuit.ite(condition, self.equal(a, n), self.equal(b, n)) for n in range(size))
 
     def _apply(self, table: Sequence[Element], index: Element) -> Element:
         if isinstance(index, int):
@@ -255,7 +256,7 @@ class Grounder:
                     needed = self._value(
                         node(param.needed), self.state, {**env, param.of.decl().name(): element}, (), self._memo
                     )
-                    found.append(self.circuit.any([self._equal(chosen, 0), needed]))
+                    found.append(self.circuit.any([self.equal(chosen, 0), needed]))
         return self.circuit.all(found)
 
     def after(self, rule: Rule, binding: Binding) -> Cells:
@@ -279,7 +280,7 @@ class Grounder:
         index = [value(i) for i in update.index]
         new = value(update.value)
         for at, place in self.layout.position[update.function.name].items():
-            hit = self.circuit.all([when, *(self._equal(x, n) for x, n in zip(index, at, strict=True))])
+            hit = self.circuit.all([when, *(self.equal(x, n) for x, n in zip(index, at, strict=True))])
             if hit == FALSE:
                 continue
             if update.function.is_bool:

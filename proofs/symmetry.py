@@ -3,6 +3,7 @@
 Frames are numbered by their first occurrence in the fields that name a frame, and the rest by their own bits. Of the
 other sorts every renaming is tried, and the least state taken. It is exact: two states have the same representative
 if and only if a renaming joins them.
+That is for exploration; `unmoved` says of elements of any sort that a state does not tell them apart.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.logic import Term, meaning, names_in
-from proofs.circuit import Circuit
+from proofs.circuit import FALSE, Circuit
 from proofs.ground import Grounder
 from proofs.interpreter import State
 
@@ -189,6 +190,37 @@ def _valid(grounder: Grounder, place: int) -> tuple[int, ...] | None:
     cell_of = {grounder.inputs[start]: i for i, (start, width) in enumerate(grounder.bit_of_cell) if width}
     valid = _disjuncts(grounder.circuit, grounder.meaningful_now[place])
     return None if any(v not in cell_of for v in valid) else tuple(cell_of[v] for v in valid)
+
+
+def unmoved(grounder: Grounder, sort: str, a: int, b: int) -> int:
+    """The literal that says that exchanging two elements of a sort leaves the state as it is.
+
+    It is false for an element that a constant names: no other can take its place.
+    """
+    constants = [c.decl().name() for c in grounder.system.constants if c.sort().name() == sort]
+    if any(grounder.constants[name] in (a, b) for name in constants):
+        return FALSE
+    circuit, layout = grounder.circuit, grounder.layout
+    exchanged = {a: b, b: a}
+    same = []
+    for place, (function, index) in enumerate(layout.cells):
+        moved = tuple(
+            exchanged.get(i, i) if s.name() == sort else i for s, i in zip(function.domain, index, strict=True)
+        )
+        other = layout.position[function.name][moved]
+        if other < place:
+            continue
+        here, there = grounder.state[place], grounder.state[other]
+        matters = grounder.meaningful_now[place]
+        same.append(circuit.xor2(matters, grounder.meaningful_now[other]) ^ 1)
+        if function.is_bool:
+            same.append(circuit.xor2(here, there) ^ 1)
+            continue
+        if function.range.name() == sort:
+            size = grounder.scope.as_dict()[sort]
+            there = tuple(grounder.equal(there, exchanged.get(e, e)) for e in range(size))
+        same.append(circuit.any([matters ^ 1, grounder.equal(here, there)]))
+    return circuit.all(same)
 
 
 def _disjuncts(circuit: Circuit, literal: int) -> list[int]:
