@@ -22,7 +22,7 @@ FITTED = 5
 class Progress:
     """How far an exploration is.
 
-    `levels`: states of the levels begun. `states` found, `expanded` of them so far; `seconds` that took; `memory`: bytes
+    `levels`: states of the levels begun; `states` found, `expanded` of them; `seconds` that took. `memory`: bytes
     in use; `expected`: states in all, None if it is too early to say; bytes that those `need`, and that are `allowed`.
     """
 
