@@ -22,8 +22,8 @@ FITTED = 5
 class Progress:
     """How far an exploration is.
 
-    `levels`: states of the levels begun. `states` found, `expanded` of them so far; `seconds` that took; `memory` bytes
-    in use; `expected` states in all, None if it is too early to say, and the bytes that they `need`, of those `allowed`.
+    `levels`: states of the levels begun; `states` found, `expanded` of them; `seconds` that took. `memory`: bytes
+    in use; `expected`: states in all, None if it is too early to say; bytes that those `need`, and that are `allowed`.
     """
 
     levels: tuple[int, ...]
