@@ -1,4 +1,4 @@
-"""`python -m benchmarks explore`: our exploration beside Spin's and Rumur's, on one model written from the terms."""
+"""`python -m benchmarks explore`, `bmc`: our searches beside those of other programs, on one model from the terms."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from benchmarks.bmc import CASES, SEARCHERS, answers
 from benchmarks.explore import CHECKERS, SCOPES, Comparison, Disagreement, Missing, compared
 from model.blame import nearest
 from model.logic import ModelError
+from proofs.check import scope_named
 from proofs.kernel_file import find_kernel
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -50,6 +52,42 @@ def explore(
         return
     for comparison in found:
         print(_shown(comparison))
+
+
+@app.command()
+def bmc(
+    searcher: Annotated[list[str] | None, typer.Option(
+        help=f"One of {', '.join(SEARCHERS)}; may be repeated. All if not given; `ours` is always run."
+    )] = None,
+    case: Annotated[list[int] | None, typer.Option(
+        help=f"Number of a case, from 1 to {len(CASES)}; may be repeated. All if not given."
+    )] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each, of which the fastest counts.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Bounded model checking: our encoding, the former one, and ours given to other solvers."""
+    names = searcher or list(SEARCHERS)
+    for name in names:
+        if name not in SEARCHERS:
+            raise ModelError(f"no searcher {name!r}{nearest(name, SEARCHERS)}")
+    told = []
+    for number in case or range(1, len(CASES) + 1):
+        if not 1 <= number <= len(CASES):
+            raise ModelError(f"no case {number}: there are {len(CASES)}")
+        kernel, stated, scope, depth = CASES[number - 1]
+        found = answers(find_kernel(kernel).system(), scope_named(scope), stated, depth, tuple(names), runs)
+        told.append({
+            "kernel": kernel, "invariant": stated, "scope": scope, "depth": depth,
+            "answers": [dataclasses.asdict(each) for each in found],
+        })
+        if not as_json:
+            size = ", ".join(f"{count} {what}" for what, count in found[0].size.items())
+            length = "none" if found[0].length is None else f"one of {found[0].length} steps"
+            print(f"{kernel}, {stated}, scope {scope}, to {depth} steps: {length}; a step has {size}")
+            for each in found:
+                print(f"  {each.searcher:<9} {each.wall:7.2f} s  {each.wall / found[0].wall:6.1f} times ours")
+    if as_json:
+        print(json.dumps({"bmc": told}, indent=2))
 
 
 def _shown(comparison: Comparison) -> str:

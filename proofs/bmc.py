@@ -194,11 +194,12 @@ class Unrolling:
         grounder, circuit = self.grounder, self.grounder.circuit
         self.after_literals = [circuit.input(f"after{i}") for i in range(grounder.bits)]
         self.clauses = _step(grounder, self.after_literals, reduce)
-        self._terms = Terms(circuit)
-        self.now = [self._terms.term(literal) for literal in grounder.inputs]
-        self.after = [self._terms.term(literal) for literal in self.after_literals]
+        self.terms = Terms(circuit)
+        self.now = [self.terms.term(literal) for literal in grounder.inputs]
+        self.after = [self.terms.term(literal) for literal in self.after_literals]
         self.choice = [z3.Bool(name) for name in circuit.inputs[2 * grounder.bits :]]
-        self.transition = z3.And(*(z3.Or(*map(self._terms.term, clause)) for clause in self.clauses))
+        alternatives = [[self.terms.term(literal) for literal in clause] for clause in self.clauses]
+        self.transition = z3.And(*(z3.Or(*those) if len(those) > 1 else those[0] for those in alternatives))
         used = circuit.cone(literal for clause in self.clauses for literal in clause)
         gates = sum(circuit.gates[gate][0] in ("and", "xor") for gate in used)
         self.size = Size(grounder.bits + len(self.choice), gates, len(self.clauses))
@@ -207,7 +208,7 @@ class Unrolling:
 
     def formula(self, term: Term) -> Any:
         """A closed formula, over `now`."""
-        return self._terms.term(self.grounder.formula(term))
+        return self.terms.term(self.grounder.formula(term))
 
     def state(self) -> Any:
         """`now` is a state as steps leave it: cells hold elements of their sorts, the first where they do not matter.
@@ -221,7 +222,7 @@ class Unrolling:
                 sound.append(circuit.any(value))
             default = circuit.any(self.grounder.inputs[start : start + width]) ^ 1
             sound.append(circuit.any([self.grounder.meaningful_now[place], default]))
-        return self._terms.term(circuit.all(sound))
+        return self.terms.term(circuit.all(sound))
 
     def at(self, time_step: int) -> list[Any]:
         """The state bits at a step."""

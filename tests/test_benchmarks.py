@@ -8,8 +8,10 @@ import shutil
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks.bmc import answers
 from benchmarks.explore import CHECKERS, LOSSY, Run, compared
 from model.kernels import KERNELS
+from proofs.check import scope_named
 
 SMALLEST = "1,1,2,1,1"
 NEEDED = {"spin": ("spin", "gcc"), "rumur": ("rumur", "gcc")}
@@ -71,3 +73,18 @@ def test_the_command_prints_one_object(
     counts = {(r["states"], r["transitions"]) for r in comparison["runs"] if r["checker"] != "ours-symmetry"}
     assert len(comparison["runs"]) == 3
     assert len(counts) == 1
+
+
+@pytest.mark.parametrize(
+    "searcher", ["former", *(pytest.param(s, marks=pytest.mark.slow) for s in ("bitwuzla", "cvc5"))]
+)
+def test_other_encodings_and_solvers_find_violations_of_the_same_length(searcher: str) -> None:
+    """`answers` raises Disagreement where they do not."""
+    if searcher == "bitwuzla":
+        pytest.importorskip("bitwuzla")
+    for kernel, length in (("v5.9", 4), ("v6.15", None)):
+        (system,) = (k.system() for k in KERNELS if k.name == kernel)
+        found = answers(system, scope_named(SMALLEST), "coherence-write-pin", 4, (searcher,), 1)
+        assert [each.searcher for each in found] == ["ours", searcher]
+        assert {each.length for each in found} == {length}
+        assert found[0].size["clauses"] > 100
