@@ -27,7 +27,7 @@ Search = Callable[[System, Scope, Claim, int], tuple[int | None, dict[str, int]]
 CASES = (
     ("v5.7", "isolation-reference", "default", 6), ("v5.9", "coherence-write-pin", "default", 6),
     ("v5.18", "coherence-read-pin", "default", 7), ("v5.9", "swap-slot", "default", 6),
-    ("v6.15", "coherence-write-pin", "default", 6), ("v6.15", "coherence-write-pin", "medium", 5),
+    ("v6.15", "coherence-write-pin", "default", 9), ("v6.15", "coherence-write-pin", "medium", 7),
 )
 """Kernel, invariant, scope, and the steps to which it is searched."""
 
