@@ -82,12 +82,21 @@ def test_the_loss_of_a_worker_loses_nothing(ray: Any, when: int) -> None:
 
 
 @pytest.mark.slow
-def test_an_exploration_on_a_cluster_that_ran_out_of_time_goes_on_from_the_last_level(ray: Any, tmp_path: Path) -> None:
-    parts = []
-    while not parts or not parts[-1].complete:
-        parts.append(cluster.explore(ray, question("v5.9"), parts=2, checkpoints=tmp_path, timeout=0.2))
-        assert len(parts) < 40
-    assert same(parts[-1], "v5.9")
+def test_an_exploration_on_a_cluster_that_ended_early_goes_on_from_the_last_level(ray: Any, tmp_path: Path) -> None:
+    def interrupt(levels: Sequence[int], actors: Sequence[Any]) -> None:
+        if len(levels) == 9:
+            raise KeyboardInterrupt
+
+    first = cluster.explore(ray, question("v5.9"), parts=2, checkpoints=tmp_path, timeout=1e-9)
+    assert first.stopped.startswith("out of time")
+    with pytest.raises(KeyboardInterrupt):
+        cluster.explore(ray, question("v5.9"), parts=2, checkpoints=tmp_path, level_done=interrupt)
+    levels = []
+    found = cluster.explore(
+        ray, question("v5.9"), parts=2, checkpoints=tmp_path, level_done=lambda known, _: levels.append(len(known))
+    )
+    assert levels[0] == 10
+    assert same(found, "v5.9")
     assert not list(tmp_path.iterdir())
 
 

@@ -512,7 +512,6 @@ def test_steps_that_name_the_least_of_equal_elements_reach_a_renaming_of_every_s
                     left_out += 1
         level = sorted(following - seen)
         seen |= following
-    assert not level
     assert left_out
 
 
