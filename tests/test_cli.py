@@ -67,6 +67,7 @@ def test_check_gives_a_verdict_with_its_evidence_for_every_cell_asked_for(
     assert json.loads(Path(kept["certificate"]).read_text())["invariant"] == "coherence-write-pin"
 
 
+@pytest.mark.slow
 def test_features_go_with_the_kernel_wherever_its_name_goes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -227,6 +228,7 @@ def test_a_tampered_certificate_is_not_believed_but_found_anew(
     assert manifest.read_text() == good
 
 
+@pytest.mark.slow
 def test_verify_accepts_what_check_wrote(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run(capsys, "check", "-k", "v5.9", "-i", "soft-dirty", "--engine", "proof", "--fresh", "-o", tmp_path)
     # Where a proof failed, its counterexample to induction lies beside the manifests.

@@ -59,6 +59,7 @@ def test_some_claims_are_inductive_by_themselves(name: str) -> None:
     assert [c.text for c in found.clauses] == [name]
 
 
+@pytest.mark.slow
 def test_others_need_clauses_that_are_found() -> None:
     found = prove.search_of("v5.9", ["isolation-mapping"]).prove(claim("isolation-mapping"), 120)
     assert isinstance(found, Proof)
@@ -202,6 +203,7 @@ def one_place() -> Term:
     )
 
 
+@pytest.mark.slow
 def test_a_lemma_is_used_but_must_be_proved_itself() -> None:
     wrong = forall(Proc, alive)
     system = system_of("v5.9").restricted(system_of("v5.9").cone([invariant("isolation-mapping").formula]))
