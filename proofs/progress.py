@@ -106,6 +106,8 @@ class Standing:
     fired: list[int]
     seen: list[int]
     seconds: float
+    digest: str = ""
+    """Hash of the states' bytes; a checkpoint fills it in."""
 
 
 class Checkpoint:
@@ -123,6 +125,7 @@ class Checkpoint:
         self._states = folder / f"{name}.states"
         self._standing = folder / f"{name}.json"
         self._kept = 0
+        self._digest = hashlib.sha256()
 
     def load(self) -> tuple[np.ndarray[Any, Any], Standing] | None:
         """The states, one row of words each, and where it stands; None if nothing was kept that can be read."""
@@ -132,9 +135,10 @@ class Checkpoint:
             states = np.fromfile(self._states, "<u8", standing.states * self.words).reshape(-1, self.words)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if len(states) < standing.states:
+        digest = hashlib.sha256(states.tobytes())
+        if len(states) < standing.states or digest.hexdigest() != standing.digest:
             return None
-        self._kept = standing.states
+        self._kept, self._digest = standing.states, digest
         return states, standing
 
     def save(self, queue: np.ndarray[Any, Any], standing: Standing) -> None:
@@ -149,11 +153,13 @@ class Checkpoint:
             file.truncate(8 * self.words * self._kept)
             file.seek(0, os.SEEK_END)
             for piece in pieces:
-                file.write(np.ascontiguousarray(piece, "<u8").tobytes())
+                written = np.ascontiguousarray(piece, "<u8").tobytes()
+                file.write(written)
+                self._digest.update(written)
             file.flush()
             os.fsync(file.fileno())
         part = self._standing.with_suffix(".part")
-        part.write_text(json.dumps(asdict(standing)), encoding="utf-8")
+        part.write_text(json.dumps({**asdict(standing), "digest": self._digest.hexdigest()}), encoding="utf-8")
         part.replace(self._standing)
         self._kept = standing.states
 
@@ -161,4 +167,4 @@ class Checkpoint:
         """It is finished."""
         self._standing.unlink(missing_ok=True)
         self._states.unlink(missing_ok=True)
-        self._kept = 0
+        self._kept, self._digest = 0, hashlib.sha256()

@@ -111,9 +111,7 @@ def _renamings(grounder: Grounder, claims: Sequence[Term]) -> tuple[Renaming, ..
     """Those of all sorts but Frame, as far as no constant tells elements apart and they do not get too many."""
     system, layout = grounder.system, grounder.layout
     terms = [*claims, *(t for f in system.functions if (t := meaning(f)[1]) is not None)]
-    for rule in system.rules:
-        terms += rule.guard
-        terms += (t for u in rule.updates for t in (*u.index, u.when, u.value) if t is not None)
+    terms += itertools.chain.from_iterable(rule.terms() for rule in system.rules)
     used = frozenset().union(*map(names_in, terms))
     told_apart = {c.sort().name() for c in system.constants if c.decl().name() in used}
     sizes = {

@@ -373,6 +373,18 @@ def test_a_checkpoint_cut_short_is_not_taken(tmp_path: Path) -> None:
     assert replace(found, seconds=0) == replace(explore(cone, SMALL, claims), seconds=0)
 
 
+def test_a_checkpoint_in_which_a_state_changed_is_not_taken(tmp_path: Path) -> None:
+    cone, members = next(cones("v5.14"))
+    claims = [claim(i) for i in members]
+    explore(cone, SMALL, claims, timeout=1e-9, checkpoints=tmp_path)
+    (states,) = tmp_path.glob("*.states")
+    kept = bytearray(states.read_bytes())
+    kept[8] ^= 1
+    states.write_bytes(kept)
+    found = explore(cone, SMALL, claims, checkpoints=tmp_path)
+    assert replace(found, seconds=0) == replace(explore(cone, SMALL, claims), seconds=0)
+
+
 def test_a_scope_that_does_not_fit_says_what_it_would_need(monkeypatch: pytest.MonkeyPatch) -> None:
     cone, members = next(cones("v5.14"))
     monkeypatch.setattr(exploration, "Memory", Tight)
