@@ -63,6 +63,7 @@ def each_done(
             yield asked[future], future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        # While the workers live: one that is ended amid telling keeps the channel's lock for ever.
+        channel.put(None)
         for process in multiprocessing.active_children():
             process.terminate()
-        channel.put(None)
