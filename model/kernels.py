@@ -559,6 +559,8 @@ V6_18 = V6_15.but(
     {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in 6.12, not in 7.2; a running 6.18 has not got it"},
     collapse_read_only=True,
 )
+V7_2 = V6_18.but("v7.2", "X4, read in Debian's 7.2.13")
+V7_3_RC7 = V7_2.but("v7.3-rc7", "X4, read in Debian's 7.3~rc7")
 DEBIAN_5_10 = V5_12.but(
     "debian-5.10", "R2, as 5.10.y has it with its backports (read in Debian's 5.10.262)",
     {"fork_seqcount, soft_dirty_lock, soft_dirty_pinned, swap_out_pinned, wp_flushes_uffd": "backports, as in 5.12",
@@ -610,10 +612,10 @@ WRPROTECT_SKIP = V5_12.but(
 )
 
 KERNELS: tuple[Kernel, ...] = (
-    V5_7, V5_8, V5_9_RC4, V5_9, V5_11, V5_12, V5_14, V5_17, V5_18, V5_19, V6_0, V6_2, V6_15,
+    V5_7, V5_8, V5_9_RC4, V5_9, V5_11, V5_12, V5_14, V5_17, V5_18, V5_19, V6_0, V6_2, V6_15, V7_2,
     BREAK_COW, MAPCOUNT_UNSHARE, WRPROTECT_FAIL, WRPROTECT_SKIP,
 )
 """Every kernel of the default table, in the order of its rows."""
 
-FURTHER: tuple[Kernel, ...] = (V4_8, V4_14, DEBIAN_5_10, V5_16, V6_1, V6_4_0, V6_12, V6_18)
+FURTHER: tuple[Kernel, ...] = (V4_8, V4_14, DEBIAN_5_10, V5_16, V6_1, V6_4_0, V6_12, V6_18, V7_3_RC7)
 """Kernels beside the default table; there each but v6.4.0 would have the terms of one of its rows."""

@@ -63,7 +63,10 @@ def kernel_for(release: str) -> str:
     version = (int(found[1]), int(found[2]))
     if version == (5, 10):
         return "debian-5.10"
-    named = [(_version(k.name), k.name) for k in (*KERNELS, *FURTHER) if re.fullmatch(r"v[\d.]+", k.name)]
+    names = [kernel.name for kernel in (*KERNELS, *FURTHER)]
+    released = {match[1]: match[0] for name in names if (match := re.fullmatch(r"(v[\d.]+)(-rc\d+)?", name))}
+    released |= {name: name for name in names if name in released}  # a candidate only stands in for its release
+    named = [(_version(number), name) for number, name in released.items()]
     older = [(v, name) for v, name in named if v[:2] <= version]
     if not older:
         raise ModelError(f"Linux {release} is older than the model's oldest kernel, {min(named)[1]}")

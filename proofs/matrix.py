@@ -187,9 +187,9 @@ def _by_kernel(marks: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str, 
 
 
 def _by_column(names: str, marks: str, columns: Iterable[str]) -> dict[str, str]:
-    """Published entries by our columns: NW is that of NF and NS, X2 of X3 too."""
+    """Published entries by our columns: NW is that of NF and NS, X2 of X3 and X4 too."""
     entries = dict(zip(names.split(), marks.split(), strict=True))
-    stands_in = {"NF": "NW", "NS": "NW", "X3": "X2"}
+    stands_in = {"NF": "NW", "NS": "NW", "X3": "X2", "X4": "X2"}
     return {c: entries[stands_in.get(c, c)] for c in columns if stands_in.get(c, c) in entries}
 
 

@@ -150,7 +150,7 @@ def test_a_release_is_described_by_the_newest_kernel_that_is_not_newer() -> None
         "6.12.118+deb13-amd64", "6.18.2", "7.2.13+deb14-amd64",
     )}
     assert list(described.values()) == [
-        "v4.14", "v4.14", "debian-5.10", "v5.14", "v5.19", "v6.1", "v6.12", "v6.18", "v6.18",
+        "v4.14", "v4.14", "debian-5.10", "v5.14", "v5.19", "v6.1", "v6.12", "v6.18", "v7.2",
     ]
     with pytest.raises(ModelError, match="older than"):
         conform.kernel_for("3.2.0")
