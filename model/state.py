@@ -47,7 +47,7 @@ has_pinned = StateFunction(
 )
 vma_soft_dirty = StateFunction(
     "vma_soft_dirty", (Proc,), Bool, "VM_SOFTDIRTY: everything reads as soft-dirty until the first clear_refs",
-    meaningful=alive, initial=_is_first,
+    meaningful=alive,
 )
 vma = StateFunction("vma", (Proc, Page), Bool, "a private anonymous VMA covers the page", initial=_is_first)
 vma_write = StateFunction(
