@@ -1,4 +1,4 @@
-"""The reference of facts, docs/domain.md: where a citation such as `domain.md 2.10 (a), F18` leads, and the file as HTML."""
+"""The reference of facts, docs/domain.md: where a citation such as `domain.md 2.10 (a), F18` leads; it as HTML."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def anchor_of(name: str) -> str:
 _CITED = re.compile(
     r"(?P<run>domain\.md(?: sections?)?)"
     r"|`(?P<name>[a-z_]+)`"
-    r"|\b(?P<failure>F\d+[a-z]?'?)(?!\w)"
+    r"|\b(?P<failure>F\d+[a-z]*'?)(?!\w)"
     r"|\b(?P<invariant>I\d+)(?P<parts>(?: [a-k]\b,?)*)"
     r"|\b(?P<race>S\d+)\b(?!\.)"
     r"|(?P<rows>\brows?) (?=\(?[a-m]\b)"
@@ -67,6 +67,7 @@ _CITED = re.compile(
 _OF_RUN = re.compile(r"(?P<section>\b\d{1,2}(?:\.\d+)?\b)|\((?P<row>[a-m])\)")
 _OF_ROWS = re.compile(r"\(?\b([a-m])\b\)?")
 _ROW_LIST = re.compile(r"\(?[a-m]\b\)?(?:(?:, and |, | and )\(?[a-m]\b\)?)*")
+_DECISIONS = re.compile(r"\bdecisions? (?:`[a-z_]+`(?:, and |, | and ))*$")
 _RUN_ENDS = re.compile(r"[;:`\[\]]|$")
 
 
@@ -88,6 +89,11 @@ def missing(citation: str) -> list[str]:
 def places(citation: str) -> list[str]:
     """Where it leads, each once: `docs/domain.md#f18`, and addresses of commits and mails."""
     return list(dict.fromkeys(href for p in pieces(citation) if (href := p.href(NAME))))
+
+
+def cited(citation: str) -> list[str]:
+    """The places of the file where it leads, each once: `f18`."""
+    return list(dict.fromkeys(p.anchor for p in pieces(citation) if p.anchor))
 
 
 def to_html(citation: str) -> str:
@@ -138,7 +144,7 @@ def _pieces(citation: str) -> Iterator[Piece]:
         elif m["invariant"]:
             yield from _invariant(m["invariant"], m["parts"])
         else:
-            yield _single(m, "decision" in citation[:m.start()])
+            yield _single(m, bool(_DECISIONS.search(citation, 0, m.start())))
     yield Piece(citation[done:])
 
 
@@ -147,7 +153,7 @@ def _single(m: re.Match[str], decided: bool) -> Piece:
     if m["name"]:
         return Piece(m[0], m["name"] if decided or m["name"] in anchors() else "")
     if m["failure"]:
-        return Piece(m[0], m["failure"].lower().replace("'", "p"))
+        return Piece(m[0], _failure(m["failure"].lower().replace("'", "p")))
     if m["race"]:
         return Piece(m[0], m["race"].lower())
     if m["mail"]:
@@ -157,6 +163,13 @@ def _single(m: re.Match[str], decided: bool) -> Piece:
     if m["commit"]:
         return Piece(m[0], address=(_OWN_TREE if m["own"] else _COMMITS) + m["commit"])
     return Piece(m[0], f"cow-{m['case']}" if m["case"] else "sec-6")
+
+
+def _failure(name: str) -> str:
+    """A variant that the file does not tell apart, as tests are of (F10bg), is that of which it is one (F10b)."""
+    while name not in anchors() and name[-1].isalpha():
+        name = name[:-1]
+    return name
 
 
 def _invariant(name: str, parts: str) -> Iterator[Piece]:
@@ -235,7 +248,7 @@ def _kind(line: str) -> str:
 
 
 def _table(lines: list[str]) -> str:
-    head, _, *rows = [[_inline(cell.strip()) for cell in line.strip()[1:-1].split(" | ")] for line in lines]
+    head, _, *rows = [[_inline(cell.strip()) for cell in line.strip()[1:-1].split("|")] for line in lines]
     heads = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return (
