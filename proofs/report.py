@@ -241,7 +241,7 @@ def facts_page(pages: Sequence[tuple[str, str]] = ((domain.PAGE, "Facts"),)) -> 
     head = (
         '<a class="skip" href="#main">To the content</a>\n'
         f'<header><p class="site">Copy-on-write and page pinning in Linux</p>{_nav(domain.PAGE, pages)}</header>\n'
-        '<main id="main" tabindex="-1" class="facts">\n'
+        '<main id="main" tabindex="-1" class="reference">\n'
     )
     return page("Facts: Linux copy-on-write and get_user_pages", f"{head}{domain.body()}\n</main>",
                 {"schema": SCHEMA, "kind": "facts"}, ())

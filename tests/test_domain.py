@@ -61,7 +61,8 @@ def test_whatever_is_named_anywhere_has_a_place() -> None:
 
 
 def test_every_rule_leads_there_or_names_a_file() -> None:
-    assert [r.name for r in ALL_RULES if not domain.places(r.source) and not re.search(r"\w\.(c|h|md)\b", r.source)] == []
+    nowhere = [(r.name, r.source) for r in ALL_RULES if not domain.places(r.source)]
+    assert [name for name, source in nowhere if not re.search(r"\w\.(c|h|md)\b", source)] == []
 
 
 @pytest.mark.parametrize(("what", "names"), [
