@@ -1099,8 +1099,6 @@ def list_(
     if as_json:
         _print_json(data)
         return OK
-    if kernel:
-        print(f"{domain.NAME} has a place for each kernel and decision, as #reuse, and those after # below.\n")
     print("Kernels")
     for _, k in kernels:
         print(f"  {k.name:17} {k.about}" + (f" [from {k.base}]" if k.base else ""))
@@ -1126,6 +1124,8 @@ def list_(
         print(f"\n{title}, as in -k page-count+fork-early-copy or bare:v5.18+swap-out-refuse")
         for r in switches:
             print(f"  {r.name:17} {r.about} [{r.source}]")
+    if kernel:
+        print(f"\nWhat stands after # is a place in {domain.NAME}; kernels and decisions have places of their names.")
     return OK
 
 
