@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from model.kernels import Kernel
 from model.logic import System
 from proofs.interpreter import Instance
-from proofs.litmus import answer, parse
+from proofs.litmus import Litmus, answer, parse
 from proofs.trace import Trace
 
 OLD = ("v5.7", "v5.9", "v5.14", "v5.18")
@@ -359,12 +359,16 @@ FEATURE_SPECS = (
 """What rules of features do; the system is built with those that the history needs."""
 
 
-def failures(spec: Spec, kernel: Kernel, system: System | None = None) -> Iterator[str]:
-    """What is not as specified on that kernel, with that system as its rules (by default, as it is)."""
+def test_of(spec: Spec) -> Litmus:
+    """The history as a litmus test."""
     statements = [s.strip() for s in spec.history.split(";") if s.strip()]
     first = [] if spec.untouched else ["A: write x 1"]
-    text = "\n".join(["litmus spec", *spec.pages, *first, *statements, "exists not blocked 1"])
-    test = parse(text, "spec")
+    return parse("\n".join(["litmus spec", *spec.pages, *first, *statements, "exists not blocked 1"]), "spec")
+
+
+def failures(spec: Spec, kernel: Kernel, system: System | None = None) -> Iterator[str]:
+    """What is not as specified on that kernel, with that system as its rules (by default, as it is)."""
+    test = test_of(spec)
     trace = answer(test, kernel, system or kernel.system(test.features)).trace
     if trace is None:
         yield "the history cannot happen"
