@@ -42,6 +42,7 @@ from model.state import (
     mapped_only_by,
     needs_stable_page,
     nonanon,
+    page_dirty,
     page_swapped,
     pte_cleared,
     pte_dirty,
@@ -75,11 +76,16 @@ NEW = Param("new", Frame, fresh=True)
 N = Param("n", Value)
 
 
-def fresh_page(f: Term, value: Term, of: Term | None = None, anonymous: bool = True) -> list[Update]:
-    """f, which was free, becomes a page with that content; a sub-page of the large folio `of` if given."""
+def fresh_page(
+    f: Term, value: Term, of: Term | None = None, anonymous: bool = True, in_cache: bool = False
+) -> list[Update]:
+    """f, which was free, becomes a page with that content; a sub-page of the large folio `of` if given.
+
+    `in_cache`: it is made for the swap cache.
+    """
     parts = put(large(f), True) + put(folio(f), of) if of is not None else put(large(f), False)
     plain = put(nonanon(f), not anonymous) + put(ksm(f), False) + put(lazyfree(f), False) + put(leaked(f), False)
-    return parts + plain + put(frame_value(f), value)
+    return parts + plain + put(page_dirty(f), in_cache) + put(frame_value(f), value)
 
 
 def map_pte(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
@@ -229,10 +235,13 @@ def mmap_file(kernel: Any, v: Term) -> Step:
 
 
 def map_read_only(p: Term, v: Term, f: Term, dirty: bool = False, huge: bool = False) -> list[Update]:
-    """Install f, which is not this process's own, at (p, v)."""
+    """Install f at (p, v), not writable: mk_pte(f, vma->vm_page_prot), which is not soft-dirty.
+
+    So do_anonymous_page, do_set_pte, set_huge_zero_page and mfill_atomic_install_pte; pte_mkdirty sets soft-dirty too.
+    """
     return (
         map_pte(p, v, f, huge) + put(pte_write(p, v), False) + put(pte_dirty(p, v), dirty)
-        + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
+        + put(pte_soft_dirty(p, v), dirty) + put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
     )
 
 
@@ -357,7 +366,8 @@ def swap_cache_read(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     s = pte_slot(p, v)
     return Step(
         [live(p, v), pte_swap(p, v), Not(cached(s))],
-        [put(cached(s), True), put(slot_frame(s), new), put(writeback(s), False), fresh_page(new, slot_value(s)),
+        [put(cached(s), True), put(slot_frame(s), new), put(writeback(s), False),
+         fresh_page(new, slot_value(s), in_cache=True),
          set_exclusive(kernel, new, False)],
     )
 

@@ -20,9 +20,9 @@ from model.state import (
     frame_free,
     frame_value,
     has_pinned,
-    lazyfree,
     live,
     nonanon,
+    page_dirty,
     pin_attached,
     pin_foll_pin,
     pin_frame,
@@ -75,13 +75,18 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
     def remembered(p: Term) -> list[Update]:
         return put(has_pinned(p), True) if foll_pin else []
 
+    def dirtied(p: Term, v: Term) -> list[Update]:
+        """FOLL_TOUCH with FOLL_WRITE: set_page_dirty unless the PTE says so (follow_page_pte); GUP-fast does not."""
+        f = pte_frame(p, v)
+        return put(page_dirty(f), Or(page_dirty(f), Not(pte_dirty(p, v)))) if write else []
+
     def slow(kernel: Any, p: Term, v: Term, k: Term) -> Step:
         touched = [] if foll_pin or write or not kernel.touch_dirties_pmd else each(
             Page, lambda w: put(pte_dirty(p, w), True), when=lambda w: same_pmd(p, v, p, w)
         )
         return Step(
             [live(p, v), pte_present(p, v), allowed(kernel, p, v)],
-            [counts(k), *taken(p, v, k), remembered(p), touched],
+            [counts(k), *taken(p, v, k), remembered(p), touched, dirtied(p, v)],
         )
 
     def quick(kernel: Any, p: Term, v: Term, k: Term) -> Staged:
@@ -201,7 +206,7 @@ def unshare_reuse(kernel: Any, p: Term, v: Term) -> Step | None:
 def unpin(kernel: Any, k: Term) -> Step:
     """The holder drops its reference; what it wrote makes the page dirty, so that MADV_FREE is off."""
     f = pin_frame(k)
-    return Step([pin_live(k)], [put(pin_live(k), False), put(lazyfree(f), And(lazyfree(f), Not(pin_write(k))))])
+    return Step([pin_live(k)], [put(pin_live(k), False), put(page_dirty(f), Or(page_dirty(f), pin_write(k)))])
 
 
 @rule([HELD], "unpin_user_page, put_page", "litmus.md", kind="refusal")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import z3
-from z3 import And, BoolVal, Implies, Not, Or
+from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model.fault import P, V, fresh_page, huge_ready, map_pte, map_writable, set_exclusive
 from model.gup import needs_private
@@ -32,6 +32,7 @@ from model.state import (
     large,
     live,
     loaded,
+    mapped_only_by,
     mapped_only_in,
     maps_folio,
     nonanon,
@@ -263,6 +264,20 @@ def collapse(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step:
     )
 
 
+@rule([P, V], "madvise(MADV_FREE): madvise_free_huge_pmd, madvise_free_pte_range",
+      "mm/huge_memory.c, mm/madvise.c; decision `lazyfree_splits`", features=("huge", "lazyfree"), lock="read")
+def madv_free_split(kernel: Any, p: Term, v: Term) -> Step:
+    """MADV_FREE of a part of a large folio that nobody else maps splits it first, if nobody holds a reference.
+
+    The kernel gives up a THP whole if all of it is named, and reclaim splits it or throws it away whole; here it is
+    split at once.
+    """
+    f = pte_frame(p, v)
+    alone = If(pte_huge(p, v), mapped_only_by(p, v, f), kernel.lazyfree_splits(p, v, f))
+    split = split_folio.body(kernel, f)
+    return Step([live(p, v), pte_present(p, v), anon(f), alone, *split.guard], split.updates)
+
+
 @rule([P, V], "collapse_huge_page refused", "domain.md I1", kind="refusal", features=HUGE)
 def collapse_refused(kernel: Any, p: Term, v: Term) -> Step:
     """Some page of the block has a reference, is tracked, swapped out, none is writable, or it is a THP already."""
@@ -271,5 +286,5 @@ def collapse_refused(kernel: Any, p: Term, v: Term) -> Step:
 
 RULES = (
     madvise_hugepage, huge_fault, huge_wp_reuse, huge_wp_copy, huge_wp_split, huge_unshare_reuse, huge_unshare_split,
-    split_pmd, split_folio, split_folio_refused, collapse, collapse_refused,
+    split_pmd, split_folio, split_folio_refused, madv_free_split, collapse, collapse_refused,
 )

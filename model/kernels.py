@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from z3 import And, BoolVal, Const, Not, Or
+from z3 import And, BoolVal, Const, Implies, Not, Or
 
 from model import costs, fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
 from model.blame import blamed, defect, nearest, place_of
 from model.features import FEATURES, SPLIT
-from model.logic import ModelError, Rule, RuleTemplate, Staged, Step, System, Term, Update, exists, kind_text
+from model.logic import ModelError, Rule, RuleTemplate, Staged, Step, System, Term, Update, exists, forall, kind_text
 from model.state import (
     CONSTANTS,
     FUNCTIONS,
@@ -34,9 +34,11 @@ from model.state import (
     in_swap_cache,
     in_writeback,
     ksm,
+    large,
     mapped,
     mapped_only_by,
     mapped_only_in,
+    maps,
     maybe_pinned,
     needs_stable_page,
     page_swapped,
@@ -45,6 +47,7 @@ from model.state import (
     pte_swap_exclusive,
     pte_uffd_wp,
     pte_write,
+    same_pmd,
     slot_frame,
     soft_dirty_needs_fault,
     sub_pages_mapped_once,
@@ -214,6 +217,33 @@ def restores_exclusive_unprotected(p: Term, v: Term, f: Term) -> Term:
     return And(exclusive(f), Not(soft_dirty_needs_fault(p, v)))
 
 
+# NUMA hinting and MADV_FREE (p, v, f).
+
+def page_mapcount_is_one(p: Term, v: Term, f: Term) -> Term:
+    """page_mapcount(f) == 1: nobody else maps this sub-page."""
+    return forall(Proc, Page, lambda q, w: Implies(maps(q, w, f), Or(And(q == p, w == v), same_pmd(p, v, q, w))))
+
+
+def mapped_in_one_mm(p: Term, v: Term, f: Term) -> Term:
+    """folio_estimated_sharers, folio_likely_mapped_shared, folio_maybe_mapped_shared, without their errors."""
+    return And(mapped_only_in(p, f), Or(large(f), mapped_only_by(p, v, f)))
+
+
+def unpinned_in_one_mm(p: Term, v: Term, f: Term) -> Term:
+    """folio_maybe_dma_pinned no, and mapped by one mm."""
+    return And(mapped_in_one_mm(p, v, f), Not(maybe_pinned(f)))
+
+
+def as_it_was(p: Term, v: Term, f: Term) -> Term:
+    """The write bit survives as pte_savedwrite, which on x86 is pte_write (b191f9b106ea, 4.0)."""
+    return pte_write(p, v)
+
+
+def writable_if_exclusive(p: Term, v: Term, f: Term) -> Term:
+    """can_change_pte_writable and can_change_pmd_writable in a writable VMA (6a56ccbcf6c6, 6.2)."""
+    return And(vma_write(p, v), restores_exclusive(p, v, f))
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A named record of decisions. Predicates take state terms (p: Proc, v: Page, f: Frame, s: Slot) and give a Bool.
@@ -252,13 +282,19 @@ class Kernel:
     fault_waits_for_writeback         a write fault waits until a page under writeback is written before it decides
     swap_in_upgrades                  a read fault also maps an exclusive page writable where no tracking needs a fault
     numa_hints(p, v, f)               NUMA balancing takes the PTE of f away for a while
+    numa_hints_huge(p, v, f)          ... or the PMD
+    numa_write(p, v, f)               the write bit that it has when it comes back
     ksm_referenced                    `refuse` to merge a page with references, or `allow` (row k)
+    ksm_keeps_soft_dirty              a PTE that KSM replaces keeps its soft-dirty bit
     unmerge_unshares                  un-merging raises a fault for a reader, else a write fault
     migrate_referenced                `refuse` to migrate a page with references, or `allow` (row k)
     collapse_shared                   khugepaged takes pages that others map too
     collapse_compound                 ... and sub-pages of large folios that are mapped by PTEs
     collapse_read_only                ... and blocks of which no PTE is writable
     discard_counts                    reclaim throws away a page given up by MADV_FREE only without references
+    lazyfree_stays                    ... and one that has some, but is clean, stays given up; else it is ordinary again
+    lazyfree_splits(p, v, f)          MADV_FREE may split a large folio of which PTEs map sub-pages
+    lazyfree_spares_ksm               MADV_FREE leaves KSM pages alone that are dirty or in the swap cache
     force_proof                       how a FOLL_FORCE write knows that COW is broken: `retry-as-read` (it does not look
                                       again), `dirty` (FOLL_COW and a dirty PTE), `exclusive`
     uffd_continue_dirty               UFFDIO_CONTINUE installs a page of the page cache dirty, though read-only
@@ -308,14 +344,20 @@ class Kernel:
     huge_copies: bool = False
     read_gup_nonanon: Predicate = always
     touch_dirties_pmd: bool = False
-    numa_hints: Predicate = mapcount_is_one
+    numa_hints: Predicate = page_mapcount_is_one
+    numa_hints_huge: Predicate = always
+    numa_write: Predicate = as_it_was
     ksm_referenced: str = "refuse"
+    ksm_keeps_soft_dirty: bool = False
     unmerge_unshares: bool = False
     migrate_referenced: str = "refuse"
     collapse_shared: bool = True
     collapse_compound: bool = True
     collapse_read_only: bool = False
     discard_counts: bool = False
+    lazyfree_stays: bool = False
+    lazyfree_splits: Predicate = page_mapcount_is_one
+    lazyfree_spares_ksm: bool = False
     force_proof: str = "dirty"
     uffd_continue_dirty: bool = False
     soft_dirty_lock: str = "read"
@@ -407,6 +449,8 @@ class Kernel:
             if not template.features <= frozenset(features):
                 continue
             rules += _built(self, template, split if template.split else frozenset())
+        lacking = {f.name for f in FUNCTIONS if f.feature and f.feature not in features}
+        rules = [replace(r, updates=tuple(u for u in r.updates if u.function.name not in lacking)) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
 
 
@@ -560,14 +604,17 @@ V6_0 = V5_19.but(
     force_proof="exclusive",
 )
 V6_1 = V6_0.but(
-    "v6.1", "X1, and GUP-fast reads PG_anon_exclusive last", {"gup_fast_ordered": "088b8aa537c2"},
-    gup_fast_ordered=True,
+    "v6.1", "X1, and GUP-fast reads PG_anon_exclusive last",
+    {"gup_fast_ordered": "088b8aa537c2",
+     "lazyfree_splits": "folio_estimated_sharers in madvise_free_pte_range, read in 6.1.192"},
+    gup_fast_ordered=True, lazyfree_splits=mapped_in_one_mm,
 )
 V6_2 = V6_1.but(
     "v6.2", "X2: mprotect no longer asks for dirty; a read-only FOLL_LONGTERM unshares everything",
     {"mprotect_restores": "6a56ccbcf6c6", "read_gup_nonanon": "84209e87c696",
-     "unmerge_unshares": "domain.md 2.11 [S6.2]"},
+     "unmerge_unshares": "6cce3314b928", "numa_write": "6a56ccbcf6c6"},
     mprotect_restores=restores_exclusive, read_gup_nonanon=not_for_long, unmerge_unshares=True,
+    numa_write=writable_if_exclusive,
 )
 V6_4_0 = V6_2.but(
     "v6.4.0", "X2, un-protecting may map exclusive pages writable, and faults under per-VMA locks run during fork",
@@ -577,12 +624,18 @@ V6_4_0 = V6_2.but(
 V6_12 = V6_2.but(
     "v6.12", "X2, un-protecting and swap-in on read may map exclusive pages writable; large folios only if exclusive",
     {"uffd_restores": "931298e103c2 (6.3)", "swap_in_upgrades": "c18160dba5ff (6.11)",
-     "reuse_large": "domain.md 2.12 [D6.12]"},
+     "reuse_large": "domain.md 2.12 [D6.12]",
+     "numa_hints": "folio_maybe_dma_pinned, folio_likely_mapped_shared in change_pte_range, read in 6.12.118",
+     "ksm_keeps_soft_dirty": "replace_page, read in 6.12.118, and in no other",
+     "lazyfree_spares_ksm": "madvise_free_pte_range, read in 6.12.118, and in no other"},
     uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True, reuse_large=exclusive_only,
+    numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True,
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
-    {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6"}, reuse_large=exclusive_or_alone,
+    {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6", "lazyfree_stays": "try_to_unmap_one, read in 7.2.13; 6.15",
+     "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "not in 7.2.13"},
+    reuse_large=exclusive_or_alone, lazyfree_stays=True, ksm_keeps_soft_dirty=False, lazyfree_spares_ksm=False,
 )
 V6_18 = V6_15.but(
     "v6.18", "X3, and collapse takes blocks of which no PTE is writable",
@@ -591,8 +644,9 @@ V6_18 = V6_15.but(
 )
 V7_2 = V6_18.but(
     "v7.2", "X4: a swapped-in page is mapped before it leaves the swap cache, so that only its entry's bit decides",
-    {"swap_in_reuse, swap_in_counts": "do_swap_page, mm/memory.c, read in 7.2.13"},
-    swap_in_reuse=swap_in_by_exclusive_only, swap_in_counts=False,
+    {"swap_in_reuse, swap_in_counts": "do_swap_page, mm/memory.c, read in 7.2.13",
+     "numa_hints_huge": "folio_can_map_prot_numa in change_huge_pmd, read in 7.2.13; not in 6.12.118"},
+    swap_in_reuse=swap_in_by_exclusive_only, swap_in_counts=False, numa_hints_huge=unpinned_in_one_mm,
 )
 V7_3_RC7 = V7_2.but(
     "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",

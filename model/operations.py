@@ -22,7 +22,7 @@ UNSHARE_FAULTS = ("unshare-copy", "unshare-reuse", "huge-unshare-reuse", "huge-u
 """Faults for a reader that must not share the page; get_user_pages raises them, a load never does."""
 FORCED_FAULTS = (
     "force-anon-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy", "force-huge-copy",
-    "force-huge-reuse", "force-huge-split", "swap-in-read",
+    "force-huge-reuse", "force-huge-split", "force-swap-in",
 )
 """Write faults of FOLL_FORCE in a read-only VMA."""
 
@@ -113,7 +113,9 @@ def faults(access: str, kernel: Any) -> tuple[tuple[str, ...], ...]:
 
 def blocks(access: str, kernel: Any) -> tuple[str, ...]:
     """Names of the rules by which such an access waits for a userfaultfd monitor: write faults only."""
-    writes = access in ("store", "force") or (access == "read-gup" and kernel.read_gup_writes)
+    if access == "force":
+        return ("userfault-wait", "force-userfault-wait")
+    writes = access == "store" or (access == "read-gup" and kernel.read_gup_writes)
     return ("userfault-wait",) if writes else ()
 
 
@@ -145,7 +147,8 @@ def _pageout(then: str, *flags: str) -> Operation:
     which do not change meanwhile."""
     stable = "stable" in flags
     return Operation(
-        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree"), ("swap-out-refused", "keep-lazyfree"),
+        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree", "discard-lazyfree-part"),
+        ("swap-out-refused", "keep-lazyfree"),
         prepares=("split-folio", "swap-stable") if stable else ("split-folio",), then=(then,), flags=frozenset(flags),
         on_frame=True, actor="either", features=frozenset({"stable-writes"}) if stable else frozenset(),
     )
@@ -185,8 +188,8 @@ OPERATIONS: tuple[Operation, ...] = (
     _on_range("uffd-wp", "uffd-wp"),
     _on_range("uffd-unwp", "uffd-unwp"),
     Operation(
-        "madv-free", ("v",), ("madv-free", "madv-free-nothing"), ("madv-free-refused",), prepares=("split-folio",),
-        features=frozenset({"lazyfree"}),
+        "madv-free", ("v",), ("madv-free", "madv-free-swapped", "madv-free-nothing"), ("madv-free-refused",),
+        prepares=("madv-free-split",), features=frozenset({"lazyfree"}),
     ),
     # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
     _pageout("reclaim-swap-cache"),
@@ -198,12 +201,13 @@ OPERATIONS: tuple[Operation, ...] = (
         actor="either", features=frozenset({"migration"}),
     ),
     Operation(
-        "ksm", ("v", "w"), ("ksm-merge",), ("ksm-merge-refused",), prepares=("split-folio", "ksm-protect"),
+        "ksm", ("v", "w"), ("ksm-merge", "ksm-join", "ksm-merge-nothing"),
+        ("ksm-merge-undone", "ksm-merge-left", "ksm-merge-refused"), prepares=("split-folio", "ksm-protect"),
         actor="either", features=KSM,
     ),
     Operation("unmerge", ("v",), ("unmerge",), ("unmerge-refused",), access="unmerge", features=KSM),
     Operation(
-        "numa", ("v",), ("numa-hint",), ("numa-hint-refused",), prepares=("split-pmd",), actor="either",
+        "numa", ("v",), ("numa-hint", "numa-hint-huge"), ("numa-hint-refused",), actor="either",
         features=frozenset({"numa"}),
     ),
     # Of a folio, of a block: the same for a part of it as for the whole.

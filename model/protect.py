@@ -19,6 +19,7 @@ from model.state import (
     Page,
     Span,
     alive,
+    anon,
     live,
     mprotect_flushing,
     nonanon,
@@ -31,6 +32,7 @@ from model.state import (
     pte_swap,
     pte_uffd_wp,
     pte_write,
+    same_pmd,
     soft_dirty_flushing,
     stale,
     stale_frame,
@@ -296,26 +298,47 @@ def uffd_unwp_refused(kernel: Any, p: Term, span: Span) -> Step:
     return Step([span.some(lambda v: Not(And(live(p, v), vma_uffd(p, v))))])
 
 
-@rule([P, V], "change_prot_numa, do_numa_page", "domain.md F18; decision `numa_hints`", features=("numa",),
-      lock="read")
+@rule([P, V], "change_prot_numa: change_pte_range; do_numa_page", "domain.md F18; decisions `numa_hints`, `numa_write`",
+      features=("numa",), lock="read")
 def numa_hint(kernel: Any, p: Term, v: Term) -> Step:
-    """NUMA balancing takes the PTE away to see who uses it; it may come back without its write bit."""
+    """NUMA balancing takes the PTE away to see who uses it, and the next access brings it back.
+
+    With the write bit that it had (pte_savedwrite, on x86 the bit itself), or from 6.2 with that which the mapping may
+    have (can_change_pte_writable). What comes between does to the absent PTE what it would do to a read-only one.
+    """
     f = pte_frame(p, v)
     return Step(
-        [live(p, v), pte_present(p, v), Not(pte_huge(p, v)), Not(nonanon(f)), kernel.numa_hints(p, v, f)],
-        [put(pte_write(p, v), False)],
+        [*_hintable(p, v), Not(pte_huge(p, v)), kernel.numa_hints(p, v, f)],
+        [put(pte_write(p, v), kernel.numa_write(p, v, f))],
     )
+
+
+@rule([P, V], "change_prot_numa: change_huge_pmd; do_huge_pmd_numa_page",
+      "mm/huge_memory.c; decisions `numa_hints_huge`, `numa_write`", features=("numa", "huge"), lock="read")
+def numa_hint_huge(kernel: Any, p: Term, v: Term) -> Step:
+    """The same of a PMD, which stays whole."""
+    f = pte_frame(p, v)
+    return Step(
+        [*_hintable(p, v), pte_huge(p, v), kernel.numa_hints_huge(p, v, f)],
+        [each(Page, lambda w: put(pte_write(p, w), kernel.numa_write(p, v, f)), when=lambda w: same_pmd(p, v, p, w))],
+    )
+
+
+def _hintable(p: Term, v: Term) -> list[Term]:
+    """change_pte_range leaves out the zero page and KSM pages; pages of the page cache lose nothing by it."""
+    return [live(p, v), pte_present(p, v), anon(pte_frame(p, v))]
 
 
 @rule([P, V], "change_prot_numa", "domain.md F18", kind="refusal", features=("numa",))
 def numa_hint_refused(kernel: Any, p: Term, v: Term) -> Step:
     """Nothing is mapped, or what is mapped is left out."""
     f = pte_frame(p, v)
-    return Step([Or(Not(live(p, v)), Not(pte_present(p, v)), nonanon(f), Not(kernel.numa_hints(p, v, f)))])
+    hints = If(pte_huge(p, v), kernel.numa_hints_huge(p, v, f), kernel.numa_hints(p, v, f))
+    return Step([Or(Not(And(*_hintable(p, v))), Not(hints))])
 
 
 RULES = (
     *mprotect_ro, *mprotect_ro_refused, *mprotect_rw, *mprotect_rw_refused,
     *mprotect_rwx, *mprotect_rwx_refused, *mprotect_other, clear_soft_dirty, clear_soft_dirty_refused,
-    *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_refused,
+    *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_huge, numa_hint_refused,
 )

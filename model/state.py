@@ -155,6 +155,11 @@ ksm = StateFunction("ksm", (Frame,), Bool, "PageKsm", meaningful=lambda f: Not(f
 lazyfree = StateFunction(
     "lazyfree", (Frame,), Bool, "MADV_FREE: PG_swapbacked is clear", meaningful=lambda f: Not(frame_free(f))
 )
+page_dirty = StateFunction(
+    "page_dirty", (Frame,), Bool,
+    "PG_dirty; said from when the page is in the swap cache, which it leaves dirty (try_to_free_swap)",
+    meaningful=lambda f: Not(frame_free(f)), feature="lazyfree",
+)
 leaked = StateFunction(
     "leaked", (Frame,), Bool, "ghost: a FOLL_FORCE write went into it while others could see it",
     meaningful=lambda f: Not(frame_free(f)),
@@ -241,8 +246,8 @@ FUNCTIONS: tuple[StateFunction, ...] = (
     pte_swap, pte_slot, pte_swap_exclusive,
     force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached,
-    cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree, leaked,
-    extra, frame_value, *STEPS,
+    cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree,
+    page_dirty, leaked, extra, frame_value, *STEPS,
 )
 
 

@@ -101,6 +101,13 @@ def dontneed_refused(kernel: Any, p: Term, v: Term) -> Step:
     return Step([Not(live(p, v))])
 
 
+@rule([P, V], "madvise(MADV_FREE): madvise_free_pte_range, free_swap_and_cache",
+      "mm/madvise.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("lazyfree",), lock="read")
+def madv_free_swapped(kernel: Any, p: Term, v: Term) -> Step:
+    """MADV_FREE drops a swap entry at once: the next touch gets a new page, as after MADV_DONTNEED."""
+    return Step([live(p, v), pte_swap(p, v)], _zap(lambda q, w: And(q == p, w == v)))
+
+
 @rule([P, V], "munmap of nothing", "domain.md I1", name="munmap-nothing")
 def munmap_nothing(kernel: Any, p: Term, v: Term) -> Step:
     """munmap where there is no VMA succeeds and does nothing."""
@@ -123,15 +130,15 @@ W = Param("w", Page)
 @rule([P, V, W], "move_page_tables, move_ptes", "domain.md I1; cow.c, partial mremap", features=("mremap",),
       lock="write")
 def mremap(kernel: Any, p: Term, v: Term, w: Term) -> Step:
-    """The page moves from v to w, where whatever was mapped goes; references to it follow.
+    """The page moves from v to w, where whatever was mapped goes; references to it follow, and it is soft-dirty there,
+    as is a swap entry (move_soft_dirty_pte, move_soft_dirty_pmd).
 
     Its registration with userfaultfd is lost (no remap event).
     """
     moved = [
         put(function(p, w), function(p, v))
         for function in (
-            vma_write, vma_exec, pte_present, pte_frame, pte_write, pte_dirty, pte_soft_dirty, pte_swap, pte_slot,
-            pte_swap_exclusive,
+            vma_write, vma_exec, pte_present, pte_frame, pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive,
         )
     ]
     return Step(
@@ -139,7 +146,8 @@ def mremap(kernel: Any, p: Term, v: Term, w: Term) -> Step:
         [
             put(vma(p, v), False), put(pte_present(p, v), False), put(pte_swap(p, v), False), *moved,
             put(vma(p, w), True), put(vma_huge(p, w), False), put(vma_uffd(p, w), False), put(pte_huge(p, w), False),
-            put(pte_uffd_wp(p, w), False), put(uffd_armed(p, w), False), put(force_cow(p, w), False),
+            put(pte_soft_dirty(p, w), True), put(pte_uffd_wp(p, w), False), put(uffd_armed(p, w), False),
+            put(force_cow(p, w), False),
             put(stale(p, v), False), put(stale(p, w), False),
             *_detach(lambda q, u: And(q == p, u == w)),
             each(Pin, lambda k: put(pin_page(k), w),
@@ -154,4 +162,4 @@ def mremap_refused(kernel: Any, p: Term, v: Term, w: Term) -> Step:
     return Step([Or(Not(live(p, v)), v == w)])
 
 
-RULES = (munmap, munmap_nothing, dontneed, dontneed_refused, exit, mremap, mremap_refused)
+RULES = (munmap, munmap_nothing, dontneed, dontneed_refused, madv_free_swapped, exit, mremap, mremap_refused)
