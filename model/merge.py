@@ -123,7 +123,7 @@ def _replaced(kernel: Any, q: Term, w: Term, f: Term) -> list[Any]:
 def ksm_merge(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
     """Two pages of equal content become one KSM page, mapped read-only in both places; the first one is kept.
 
-    Which one ksmd keeps depends on the order in which it finds them.
+    That is the one that ksmd finds last: it looks for a page of equal content among those that it has seen.
     """
     return Step(
         [_merges(kernel, p, v, q, w)], [*_becomes_ksm(kernel, p, v), *_replaced(kernel, q, w, pte_frame(p, v))]

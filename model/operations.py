@@ -66,6 +66,7 @@ class Operation:
                   the operation is done on each sub-page in turn
     access        `load`, `store`, `read-gup`, `force`, `unmerge`: which faults it raises; empty if none
     reference     it gives a reference (`r = ...`), the parameter k of its goal
+    by_address    of its pages, that at the higher address is v: the one declared first, or the later part of a huge page
     on_frame      its rules take the page that the PTE maps (parameter f); where that is none it is refused
     on_slot       its rules take the swap slot that the swap entry names, or that the mapped page has (parameter s);
                   where that is none, or none of them is enabled, it is refused
@@ -86,6 +87,7 @@ class Operation:
     flags: frozenset[str] = frozenset()
     access: str = ""
     reference: bool = False
+    by_address: bool = False
     on_frame: bool = False
     on_slot: bool = False
     actor: str = "process"
@@ -203,7 +205,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "ksm", ("v", "w"), ("ksm-merge", "ksm-join", "ksm-merge-nothing"),
         ("ksm-merge-undone", "ksm-merge-left", "ksm-merge-refused"), prepares=("split-folio", "ksm-protect"),
-        actor="either", features=KSM,
+        by_address=True, actor="either", features=KSM,
     ),
     Operation("unmerge", ("v",), ("unmerge",), ("unmerge-refused",), access="unmerge", features=KSM),
     Operation(

@@ -410,6 +410,10 @@ class _Parser:
             if statement.operation.word == "exit" and sum(s.parts[0]["p"] == who for s in others) > 1:
                 self.fail(f"exit ends every thread of {self.processes[who]}: it runs beside none of them")
 
+    def downwards(self, v: int) -> tuple[int, int]:
+        """Sorts page numbers by address, the highest first: pages lie below those declared before them."""
+        return min(u for u, page in enumerate(self.pages) if page.whole == self.pages[v].whole), -v
+
     def read_operation(self, text: str) -> Statement:
         actor, colon, rest = text.partition(":")
         words = rest.replace("=", " = ").split()
@@ -441,6 +445,10 @@ class _Parser:
             {"p": process, "q": process} | {x: (of[i] if len(of) > 1 else of[0]) for x, of in bound.items()}
             for i in range(size)
         )
+        if operation.by_address:
+            parts = tuple(
+                part | dict(zip("vw", sorted((part["v"], part["w"]), key=self.downwards), strict=True)) for part in parts
+            )
         statement = Statement(self.line, text, operation, parts)
         for part in parts:
             if gives:
