@@ -75,18 +75,13 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
     def remembered(p: Term) -> list[Update]:
         return put(has_pinned(p), True) if foll_pin else []
 
-    def dirtied(p: Term, v: Term) -> list[Update]:
-        """FOLL_TOUCH with FOLL_WRITE: set_page_dirty unless the PTE says so (follow_page_pte); GUP-fast does not."""
-        f = pte_frame(p, v)
-        return put(page_dirty(f), Or(page_dirty(f), Not(pte_dirty(p, v)))) if write else []
-
     def slow(kernel: Any, p: Term, v: Term, k: Term) -> Step:
         touched = [] if foll_pin or write or not kernel.touch_dirties_pmd else each(
             Page, lambda w: put(pte_dirty(p, w), True), when=lambda w: same_pmd(p, v, p, w)
         )
         return Step(
             [live(p, v), pte_present(p, v), allowed(kernel, p, v)],
-            [counts(k), *taken(p, v, k), remembered(p), touched, dirtied(p, v)],
+            [counts(k), *taken(p, v, k), remembered(p), touched],
         )
 
     def quick(kernel: Any, p: Term, v: Term, k: Term) -> Staged:
@@ -140,6 +135,17 @@ pin_read_long = _gup("pin-read-longterm", True, False, True, "FOLL_PIN | FOLL_LO
 pin_write_long = _gup(
     "pin-write-longterm", True, True, True, "FOLL_PIN | FOLL_LONGTERM for writing (io_uring fixed buffers)."
 )
+
+
+@rule([P, V], "follow_page_pte(FOLL_TOUCH | FOLL_WRITE), touch_pmd", "mm/gup.c, read in 5.10.262, 6.12.118, 7.2.13",
+      features=("lazyfree",), lock="read")
+def gup_touch(kernel: Any, p: Term, v: Term) -> Step:
+    """Slow GUP for writing makes a page dirty whose PTE is writable and clean; GUP-fast does not look at that."""
+    f = pte_frame(p, v)
+    return Step(
+        [live(p, v), vma_write(p, v), pte_present(p, v), pte_write(p, v), Not(pte_dirty(p, v)), Not(page_dirty(f))],
+        [put(page_dirty(f), True)],
+    )
 
 
 @rule([P, V], "check_vma_flags, -EFAULT", "domain.md (c)", kind="refusal")
@@ -223,5 +229,5 @@ def dma_store(kernel: Any, k: Term, n: Term) -> Step:
 
 RULES = (
     *get_read, *get_write, *pin_read_short, *pin_write_short, *pin_read_long, *pin_write_long,
-    gup_read_refused, gup_write_refused, unshare_copy, unshare_reuse, unpin, reference_missing, dma_store,
+    gup_touch, gup_read_refused, gup_write_refused, unshare_copy, unshare_reuse, unpin, reference_missing, dma_store,
 )

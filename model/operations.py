@@ -58,7 +58,8 @@ class Operation:
     arguments     rule parameters that the test names, in order: v, w pages; n a value; k a reference; child a process
     goal, refusal rule names
     perhaps       rules that may be taken for the goal, where enabled, whatever else could be done
-    quick         the rule that is tried once before all else where the test says `fast`; empty if it cannot
+    quick         the rule that is tried once before all else where the test says `fast`; empty if it cannot. Such an
+                  operation prepares nothing
     prepares      rules taken first where enabled, in order, each for every page that the test names and its frame
     then          names of rules taken at once after the goal, on its slot s, where enabled
     whole, whole_refusal
@@ -132,7 +133,7 @@ def _gup(word: str, goal: str, *flags: str) -> Operation:
     return Operation(
         word, ("v",), (goal,), ("gup-write-refused" if write else "gup-read-refused",), flags=frozenset(flags),
         quick="" if word == "vmsplice" else f"fast-{goal}", access="store" if write else "read-gup", reference=True,
-        features=frozenset() if write else ZERO,
+        prepares=("gup-touch",) if write else (), features=frozenset() if write else ZERO,
     )
 
 

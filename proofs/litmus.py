@@ -446,9 +446,8 @@ class _Parser:
             for i in range(size)
         )
         if operation.by_address:
-            parts = tuple(
-                part | dict(zip("vw", sorted((part["v"], part["w"]), key=self.downwards), strict=True)) for part in parts
-            )
+            found = [sorted((part["v"], part["w"]), key=self.downwards) for part in parts]
+            parts = tuple(part | {"v": v, "w": w} for part, (v, w) in zip(parts, found, strict=True))
         statement = Statement(self.line, text, operation, parts)
         for part in parts:
             if gives:
@@ -484,7 +483,7 @@ class _Parser:
         form = next((f for f in forms if f.flags == flags - ({"fast"} if f.quick else set())), None)
         if form is None or len(rest) != count + len(flags):
             self.fail(f"{word} is written {_usage(word)}")
-        return form if "fast" in flags else replace(form, quick=""), rest[:count]
+        return replace(form, **({"prepares": ()} if "fast" in flags else {"quick": ""})), rest[:count]
 
     def actor(self, name: str, operation: Operation) -> int:
         """The number of the process that does it; the first one for the kernel's own operations."""
@@ -1042,8 +1041,9 @@ class Run:
         rule, _, stage = step.rule.name.partition(".")
         over = progress._replace(rule="", role="", bound=())
         if stage in GIVES_UP:
-            again = _Move(step, over._replace(faults=progress.faults + 1))
-            return _refused(statement, progress, step) if role == "prepares" else again
+            # What was to be prepared is not; the goal's rules say what that means.
+            left = {"prepared": progress.prepared + 1} if role == "prepares" else {"faults": progress.faults + 1}
+            return _Move(step, over._replace(**left))
         if stage and rule in TAILS:
             if TAILS[rule] in self.stages:
                 return _Move(step, progress._replace(rule=TAILS[rule], role=role, bound=bound))
