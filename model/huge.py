@@ -275,6 +275,7 @@ def madv_free_split(kernel: Any, p: Term, v: Term) -> Step:
     f = pte_frame(p, v)
     alone = If(pte_huge(p, v), mapped_only_by(p, v, f), kernel.lazyfree_splits(p, v, f))
     split = split_folio.body(kernel, f)
+    assert isinstance(split, Step)
     return Step([live(p, v), pte_present(p, v), anon(f), alone, *split.guard], split.updates)
 
 

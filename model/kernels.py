@@ -102,11 +102,7 @@ def page_count_is_one(p: Term, v: Term, f: Term) -> Term:
 
 @costs.evaluated(costs.BY_PAGE_COUNT_AFTER_SWAP_CACHE)
 def page_count_is_one_after_swap_cache(p: Term, v: Term, f: Term) -> Term:
-<<<<<<< HEAD
-    """page_count == 1 after try_to_free_swap; that fails under writeback, or while a swap entry names the slot (5.18)."""
-=======
     """page_count == 1 after try_to_free_swap, which fails under writeback or if a swap entry names the slot (5.18)."""
->>>>>>> main
     return And(mapped_only_by(p, v, f), Not(page_swapped(f)), Not(in_writeback(f)), unreferenced(f))
 
 

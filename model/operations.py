@@ -72,7 +72,8 @@ class Operation:
                   the operation is done on each sub-page in turn
     access        `load`, `store`, `read-gup`, `force`, `unmerge`: which faults it raises; empty if none
     reference     it gives a reference (`r = ...`), the parameter k of its goal
-    by_address    of its pages, that at the higher address is v: the one declared first, or the later part of a huge page
+    by_address    of its pages, that at the higher address is v: the one declared first, or the later part of a huge
+                  page
     on_frame      its rules take the page that the PTE maps (parameter f); where that is none it is refused
     on_slot       its rules take the swap slot that the swap entry names, or that the mapped page has (parameter s);
                   where that is none, or none of them is enabled, it is refused

@@ -347,11 +347,7 @@ def numa_hint_refused(kernel: Any, p: Term, v: Term) -> Step:
 
 RULES = (
     *mprotect_ro, *mprotect_ro_refused, *mprotect_rw, *mprotect_rw_refused,
-<<<<<<< HEAD
-    *mprotect_rwx, *mprotect_rwx_refused, *mprotect_other, clear_soft_dirty, clear_soft_dirty_refused,
-    *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_huge, numa_hint_refused,
-=======
     *mprotect_rwx, *mprotect_rwx_refused, *mprotect_other, mmap_soft_dirty, clear_soft_dirty, clear_soft_dirty_refused,
-    *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_refused,
->>>>>>> main
+    *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_huge,
+    numa_hint_refused,
 )

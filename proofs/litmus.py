@@ -1046,8 +1046,9 @@ class Run:
         over = progress._replace(rule="", role="", bound=())
         if stage in GIVES_UP:
             # What was to be prepared is not; the goal's rules say what that means.
-            left = {"prepared": progress.prepared + 1} if role == "prepares" else {"faults": progress.faults + 1}
-            return _Move(step, over._replace(**left))
+            if role == "prepares":
+                return _Move(step, over._replace(prepared=progress.prepared + 1))
+            return _Move(step, over._replace(faults=progress.faults + 1))
         if stage and rule in TAILS:
             if f"{TAILS[rule]}.{stage}" in self.rules:
                 return _Move(step, progress._replace(rule=TAILS[rule], role=role, bound=bound))
