@@ -129,7 +129,11 @@ class Litmus:
     def features(self) -> frozenset[str]:
         """The parts of the domain that the test needs: its kernel's system has to have them."""
         attributes = frozenset().union(*(page.attributes for page in self.pages))
-        return self.split.union(attributes & {"huge", "zero", "file"}, *(s.operation.features for s in self.statements))
+        beside = (self.statements[n].operation.beside for group in self.groups if len(group) > 1 for n in group)
+        return self.split.union(
+            attributes & {"huge", "zero", "file"}, (name for name in beside if name),
+            *(s.operation.features for s in self.statements),
+        )
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -1011,7 +1015,8 @@ class Run:
         for role, names, where in (
             ("goal", quick, given), ("goal", operation.goal, given), ("refusal", operation.refusal, given),
             ("block", blocks(operation.access, self.kernel), given),
-            *(("fault", names, given) for names in faults(operation.access, self.kernel)),
+            *(("fault", names, where) for names in faults(operation.access, self.kernel)
+              for where in (self.block_of(given) if operation.on_block else [given])),
             # Others may have undone a preparation.
             *(("fault", (rule,), {**given, **self.there(part["p"], part[name], state)}) for rule, name in preparations),
         ):
@@ -1055,6 +1060,12 @@ class Run:
         if statement.operation.then and slot:
             return _Move(step, over._replace(role="then", bound=slot))
         return _Move(step, _next_part(progress))
+
+    def block_of(self, given: Mapping[str, int]) -> list[dict[str, int]]:
+        """The rule parameters for each page of the block of v."""
+        pages = self.litmus.pages
+        whole = pages[given["v"]].whole
+        return [{**given, "v": number} for number, page in enumerate(pages) if page.whole == whole]
 
     def there(self, p: int, v: int, state: State) -> dict[str, int]:
         """The rule parameters of what process p has at page v: the page, the frame if it maps one, and the swap slot
