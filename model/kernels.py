@@ -266,6 +266,7 @@ class Kernel:
     collapse_cached(p, v, f)          ... and a page of the swap cache that is mapped read-only
     collapse_rechecks_uffd_wp         ... and looks for uffd-wp at its second look too
     discard_counts                    reclaim throws away a page given up by MADV_FREE only without references
+    dontneed_frees_tables             MADV_DONTNEED of all that a PMD covers frees the page table too
     force_proof                       how a FOLL_FORCE write knows that COW is broken: `retry-as-read` (it does not look
                                       again), `dirty` (FOLL_COW and a dirty PTE), `exclusive`
     uffd_continue_dirty               UFFDIO_CONTINUE installs a page of the page cache dirty, though read-only
@@ -327,6 +328,7 @@ class Kernel:
     collapse_cached: Predicate = always
     collapse_rechecks_uffd_wp: bool = False
     discard_counts: bool = False
+    dontneed_frees_tables: bool = False
     force_proof: str = "dirty"
     uffd_continue_dirty: bool = False
     soft_dirty_lock: str = "read"
@@ -621,8 +623,9 @@ V6_12 = V6_2.but(
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
-    {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6", "huge_zero_fresh, huge_zero_unshare": "1ced09e0331f (6.13)"},
-    reuse_large=exclusive_or_alone, huge_zero_fresh=True, huge_zero_unshare="as-write",
+    {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6", "huge_zero_fresh, huge_zero_unshare": "1ced09e0331f (6.13)",
+     "dontneed_frees_tables": "6375e95f381e (6.14)"},
+    reuse_large=exclusive_or_alone, huge_zero_fresh=True, huge_zero_unshare="as-write", dontneed_frees_tables=True,
 )
 V6_18 = V6_15.but(
     "v6.18", "X3, and collapse takes blocks of which no PTE is writable",

@@ -66,6 +66,7 @@ class Operation:
     whole, whole_refusal
                   goal and refusal for a whole huge page, one step that names its first sub-page; where there are none
                   the operation is done on each sub-page in turn
+    at_once       rules that do a whole huge page where they are enabled when the operation begins; else part by part
     access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`: which faults it raises; empty if none
     on_block      it raises them on every page of the block
     beside        the sub-steps in which it is always done where it runs at the same time as another; empty if whole
@@ -87,6 +88,7 @@ class Operation:
     then: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     whole_refusal: tuple[str, ...] = ()
+    at_once: tuple[str, ...] = ()
     flags: frozenset[str] = frozenset()
     access: str = ""
     reference: bool = False
@@ -165,7 +167,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("fork", ("child",), ("fork",)),
     Operation("exit", (), ("exit",)),
     Operation("munmap", ("v",), ("munmap", "munmap-nothing"), prepares=("split-pmd",)),
-    Operation("dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",)),
+    Operation(
+        "dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",), at_once=("dontneed-block",)
+    ),
     Operation(
         "mremap", ("v", "w"), ("mremap",), ("mremap-refused",), prepares=("split-pmd",), features=frozenset({"mremap"})
     ),

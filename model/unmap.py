@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from z3 import And, Implies, Not, Or
+from z3 import And, BoolVal, Implies, Not, Or
 
-from model.fault import P, V
+from model.fault import P, V, one_vma
 from model.logic import Param, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
     Page,
@@ -98,6 +98,17 @@ def dontneed(kernel: Any, p: Term, v: Term) -> Step:
     return Step([live(p, v), Not(pte_huge(p, v))], _zap(lambda q, w: And(q == p, w == v)))
 
 
+@rule([P, V], "madvise(MADV_DONTNEED), zap_huge_pmd, try_to_free_pte",
+      "domain.md I1; decision `dontneed_frees_tables`", features=("huge",), lock="read")
+def dontneed_block(kernel: Any, p: Term, v: Term) -> Step:
+    """All that one PMD covers goes at once: a PMD that maps it, or from 6.14 a page table, which is then empty."""
+    table = one_vma(p, v) if kernel.dontneed_frees_tables else BoolVal(False)
+    return Step(
+        [live(p, v), Or(And(pte_present(p, v), pte_huge(p, v)), table)],
+        [*_zap(lambda q, w: And(q == p, block(w) == block(v))), put(page_table(p, block(v)), False)],
+    )
+
+
 @rule([P, V], "madvise, -ENOMEM", "domain.md I1", kind="refusal")
 def dontneed_refused(kernel: Any, p: Term, v: Term) -> Step:
     """MADV_DONTNEED where there is no VMA."""
@@ -159,4 +170,4 @@ def mremap_refused(kernel: Any, p: Term, v: Term, w: Term) -> Step:
     return Step([Or(Not(live(p, v)), v == w)])
 
 
-RULES = (munmap, munmap_nothing, dontneed, dontneed_refused, exit, mremap, mremap_refused)
+RULES = (munmap, munmap_nothing, dontneed, dontneed_block, dontneed_refused, exit, mremap, mremap_refused)

@@ -1001,6 +1001,11 @@ class Run:
     def attempt(self, statement: Statement, progress: _Progress, point: _Point) -> Iterator[_Move]:
         """The rules for the first thing of an operation's course for which there is one. Raises _Stuck."""
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
+        if len(statement.parts) > 1 and progress == _Progress():
+            at_once = self.enabled(operation.at_once, part, state)
+            yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
+            if at_once:
+                return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
             steps = self.enabled((rule,), self.there(part["p"], part[name], state), state)

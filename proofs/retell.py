@@ -404,7 +404,8 @@ class _Teller:
         """
         rule = next((usual for usual, other in WHEN_TRYLOCK_FAILS.items() if other == rule), rule)
         place = self.place(number, step)
-        operation = next((o for o in OPERATIONS if rule in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.refusal)), None)
+        operation = next((o for o in OPERATIONS if rule in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.at_once,
+                                                                *o.refusal)), None)
         pending = next((u for u in self.open if place and u.place == place and not u.goes_on), None)
         if pending and not self.goes_with(pending, rule, operation):
             pending = None
@@ -432,7 +433,7 @@ class _Teller:
             if "vma_uffd" in step.rule.functions_read() and place is not None:
                 for v in self.block(place[1]):
                     self.attributes.setdefault(v, set()).add("uffd")
-            whole = rule in operation.whole and rule not in operation.goal
+            whole = rule in (*operation.whole, *operation.at_once) and rule not in operation.goal
             unit.ways = [_Way(self.said(operation, unit, number, whole, rule == operation.quick))]
         if unit not in self.open:
             self.open.append(unit)
