@@ -104,7 +104,7 @@ def walk(interpreter: Interpreter, walks: int, steps: int) -> Iterator[tuple[Sta
         for _ in range(steps):
             after = list(interpreter.successors(state))
             yield from ((state, instance, result) for instance, result in after)
-            moved = [(i, s) for i, s in after if s != state and i.rule.name not in ("exit", "munmap", "dontneed")]
+            moved = [(i, s) for i, s in after if s != state and i.rule.name.partition("-")[0] not in ("exit", "munmap", "dontneed")]
             names = sorted({instance.rule.name for instance, _ in moved})
             soon = [n for n in names if n in ("anon-fault", "fork")]
             chosen = chance.choice(soon if soon and chance.random() < 0.5 else names)
@@ -156,6 +156,7 @@ class Sub:
            ("wp-copy", "fork", "uffd-wp", "mprotect-ro", "clear-soft-dirty", "swap-out"))
           for kernel in ("v5.7", "v5.12", "v6.15")),
         ("v5.7", "huge", "split-pmd", scope_of(1, 2, 3, 1, 1), ("split-pmd",)),
+        ("v5.19", "huge", "collapse", scope_of(1, 2, 4, 1, 1), ("collapse",)),
     ],
 )
 def test_sub_steps_that_nothing_interrupts_do_what_the_rule_does(
