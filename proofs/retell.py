@@ -408,16 +408,14 @@ class _Teller:
         """
         rule = next((usual for usual, other in WHEN_TRYLOCK_FAILS.items() if other == rule), rule)
         place = self.place(number, step)
-<<<<<<< HEAD
-        operation = next((o for o in OPERATIONS if rule in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.at_once,
-                                                                *o.refusal)), None)
-=======
         tellers = [
             (o, told) for told in TOLD_AS.get(rule, (rule,))
-            for o in [o for o in OPERATIONS if told in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.refusal)][:1]
+            for o in [
+                o for o in OPERATIONS
+                if told in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.at_once, *o.refusal)
+            ][:1]
         ]
         operation = tellers[0][0] if tellers else None
->>>>>>> main
         pending = next((u for u in self.open if place and u.place == place and not u.goes_on), None)
         if pending and not self.goes_with(pending, rule, operation):
             pending = None
@@ -445,15 +443,12 @@ class _Teller:
             if "vma_uffd" in step.rule.functions_read() and place is not None:
                 for v in self.block(place[1]):
                     self.attributes.setdefault(v, set()).add("uffd")
-<<<<<<< HEAD
-            whole = rule in (*operation.whole, *operation.at_once) and rule not in operation.goal
-            unit.ways = [_Way(self.said(operation, unit, number, whole, rule == operation.quick))]
-=======
             unit.ways = [
-                _Way(self.said(o, unit, number, told in o.whole and told not in o.goal, told == o.quick))
+                _Way(self.said(
+                    o, unit, number, told in (*o.whole, *o.at_once) and told not in o.goal, told == o.quick
+                ))
                 for o, told in tellers
             ]
->>>>>>> main
         if unit not in self.open:
             self.open.append(unit)
         return unit
