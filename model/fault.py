@@ -33,6 +33,7 @@ from model.state import (
     file,
     folio,
     frame_value,
+    in_swap_cache,
     in_writeback,
     ksm,
     large,
@@ -44,6 +45,7 @@ from model.state import (
     nonanon,
     page_dirty,
     page_swapped,
+    page_table,
     pte_cleared,
     pte_dirty,
     pte_frame,
@@ -65,6 +67,8 @@ from model.state import (
     still_to_copy,
     swapped_in_alone,
     uffd_armed,
+    vma_apart,
+    vma_exec,
     vma_huge,
     vma_uffd,
     vma_write,
@@ -140,11 +144,29 @@ def may_reuse(kernel: Any, p: Term, v: Term, f: Term) -> Term:
     return And(Not(nonanon(f)), Or(And(ksm(f), kernel.reuse_ksm(p, v, f)), And(Not(ksm(f)), own)))
 
 
+def one_vma(p: Term, v: Term) -> Term:
+    """One anonymous VMA covers the block of v (thp_vma_suitable_order).
+
+    Neighbours merge if their flags are the same, they have an anon_vma in common, and addresses and vm_pgoff go
+    together (is_mergeable_vma, is_mergeable_anon_vma).
+    """
+
+    def alike(w: Term) -> Term:
+        same = [flag(p, w) == flag(p, v) for flag in (vma_write, vma_exec, vma_uffd, vma_apart)]
+        return And(live(p, w), Not(file(w)), *same)
+
+    return forall(Page, lambda w: Implies(block(w) == block(v), alike(w)))
+
+
 def huge_ready(p: Term, v: Term) -> Term:
-    """A fault at (p, v) would map a THP: MADV_HUGEPAGE, and nothing is mapped in the whole block yet."""
-    return forall(
-        Page, lambda w: Implies(block(w) == block(v), And(live(p, w), vma_huge(p, w), pte_none(p, w)))
-    )
+    """A fault at (p, v) would map a THP: MADV_HUGEPAGE, one VMA, an empty PMD."""
+    empty = forall(Page, lambda w: Implies(block(w) == block(v), And(vma_huge(p, w), pte_none(p, w))))
+    return And(one_vma(p, v), Not(page_table(p, block(v))), empty)
+
+
+def table_for(p: Term, v: Term) -> list[Update]:
+    """A page that a fault maps by a PTE needs a page table; it matters where a THP might be."""
+    return put(page_table(p, block(v)), Or(page_table(p, block(v)), vma_huge(p, v)))
 
 
 def none_huge_ready(p: Term, v: Term) -> Term:
@@ -201,7 +223,8 @@ def anon_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     """A write fault on an empty PTE maps a fresh zeroed page, writable."""
     return Step(
         [live(p, v), vma_write(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v)],
-        [fresh_page(new, ZERO), map_writable(p, v, new), put(uffd_armed(p, v), False), set_exclusive(kernel, new)],
+        [fresh_page(new, ZERO), map_writable(p, v, new), put(uffd_armed(p, v), False), set_exclusive(kernel, new),
+         table_for(p, v)],
     )
 
 
@@ -249,7 +272,8 @@ def map_read_only(p: Term, v: Term, f: Term, dirty: bool = False, huge: bool = F
 def map_backing(kernel: Any, p: Term, v: Term) -> Step:
     """A read fault maps the page of the page cache, or the zero page, read-only."""
     return Step(
-        [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v)], map_read_only(p, v, backing(v))
+        [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v)],
+        [map_read_only(p, v, backing(v)), table_for(p, v)],
     )
 
 
@@ -355,6 +379,9 @@ def wp_copy_spurious(kernel: Any, p: Term, v: Term, new: Term) -> Staged | None:
         return None
     f = pte_frame(p, v)
     needs_lock = Not(exclusive(f)) if kernel.exclusive_bit else BoolVal(True)
+    if kernel.reuse_large is not None:
+        # __wp_can_reuse_large_anon_folio locks a large folio only to free its swap cache.
+        needs_lock = And(needs_lock, Or(Not(large(f)), in_swap_cache(f)))
     return copied(
         kernel, p, v, new, [*write_protected(kernel, p, v), needs_lock, may_reuse(kernel, p, v, f)], tail_of="wp-copy"
     )

@@ -12,7 +12,16 @@ from typing import Any
 from z3 import And, BoolVal, Not, Or
 
 from model.fault import NEW, N, P, V, fresh_page, map_pte, map_read_only, may_reuse, set_exclusive, swapped_in
-from model.huge import FOLIO, exclusive_folio, fresh_block, huge_alone, in_block, split_updates
+from model.huge import (
+    FOLIO,
+    exclusive_folio,
+    fresh_block,
+    huge_alone,
+    in_block,
+    split_updates,
+    splits_on_write,
+    zero_mapped,
+)
 from model.huge import NEW as NEWS
 from model.logic import Step, Term, Update, each, exists, put, rule
 from model.state import (
@@ -238,12 +247,28 @@ def force_huge_split(kernel: Any, p: Term, v: Term) -> Step | None:
     """A forced write fault splits a PMD that it cannot take as it is (5.8)."""
     if kernel.huge_copies:
         return None
+    return Step([*_protected(kernel, p, v), pte_huge(p, v), splits_on_write(kernel, p, v)], split_updates(p, v))
+
+
+@rule([P, V, NEWS, FOLIO], "do_huge_zero_wp_pmd", "decision `huge_zero_fresh`; read in 7.2.13",
+      features=("force", "huge", "zero"))
+def force_huge_zero(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step | None:
+    """A forced write fault on the huge zero page maps a fresh zeroed THP, dirty, not writable because the VMA is not
+    (1ced09e0331f, 6.13)."""
+    if not kernel.huge_zero_fresh:
+        return None
     return Step(
-        [*_protected(kernel, p, v), pte_huge(p, v), Not(huge_alone(kernel, p, v))], split_updates(p, v)
+        [*_protected(kernel, p, v), zero_mapped(p, v), *fresh_block(v, new)],
+        [each(
+            Page, lambda w: map_pte(p, w, new(w), huge=True) + put(pte_dirty(p, w), True)
+            + put(pte_soft_dirty(p, w), True) + put(pte_uffd_wp(p, w), False) + fresh_page(new(w), ZERO, into)
+            + set_exclusive(kernel, new(w)), when=in_block(v),
+        ), put(force_cow(p, v), True)],
     )
 
 
 RULES = (
     force_store, force_store_refused, force_anon_fault, force_cow_fault, force_read_again, force_swap_in,
-    force_userfault_wait, force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_reuse, force_huge_split,
+    force_userfault_wait, force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_zero, force_huge_reuse,
+    force_huge_split,
 )

@@ -20,6 +20,7 @@ from model.state import (
     frame_free,
     frame_value,
     has_pinned,
+    large,
     live,
     nonanon,
     page_dirty,
@@ -169,8 +170,10 @@ def needs_private(kernel: Any, p: Term, v: Term) -> list[Term]:
 
 
 def may_unshare(kernel: Any, p: Term, v: Term, f: Term) -> Term:
-    """A fault for a reader finds that f is its process's own alone."""
-    return And(anon(f), kernel.unshare(p, v, f))
+    """A fault for a reader finds that f is its process's own alone: the same test as a write fault's in do_wp_page
+    where that looks at large folios apart (wp_can_reuse_anon_folio)."""
+    of_large = (kernel.reuse_large or kernel.unshare)(p, v, f)
+    return And(anon(f), Or(And(large(f), of_large), And(Not(large(f)), kernel.unshare(p, v, f))))
 
 
 @rule([P, V, NEW], "do_wp_page for a reader: FAULT_FLAG_UNSHARE, FAULT_FLAG_BREAK_COW, or a forced write fault",

@@ -13,16 +13,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+SWAP_IN_FAULTS = ("swap-cache-read", "swap-in-read")
+"""What brings in a swapped-out page, as a read does."""
 READ_FAULTS = ("file-read", "map-huge-zero", "map-backing", "swap-cache-read", "swap-in-read")
 WRITE_FAULTS = (
     "anon-fault", "huge-fault", "file-read", "cow-fault", "swap-cache-read", "swap-in-write", "wp-reuse", "wp-copy",
-    "huge-wp-reuse", "huge-wp-copy", "huge-wp-split",
+    "huge-wp-reuse", "huge-wp-copy", "huge-zero-copy", "huge-wp-split",
 )
-UNSHARE_FAULTS = ("unshare-copy", "unshare-reuse", "huge-unshare-reuse", "huge-unshare-split")
+UNSHARE_FAULTS = ("unshare-copy", "unshare-reuse", "huge-unshare-reuse", "huge-zero-unshare", "huge-unshare-split")
 """Faults for a reader that must not share the page; get_user_pages raises them, a load never does."""
 FORCED_FAULTS = (
     "force-anon-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy", "force-huge-copy",
-    "force-huge-reuse", "force-huge-split", "force-swap-in",
+    "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in",
 )
 """Write faults of FOLL_FORCE in a read-only VMA."""
 
@@ -70,7 +72,10 @@ class Operation:
     whole, whole_refusal
                   goal and refusal for a whole huge page, one step that names its first sub-page; where there are none
                   the operation is done on each sub-page in turn
-    access        `load`, `store`, `read-gup`, `force`, `unmerge`: which faults it raises; empty if none
+    at_once       rules that do a whole huge page where they are enabled when the operation begins; else part by part
+    access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`: which faults it raises; empty if none
+    on_block      it raises them on every page of the block
+    beside        the sub-steps in which it is always done where it runs at the same time as another; empty if whole
     reference     it gives a reference (`r = ...`), the parameter k of its goal
     by_address    of its pages, that at the higher address is v: the one declared first, or the later part of a huge
                   page
@@ -91,11 +96,14 @@ class Operation:
     then: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     whole_refusal: tuple[str, ...] = ()
+    at_once: tuple[str, ...] = ()
     flags: frozenset[str] = frozenset()
     access: str = ""
     reference: bool = False
     by_address: bool = False
     on_frame: bool = False
+    on_block: bool = False
+    beside: str = ""
     on_slot: bool = False
     actor: str = "process"
     features: frozenset[str] = frozenset()
@@ -116,6 +124,8 @@ def faults(access: str, kernel: Any) -> tuple[tuple[str, ...], ...]:
             return (WRITE_FAULTS, FORCED_FAULTS)
         case "unmerge":
             return (("unmerge-copy",),)
+        case "collapse":
+            return (SWAP_IN_FAULTS,)
         case _:
             return ()
 
@@ -169,7 +179,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("fork", ("child",), ("fork",)),
     Operation("exit", (), ("exit",)),
     Operation("munmap", ("v",), ("munmap", "munmap-nothing"), prepares=("split-pmd",)),
-    Operation("dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",)),
+    Operation(
+        "dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",), at_once=("dontneed-block",)
+    ),
     Operation(
         "mremap", ("v", "w"), ("mremap",), ("mremap-refused",), prepares=("split-pmd",), features=frozenset({"mremap"})
     ),
@@ -221,12 +233,14 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     # Of a folio, of a block: the same for a part of it as for the whole.
     Operation(
-        "split", ("v",), ("split-folio",), ("split-folio-refused",), whole=("split-folio",),
-        whole_refusal=("split-folio-refused",), on_frame=True, actor="either", features=HUGE,
+        "split", ("v",), ("split-folio", "split-nothing"), ("split-folio-refused",),
+        whole=("split-folio", "split-nothing"), whole_refusal=("split-folio-refused",), on_frame=True, actor="either",
+        features=HUGE,
     ),
     Operation(
-        "collapse", ("v",), ("collapse",), ("collapse-refused",), whole=("collapse",),
-        whole_refusal=("collapse-refused",), actor="either", features=HUGE,
+        "collapse", ("v",), ("collapse", "collapse-nothing"), ("collapse-refused",),
+        whole=("collapse", "collapse-nothing"), whole_refusal=("collapse-refused",), access="collapse", on_block=True,
+        beside="collapse", actor="either", features=HUGE,
     ),
     Operation("extra-ref", ("v",), ("extra-ref",), on_frame=True, actor="either"),
     Operation("drop-extra", ("v",), ("drop-extra",), on_frame=True, actor="either"),

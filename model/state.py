@@ -61,7 +61,16 @@ vma_uffd = StateFunction(
 vma_huge = StateFunction(
     "vma_huge", (Proc, Page), Bool, "MADV_HUGEPAGE: a THP may be mapped there", meaningful=vma
 )
+vma_apart = StateFunction(
+    "vma_apart", (Proc, Page), Bool,
+    "the VMA does not merge with those that differ in this, be their flags the same: mremap brought it, or fork copied "
+    "it by itself", meaningful=vma,
+)
 block = StateFunction("block", (Page,), Block, "the range of virtual pages that one PMD covers")
+page_table = StateFunction(
+    "page_table", (Proc, Block), Bool, "the PMD leads to a page table, so that no fault maps a THP",
+    meaningful=lambda p, b: alive(p),
+)
 file = StateFunction("file", (Page,), Bool, "a private file mapping lies there, else an anonymous one")
 backed = StateFunction("backed", (Page,), Bool, "there is a page that a read fault would map there")
 backing = StateFunction(
@@ -235,16 +244,19 @@ unmap_flushing = StateFunction(
 pmd_splitting = StateFunction(
     "pmd_splitting", (Proc, Page), Bool, "the PMD is being split: page_mapcount counts it no more, nor its PTEs yet"
 )
+collapse_scanned = StateFunction(
+    "collapse_scanned", (Proc, Page), Bool, "a collapse of the block has looked at its pages, and will look again"
+)
 STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
     uffd_unwp_flushing, mprotect_flushing,
     soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write, seq_moved,
-    ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting,
+    ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
-    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, uffd_armed,
-    block, file, backed, backing,
+    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart, uffd_armed,
+    block, page_table, file, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive,
     force_cow,
@@ -461,6 +473,7 @@ def proc_free(p: Term) -> Term:
     return And(
         Not(alive(p)), Not(exists(Pin, lambda k: And(_known(k), pin_proc(k) == p))),
         Not(exists(Proc, lambda q: Or(fork_tested(q, p), fork_shared(q, p)))),
+        forall(Page, lambda v: Not(collapse_scanned(p, v))),
     )
 
 

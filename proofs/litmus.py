@@ -130,7 +130,10 @@ class Litmus:
         """The parts of the domain that the test needs: its kernel's system has to have them."""
         attributes = frozenset().union(*(page.attributes for page in self.pages))
         declared = (attributes & {"huge", "zero", "file"}) | {"vm-soft-dirty"}
-        return self.split.union(declared, *(s.operation.features for s in self.statements))
+        beside = (self.statements[n].operation.beside for group in self.groups if len(group) > 1 for n in group)
+        return self.split.union(
+            declared, (name for name in beside if name), *(s.operation.features for s in self.statements)
+        )
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -1005,6 +1008,11 @@ class Run:
     def attempt(self, statement: Statement, progress: _Progress, point: _Point) -> Iterator[_Move]:
         """The rules for the first thing of an operation's course for which there is one. Raises _Stuck."""
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
+        if len(statement.parts) > 1 and progress == _Progress():
+            at_once = self.enabled(operation.at_once, part, state)
+            yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
+            if at_once:
+                return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
             steps = self.enabled((rule,), self.there(part["p"], part[name], state), state)
@@ -1022,7 +1030,8 @@ class Run:
         for role, names, where in (
             ("goal", quick, given), ("goal", operation.goal, given), ("refusal", operation.refusal, given),
             ("block", blocks(operation.access, self.kernel), given),
-            *(("fault", names, given) for names in faults(operation.access, self.kernel)),
+            *(("fault", names, where) for names in faults(operation.access, self.kernel)
+              for where in (self.block_of(given) if operation.on_block else [given])),
             # Others may have undone a preparation.
             *(("fault", (rule,), {**given, **self.there(part["p"], part[name], state)}) for rule, name in preparations),
         ):
@@ -1068,6 +1077,12 @@ class Run:
         if statement.operation.then and slot:
             return _Move(step, over._replace(role="then", bound=slot))
         return _Move(step, _next_part(progress))
+
+    def block_of(self, given: Mapping[str, int]) -> list[dict[str, int]]:
+        """The rule parameters for each page of the block of v."""
+        pages = self.litmus.pages
+        whole = pages[given["v"]].whole
+        return [{**given, "v": number} for number, page in enumerate(pages) if page.whole == whole]
 
     def there(self, p: int, v: int, state: State) -> dict[str, int]:
         """The rule parameters of what process p has at page v: the page, the frame if it maps one, and the swap slot

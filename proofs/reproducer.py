@@ -323,7 +323,8 @@ class _Function:
             given = {"ref": self.name("k", part["k"])} | given
         if "v" in part:
             given = {"page": self.name("v", part["v"])} | given
-        if statement.operation.whole and statement.operation.goal == statement.operation.whole:
+        operation = statement.operation
+        if (operation.whole and operation.goal == operation.whole) or (operation.at_once and len(statement.parts) > 1):
             given["whole"] = "1"
         actor = "DIRECTOR" if action.by_director else self.name("p", part["p"])
         text = statement.text.replace("\\", "\\\\").replace('"', '\\"')

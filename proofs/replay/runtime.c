@@ -511,12 +511,13 @@ static long unmap(const struct args *a)
 }
 
 //: advise
-/* madvise(value) */
+/* madvise(value); of a whole huge page at once, if its first part is mapped */
 static long advise(const struct args *a)
 {
 	struct place *p = &place[a->page];
+	int first = !((uintptr_t)p->at % HUGE) && !msync(p->at, p->length, MS_ASYNC);
 
-	return result(madvise(p->at, p->length, a->value));
+	return result(madvise(p->at, a->whole && first ? p->whole : p->length, a->value));
 }
 
 //: move
