@@ -189,7 +189,7 @@ def force_huge_split(kernel: Any, p: Term, v: Term) -> Step | None:
     if kernel.huge_copies:
         return None
     return Step(
-        [*_protected(kernel, p, v), pte_huge(p, v), Not(huge_alone(kernel, p, v))], split_updates(p, v)
+        [*_protected(kernel, p, v), pte_huge(p, v), Not(huge_alone(kernel, p, v))], split_updates(kernel, p, v)
     )
 
 

@@ -174,12 +174,13 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
     Operation(
-        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree"), ("swap-out-refused", "keep-lazyfree"),
+        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree", "reclaim-file-page"),
+        ("swap-out-refused", "keep-lazyfree"),
         prepares=("split-folio",), then=("reclaim-swap-cache",), on_frame=True, actor="either",
     ),
     Operation(
-        "migrate", ("v",), ("migrate",), ("migrate-refused",), prepares=("split-folio",), on_frame=True,
-        actor="either", features=frozenset({"migration"}),
+        "migrate", ("v",), ("migrate", "migrate-folio"), ("migrate-refused",), on_frame=True, actor="either",
+        features=frozenset({"migration"}),
     ),
     Operation(
         "ksm", ("v", "w"), ("ksm-merge",), ("ksm-merge-refused",), prepares=("split-folio", "ksm-protect"),
