@@ -131,8 +131,9 @@ class Litmus:
         """The parts of the domain that the test needs: its kernel's system has to have them."""
         attributes = frozenset().union(*(page.attributes for page in self.pages))
         # To split a folio may map the zero page.
-        words = attributes & {"huge", "zero", "file"} | ({"zero"} if "huge" in attributes else set())
-        return self.split.union(words, *(s.operation.features for s in self.statements))
+        implied = {"vm-soft-dirty"} | ({"zero"} if "huge" in attributes else set())
+        declared = (attributes & {"huge", "zero", "file"}) | implied
+        return self.split.union(declared, *(s.operation.features for s in self.statements))
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -835,7 +836,8 @@ class Run:
         self.kernel = kernel
         self.interpreter = interpreter
         self.groups = litmus.groups
-        self.condition = z3.substitute(litmus.condition, *((f.constant, f.meaning()) for f in litmus.facts))
+        meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
+        self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
         self.rules = {rule.name: rule for rule in interpreter.system.rules}
         self.stages = stages(self.rules)
         self.last = {last_stage(names) for names in self.stages.values()}
@@ -846,6 +848,8 @@ class Run:
         """The initial state, with the attributes of the declared pages and what they map from the start."""
         pages, blocks = self.litmus.pages, self.litmus.names()["Block"]
         cells: dict[tuple[str, tuple[int, ...]], int] = {}
+        if "vma_soft_dirty" in self.interpreter.layout.position:
+            cells["vma_soft_dirty", (0,)] = True
         for number, page in enumerate(pages):
             cells["vma_uffd", (0, number)] = "uffd" in page.attributes
             if "huge" in page.attributes:
@@ -1009,9 +1013,9 @@ class Run:
                 yield from (self.taken(step, "prepares", statement, progress) for step in steps)
                 return
             progress = progress._replace(prepared=progress.prepared + 1)
-        there = self.there(part["p"], part["v"], state) if operation.on_frame else {}
+        there = self.there(part["p"], part["v"], state) if operation.on_frame or operation.on_slot else {}
         given = {**part, **there, **dict(progress.bound)}
-        if operation.on_frame and "f" not in given:
+        if (operation.on_frame and "f" not in given) or (operation.on_slot and "s" not in given):
             yield _refused(statement, progress, None)
             return
         quick = () if progress.tried else (operation.quick,)
@@ -1033,7 +1037,7 @@ class Run:
             if steps:
                 return
         gone = operation.on_frame and there.get("f") != given["f"]
-        if gone or (operation.on_frame and not operation.refusal):
+        if gone or ((operation.on_frame or operation.on_slot) and not operation.refusal):
             yield _refused(statement, progress, None)
 
     def taken(self, step: Instance, role: str, statement: Statement, progress: _Progress) -> _Move:
@@ -1065,11 +1069,23 @@ class Run:
         return _Move(step, _next_part(progress))
 
     def there(self, p: int, v: int, state: State) -> dict[str, int]:
-        """The rule parameters of what process p has at page v: the page, and the frame if it maps one."""
+        """The rule parameters of what process p has at page v: the page, the frame if it maps one, and the swap slot
+        that its entry names or its frame has."""
         position = self.interpreter.layout.position
-        if not state[position["pte_present"][p, v]]:
-            return {"p": p, "v": v}
-        return {"p": p, "v": v, "f": state[position["pte_frame"][p, v]]}
+
+        def cell(function: str, *index: int) -> Any:
+            return state[position[function][index]]
+
+        found = {"p": p, "v": v}
+        if cell("pte_swap", p, v):
+            return found | {"s": cell("pte_slot", p, v)}
+        if not cell("pte_present", p, v):
+            return found
+        found["f"] = cell("pte_frame", p, v)
+        for s in range(self.interpreter.scope.size(Slot)):
+            if cell("cached", s) and cell("slot_frame", s) == found["f"]:
+                found["s"] = s
+        return found
 
     def when_trylock_fails(self, step: Instance, given: Mapping[str, int], point: _Point) -> Instance | None:
         """What the step becomes if it tries the page lock, and this is the attempt that fails."""
