@@ -2,8 +2,8 @@
 
 A large folio is a set of frames, one for each page of the block that a PMD maps; their number is nowhere said. What a
 PMD says is said alike of each page of the block, so that claims and rules about one page need not know. Simplified:
-reclaim, migration and a moved mapping split first, which the kernel does where it cannot do without; the zero page of a
-block is the one zero page.
+reclaim and a moved mapping split first, which the kernel does where it cannot do without; the zero page of a block is
+the one zero page.
 """
 
 from __future__ import annotations
