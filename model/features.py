@@ -24,6 +24,7 @@ SPLIT: dict[str, str] = {
     "copy": "a write fault decides, copies the data, maps the copy",
     "tlb": "write-protecting leaves TLB entries stale until it flushes; splits fork and copy too",
     "swap-out": "reclaim adds a page to the swap cache, then unmaps it",
+    "reclaim-flush": "reclaim unmaps a page and flushes TLBs later (with tlb); splits swap-out too",
     "split-pmd": "splitting a PMD moves its mapping's count to the sub-pages (with huge)",
     "share": "KSM takes a PTE away, looks at its page, gives it back",
 }

@@ -1049,7 +1049,7 @@ class Run:
             again = _Move(step, over._replace(faults=progress.faults + 1))
             return _refused(statement, progress, step) if role == "prepares" else again
         if stage and rule in TAILS:
-            if TAILS[rule] in self.stages:
+            if f"{TAILS[rule]}.{stage}" in self.rules:
                 return _Move(step, progress._replace(rule=TAILS[rule], role=role, bound=bound))
             return _Move(step, over._replace(bound=bound))
         if stage and step.rule.name not in self.last:
