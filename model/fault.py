@@ -31,6 +31,7 @@ from model.state import (
     data_copied,
     exclusive,
     file,
+    file_value,
     folio,
     frame_value,
     in_swap_cache,
@@ -103,6 +104,47 @@ def map_writable(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
         map_pte(p, v, f, huge) + put(pte_write(p, v), True) + put(pte_dirty(p, v), True)
         + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False)
     )
+
+
+def split_pte(kernel: Any, p: Term, v: Term) -> list[Update]:
+    """__split_huge_pmd_locked: a PTE takes over from the PMD what it said of v; decision `split_keeps_dirty`.
+
+    The page becomes dirty where the PMD was. The PTE does so only with that decision; then pte_mkdirty makes it
+    soft-dirty, too, on x86.
+    """
+    f = pte_frame(p, v)
+    split = put(pte_huge(p, v), False) + put(page_dirty(f), Or(page_dirty(f), pte_dirty(p, v)))
+    if not kernel.split_keeps_dirty:
+        return split + put(pte_dirty(p, v), False)
+    return split + put(pte_soft_dirty(p, v), Or(pte_soft_dirty(p, v), pte_dirty(p, v)))
+
+
+def migrated_pte(
+    kernel: Any, p: Term, v: Term, moved: bool = False, unused: Term | None = None, bare: bool = False
+) -> list[Update]:
+    """Bits of the PTE of (p, v) after a migration entry took its place, and remove_migration_pte that of the entry.
+
+    `moved`: what was a PMD is one again (remove_migration_pmd). `unused`: the PTE maps the zero page then, if `bare`
+    without soft-dirty and uffd-wp. Decision `migration_dirty`: up to 6.0 an entry has no dirty bit, and the page alone
+    is dirty afterwards (2e3468778dbe, 6.1), which the caller sees to. pte_mkdirty and pmd_mkdirty set soft-dirty too,
+    on x86: remove_migration_pte clears it again in 6.12 (not in 6.6), remove_migration_pmd nowhere.
+    set_pmd_migration_entry forgets uffd-wp up to 6.2, decision `migration_keeps_uffd_wp` (24bf08c4376b).
+    """
+    bits = {function: function(p, v) for function in (pte_dirty, pte_soft_dirty, pte_uffd_wp)}
+    before = dict(bits)
+    pmd = pte_huge(p, v) if moved else BoolVal(False)
+    if kernel.migration_dirty == "drop":
+        bits[pte_dirty] = BoolVal(False)
+    elif moved or kernel.migration_dirty == "soft-dirty":
+        marks = pte_dirty(p, v) if kernel.migration_dirty == "soft-dirty" else And(pte_dirty(p, v), pmd)
+        bits[pte_soft_dirty] = Or(pte_soft_dirty(p, v), marks)
+    if moved and not kernel.migration_keeps_uffd_wp:
+        bits[pte_uffd_wp] = And(pte_uffd_wp(p, v), Not(pmd))
+    if unused is not None:
+        for function in tuple(bits) if bare else (pte_dirty,):
+            bits[function] = And(bits[function], Not(unused))
+    changed = [put(function(p, v), bit) for function, bit in bits.items() if bit is not before[function]]
+    return sum(changed, put(stale(p, v), False))
 
 
 def set_exclusive(kernel: Any, f: Term, value: Any = True) -> list[Update]:
@@ -245,16 +287,16 @@ def file_read(kernel: Any, v: Term, new: Term) -> Step:
     """A page of a file comes into the page cache."""
     return Step(
         [file(v), Not(backed(v))],
-        [put(backed(v), True), put(backing(v), new), fresh_page(new, ZERO, anonymous=False),
+        [put(backed(v), True), put(backing(v), new), fresh_page(new, file_value(v), anonymous=False),
          set_exclusive(kernel, new, False)],
     )
 
 
-@rule([V], "mmap(MAP_PRIVATE) of a file", "domain.md F12", features=("file",))
-def mmap_file(kernel: Any, v: Term) -> Step:
-    """A private file mapping takes the place of anonymous memory that nobody has touched."""
+@rule([V, N], "mmap(MAP_PRIVATE) of a file", "domain.md F12", features=("file",))
+def mmap_file(kernel: Any, v: Term, n: Term) -> Step:
+    """A private mapping of a file that holds n takes the place of anonymous memory that nobody has touched."""
     untouched = forall(Proc, lambda q: pte_none(q, v))
-    return Step([Not(file(v)), untouched], [put(file(v), True), put(backed(v), False)])
+    return Step([Not(file(v)), untouched], [put(file(v), True), put(file_value(v), n), put(backed(v), False)])
 
 
 def map_read_only(p: Term, v: Term, f: Term, dirty: bool = False, huge: bool = False) -> list[Update]:

@@ -247,7 +247,7 @@ def force_huge_split(kernel: Any, p: Term, v: Term) -> Step | None:
     """A forced write fault splits a PMD that it cannot take as it is (5.8)."""
     if kernel.huge_copies:
         return None
-    return Step([*_protected(kernel, p, v), pte_huge(p, v), splits_on_write(kernel, p, v)], split_updates(p, v))
+    return Step([*_protected(kernel, p, v), pte_huge(p, v), splits_on_write(kernel, p, v)], split_updates(kernel, p, v))
 
 
 @rule([P, V, NEWS, FOLIO], "do_huge_zero_wp_pmd", "decision `huge_zero_fresh`; read in 7.2.13",

@@ -12,7 +12,7 @@ from typing import Any
 import z3
 from z3 import And, If, Implies, Not, Or
 
-from model.fault import P, fresh_page
+from model.fault import P, fresh_page, split_pte
 from model.logic import Param, Stage, Staged, StateFunction, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
     Frame,
@@ -108,8 +108,9 @@ def fork(kernel: Any, p: Term, q: Term, copy: Any) -> Staged:
         updates: list[Any] = [
             each(Page, lambda v: _inherited(p, q, v, to)),
             each(Page, lambda v: put(pte_write(p, v), False), when=lambda v: And(pte_present(p, v), Not(to.early(v)))),
-            each(Page, lambda v: fresh_page(to.copy(v), frame_value(pte_frame(p, v))) + put(pte_huge(p, v), False)
+            each(Page, lambda v: fresh_page(to.copy(v), frame_value(pte_frame(p, v)))
                  + put(page_table(p, block(v)), _table(p, v, to)), when=to.early),
+            each(Page, lambda v: split_pte(kernel, p, v), when=lambda v: And(to.early(v), pte_huge(p, v))),
         ]
         if kernel.exclusive_bit:
             updates += [

@@ -2,8 +2,8 @@
 
 A large folio is a set of frames, one for each page of the block that a PMD maps; their number is nowhere said. What a
 PMD says is said alike of each page of the block, so that claims and rules about one page need not know. Simplified:
-reclaim, migration and a moved mapping split first, which the kernel does where it cannot do without; the zero page of a
-block is the one zero page. Lines were compared in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7.
+reclaim and a moved mapping split first, which the kernel does where it cannot do without; the zero page of a block is
+the one zero page. Lines were compared in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7.
 """
 
 from __future__ import annotations
@@ -15,7 +15,19 @@ import z3
 from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model import locks
-from model.fault import P, V, fresh_page, huge_ready, leave_swap_cache, map_pte, map_writable, one_vma, set_exclusive
+from model.fault import (
+    P,
+    V,
+    fresh_page,
+    huge_ready,
+    leave_swap_cache,
+    map_pte,
+    map_writable,
+    migrated_pte,
+    one_vma,
+    set_exclusive,
+    split_pte,
+)
 from model.gup import needs_private
 from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
 from model.reclaim import F
@@ -26,19 +38,24 @@ from model.state import (
     Page,
     Proc,
     anon,
+    backed,
+    backing,
     block,
     collapse_scanned,
     file,
     folio_free,
     frame_free,
+    frame_value,
     in_swap_cache,
     large,
     live,
     loaded,
+    mapped_dirty,
     mapped_only_by,
     maps,
     maps_folio,
     nonanon,
+    page_dirty,
     page_swapped,
     page_table,
     pmd_splitting,
@@ -122,13 +139,13 @@ def huge_alone(kernel: Any, p: Term, v: Term) -> Term:
     return And(anon(f), kernel.huge_reuse(p, v, f))
 
 
-def split_updates(p: Term, v: Term) -> list[Update]:
+def split_updates(kernel: Any, p: Term, v: Term) -> list[Update]:
     """__split_huge_pmd: PTEs map what the PMD mapped; PG_anon_exclusive goes from the head to each sub-page.
 
     Where a page table is, no fault maps a THP any more (__handle_mm_fault looks for an empty PMD).
     """
     return [
-        *each(Page, lambda w: put(pte_huge(p, w), False), when=lambda w: same_pmd(p, v, p, w)),
+        *each(Page, lambda w: split_pte(kernel, p, w), when=lambda w: same_pmd(p, v, p, w)),
         *put(page_table(p, block(v)), True),
     ]
 
@@ -201,7 +218,7 @@ def huge_wp_split(kernel: Any, p: Term, v: Term) -> Step | None:
     """A write fault on a read-only PMD splits it; the fault is tried again on the PTE (3917c80280c9, 5.8)."""
     if kernel.huge_copies:
         return None
-    return Step([*pmd_write_protected(p, v), splits_on_write(kernel, p, v)], split_updates(p, v))
+    return Step([*pmd_write_protected(p, v), splits_on_write(kernel, p, v)], split_updates(kernel, p, v))
 
 
 @rule([P, V], "do_huge_pmd_wp_page(FAULT_FLAG_UNSHARE)", "domain.md 2.10 (b), (c)", features=HUGE,
@@ -228,7 +245,7 @@ def huge_unshare_split(kernel: Any, p: Term, v: Term) -> Step | None:
         guard.append(Not(zero_mapped(p, v)))
     if kernel.read_gup_writes:
         guard.append(Not(vma_write(p, v)))
-    return Step(guard, split_updates(p, v))
+    return Step(guard, split_updates(kernel, p, v))
 
 
 @rule([P, V, NEW, FOLIO], "do_huge_pmd_wp_page(FAULT_FLAG_UNSHARE), do_huge_zero_wp_pmd",
@@ -264,13 +281,13 @@ def split_pmd(kernel: Any, p: Term, v: Term) -> Step | Staged:
     """
     guard = [pte_huge(p, v), pte_present(p, v)]
     if kernel.split_locks_page:
-        return Step(guard, split_updates(p, v))
+        return Step(guard, split_updates(kernel, p, v))
     here = in_block(v)
     return Staged(
         (
             Stage("uncount", lambda view: Step(guard, [])),
             Stage("count", lambda view: Step([], [
-                split_updates(p, v),
+                split_updates(kernel, p, v),
                 each(Page, lambda w: put(pmd_splitting(p, w), False), when=lambda w: And(here(w), w != v)),
             ])),
         ),
@@ -279,17 +296,43 @@ def split_pmd(kernel: Any, p: Term, v: Term) -> Step | Staged:
     )
 
 
-@rule([F], "split_huge_page", "domain.md 7.1", features=HUGE)
+def split_into_pages(kernel: Any, f: Term) -> list[list[Update]]:
+    """__split_huge_page of f's folio, whoever asks for it: unmap_folio, then remap_page by PTEs; decision
+    `split_zero_parts`.
+
+    From 6.12 (b1f202060afe) try_to_map_unused_to_zeropage maps the zero page, read-only, for each part that holds only
+    zeros, be it mapped by PMDs or PTEs, of one process or of several: the part itself is freed. Soft-dirty and uffd-wp
+    go along; up to 6.17 they are lost (9658d698a8a8, in Debian's 6.12.118). No mlock in the model. Where there is no
+    zero page (yet) the PTE is empty, and reads as zero just so.
+    """
+
+    def remapped(q: Term, w: Term) -> list[Update]:
+        if kernel.split_zero_parts == "keep":
+            return put(pte_huge(q, w), False) + migrated_pte(kernel, q, w)
+        unused = frame_value(pte_frame(q, w)) == ZERO
+        bits = migrated_pte(kernel, q, w, unused=unused, bare=kernel.split_zero_parts == "map-bare")
+        return (
+            put(pte_huge(q, w), False) + bits + put(pte_present(q, w), Or(Not(unused), backed(w)))
+            + put(pte_frame(q, w), If(And(unused, backed(w)), backing(w), pte_frame(q, w)))
+            + put(pte_write(q, w), And(pte_write(q, w), Not(unused)))
+        )
+
+    return [
+        each(
+            Proc, Page, lambda q, w: remapped(q, w) + put(page_table(q, block(w)), True),
+            when=lambda q, w: maps_folio(q, w, f),
+        ),
+        each(
+            Frame, lambda g: put(large(g), False) + put(page_dirty(g), Or(page_dirty(g), mapped_dirty(g))),
+            when=lambda g: same_folio(g, f),
+        ),
+    ]
+
+
+@rule([F], "split_huge_page", "domain.md 7.1; decisions `split_zero_parts`, `migration_dirty`", features=HUGE)
 def split_folio(kernel: Any, f: Term) -> Step:
     """A large folio without references other than its mappings becomes single pages."""
-    return Step(
-        [large(f), unreferenced(f)],
-        [
-            each(Proc, Page, lambda q, w: put(pte_huge(q, w), False) + put(page_table(q, block(w)), True),
-                 when=lambda q, w: maps_folio(q, w, f)),
-            each(Frame, lambda g: put(large(g), False), when=lambda g: same_folio(g, f)),
-        ],
-    )
+    return Step([large(f), unreferenced(f)], split_into_pages(kernel, f))
 
 
 @rule([P, V], "split_huge_pages of debugfs", "domain.md 7.1", features=HUGE)

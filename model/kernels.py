@@ -293,6 +293,14 @@ class Kernel:
     ksm_keeps_soft_dirty              a PTE that KSM replaces keeps its soft-dirty bit
     unmerge_unshares                  un-merging raises a fault for a reader, else a write fault
     migrate_referenced                `refuse` to migrate a page with references, or `allow` (row k)
+    migrate_large                     a large folio is migrated as a `whole`, or `split` first, or `split-partial`: if
+                                      some part of it is no longer mapped
+    migration_dirty                   `drop`: a migrated PTE is clean, the page dirty; `soft-dirty`: a dirty one is
+                                      soft-dirty afterwards; `keep`: only a dirty PMD is. A split migrates PTEs, too
+    migration_keeps_uffd_wp           a migrated PMD keeps uffd-wp
+    split_keeps_dirty                 splitting a dirty PMD makes dirty, and so soft-dirty PTEs, else clean ones
+    split_zero_parts                  splitting a folio lets mappings of a part that holds zeros alone `keep` it, `map`
+                                      the zero page instead, or `map-bare`, without soft-dirty and uffd-wp
     collapse_shared                   khugepaged takes pages that others map too
     collapse_compound                 ... and sub-pages of large folios that are mapped by PTEs
     collapse_read_only                ... and blocks of which no PTE is writable
@@ -307,6 +315,7 @@ class Kernel:
                                       again), `dirty` (FOLL_COW and a dirty PTE), `exclusive`
     uffd_continue_dirty               UFFDIO_CONTINUE installs a page of the page cache dirty, though read-only
     soft_dirty_lock                   clear_refs takes mmap_lock for `read` or `write`
+    uffd_across_vmas                  userfaultfd protects a range that more than one VMA covers
     wp_flushes_uffd                   a write fault in a VMA registered for uffd-wp flushes the TLB before it decides
     fork_excludes_faults              no fault of the parent runs during fork (it may where VMAs have their own locks)
     fork_seqcount                     GUP-fast for FOLL_PIN gives up if a fork overlaps (write_protect_seq, row e)
@@ -361,6 +370,11 @@ class Kernel:
     ksm_keeps_soft_dirty: bool = False
     unmerge_unshares: bool = False
     migrate_referenced: str = "refuse"
+    migrate_large: str = "whole"
+    migration_dirty: str = "drop"
+    migration_keeps_uffd_wp: bool = False
+    split_keeps_dirty: bool = False
+    split_zero_parts: str = "keep"
     collapse_shared: bool = True
     collapse_compound: bool = True
     collapse_read_only: bool = False
@@ -374,6 +388,7 @@ class Kernel:
     force_proof: str = "dirty"
     uffd_continue_dirty: bool = False
     soft_dirty_lock: str = "read"
+    uffd_across_vmas: bool = False
     wp_flushes_uffd: bool = False
     fork_excludes_faults: bool = True
     fork_seqcount: bool = False
@@ -390,6 +405,9 @@ class Kernel:
         _one_of(self.name, "uffd_unwp_pinned", self.uffd_unwp_pinned, ("clear", "skip"))
         _one_of(self.name, "soft_dirty_lock", self.soft_dirty_lock, ("read", "write"))
         _one_of(self.name, "huge_zero_unshare", self.huge_zero_unshare, ("split", "as-write", "read-only"))
+        _one_of(self.name, "migrate_large", self.migrate_large, ("split", "whole", "split-partial"))
+        _one_of(self.name, "migration_dirty", self.migration_dirty, ("drop", "soft-dirty", "keep"))
+        _one_of(self.name, "split_zero_parts", self.split_zero_parts, ("keep", "map", "map-bare"))
         _one_of(self.name, "force_proof", self.force_proof, ("retry-as-read", "dirty", "exclusive"))
         for name in ("swap_out_pinned", "unmap_pinned", "ksm_referenced", "migrate_referenced"):
             _one_of(self.name, name, getattr(self, name), ("allow", "refuse"))
@@ -570,8 +588,9 @@ V4_14 = V5_7.but(
     touch_dirties_pmd=True,
 )
 V4_8 = V4_14.but(
-    "v4.8", "M0 before the Dirty COW fix: a forced write is retried as a read", {"force_proof": "19be0eaffa3a"},
-    force_proof="retry-as-read",
+    "v4.8", "M0 before the Dirty COW fix: a forced write is retried as a read",
+    {"force_proof": "19be0eaffa3a", "migrate_large": "616b8371539a (4.14)"},
+    force_proof="retry-as-read", migrate_large="split",
 )
 THP_5_8: dict[str, Any] = {
     "huge_copies": False, "collapse_shared": True, "collapse_compound": True, "split_locks_page": True,
@@ -641,47 +660,58 @@ V6_0 = V5_19.but(
 )
 V6_1 = V6_0.but(
     "v6.1", "X1, and GUP-fast reads PG_anon_exclusive last",
-    {"gup_fast_ordered": "088b8aa537c2",
+    {"gup_fast_ordered": "088b8aa537c2", "migration_dirty": "2e3468778dbe",
      "lazyfree_splits": "folio_estimated_sharers in madvise_free_pte_range, read in 6.1.192",
-     "collapse_rechecks_uffd_wp": "dd47ac428c3f, backport of 6.1.26 (read in Debian's 6.1.192)"},
+     "collapse_rechecks_uffd_wp": "dd47ac428c3f, backport of 6.1.26 (read in Debian's 6.1.192)",
+     "migration_keeps_uffd_wp": "24bf08c4376b, backport (mm/huge_memory.c of Debian's 6.1.192)"},
     gup_fast_ordered=True, lazyfree_splits=mapped_in_one_mm, collapse_rechecks_uffd_wp=True,
+    migration_dirty="soft-dirty", migration_keeps_uffd_wp=True,
 )
 V6_2 = V6_1.but(
     "v6.2", "X2: mprotect no longer asks for dirty; a read-only FOLL_LONGTERM unshares everything",
     {"mprotect_restores": "6a56ccbcf6c6", "read_gup_nonanon": "84209e87c696",
      "unmerge_unshares": "6cce3314b928", "numa_write": "6a56ccbcf6c6",
-     "collapse_rechecks_uffd_wp": "dd47ac428c3f is in 6.3"},
+     "collapse_rechecks_uffd_wp": "dd47ac428c3f is in 6.3", "migration_keeps_uffd_wp": "24bf08c4376b is of 6.3"},
     mprotect_restores=restores_exclusive, read_gup_nonanon=not_for_long, unmerge_unshares=True,
-    numa_write=writable_if_exclusive, collapse_rechecks_uffd_wp=False,
+    numa_write=writable_if_exclusive, collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False,
 )
+BY_6_4: dict[str, Any] = {"migration_keeps_uffd_wp": True, "split_keeps_dirty": True, "uffd_across_vmas": True}
+"""What 6.3 and 6.4 changed about huge pages, for all that came after them."""
+BY_6_4_COMMITS = {
+    "migration_keeps_uffd_wp": "24bf08c4376b (6.3)", "uffd_across_vmas": "a1b92a3f14",
+    "split_keeps_dirty": "6.4, mm/huge_memory.c: the partial revert 624a2c94f5b7 of 0ccf7f168e17 is reverted",
+}
 V6_4_0 = V6_2.but(
     "v6.4.0", "X2, un-protecting may map exclusive pages writable, and faults under per-VMA locks run during fork",
-    {"uffd_restores": "931298e103c2 (6.3)", "fork_excludes_faults": "domain.md F20",
-     "collapse_rechecks_uffd_wp": "dd47ac428c3f (6.3)"},
-    uffd_restores=restores_exclusive_unprotected, fork_excludes_faults=False, collapse_rechecks_uffd_wp=True,
+    {"uffd_restores": "931298e103c2 (6.3)", "fork_excludes_faults": "domain.md F20", **BY_6_4_COMMITS},
+    uffd_restores=restores_exclusive_unprotected, fork_excludes_faults=False, **BY_6_4,
 )
 V6_12 = V6_2.but(
     "v6.12", "X2, un-protecting and swap-in on read may map exclusive pages writable; large folios only if exclusive",
     {"uffd_restores": "931298e103c2 (6.3)", "swap_in_upgrades": "c18160dba5ff (6.11)",
-     "reuse_large": "domain.md 2.12 [D6.12]", "collapse_rechecks_uffd_wp": "dd47ac428c3f (6.3)",
+     "reuse_large": "domain.md 2.12 [D6.12]", "migrate_large": "7262f208ca68 (6.9)",
+     "migration_dirty": "mm/migrate.c: pte_clear_soft_dirty is in 6.12, not in 6.6",
+     "split_zero_parts": "b1f202060afe; 9658d698a8a8, backport (mm/migrate.c of Debian's 6.12.118)",
      "numa_hints": "folio_maybe_dma_pinned, folio_likely_mapped_shared in change_pte_range, read in 6.12.118",
      "ksm_keeps_soft_dirty": "replace_page, read in 6.12.118, and in no other",
-     "lazyfree_spares_ksm": "madvise_free_pte_range, read in 6.12.118, and in no other"},
+     "lazyfree_spares_ksm": "madvise_free_pte_range, read in 6.12.118, and in no other", **BY_6_4_COMMITS},
     uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True, reuse_large=exclusive_only,
-    numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True, collapse_rechecks_uffd_wp=True,
+    numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True,
+    migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map", **BY_6_4,
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
     {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6", "huge_zero_fresh, huge_zero_unshare": "1ced09e0331f (6.13)",
      "dontneed_frees_tables": "6375e95f381e (6.14)", "lazyfree_stays": "try_to_unmap_one, read in 7.2.13; 6.15",
-     "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "not in 7.2.13"},
+     "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "not in 7.2.13", "split_zero_parts": "9658d698a8a8 is of 6.18"},
     reuse_large=exclusive_or_alone, huge_zero_fresh=True, huge_zero_unshare="as-write", dontneed_frees_tables=True,
-    lazyfree_stays=True, ksm_keeps_soft_dirty=False, lazyfree_spares_ksm=False,
+    lazyfree_stays=True, ksm_keeps_soft_dirty=False, lazyfree_spares_ksm=False, split_zero_parts="map-bare",
 )
 V6_18 = V6_15.but(
     "v6.18", "X3, and collapse takes blocks of which no PTE is writable",
-    {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in 6.12, not in 7.2; a running 6.18 has not got it"},
-    collapse_read_only=True,
+    {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in 6.12, not in 7.2; a running 6.18 has not got it",
+     "split_zero_parts": "9658d698a8a8"},
+    collapse_read_only=True, split_zero_parts="map",
 )
 V7_2 = V6_18.but(
     "v7.2", "X4: a swapped-in page is mapped before it leaves the swap cache, so that only its entry's bit decides",

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from z3 import And, BoolVal, Implies, Not, Or
 
-from model.fault import NEW, P, V, free_idle_after_copy, fresh_page, leave_swap_cache, set_exclusive
-from model.logic import Param, Stage, Staged, Step, Term, each, exists, put, rule
+from model.fault import NEW, P, V, free_idle_after_copy, fresh_page, leave_swap_cache, migrated_pte, set_exclusive
+from model.huge import split_into_pages
+from model.logic import Param, Stage, Staged, Step, Term, each, exists, forall, put, rule
 from model.reclaim import F
 from model.state import (
+    Frame,
     Page,
     Proc,
     Slot,
+    backing,
+    block,
     cached,
+    caches,
     exclusive,
     frame_value,
+    in_page_cache,
     ksm,
     ksm_cleared,
     ksm_tested,
@@ -23,8 +30,10 @@ from model.state import (
     lazyfree,
     live,
     mapped,
+    mapped_dirty,
     mapped_only_by,
     maps,
+    maps_folio,
     nonanon,
     page_dirty,
     page_swapped,
@@ -35,6 +44,7 @@ from model.state import (
     pte_soft_dirty,
     pte_uffd_wp,
     pte_write,
+    same_folio,
     slot_frame,
     soft_dirty_flushing,
     stale,
@@ -244,40 +254,86 @@ def ksm_protect(kernel: Any, p: Term, v: Term) -> Staged:
 
 
 def _movable(kernel: Any, f: Term) -> list[Term]:
-    """migrate_page: the count is what the mappings (and the swap cache) account for; a large folio is split first."""
+    """migrate_page: the count is what mappings and the swap or page cache account for. The zero page never moves."""
     counted = unreferenced(f) if kernel.migrate_referenced == "refuse" else BoolVal(True)
-    return [mapped(f), Not(large(f)), Not(nonanon(f)), counted]
+    return [mapped(f), Not(large(f)), Or(Not(nonanon(f)), in_page_cache(f)), counted]
+
+
+def _movable_folio(f: Term) -> list[Term]:
+    return [mapped(f), large(f), unreferenced(f)]
+
+
+def _partially_mapped(f: Term) -> Term:
+    """Some part of f's folio has no mapping left: it is seen in the block of one that has."""
+
+    def unmapped(q: Term, w: Term) -> Term:
+        return forall(Proc, lambda r: Not(maps_folio(r, w, f)))
+
+    return exists(
+        Proc, Page,
+        lambda q, w: And(maps_folio(q, w, f), exists(Page, lambda u: And(block(u) == block(w), unmapped(q, u)))),
+    )
 
 
 @rule([F, NEW], "migrate_pages: try_to_migrate, remove_migration_ptes",
-      "domain.md (k) of each kernel; decision `migrate_referenced`", features=("migration",), lock="rmap")
+      "domain.md (k) of each kernel; decisions `migrate_referenced`, `migration_dirty`", features=("migration",),
+      lock="rmap")
 def migrate(kernel: Any, f: Term, new: Term) -> Step:
-    """A page moves to another frame; its mappings follow, with their bits."""
+    """A page moves to another frame; its mappings follow, with their bits, and the swap or page cache."""
     keeps = put(exclusive(new), exclusive(f)) if kernel.exclusive_bit else []
     kept = {
         u.function.name: u
-        for u in (*put(ksm(new), ksm(f)), *put(lazyfree(new), lazyfree(f)), *put(page_dirty(new), page_dirty(f)))
+        for u in (
+            *put(ksm(new), ksm(f)), *put(lazyfree(new), lazyfree(f)), *put(nonanon(new), nonanon(f)),
+            *put(page_dirty(new), Or(page_dirty(f), mapped_dirty(f))),
+        )
     }
     return Step(
         _movable(kernel, f),
         [
             each(
-                Proc, Page, lambda q, w: put(pte_frame(q, w), new) + put(stale(q, w), False),
+                Proc, Page, lambda q, w: put(pte_frame(q, w), new) + migrated_pte(kernel, q, w),
                 when=lambda q, w: maps(q, w, f),
             ),
             each(Slot, lambda s: put(slot_frame(s), new), when=lambda s: And(cached(s), slot_frame(s) == f)),
+            each(Page, lambda v: put(backing(v), new), when=lambda v: caches(v, f)),
             [kept.get(u.function.name, u) for u in fresh_page(new, frame_value(f))], keeps,
         ],
     )
 
 
+@rule([F], "migrate_pages: try_to_migrate, remove_migration_pmd",
+      "mm/migrate.c of 5.10.262, 6.1.192, 6.12.118, 7.2.13; decisions `migrate_large`, `migration_keeps_uffd_wp`",
+      features=("huge", "migration"), lock="rmap")
+def migrate_folio(kernel: Any, f: Term) -> Step:
+    """A large folio moves as a whole, mapped by PMDs or PTEs, unless somebody holds a reference to any part of it.
+
+    As nobody does, nothing tells the new frames from the old ones, and they keep their names here. From 6.9 on one of
+    which a part is no longer mapped is split first (7262f208ca68; of 6.12.118: partially_mapped); in 4.8 each is.
+    """
+    whole = [
+        *each(Proc, Page, lambda q, w: migrated_pte(kernel, q, w, moved=True), when=lambda q, w: maps_folio(q, w, f)),
+        *each(
+            Frame, lambda g: put(page_dirty(g), Or(page_dirty(g), mapped_dirty(g))), when=lambda g: same_folio(g, f)
+        ),
+    ]
+    split = [u for updates in split_into_pages(kernel, f) for u in updates]
+    splits = {"whole": BoolVal(False), "split": BoolVal(True)}.get(kernel.migrate_large)
+    if splits is None:
+        splits = _partially_mapped(f)
+    return Step(_movable_folio(f), [
+        *(replace(u, when=And(splits, u.when)) for u in split),
+        *(replace(u, when=And(Not(splits), u.when)) for u in whole),
+    ])
+
+
 @rule([F], "migrate_pages: -EAGAIN", "domain.md (k) of each kernel", kind="refusal", features=("migration",))
 def migrate_refused(kernel: Any, f: Term) -> Step:
-    """Somebody holds a reference to the page, or it cannot be moved alone."""
-    return Step([Not(And(*_movable(kernel, f)))])
+    """Somebody holds a reference to the page or its folio, or it is the zero page."""
+    return Step([Not(Or(And(*_movable(kernel, f)), And(*_movable_folio(f))))])
 
 
 RULES = (
     ksm_merge, ksm_join, ksm_merge_nothing, ksm_merge_undone, ksm_merge_left, ksm_merge_refused, unmerge,
-    unmerge_refused, unmerge_copy, ksm_protect, migrate, migrate_refused,
+    unmerge_refused, unmerge_copy, ksm_protect, migrate, migrate_folio, migrate_refused,
 )

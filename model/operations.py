@@ -166,7 +166,8 @@ def _pageout(then: str, *flags: str) -> Operation:
     which do not change meanwhile."""
     stable = "stable" in flags
     return Operation(
-        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree", "discard-lazyfree-part"),
+        "pageout", ("v",),
+        ("swap-out", "swap-out-cached", "discard-lazyfree", "discard-lazyfree-part", "reclaim-file-page"),
         ("swap-out-refused", "keep-lazyfree"),
         prepares=("split-folio", "swap-stable") if stable else ("split-folio",), then=(then,), flags=frozenset(flags),
         on_frame=True, actor="either", features=frozenset({"stable-writes"}) if stable else frozenset(),
@@ -218,8 +219,8 @@ OPERATIONS: tuple[Operation, ...] = (
     _pageout("writeback-begin", "writing", "stable"),
     Operation("writeback-end", ("v",), ("writeback-end",), on_slot=True, actor="either"),
     Operation(
-        "migrate", ("v",), ("migrate",), ("migrate-refused",), prepares=("split-folio",), on_frame=True,
-        actor="either", features=frozenset({"migration"}),
+        "migrate", ("v",), ("migrate", "migrate-folio"), ("migrate-refused",), on_frame=True, actor="either",
+        features=frozenset({"migration"}),
     ),
     Operation(
         "ksm", ("v", "w"), ("ksm-merge", "ksm-join", "ksm-merge-nothing"),

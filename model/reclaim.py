@@ -17,12 +17,16 @@ from model.state import (
     Page,
     Proc,
     Slot,
+    backed,
     cached,
+    caches,
     exclusive,
     extra,
     file,
+    file_value,
     frame_free,
     frame_value,
+    in_page_cache,
     in_swap_cache,
     in_writeback,
     ksm,
@@ -250,9 +254,29 @@ def swap_out_cached(kernel: Any, f: Term, s: Term) -> Staged:
 
 @rule([F], "shrink_page_list: keep_locked", "domain.md (j) of each kernel", kind="refusal")
 def swap_out_refused(kernel: Any, f: Term) -> Step:
-    """Reclaim keeps the page, as one under writeback. A large folio has to be split first."""
+    """Reclaim keeps the page, as one under writeback. A large folio has to be split first; the zero page is on no list.
+    """
     kept = If(in_swap_cache(f), Or(in_writeback(f), _kept_when_cached(kernel, f)), _kept(kernel, f))
-    return Step([mapped(f), Or(large(f), nonanon(f), kept), Not(lazyfree(f))])
+    return Step([mapped(f), Or(large(f), nonanon(f), kept), Not(lazyfree(f)), Not(in_page_cache(f))])
+
+
+@rule([F], "shrink_page_list: try_to_unmap, __remove_mapping",
+      "mm/vmscan.c, mm/shmem.c of 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("file",), lock="rmap")
+def reclaim_file_page(kernel: Any, f: Term) -> Step:
+    """Reclaim unmaps a page of a file, whoever holds a reference; without one it leaves the page cache, and is freed.
+
+    The tests for pins are those of anonymous pages. A page that stays is found again by the next fault: of a file in
+    memory (shmem) in the swap cache, to which shmem_writepage moves it. Its content is the file's then.
+    """
+    return Step(
+        [mapped(f), in_page_cache(f)],
+        [
+            each(Proc, Page, lambda q, w: put(pte_present(q, w), False) + put(stale(q, w), False),
+                 when=lambda q, w: maps(q, w, f)),
+            each(Page, lambda v: put(backed(v), Not(unreferenced(f))) + put(file_value(v), frame_value(f)),
+                 when=lambda v: caches(v, f)),
+        ],
+    )
 
 
 @rule([S], "shrink_page_list: pageout, swap_writepage, end_page_writeback, __remove_mapping", "domain.md 2.1 (j)")
@@ -317,7 +341,7 @@ def drop_extra(kernel: Any, f: Term) -> Step:
 
 
 RULES = (
-    swap_out, swap_out_cached, swap_out_refused, reclaim_swap_cache, writeback_begin, writeback_end, swap_stable,
-    free_swap_slot, extra_ref, drop_extra,
+    swap_out, swap_out_cached, swap_out_refused, reclaim_file_page, reclaim_swap_cache, writeback_begin, writeback_end,
+    swap_stable, free_swap_slot, extra_ref, drop_extra,
     discard_lazyfree, discard_lazyfree_part, keep_lazyfree, madv_free, madv_free_nothing, madv_free_refused,
 )

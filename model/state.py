@@ -72,6 +72,7 @@ page_table = StateFunction(
     meaningful=lambda p, b: alive(p),
 )
 file = StateFunction("file", (Page,), Bool, "a private file mapping lies there, else an anonymous one")
+file_value = StateFunction("file_value", (Page,), Value, "content of the file, where no page holds it", meaningful=file)
 backed = StateFunction("backed", (Page,), Bool, "there is a page that a read fault would map there")
 backing = StateFunction(
     "backing", (Page,), Frame, "that page: of the page cache, or the zero page that all anonymous mappings share",
@@ -256,7 +257,7 @@ STEPS: tuple[StateFunction, ...] = (
 
 FUNCTIONS: tuple[StateFunction, ...] = (
     alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart, uffd_armed,
-    block, page_table, file, backed, backing,
+    block, page_table, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive,
     force_cow,
@@ -383,6 +384,16 @@ def in_swap_cache(f: Term) -> Term:
     return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f))
 
 
+def in_page_cache(f: Term) -> Term:
+    """f is a page of a file."""
+    return exists(Page, lambda w: caches(w, f))
+
+
+def caches(v: Term, f: Term) -> Term:
+    """f is the page of the page cache for what is mapped at v; the zero page backs anonymous memory."""
+    return And(file(v), backed(v), backing(v) == f)
+
+
 def in_writeback(f: Term) -> Term:
     """PageWriteback(f): it is in the swap cache, and being written to the swap device."""
     return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f, writeback(s)))
@@ -443,6 +454,11 @@ def swapped_in_alone(p: Term, v: Term, s: Term, f: Term) -> Term:
     return And(Not(writeback(s)), Not(mapped(f)), swapped_only_by(p, v, s), unreferenced(f))
 
 
+def mapped_dirty(f: Term) -> Term:
+    """Some PTE or PMD that maps f is dirty."""
+    return exists(Proc, Page, lambda q, w: And(maps(q, w, f), pte_dirty(q, w)))
+
+
 def pte_none(p: Term, v: Term) -> Term:
     """The PTE is empty."""
     return And(Not(pte_present(p, v)), Not(pte_swap(p, v)))
@@ -498,10 +514,10 @@ def fresh(x: Term) -> Term:
 # What people observe.
 
 def loaded(p: Term, v: Term) -> Term:
-    """The Value that a load by p at v returns. An untouched page reads as what backs it, or as zero."""
+    """The Value that a load by p at v returns. An untouched page reads as what backs it, its file, or as zero."""
     slot = pte_slot(p, v)
     swapped = z3.If(cached(slot), frame_value(slot_frame(slot)), slot_value(slot))
-    untouched = z3.If(backed(v), frame_value(backing(v)), ZERO)
+    untouched = z3.If(backed(v), frame_value(backing(v)), z3.If(file(v), file_value(v), ZERO))
     return z3.If(pte_present(p, v), frame_value(pte_frame(p, v)), z3.If(pte_swap(p, v), swapped, untouched))
 
 

@@ -80,12 +80,13 @@ class LitmusError(ModelError):
 class PageDeclaration:
     """A page of the first process, or a sub-page of a huge one, with the words it was declared with.
 
-    `whole`: the name of the huge page that it is a part of, or its own.
+    `whole`: the name of the huge page that it is a part of, or its own. `contents`: what its file holds.
     """
 
     name: str
     whole: str
     attributes: frozenset[str] = frozenset()
+    contents: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,9 @@ class Litmus:
     def features(self) -> frozenset[str]:
         """The parts of the domain that the test needs: its kernel's system has to have them."""
         attributes = frozenset().union(*(page.attributes for page in self.pages))
-        declared = (attributes & {"huge", "zero", "file"}) | {"vm-soft-dirty"}
+        # To split a folio may map the zero page.
+        implied = {"vm-soft-dirty"} | ({"zero"} if "huge" in attributes else set())
+        declared = (attributes & {"huge", "zero", "file"}) | implied
         beside = (self.statements[n].operation.beside for group in self.groups if len(group) > 1 for n in group)
         return self.split.union(
             declared, (name for name in beside if name), *(s.operation.features for s in self.statements)
@@ -358,11 +361,12 @@ class _Parser:
         if self.statements:
             self.fail("pages are declared before the first operation")
         if not words:
-            self.fail("`page V [huge N] [zero] [file] [uffd] [rdonly]`: the name is missing")
+            self.fail("`page V [huge N] [zero] [file [n]] [uffd] [rdonly]`: the name is missing")
         name, *rest = words
         self.new_name("page", name, list(self.page_parts))
         attributes: set[str] = set()
         size = 1
+        contents = 0
         while rest:
             attribute = rest.pop(0)
             if attribute not in PAGE_ATTRIBUTES:
@@ -371,6 +375,8 @@ class _Parser:
                 self.fail(f"attribute {attribute} twice")
             if attribute == "huge":
                 size = self.number(rest.pop(0) if rest else "", 2, _LARGEST, "`huge N`, so many sub-pages")
+            elif attribute == "file" and rest and rest[0].isdigit():
+                contents = self.values[self.value(rest.pop(0), 0)]
             attributes.add(attribute)
         if attributes >= {"zero", "file"}:
             self.fail("a page is `zero` or `file`: a file mapping never maps the zero page")
@@ -378,7 +384,7 @@ class _Parser:
             self.lack("huge pages of files")
         parts = [f"{name}.{i}" for i in range(size)] if size > 1 else [name]
         first = len(self.pages)
-        self.pages += [PageDeclaration(part, name, frozenset(attributes)) for part in parts]
+        self.pages += [PageDeclaration(part, name, frozenset(attributes), contents) for part in parts]
         self.page_parts[name] = tuple(range(first, first + size))
         self.page_parts |= {part: (first + i,) for i, part in enumerate(parts)}
 
@@ -860,6 +866,8 @@ class Run:
                 cells["vma_huge", (0, number)] = True
             if "file" in page.attributes:
                 cells["file", (number,)] = True
+                if "file_value" in self.interpreter.layout.position:
+                    cells["file_value", (number,)] = self.litmus.values.index(page.contents)
             if "block" in self.interpreter.layout.position:
                 cells["block", (number,)] = blocks.index(page.whole)
         state = self.with_cells(self.interpreter.initial(), cells)

@@ -291,7 +291,9 @@ class _Function:
                 continue
             function = next((f"{word}_page" for word in ("huge", "file") if word in page.attributes), "small_page")
             flags = [f for word, f in (("rdonly", "READ_ONLY"), ("zero", "OF_ZERO")) if word in page.attributes]
-            arguments = self.arguments({"page": self.name("v", number), "flags": " | ".join(flags) or "0"})
+            arguments = self.arguments({
+                "page": self.name("v", number), "flags": " | ".join(flags) or "0", "value": str(page.contents),
+            })
             yield f"\tmap({function}, {arguments});"
             if "uffd" in page.attributes:
                 yield f"\tmap(watch_page, {self.arguments({'page': self.name('v', number)})});"
