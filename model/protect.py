@@ -71,14 +71,18 @@ def ranged(
     return wrap
 
 
-def flushing_later(step: Step, p: Term, covers: Callable[[Term], Term], pending: Term) -> Staged:
+def flushing_later(
+    step: Step, p: Term, covers: Callable[[Term], Term], pending: Term,
+    left: Callable[[Term], Term] = lambda w: BoolVal(False),
+) -> Staged:
     """The step, and the flush of the TLBs that its caller does at the end: flush_tlb_range.
 
-    `covers(w)`: the pages of p that it protects. `pending`: the cell that says the flush is to come.
+    `covers(w)`: the pages of p that it protects, but those that it finds as they should be, `left(w)`. `pending`: the
+    cell that says the flush is to come.
     """
     cached_writable = each(
         Page, lambda w: put(stale(p, w), True) + put(stale_frame(p, w), pte_frame(p, w)),
-        when=lambda w: And(covers(w), pte_present(p, w), pte_write(p, w)),
+        when=lambda w: And(covers(w), Not(left(w)), pte_present(p, w), pte_write(p, w)),
     )
     flush = each(Page, lambda w: put(stale(p, w), False), when=covers)
     return Staged(
@@ -159,7 +163,7 @@ def _made_writable(
         [span.every(lambda v: And(live(p, v), when(v))), *_permitted(kernel.mprotect_other_pinned, p, span)],
         [span.each(changed)],
     )
-    return flushing_later(step, p, lambda w: And(span.covers(w), Not(same(w))), mprotect_flushing(p, span.page))
+    return flushing_later(step, p, span.covers, mprotect_flushing(p, span.page), left=same)
 
 
 def _no_vma(kernel: Any, p: Term, span: Span) -> Step:

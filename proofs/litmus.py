@@ -1058,7 +1058,8 @@ class Run:
 
     def taken(self, step: Instance, role: str, statement: Statement, progress: _Progress) -> _Move:
         """The step of an operation that took it for that role, and how far it is then."""
-        bound = tuple((name, value) for name, value in step.binding if isinstance(value, int))
+        given = {name: value for name, value in step.binding if isinstance(value, int)}
+        bound = tuple((dict(progress.bound) | given).items())
         rule, _, stage = step.rule.name.partition(".")
         over = progress._replace(rule="", role="", bound=())
         if stage in GIVES_UP:
