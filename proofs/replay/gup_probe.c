@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The module behind gup_probe.h, for virtual machines that run our tests: anybody who opens it can read and write pages
- * through references, and leave pages locked. It builds for Linux 5.10, 6.1, 6.12 and 7.2 on x86-64.
+ * through references, and leave pages locked. It builds for Linux 5.10, 6.1, 6.12, 7.2 and 7.3 on x86-64.
  */
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -57,6 +57,11 @@ typedef struct folio folio_t;
 #define leaf_of pte_to_swp_entry
 #define leaf_is_swap(leaf) (!non_swap_entry(leaf))
 #define leaf_is_migration is_migration_entry
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0) /* one bit for write-protect and read-write-protect (RWP) */
+#define pte_uffd_wp pte_uffd
+#define pte_swp_uffd_wp pte_swp_uffd
 #endif
 
 enum kind { FREE, HELD, GOT, PINNED, LOCKED };
