@@ -44,13 +44,13 @@ from model.state import (
     pte_frame,
     pte_present,
     pte_slot,
-    pte_soft_dirty,
     pte_swap,
     pte_swap_exclusive,
     pte_uffd_wp,
     pte_write,
     resolves_to,
     slot_frame,
+    soft_dirty_needs_fault,
     stale,
     stale_frame,
     still_to_copy,
@@ -58,6 +58,7 @@ from model.state import (
     uffd_armed,
     vma,
     vma_write,
+    writeback,
 )
 
 __all__ = ["FURTHER", "INVARIANTS", "Invariant", "invariant"]
@@ -222,7 +223,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "soft-dirty",
         "a page that can be written without a fault reads as soft-dirty",
-        "I7", (Proc, Page), _mapped_writable, pte_soft_dirty,
+        "I7", (Proc, Page), _mapped_writable, lambda p, v: Not(soft_dirty_needs_fault(p, v)),
     ),
     Invariant(
         "mprotect",
@@ -232,8 +233,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "swap-slot",
-        "no slot is held for a page that no PTE maps and no swap entry names: the fault that could free it has",
-        "I9; seed mail; f4c4a3f48480", (Slot,), cached,
+        "no slot is held, but for the time of its writing, for a page that no PTE maps and no swap entry names: the "
+        "fault that could free it has",
+        "I9; seed mail; f4c4a3f48480", (Slot,), lambda s: And(cached(s), Not(writeback(s))),
         lambda s: exists(Proc, Page, lambda q, w: Or(swaps(q, w, s), maps(q, w, slot_frame(s)))),
     ),
     Invariant(

@@ -33,12 +33,14 @@ from model.state import (
     file,
     folio,
     frame_value,
+    in_writeback,
     ksm,
     large,
     lazyfree,
     leaked,
     live,
     mapped_only_by,
+    needs_stable_page,
     nonanon,
     page_swapped,
     pte_cleared,
@@ -56,13 +58,16 @@ from model.state import (
     same_pmd,
     slot_frame,
     slot_value,
+    soft_dirty_needs_fault,
     stale,
     stale_frame,
     still_to_copy,
+    swapped_in_alone,
     uffd_armed,
     vma_huge,
     vma_uffd,
     vma_write,
+    writeback,
 )
 
 P, V = Param("p", Proc), Param("v", Page)
@@ -96,8 +101,14 @@ def set_exclusive(kernel: Any, f: Term, value: Any = True) -> list[Update]:
 
 
 def leave_swap_cache(f: Term, when: Term) -> list[Update]:
-    """delete_from_swap_cache(f) if it is there and `when` holds."""
-    return each(Slot, lambda s: put(cached(s), False), when=lambda s: And(cached(s), slot_frame(s) == f, when))
+    """delete_from_swap_cache(f) if it is there, not under writeback, and `when` holds.
+
+    So do reuse_swap_page, try_to_free_swap and folio_free_swap (mm/swapfile.c).
+    """
+    return each(
+        Slot, lambda s: put(cached(s), False),
+        when=lambda s: And(cached(s), Not(writeback(s)), slot_frame(s) == f, when),
+    )
 
 
 def free_idle_after_copy(kernel: Any, p: Term, v: Term, old: Term) -> list[Update]:
@@ -107,11 +118,12 @@ def free_idle_after_copy(kernel: Any, p: Term, v: Term, old: Term) -> list[Updat
     return leave_swap_cache(old, And(mapped_only_by(p, v, old), Not(page_swapped(old))))
 
 
-def write_protected(p: Term, v: Term) -> list[Term]:
+def write_protected(kernel: Any, p: Term, v: Term) -> list[Term]:
     """A write fault on a present read-only PTE of a writable VMA that userfaultfd does not stop."""
+    waits = in_writeback(pte_frame(p, v)) if kernel.fault_waits_for_writeback else BoolVal(False)
     return [
         live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_huge(p, v)), Not(pte_write(p, v)),
-        Not(pte_uffd_wp(p, v)),
+        Not(pte_uffd_wp(p, v)), Not(waits),
     ]
 
 
@@ -272,7 +284,7 @@ def wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
     f = pte_frame(p, v)
     freed = kernel.reuse_frees_swap_cache(p, v, f)
     return Step(
-        [*write_protected(p, v), may_reuse(kernel, p, v, f)],
+        [*write_protected(kernel, p, v), may_reuse(kernel, p, v, f)],
         [
             put(pte_write(p, v), True), put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True),
             set_exclusive(kernel, f), put(ksm(f), False), leave_swap_cache(f, freed),
@@ -322,7 +334,7 @@ def flush_before_deciding(kernel: Any, p: Term, v: Term) -> list[Update]:
 def wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Staged:
     """A write fault on a read-only PTE copies: the kernel cannot show that the page is its own alone."""
     return copied(
-        kernel, p, v, new, [*write_protected(p, v), Not(may_reuse(kernel, p, v, pte_frame(p, v)))]
+        kernel, p, v, new, [*write_protected(kernel, p, v), Not(may_reuse(kernel, p, v, pte_frame(p, v)))]
     )
 
 
@@ -335,7 +347,7 @@ def wp_copy_spurious(kernel: Any, p: Term, v: Term, new: Term) -> Staged | None:
     f = pte_frame(p, v)
     needs_lock = Not(exclusive(f)) if kernel.exclusive_bit else BoolVal(True)
     return copied(
-        kernel, p, v, new, [*write_protected(p, v), needs_lock, may_reuse(kernel, p, v, f)], tail_of="wp-copy"
+        kernel, p, v, new, [*write_protected(kernel, p, v), needs_lock, may_reuse(kernel, p, v, f)], tail_of="wp-copy"
     )
 
 
@@ -345,7 +357,7 @@ def swap_cache_read(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     s = pte_slot(p, v)
     return Step(
         [live(p, v), pte_swap(p, v), Not(cached(s))],
-        [put(cached(s), True), put(slot_frame(s), new), fresh_page(new, slot_value(s)),
+        [put(cached(s), True), put(slot_frame(s), new), put(writeback(s), False), fresh_page(new, slot_value(s)),
          set_exclusive(kernel, new, False)],
     )
 
@@ -358,37 +370,70 @@ def swapped_in(p: Term, v: Term, f: Term, writable: Term, dirty: Term) -> list[U
     )
 
 
+def _upgraded(kernel: Any, p: Term, v: Term) -> Term:
+    """A read fault maps an exclusive page writable at once where no tracking needs a fault (c18160dba5ff, 6.11)."""
+    if not kernel.swap_in_upgrades:
+        return BoolVal(False)
+    return And(vma_write(p, v), Not(pte_uffd_wp(p, v)), Not(soft_dirty_needs_fault(p, v)))
+
+
 @rule([P, V], "do_swap_page (read fault)", "domain.md (j) of each kernel; decision `swap_in_upgrades`", lock="fault")
 def swap_in_read(kernel: Any, p: Term, v: Term) -> Step:
-    """A read fault maps the page of the swap cache, read-only unless the kernel upgrades exclusive pages at once."""
+    """A read fault maps the page of the swap cache, read-only unless the kernel upgrades exclusive pages at once.
+
+    The swap entry's exclusive bit is dropped while a device that needs stable pages writes the page.
+    """
     s = pte_slot(p, v)
     f = slot_frame(s)
-    sole = pte_swap_exclusive(p, v) if kernel.exclusive_bit else BoolVal(False)
-    upgrade = And(sole, vma_write(p, v), Not(pte_uffd_wp(p, v)), pte_soft_dirty(p, v))
-    writable = upgrade if kernel.swap_in_upgrades else BoolVal(False)
+    sole = And(pte_swap_exclusive(p, v), Not(needs_stable_page(s))) if kernel.exclusive_bit else BoolVal(False)
     return Step(
         [live(p, v), pte_swap(p, v), cached(s)],
-        [swapped_in(p, v, f, writable, BoolVal(False)), set_exclusive(kernel, f, Or(exclusive(f), sole))],
+        [
+            swapped_in(p, v, f, And(sole, _upgraded(kernel, p, v)), BoolVal(False)),
+            set_exclusive(kernel, f, Or(exclusive(f), sole)),
+        ],
+    )
+
+
+@rule([P, V], "do_swap_page (read fault): should_try_to_free_swap, folio_ref_count == 1",
+      "mm/memory.c 5.19 to 6.18; decision `swap_in_counts`", lock="fault")
+def swap_in_read_full(kernel: Any, p: Term, v: Term) -> Step | None:
+    """A read fault while more than half of the swap space is in use: the page leaves the swap cache, and with no other
+    reference to it becomes exclusive, whatever its swap entry says."""
+    if not kernel.swap_in_counts:
+        return None
+    s = pte_slot(p, v)
+    f = slot_frame(s)
+    return Step(
+        [live(p, v), pte_swap(p, v), cached(s), anon(f), swapped_in_alone(p, v, s, f)],
+        [
+            swapped_in(p, v, f, _upgraded(kernel, p, v), BoolVal(False)), set_exclusive(kernel, f),
+            put(cached(s), False),
+        ],
     )
 
 
 @rule([P, V], "do_swap_page (write fault)", "domain.md (j) of each kernel; decisions `swap_in_reuse`, `swap_in_frees`",
       lock="fault")
 def swap_in_write(kernel: Any, p: Term, v: Term) -> Step:
-    """A write fault maps the page of the swap cache, writable if the kernel takes it for its own alone."""
+    """A write fault maps the page of the swap cache, writable if the kernel takes it for its own alone.
+
+    Under writeback the page stays in the swap cache, be it taken or not (reuse_swap_page, folio_free_swap).
+    """
     s = pte_slot(p, v)
     f = slot_frame(s)
     sole = And(anon(f), kernel.swap_in_reuse(p, v, s, f))
     upgrade = And(sole, Not(pte_uffd_wp(p, v)))
     if kernel.swap_in_upgrades:
-        upgrade = And(upgrade, pte_soft_dirty(p, v))
+        upgrade = And(upgrade, Not(soft_dirty_needs_fault(p, v)))
     dirty = upgrade if kernel.swap_in_upgrades else sole
+    waits = writeback(s) if kernel.fault_waits_for_writeback else BoolVal(False)
     return Step(
-        [live(p, v), vma_write(p, v), pte_swap(p, v), cached(s)],
+        [live(p, v), vma_write(p, v), pte_swap(p, v), cached(s), Not(waits)],
         [
             swapped_in(p, v, f, upgrade, dirty),
             set_exclusive(kernel, f, Or(exclusive(f), sole)),
-            put(cached(s), Not(kernel.swap_in_frees(p, v, s, f))),
+            put(cached(s), Or(writeback(s), Not(kernel.swap_in_frees(p, v, s, f)))),
         ],
     )
 
@@ -397,6 +442,6 @@ RULES = (
     store, tlb_store, load, store_refused, load_refused, userfault_wait, anon_fault, backing_read, file_read, mmap_file,
     map_backing, map_huge_zero, cow_fault, uffd_continue, uffd_continue_refused,
     wp_reuse, wp_copy, wp_copy_spurious,
-    swap_cache_read, swap_in_read, swap_in_write,
+    swap_cache_read, swap_in_read, swap_in_read_full, swap_in_write,
 )
 

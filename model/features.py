@@ -12,6 +12,8 @@ WORLD: dict[str, str] = {
     "lazyfree": "MADV_FREE",
     "force": "FOLL_FORCE writes (ptrace, /proc/pid/mem)",
     "mremap": "mremap",
+    "exec": "mprotect(PROT_EXEC): whether VM_EXEC is set decides whether the next mprotect changes anything",
+    "stable-writes": "swap devices that need pages which do not change while they are written (SWP_STABLE_WRITES)",
 }
 """What there may be. Name to one line."""
 

@@ -48,6 +48,7 @@ from model.state import (
     stale_frame,
     uffd_armed,
     vma,
+    vma_exec,
     vma_huge,
     vma_soft_dirty,
     vma_uffd,
@@ -138,7 +139,8 @@ def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
     """What the child's page table says of v."""
     early = to.early(v)
     return (
-        put(vma(q, v), vma(p, v)) + put(vma_write(q, v), vma_write(p, v)) + put(vma_huge(q, v), vma_huge(p, v))
+        put(vma(q, v), vma(p, v)) + put(vma_write(q, v), vma_write(p, v)) + put(vma_exec(q, v), vma_exec(p, v))
+        + put(vma_huge(q, v), vma_huge(p, v))
         # Without the fork event the child is not registered with userfaultfd.
         + put(vma_uffd(q, v), False) + put(pte_uffd_wp(q, v), False) + put(uffd_armed(q, v), False)
         + put(force_cow(q, v), False) + put(pte_present(q, v), pte_present(p, v))

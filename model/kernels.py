@@ -18,7 +18,7 @@ from z3 import And, BoolVal, Const, Not, Or
 from model import costs, fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
 from model.blame import blamed, defect, nearest, place_of
 from model.features import FEATURES, SPLIT
-from model.logic import ModelError, Rule, RuleTemplate, Staged, Step, System, Term, Update, kind_text
+from model.logic import ModelError, Rule, RuleTemplate, Staged, Step, System, Term, Update, exists, kind_text
 from model.state import (
     CONSTANTS,
     FUNCTIONS,
@@ -27,22 +27,28 @@ from model.state import (
     Page,
     Proc,
     Slot,
+    cached,
     exclusive,
     fresh,
     has_pinned,
     in_swap_cache,
+    in_writeback,
     ksm,
     mapped,
     mapped_only_by,
     mapped_only_in,
     maybe_pinned,
+    needs_stable_page,
     page_swapped,
     pte_dirty,
-    pte_soft_dirty,
+    pte_huge,
     pte_swap_exclusive,
     pte_uffd_wp,
     pte_write,
+    slot_frame,
+    soft_dirty_needs_fault,
     sub_pages_mapped_once,
+    swapped_in_alone,
     swapped_only_by,
     unreferenced,
     vma_write,
@@ -74,8 +80,16 @@ def always(*_: Term) -> Term:
 
 @costs.evaluated(costs.BY_MAPCOUNT)
 def mapcount_is_one(p: Term, v: Term, f: Term) -> Term:
-    """reuse_swap_page: page_mapcount + swap count == 1, of the most mapped sub-page; references do not count."""
+    """page_trans_huge_map_swapcount: page_mapcount + swap count == 1, of the most mapped sub-page; references do not
+    count."""
     return And(sub_pages_mapped_once(p, v, f), Not(page_swapped(f)))
+
+
+@costs.evaluated(costs.BY_MAPCOUNT)
+def reused_by_mapcount(p: Term, v: Term, f: Term) -> Term:
+    """reuse_swap_page: `mapcount_is_one`, and no device that needs stable pages is writing the page."""
+    stable = exists(Slot, lambda s: And(cached(s), slot_frame(s) == f, needs_stable_page(s)))
+    return And(mapcount_is_one(p, v, f), Not(stable))
 
 
 @costs.evaluated(costs.BY_PAGE_COUNT)
@@ -86,8 +100,8 @@ def page_count_is_one(p: Term, v: Term, f: Term) -> Term:
 
 @costs.evaluated(costs.BY_PAGE_COUNT_AFTER_SWAP_CACHE)
 def page_count_is_one_after_swap_cache(p: Term, v: Term, f: Term) -> Term:
-    """page_count == 1 after try_to_free_swap, which fails while a swap entry names the slot (5.18)."""
-    return And(mapped_only_by(p, v, f), Not(page_swapped(f)), unreferenced(f))
+    """page_count == 1 after try_to_free_swap, which fails under writeback or while a swap entry names the slot: 5.18."""
+    return And(mapped_only_by(p, v, f), Not(page_swapped(f)), Not(in_writeback(f)), unreferenced(f))
 
 
 @costs.evaluated(costs.BY_FLAG_OR_PAGE_COUNT)
@@ -162,36 +176,42 @@ def copies_pinned_exclusive(p: Term, v: Term, f: Term) -> Term:
 @costs.evaluated(costs.SWAP_IN_BY_MAPCOUNT)
 def swap_in_by_mapcount(p: Term, v: Term, s: Term, f: Term) -> Term:
     """reuse_swap_page before the swap entry is freed: no mapping, and this the only entry."""
-    return And(Not(mapped(f)), swapped_only_by(p, v, s))
+    return And(Not(mapped(f)), swapped_only_by(p, v, s), Not(needs_stable_page(s)))
 
 
 @costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
 def swap_in_by_page_count(p: Term, v: Term, s: Term, f: Term) -> Term:
-    """page_count == 2 frees the swap cache, then page_count == 1 (c145e0b47c77)."""
-    return And(swap_in_by_mapcount(p, v, s, f), unreferenced(f))
+    """page_count == 2 frees the swap cache, not under writeback, then page_count == 1 (c145e0b47c77)."""
+    return swapped_in_alone(p, v, s, f)
 
 
 @costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
 def swap_in_by_exclusive(p: Term, v: Term, s: Term, f: Term) -> Term:
     """The swap entry's exclusive bit, else the 5.18 test (1493a1913e34)."""
-    return Or(pte_swap_exclusive(p, v), swap_in_by_page_count(p, v, s, f))
+    return Or(swap_in_by_exclusive_only(p, v, s, f), swap_in_by_page_count(p, v, s, f))
+
+
+@costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
+def swap_in_by_exclusive_only(p: Term, v: Term, s: Term, f: Term) -> Term:
+    """The swap entry's exclusive bit, dropped while a device that needs stable pages writes the page (do_swap_page)."""
+    return And(pte_swap_exclusive(p, v), Not(needs_stable_page(s)))
 
 
 # W back without a write fault (p, v, f).
 
 def restores_dirty_exclusive(p: Term, v: Term, f: Term) -> Term:
-    """can_change_pte_writable of 6.0: exclusive, dirty, and no soft-dirty or uffd-wp fault needed."""
-    return And(pte_dirty(p, v), restores_exclusive(p, v, f))
+    """can_change_pte_writable of 6.0: exclusive, dirty, no soft-dirty or uffd-wp fault needed; not of a PMD."""
+    return And(pte_dirty(p, v), Not(pte_huge(p, v)), restores_exclusive(p, v, f))
 
 
 def restores_exclusive(p: Term, v: Term, f: Term) -> Term:
     """can_change_private_pte_writable of 6.2: exclusive, and no soft-dirty or uffd-wp fault needed."""
-    return And(exclusive(f), pte_soft_dirty(p, v), Not(pte_uffd_wp(p, v)))
+    return And(restores_exclusive_unprotected(p, v, f), Not(pte_uffd_wp(p, v)))
 
 
 def restores_exclusive_unprotected(p: Term, v: Term, f: Term) -> Term:
     """The same at un-protecting, which clears uffd-wp before it asks: exclusive, and no soft-dirty fault needed."""
-    return And(exclusive(f), pte_soft_dirty(p, v))
+    return And(exclusive(f), Not(soft_dirty_needs_fault(p, v)))
 
 
 @dataclass(frozen=True)
@@ -217,7 +237,10 @@ class Kernel:
     fork_copies(p, v, f)              fork gives the child its own copy at once (row f)
     mprotect_pinned, soft_dirty_pinned, uffd_wp_pinned
                                       `clear`, `skip` or `refuse` to write-protect a pinned page (rows g, h, i)
-    mprotect_restores(p, v, f)        mprotect(RW) gives the write bit back
+    mprotect_other_pinned             the same of an mprotect that leaves or gives VM_WRITE, but changes some flag, to a
+                                      page that is pinned and writable; `uffd_unwp_pinned` of un-protecting: `clear` or
+                                      `skip`
+    mprotect_restores(p, v, f)        mprotect to flags with VM_WRITE gives the write bit back
     uffd_restores(p, v, f)            un-protecting does
     swap_out_pinned                   `allow`, or `refuse` to add a pinned page to the swap cache (row j)
     unmap_pinned                      `allow`, or `refuse` to replace the mappings of a pinned page by swap entries, be
@@ -225,6 +248,8 @@ class Kernel:
                                       exclusive page
     swap_in_reuse(p, v, s, f)         a write fault maps the swapped-in page writable
     swap_in_frees(p, v, s, f)         ... and f leaves the swap cache
+    swap_in_counts                    a read fault that finds swap space more than half used asks for the count as well
+    fault_waits_for_writeback         a write fault waits until a page under writeback is written before it decides
     swap_in_upgrades                  a read fault also maps an exclusive page writable where no tracking needs a fault
     numa_hints(p, v, f)               NUMA balancing takes the PTE of f away for a while
     ksm_referenced                    `refuse` to merge a page with references, or `allow` (row k)
@@ -269,9 +294,13 @@ class Kernel:
     mprotect_pinned: str = "clear"
     soft_dirty_pinned: str = "clear"
     uffd_wp_pinned: str = "clear"
+    mprotect_other_pinned: str = "clear"
+    uffd_unwp_pinned: str = "clear"
     swap_out_pinned: str = "allow"
     unmap_pinned: str = "allow"
     swap_in_upgrades: bool = False
+    swap_in_counts: bool = False
+    fault_waits_for_writeback: bool = False
     exclusive_bit: bool = False
     reuse_ksm: Predicate = never
     reuse_large: Predicate | None = None
@@ -301,8 +330,9 @@ class Kernel:
     def __post_init__(self) -> None:
         for f in fields(self):
             self._check_kind(f.name, str(f.type), getattr(self, f.name))
-        for name in ("mprotect_pinned", "soft_dirty_pinned", "uffd_wp_pinned"):
+        for name in ("mprotect_pinned", "soft_dirty_pinned", "uffd_wp_pinned", "mprotect_other_pinned"):
             _one_of(self.name, name, getattr(self, name), ON_PINNED)
+        _one_of(self.name, "uffd_unwp_pinned", self.uffd_unwp_pinned, ("clear", "skip"))
         _one_of(self.name, "soft_dirty_lock", self.soft_dirty_lock, ("read", "write"))
         _one_of(self.name, "force_proof", self.force_proof, ("retry-as-read", "dirty", "exclusive"))
         for name in ("swap_out_pinned", "unmap_pinned", "ksm_referenced", "migrate_referenced"):
@@ -451,7 +481,7 @@ def _one_of(kernel: str, decision: str, value: str, allowed: tuple[str, ...]) ->
 V5_7 = Kernel(
     "v5.7", "M0: reuse by mapcount and swap count; read GUP takes whatever is mapped", None,
     (("reuse", "c475a8ab625d"),),
-    reuse=mapcount_is_one, reuse_frees_swap_cache=always, read_gup=read_as_mapped, fork_copies=never,
+    reuse=reused_by_mapcount, reuse_frees_swap_cache=always, read_gup=read_as_mapped, fork_copies=never,
     swap_in_reuse=swap_in_by_mapcount, swap_in_frees=swap_in_by_mapcount, reuse_ksm=page_count_is_one,
     huge_copies=True, collapse_shared=False, collapse_compound=False,
 )
@@ -522,7 +552,7 @@ V5_19 = V5_18.but(
     exclusive_bit=True, huge_reuse=exclusive_or_page_count, reuse=exclusive_or_page_count,
     reuse_frees_swap_cache=not_exclusive, read_gup=read_exclusive,
     unshare=page_count_is_one_after_swap_cache, fork_copies=copies_pinned_exclusive,
-    swap_in_reuse=swap_in_by_exclusive, unmap_pinned="refuse",
+    swap_in_reuse=swap_in_by_exclusive, swap_in_counts=True, unmap_pinned="refuse",
 )
 V6_0 = V5_19.but(
     "v6.0", "X1, and mprotect gives the write bit back to exclusive dirty pages",
@@ -559,8 +589,16 @@ V6_18 = V6_15.but(
     {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in 6.12, not in 7.2; a running 6.18 has not got it"},
     collapse_read_only=True,
 )
-V7_2 = V6_18.but("v7.2", "X4, read in Debian's 7.2.13")
-V7_3_RC7 = V7_2.but("v7.3-rc7", "X4, read in Debian's 7.3~rc7")
+V7_2 = V6_18.but(
+    "v7.2", "X4: a swapped-in page is mapped before it leaves the swap cache, so that only its entry's bit decides",
+    {"swap_in_reuse, swap_in_counts": "do_swap_page, mm/memory.c, read in 7.2.13"},
+    swap_in_reuse=swap_in_by_exclusive_only, swap_in_counts=False,
+)
+V7_3_RC7 = V7_2.but(
+    "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",
+    {"swap_in_frees": "should_try_to_free_swap, mm/memory.c, read in 7.3-rc7"},
+    swap_in_frees=swap_in_by_exclusive_only,
+)
 DEBIAN_5_10 = V5_12.but(
     "debian-5.10", "R2, as 5.10.y has it with its backports (read in Debian's 5.10.262)",
     {"fork_seqcount, soft_dirty_lock, soft_dirty_pinned, swap_out_pinned, wp_flushes_uffd": "backports, as in 5.12",
@@ -593,7 +631,7 @@ def mapcount_unshare(fork_copies: Predicate = copies_pinned) -> Kernel:
         "mapcount-unshare" if kept else "mapcount-unshare-fork-shares",
         "AA: reuse by mapcount, read GUP unshares" + ("" if kept else ", fork shares pinned pages"),
         {"unshare": "63e087ffb825 (own tree)"},
-        reuse=mapcount_is_one, reuse_frees_swap_cache=always, trylock=False, read_gup=read_private,
+        reuse=reused_by_mapcount, reuse_frees_swap_cache=always, trylock=False, read_gup=read_private,
         read_gup_nonanon=not_for_long, unshare=never, fork_copies=fork_copies,
     )
 

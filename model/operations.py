@@ -67,6 +67,8 @@ class Operation:
     access        `load`, `store`, `read-gup`, `force`, `unmerge`: which faults it raises; empty if none
     reference     it gives a reference (`r = ...`), the parameter k of its goal
     on_frame      its rules take the page that the PTE maps (parameter f); where that is none it is refused
+    on_slot       its rules take the swap slot that the swap entry names, or that the mapped page has (parameter s);
+                  where that is none, or none of them is enabled, it is refused
     actor         `process`, `kernel` (`*:`), or `either` (`*:` stands for the first process's mapping)
     features      parts of the domain that it needs (model/features.py)
     """
@@ -85,6 +87,7 @@ class Operation:
     access: str = ""
     reference: bool = False
     on_frame: bool = False
+    on_slot: bool = False
     actor: str = "process"
     features: frozenset[str] = frozenset()
 
@@ -117,6 +120,7 @@ def blocks(access: str, kernel: Any) -> tuple[str, ...]:
 ZERO = frozenset({"zero"})
 HUGE = frozenset({"huge"})
 KSM = frozenset({"ksm"})
+EXEC = frozenset({"exec"})
 
 
 def _gup(word: str, goal: str, *flags: str) -> Operation:
@@ -128,11 +132,22 @@ def _gup(word: str, goal: str, *flags: str) -> Operation:
     )
 
 
-def _on_range(word: str, rule: str, *flags: str) -> Operation:
+def _on_range(word: str, rule: str, *flags: str, features: frozenset[str] = frozenset()) -> Operation:
     """An operation on page tables that has a rule for one PTE and another for the whole of a huge page."""
     return Operation(
         word, ("v",), (rule,), (f"{rule}-refused",), prepares=("split-pmd",), flags=frozenset(flags),
-        whole=(f"{rule}-range",), whole_refusal=(f"{rule}-range-refused",),
+        whole=(f"{rule}-range",), whole_refusal=(f"{rule}-range-refused",), features=features,
+    )
+
+
+def _pageout(then: str, *flags: str) -> Operation:
+    """Reclaim. `writing`: the page's writeback goes on, until `writeback-end`; `stable`: to a device that needs pages
+    which do not change meanwhile."""
+    stable = "stable" in flags
+    return Operation(
+        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree"), ("swap-out-refused", "keep-lazyfree"),
+        prepares=("split-folio", "swap-stable") if stable else ("split-folio",), then=(then,), flags=frozenset(flags),
+        on_frame=True, actor="either", features=frozenset({"stable-writes"}) if stable else frozenset(),
     )
 
 
@@ -148,6 +163,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _on_range("mprotect", "mprotect-ro", "ro"),
     _on_range("mprotect", "mprotect-rw", "rw"),
+    _on_range("mprotect", "mprotect-rwx", "rwx", features=EXEC),
     _gup("vmsplice", "get-read"),
     _gup("get", "get-read"),
     _gup("get", "get-write", "write"),
@@ -173,10 +189,10 @@ OPERATIONS: tuple[Operation, ...] = (
         features=frozenset({"lazyfree"}),
     ),
     # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
-    Operation(
-        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree"), ("swap-out-refused", "keep-lazyfree"),
-        prepares=("split-folio",), then=("reclaim-swap-cache",), on_frame=True, actor="either",
-    ),
+    _pageout("reclaim-swap-cache"),
+    _pageout("writeback-begin", "writing"),
+    _pageout("writeback-begin", "writing", "stable"),
+    Operation("writeback-end", ("v",), ("writeback-end",), on_slot=True, actor="either"),
     Operation(
         "migrate", ("v",), ("migrate",), ("migrate-refused",), prepares=("split-folio",), on_frame=True,
         actor="either", features=frozenset({"migration"}),

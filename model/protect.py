@@ -14,7 +14,7 @@ from typing import Any
 from z3 import And, BoolVal, If, Not, Or
 
 from model.fault import P, V
-from model.logic import RuleTemplate, Stage, Staged, Step, Term, each, exists, put, rule
+from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, exists, put, rule
 from model.state import (
     Page,
     Span,
@@ -36,6 +36,8 @@ from model.state import (
     stale_frame,
     uffd_armed,
     uffd_flushing,
+    uffd_unwp_flushing,
+    vma_exec,
     vma_soft_dirty,
     vma_uffd,
     vma_write,
@@ -43,7 +45,8 @@ from model.state import (
 
 
 def ranged(
-    kernel_function: str, source: str, kind: str = "step", lock: str = "", split: Iterable[str] = ()
+    kernel_function: str, source: str, kind: str = "step", lock: str = "", split: Iterable[str] = (),
+    features: Iterable[str] = (),
 ) -> Callable[[Callable[[Any, Term, Span], Step | Staged]], tuple[RuleTemplate, RuleTemplate]]:
     """Decorator: the rule written below for one page, and as NAME-range (-refused) for a whole block."""
 
@@ -58,7 +61,7 @@ def ranged(
             name = f"{stem}-range{name[len(stem):]}" if whole else name
             return rule(
                 [P, V], kernel_function, source, kind=kind, name=name,
-                features=("huge",) if whole else (), lock=lock, split=split,
+                features=(*features, "huge") if whole else tuple(features), lock=lock, split=split,
             )(run)
 
         return on(False), on(True)
@@ -99,17 +102,33 @@ def _permitted(decision: str, p: Term, span: Span) -> list[Term]:
     return [Not(span.some(_forbidden(decision, p))), span.in_ptes(p)]
 
 
-@ranged("mprotect(PROT_READ), change_pte_range", "domain.md (g) of each kernel; decision `mprotect_pinned`",
-        lock="write", split=("tlb",))
+def _kept_or_restored(decision: str, restores: Callable[..., Term], p: Term, v: Term) -> Term:
+    """The write bit after change_pte_range in a VMA that is writable from now on.
+
+    pte_modify installs vm_page_prot, which is read-only in a private mapping, so a PTE loses its write bit, whoever
+    asked for what; then can_change_pte_writable may give it (back).
+    """
+    f = pte_frame(p, v)
+    restored = And(pte_present(p, v), Not(nonanon(f)), restores(p, v, f))
+    return Or(And(pte_write(p, v), _skipped(decision, p, v)), restored)
+
+
+@ranged("mprotect(PROT_READ): mprotect_fixup, change_pte_range, change_huge_pmd",
+        "domain.md (g) of each kernel; decision `mprotect_pinned`", lock="write", split=("tlb",))
 def mprotect_ro(kernel: Any, p: Term, span: Span) -> Staged:
-    """VM_WRITE goes and the PTE loses its write bit."""
+    """VM_WRITE goes and the PTE loses its write bit; a VMA that has those flags already is left as it is."""
     decision = kernel.mprotect_pinned
+
+    def changed(v: Term) -> list[Update]:
+        same = Not(Or(vma_write(p, v), vma_exec(p, v)))
+        kept = Or(same, _skipped(decision, p, v))
+        return (
+            put(vma_write(p, v), False) + put(vma_exec(p, v), False)
+            + put(pte_write(p, v), And(pte_write(p, v), kept))
+        )
+
     step = Step(
-        [span.every(lambda v: live(p, v)), *_permitted(decision, p, span)],
-        [span.each(
-            lambda v: put(vma_write(p, v), False)
-            + put(pte_write(p, v), And(pte_write(p, v), _skipped(decision, p, v)))
-        )],
+        [span.every(lambda v: live(p, v)), *_permitted(decision, p, span)], [span.each(changed)],
     )
     return flushing_later(step, p, span.covers, mprotect_flushing(p, span.page))
 
@@ -121,25 +140,79 @@ def mprotect_ro_refused(kernel: Any, p: Term, span: Span) -> Step:
     return Step([span.some(lambda v: Or(Not(live(p, v)), refused(v)))])
 
 
-@ranged("mprotect(PROT_READ | PROT_WRITE), can_change_pte_writable",
-        "domain.md (g) of each kernel; decision `mprotect_restores`", lock="write")
-def mprotect_rw(kernel: Any, p: Term, span: Span) -> Step:
-    """VM_WRITE comes back; the PTE gets its write bit only where `mprotect_restores` says so (64fe24a3e05e, 6.0)."""
+def _made_writable(
+    kernel: Any, p: Term, span: Span, same: Callable[[Term], Term], flags: Callable[[Term], list[Update]],
+    when: Callable[[Term], Term] = lambda v: BoolVal(True),
+) -> Staged:
+    """mprotect to flags with VM_WRITE. `same(v)`: the VMA has them already; `flags(v)`: the updates of the VMA.
 
-    def restored(v: Term) -> Term:
-        f = pte_frame(p, v)
-        return And(pte_present(p, v), Not(nonanon(f)), kernel.mprotect_restores(p, v, f))
+    `when(v)`: what must hold of each page.
+    """
 
-    return Step(
-        [span.every(lambda v: live(p, v)), span.in_ptes(p)],
-        [span.each(lambda v: put(vma_write(p, v), True) + put(pte_write(p, v), Or(pte_write(p, v), restored(v))))],
+    def changed(v: Term) -> list[Update]:
+        kept = _kept_or_restored(kernel.mprotect_other_pinned, kernel.mprotect_restores, p, v)
+        return flags(v) + put(pte_write(p, v), If(same(v), pte_write(p, v), kept))
+
+    step = Step(
+        [span.every(lambda v: And(live(p, v), when(v))), *_permitted(kernel.mprotect_other_pinned, p, span)],
+        [span.each(changed)],
+    )
+    return flushing_later(step, p, lambda w: And(span.covers(w), Not(same(w))), mprotect_flushing(p, span.page))
+
+
+def _no_vma(kernel: Any, p: Term, span: Span) -> Step:
+    refused = _forbidden(kernel.mprotect_other_pinned, p)
+    return Step([span.some(lambda v: Or(Not(live(p, v)), refused(v)))])
+
+
+@ranged("mprotect(PROT_READ | PROT_WRITE): mprotect_fixup, change_pte_range, can_change_pte_writable",
+        "domain.md (g) of each kernel; decisions `mprotect_restores`, `mprotect_other_pinned`", lock="write",
+        split=("tlb",))
+def mprotect_rw(kernel: Any, p: Term, span: Span) -> Staged:
+    """VM_WRITE comes back; the PTE has its write bit then only where `mprotect_restores` says so (64fe24a3e05e, 6.0).
+
+    A VMA that has those flags already is left as it is: mprotect_fixup returns at once.
+    """
+    return _made_writable(
+        kernel, p, span, lambda v: And(vma_write(p, v), Not(vma_exec(p, v))),
+        lambda v: put(vma_write(p, v), True) + put(vma_exec(p, v), False),
     )
 
 
 @ranged("mprotect, -ENOMEM", "domain.md (g)", kind="refusal")
 def mprotect_rw_refused(kernel: Any, p: Term, span: Span) -> Step:
-    """mprotect where there is no VMA."""
-    return Step([span.some(lambda v: Not(live(p, v)))])
+    """mprotect where there is no VMA, or (decision `refuse`) a pinned writable page."""
+    return _no_vma(kernel, p, span)
+
+
+@ranged("mprotect(PROT_READ | PROT_WRITE | PROT_EXEC): mprotect_fixup, change_pte_range",
+        "domain.md (g) of each kernel; decisions `mprotect_restores`, `mprotect_other_pinned`", lock="write",
+        split=("tlb",), features=("exec",))
+def mprotect_rwx(kernel: Any, p: Term, span: Span) -> Staged:
+    """VM_WRITE and VM_EXEC are set; where that changes anything the write bit goes as in mprotect(RW)."""
+    return _made_writable(
+        kernel, p, span, lambda v: And(vma_write(p, v), vma_exec(p, v)),
+        lambda v: put(vma_write(p, v), True) + put(vma_exec(p, v), True),
+    )
+
+
+@ranged("mprotect, -ENOMEM", "domain.md (g)", kind="refusal", features=("exec",))
+def mprotect_rwx_refused(kernel: Any, p: Term, span: Span) -> Step:
+    """mprotect where there is no VMA, or (decision `refuse`) a pinned writable page."""
+    return _no_vma(kernel, p, span)
+
+
+@ranged("mprotect of a writable VMA: mprotect_fixup, change_pte_range",
+        "domain.md (g) of each kernel; decisions `mprotect_restores`, `mprotect_other_pinned`", lock="write",
+        split=("tlb",))
+def mprotect_other(kernel: Any, p: Term, span: Span) -> Staged:
+    """An mprotect that changes another flag than VM_WRITE, as to RWX and back, or a protection key.
+
+    Which flag it is does not matter here, so it is not remembered; `mprotect_rwx` remembers VM_EXEC.
+    """
+    return _made_writable(
+        kernel, p, span, same=lambda v: BoolVal(False), flags=lambda v: [], when=lambda v: vma_write(p, v)
+    )
 
 
 @rule([P], "clear_refs_write(CLEAR_REFS_SOFT_DIRTY), clear_soft_dirty",
@@ -198,22 +271,23 @@ def uffd_wp_refused(kernel: Any, p: Term, span: Span) -> Step:
     return Step([span.some(lambda v: Or(Not(And(live(p, v), vma_uffd(p, v))), refused(v)))])
 
 
-@ranged("UFFDIO_WRITEPROTECT(0), change_pte_range", "domain.md (i) of each kernel; decision `uffd_restores`",
-        lock="read")
-def uffd_unwp(kernel: Any, p: Term, span: Span) -> Step:
-    """uffd-wp is cleared; the write bit comes back only where `uffd_restores` says so."""
+@ranged("UFFDIO_WRITEPROTECT(0): mwriteprotect_range, change_pte_range",
+        "domain.md (i) of each kernel; decisions `uffd_restores`, `uffd_unwp_pinned`", lock="read", split=("tlb",))
+def uffd_unwp(kernel: Any, p: Term, span: Span) -> Staged:
+    """uffd-wp is cleared, and so is the write bit of a page that was not protected; it comes back only where
+    `uffd_restores` says so (931298e103c2, 6.3)."""
 
-    def restored(v: Term) -> Term:
-        f = pte_frame(p, v)
-        return And(pte_present(p, v), vma_write(p, v), Not(nonanon(f)), kernel.uffd_restores(p, v, f))
+    def restores(r: Term, v: Term, f: Term) -> Term:
+        return And(vma_write(r, v), kernel.uffd_restores(r, v, f))
 
-    return Step(
+    step = Step(
         [span.every(lambda v: And(live(p, v), vma_uffd(p, v))), span.in_ptes(p)],
         [span.each(
             lambda v: put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
-            + put(pte_write(p, v), Or(pte_write(p, v), restored(v)))
+            + put(pte_write(p, v), _kept_or_restored(kernel.uffd_unwp_pinned, restores, p, v))
         )],
     )
+    return flushing_later(step, p, span.covers, uffd_unwp_flushing(p, span.page))
 
 
 @ranged("UFFDIO_WRITEPROTECT, -ENOENT", "domain.md (i)", kind="refusal")
@@ -241,6 +315,7 @@ def numa_hint_refused(kernel: Any, p: Term, v: Term) -> Step:
 
 
 RULES = (
-    *mprotect_ro, *mprotect_ro_refused, *mprotect_rw, *mprotect_rw_refused, clear_soft_dirty, clear_soft_dirty_refused,
+    *mprotect_ro, *mprotect_ro_refused, *mprotect_rw, *mprotect_rw_refused,
+    *mprotect_rwx, *mprotect_rwx_refused, *mprotect_other, clear_soft_dirty, clear_soft_dirty_refused,
     *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_refused,
 )

@@ -23,6 +23,7 @@ from model.state import (
     frame_free,
     frame_value,
     in_swap_cache,
+    in_writeback,
     large,
     lazyfree,
     live,
@@ -40,8 +41,10 @@ from model.state import (
     pte_swap_exclusive,
     slot_frame,
     slot_value,
+    stable_writes,
     stale,
     unreferenced,
+    writeback,
 )
 
 F = Param("f", Frame)
@@ -100,7 +103,7 @@ def swap_out(kernel: Any, f: Term, s: Term) -> Staged:
     """
     add = Step(
         [mapped(f), *_swappable(f), Not(in_swap_cache(f)), Not(_kept(kernel, f))],
-        [put(cached(s), True), put(slot_frame(s), f)],
+        [put(cached(s), True), put(slot_frame(s), f), put(writeback(s), False)],
     )
     return Staged(
         (Stage("add", lambda view: add), Stage("unmap", lambda view: Step([], _unmapped(kernel, f, s)))), (),
@@ -160,33 +163,67 @@ def _may_give_up(p: Term, v: Term) -> list[Term]:
 @rule([F, S], "shrink_page_list: try_to_unmap", "domain.md (j) of each kernel; decision `unmap_pinned`",
       lock="rmap")
 def swap_out_cached(kernel: Any, f: Term, s: Term) -> Step:
-    """Reclaim unmaps a page that is in the swap cache already."""
+    """Reclaim unmaps a page that is in the swap cache already, and not under writeback."""
     return Step(
-        [mapped(f), cached(s), slot_frame(s) == f, Not(_kept_when_cached(kernel, f))], _unmapped(kernel, f, s)
+        [mapped(f), cached(s), slot_frame(s) == f, Not(writeback(s)), Not(_kept_when_cached(kernel, f))],
+        _unmapped(kernel, f, s),
     )
 
 
 @rule([F], "shrink_page_list: keep_locked", "domain.md (j) of each kernel", kind="refusal")
 def swap_out_refused(kernel: Any, f: Term) -> Step:
-    """Reclaim keeps the page. A large folio has to be split first."""
-    kept = If(in_swap_cache(f), _kept_when_cached(kernel, f), _kept(kernel, f))
+    """Reclaim keeps the page, as one under writeback. A large folio has to be split first."""
+    kept = If(in_swap_cache(f), Or(in_writeback(f), _kept_when_cached(kernel, f)), _kept(kernel, f))
     return Step([mapped(f), Or(large(f), nonanon(f), kept), Not(lazyfree(f))])
 
 
-@rule([S], "__remove_mapping, writeback", "domain.md 2.1 (j)")
+@rule([S], "shrink_page_list: pageout, swap_writepage, end_page_writeback, __remove_mapping", "domain.md 2.1 (j)")
 def reclaim_swap_cache(kernel: Any, s: Term) -> Step:
-    """A page that only the swap cache refers to is written out and freed."""
+    """A page that only the swap cache refers to is written out, if need be, and freed; nothing happens meanwhile."""
     f = slot_frame(s)
     return Step(
-        [cached(s), Not(mapped(f)), unreferenced(f)],
+        [cached(s), Not(writeback(s)), Not(mapped(f)), unreferenced(f)],
         [put(cached(s), False), put(slot_value(s), frame_value(f))],
     )
 
 
-@rule([S], "try_to_free_swap", "domain.md I9")
+@rule([S], "shrink_page_list: pageout, swap_writepage, set_page_writeback",
+      "mm/vmscan.c, mm/page_io.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13")
+def writeback_begin(kernel: Any, s: Term) -> Step:
+    """An unmapped page begins to be written to the swap device; one with references is not (is_page_cache_freeable).
+
+    Nor is one whose slot no swap entry names: swap_writepage frees the slot instead. That a page which has not changed
+    since it was read in need not be written again is not modelled.
+    """
+    f = slot_frame(s)
+    return Step(
+        [cached(s), Not(writeback(s)), Not(mapped(f)), unreferenced(f), page_swapped(f)], [put(writeback(s), True)]
+    )
+
+
+@rule([S], "end_page_writeback, rotate_reclaimable_page", "mm/filemap.c, read in 5.10.262 and 7.2.13")
+def writeback_end(kernel: Any, s: Term) -> Step:
+    """The writing ends. If nobody has the page any more it leaves the swap cache.
+
+    A page that is not wanted is moved to where reclaim looks next (PG_reclaim); that look is taken here as well.
+    """
+    f = slot_frame(s)
+    return Step(
+        [cached(s), writeback(s)],
+        [put(writeback(s), False), put(cached(s), Or(mapped(f), page_swapped(f)))],
+    )
+
+
+@rule([Param("s", Slot, fresh=True)], "swapon: SWP_STABLE_WRITES", "mm/swapfile.c", features=("stable-writes",))
+def swap_stable(kernel: Any, s: Term) -> Step:
+    """The slot is on a device that needs pages which do not change while it writes them, as zram."""
+    return Step([Not(stable_writes(s))], [put(stable_writes(s), True)])
+
+
+@rule([S], "try_to_free_swap, folio_free_swap", "domain.md I9")
 def free_swap_slot(kernel: Any, s: Term) -> Step:
-    """A page whose slot no swap entry names leaves the swap cache."""
-    return Step([cached(s), Not(page_swapped(slot_frame(s)))], [put(cached(s), False)])
+    """A page whose slot no swap entry names, and which is not under writeback, leaves the swap cache."""
+    return Step([cached(s), Not(writeback(s)), Not(page_swapped(slot_frame(s)))], [put(cached(s), False)])
 
 
 @rule([F], "lru_cache_add, isolate_lru_page, speculative get_page", "domain.md 1.1")
@@ -202,6 +239,7 @@ def drop_extra(kernel: Any, f: Term) -> Step:
 
 
 RULES = (
-    swap_out, swap_out_cached, swap_out_refused, reclaim_swap_cache, free_swap_slot, extra_ref, drop_extra,
+    swap_out, swap_out_cached, swap_out_refused, reclaim_swap_cache, writeback_begin, writeback_end, swap_stable,
+    free_swap_slot, extra_ref, drop_extra,
     discard_lazyfree, keep_lazyfree, madv_free, madv_free_nothing, madv_free_refused,
 )

@@ -36,9 +36,9 @@ from model.state import (
     in_swap_cache,
     mapped_only_by,
     maybe_pinned,
-    pte_soft_dirty,
     pte_uffd_wp,
     pte_write,
+    soft_dirty_needs_fault,
     vma_write,
 )
 
@@ -66,7 +66,10 @@ def pinned_alone(p: Term, v: Term, f: Term) -> Term:
 
     A writable page that stayed in the swap cache could be unmapped by reclaim (docs/findings.md).
     """
-    return And(has_pinned(p), maybe_pinned(f), mapped_only_by(p, v, f), Not(in_swap_cache(f)), pte_soft_dirty(p, v))
+    return And(
+        has_pinned(p), maybe_pinned(f), mapped_only_by(p, v, f), Not(in_swap_cache(f)),
+        Not(soft_dirty_needs_fault(p, v)),
+    )
 
 
 def restores_pinned(p: Term, v: Term, f: Term) -> Term:

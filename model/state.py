@@ -53,6 +53,7 @@ vma = StateFunction("vma", (Proc, Page), Bool, "a private anonymous VMA covers t
 vma_write = StateFunction(
     "vma_write", (Proc, Page), Bool, "VM_WRITE", meaningful=vma, initial=_is_first
 )
+vma_exec = StateFunction("vma_exec", (Proc, Page), Bool, "VM_EXEC", meaningful=vma)
 vma_uffd = StateFunction(
     "vma_uffd", (Proc, Page), Bool, "registered with userfaultfd for write-protection (VM_UFFD_WP)",
     meaningful=vma, initial=_is_first,
@@ -128,6 +129,14 @@ cached = StateFunction("cached", (Slot,), Bool, "a page is in the swap cache und
 slot_frame = StateFunction(
     "slot_frame", (Slot,), Frame, "the page in the swap cache", meaningful=cached
 )
+writeback = StateFunction(
+    "writeback", (Slot,), Bool, "PG_writeback: the page in the swap cache is being written to the swap device",
+    meaningful=cached,
+)
+stable_writes = StateFunction(
+    "stable_writes", (Slot,), Bool,
+    "the slot's swap device needs pages that do not change while it writes them (SWP_STABLE_WRITES)",
+)
 slot_value = StateFunction(
     "slot_value", (Slot,), Value, "content on the swap device",
     meaningful=lambda s: And(Not(cached(s)), Not(slot_free(s))),
@@ -183,6 +192,9 @@ copy_soft_dirty = StateFunction(
 stale = StateFunction("stale", (Proc, Page), Bool, "some CPU has a writable TLB entry that has not been flushed")
 stale_frame = StateFunction("stale_frame", (Proc, Page), Frame, "the page that it leads to", meaningful=stale)
 uffd_flushing = StateFunction("uffd_flushing", (Proc, Page), Bool, "a write-protect ioctl has not flushed TLBs yet")
+uffd_unwp_flushing = StateFunction(
+    "uffd_unwp_flushing", (Proc, Page), Bool, "an un-protect ioctl has not flushed TLBs yet"
+)
 mprotect_flushing = StateFunction("mprotect_flushing", (Proc, Page), Bool, "mprotect has not flushed TLBs yet")
 soft_dirty_flushing = StateFunction("soft_dirty_flushing", (Proc,), Bool, "clear_refs has not flushed TLBs yet")
 fork_tested = StateFunction(
@@ -217,28 +229,31 @@ pmd_splitting = StateFunction(
 )
 STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
-    mprotect_flushing,
+    uffd_unwp_flushing, mprotect_flushing,
     soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write, seq_moved,
     ksm_cleared, ksm_tested, pmd_splitting,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
-    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_uffd, vma_huge, uffd_armed, block, file, backed, backing,
+    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, uffd_armed,
+    block, file, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive,
     force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached,
-    cached, slot_frame, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree, leaked, extra,
-    frame_value, *STEPS,
+    cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree, leaked,
+    extra, frame_value, *STEPS,
 )
 
 
 # How far the sub-steps of others are.
 
 def mmap_read_held(p: Term) -> Term:
-    """Something holds mmap_lock of p for reading: a fault that copies, a write-protect ioctl that will flush, the retry
-    loop of a FOLL_FORCE write."""
-    return exists(Page, lambda v: Or(copy_in_progress(p, v), uffd_flushing(p, v), force_cow(p, v)))
+    """Something holds mmap_lock of p for reading: a fault that copies, an ioctl of userfaultfd that will flush, the
+    retry loop of a FOLL_FORCE write."""
+    return exists(Page, lambda v: Or(
+        copy_in_progress(p, v), uffd_flushing(p, v), uffd_unwp_flushing(p, v), force_cow(p, v)
+    ))
 
 
 def mmap_write_held(p: Term) -> Term:
@@ -347,6 +362,16 @@ def in_swap_cache(f: Term) -> Term:
     return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f))
 
 
+def in_writeback(f: Term) -> Term:
+    """PageWriteback(f): it is in the swap cache, and being written to the swap device."""
+    return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f, writeback(s)))
+
+
+def needs_stable_page(s: Term) -> Term:
+    """The page of slot s is under writeback, and must not change meanwhile: SWP_STABLE_WRITES."""
+    return And(writeback(s), stable_writes(s))
+
+
 def page_swapped(f: Term) -> Term:
     """page_swapped(f): f is in the swap cache and a swap entry names its slot."""
     return exists(
@@ -385,6 +410,16 @@ def unreferenced(f: Term) -> Term:
 def anon(f: Term) -> Term:
     """PageAnon and not PageKsm: a page that a write fault may find to be one process's own."""
     return And(Not(nonanon(f)), Not(ksm(f)))
+
+
+def soft_dirty_needs_fault(p: Term, v: Term) -> Term:
+    """pte_needs_soft_dirty_wp: writes are tracked since a clear_refs, and the PTE is not soft-dirty yet."""
+    return And(Not(vma_soft_dirty(p)), Not(pte_soft_dirty(p, v)))
+
+
+def swapped_in_alone(p: Term, v: Term, s: Term, f: Term) -> Term:
+    """page_count == 1 once the swap entry of (p, v) is freed and the swap cache left, which fails under writeback."""
+    return And(Not(writeback(s)), Not(mapped(f)), swapped_only_by(p, v, s), unreferenced(f))
 
 
 def pte_none(p: Term, v: Term) -> Term:

@@ -39,16 +39,19 @@ from model.state import (
     swaps,
     uffd_armed,
     vma,
+    vma_exec,
     vma_huge,
     vma_uffd,
     vma_write,
+    writeback,
 )
 
 
 def _detach(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
     """Detach the references taken where `zapped` holds, free what only the swap cache still holds once that is gone.
 
-    The last is free_swap_cache / free_swap_and_cache: a page that no PTE maps and no swap entry names any more.
+    The last is free_swap_cache / free_swap_and_cache: a page that no PTE maps and no swap entry names any more, unless
+    it is under writeback (try_to_free_swap, folio_free_swap); then the end of that frees it.
     """
 
     def last_user(s: Term) -> Term:
@@ -56,7 +59,7 @@ def _detach(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
             return Or(maps(q, w, slot_frame(s)), swaps(q, w, s))
 
         return And(
-            cached(s),
+            cached(s), Not(writeback(s)),
             exists(Proc, Page, lambda q, w: And(zapped(q, w), used(q, w))),
             forall(Proc, Page, lambda q, w: Implies(used(q, w), zapped(q, w))),
         )
@@ -127,7 +130,7 @@ def mremap(kernel: Any, p: Term, v: Term, w: Term) -> Step:
     moved = [
         put(function(p, w), function(p, v))
         for function in (
-            vma_write, pte_present, pte_frame, pte_write, pte_dirty, pte_soft_dirty, pte_swap, pte_slot,
+            vma_write, vma_exec, pte_present, pte_frame, pte_write, pte_dirty, pte_soft_dirty, pte_swap, pte_slot,
             pte_swap_exclusive,
         )
     ]

@@ -71,9 +71,12 @@ from model.state import (
     swaps,
     uffd_armed,
     uffd_flushing,
+    uffd_unwp_flushing,
     vma,
+    vma_exec,
     vma_huge,
     vma_write,
+    writeback,
 )
 
 
@@ -106,6 +109,7 @@ WORDS: tuple[Word, ...] = (
     Word("alive", (Proc,), alive),
     Word("has pinned", (Proc,), lambda p: And(alive(p), has_pinned(p))),
     Word("VMA", (Proc, Page), vma),
+    Word("executable VMA", (Proc, Page), lambda p, v: And(vma(p, v), vma_exec(p, v))),
     Word("writable VMA", (Proc, Page), lambda p, v: And(vma(p, v), vma_write(p, v))),
     Word("present", (Proc, Page), pte_present),
     Word("W", (Proc, Page), _mapped(pte_write)),
@@ -126,6 +130,7 @@ WORDS: tuple[Word, ...] = (
     Word("copies to", (Proc, Page, Frame), lambda p, v, f: And(copy_in_progress(p, v), copy_to(p, v) == f)),
     Word("stale", (Proc, Page, Frame), lambda p, v, f: And(stale(p, v), stale_frame(p, v) == f)),
     Word("uffd flush pending", (Proc, Page), uffd_flushing),
+    Word("un-protect flush pending", (Proc, Page), uffd_unwp_flushing),
     Word("mprotect flush pending", (Proc, Page), mprotect_flushing),
     Word("clear_refs flush pending", (Proc,), soft_dirty_flushing),
     Word("fork has tested", (Proc, Proc), fork_tested),
@@ -146,6 +151,7 @@ WORDS: tuple[Word, ...] = (
     Word("leaked", (Frame,), leaked),
     Word("extra reference", (Frame,), extra),
     Word("cached", (Slot,), cached),
+    Word("under writeback", (Slot,), lambda s: And(cached(s), writeback(s))),
     Word("holds", (Slot, Frame), lambda s, f: And(cached(s), slot_frame(s) == f)),
     Word("held", (Pin,), pin_live),
     Word("FOLL_PIN", (Pin,), _held(pin_foll_pin)),

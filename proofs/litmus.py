@@ -1001,9 +1001,9 @@ class Run:
                 yield from (self.taken(step, "prepares", statement, progress) for step in steps)
                 return
             progress = progress._replace(prepared=progress.prepared + 1)
-        there = self.there(part["p"], part["v"], state) if operation.on_frame else {}
+        there = self.there(part["p"], part["v"], state) if operation.on_frame or operation.on_slot else {}
         given = {**part, **there, **dict(progress.bound)}
-        if operation.on_frame and "f" not in given:
+        if (operation.on_frame and "f" not in given) or (operation.on_slot and "s" not in given):
             yield _refused(statement, progress, None)
             return
         quick = () if progress.tried else (operation.quick,)
@@ -1025,7 +1025,7 @@ class Run:
             if steps:
                 return
         gone = operation.on_frame and there.get("f") != given["f"]
-        if gone or (operation.on_frame and not operation.refusal):
+        if gone or ((operation.on_frame or operation.on_slot) and not operation.refusal):
             yield _refused(statement, progress, None)
 
     def taken(self, step: Instance, role: str, statement: Statement, progress: _Progress) -> _Move:
@@ -1057,11 +1057,23 @@ class Run:
         return _Move(step, _next_part(progress))
 
     def there(self, p: int, v: int, state: State) -> dict[str, int]:
-        """The rule parameters of what process p has at page v: the page, and the frame if it maps one."""
+        """The rule parameters of what process p has at page v: the page, the frame if it maps one, and the swap slot
+        that its entry names or its frame has."""
         position = self.interpreter.layout.position
-        if not state[position["pte_present"][p, v]]:
-            return {"p": p, "v": v}
-        return {"p": p, "v": v, "f": state[position["pte_frame"][p, v]]}
+
+        def cell(function: str, *index: int) -> Any:
+            return state[position[function][index]]
+
+        found = {"p": p, "v": v}
+        if cell("pte_swap", p, v):
+            return found | {"s": cell("pte_slot", p, v)}
+        if not cell("pte_present", p, v):
+            return found
+        found["f"] = cell("pte_frame", p, v)
+        for s in range(self.interpreter.scope.size(Slot)):
+            if cell("cached", s) and cell("slot_frame", s) == found["f"]:
+                found["s"] = s
+        return found
 
     def when_trylock_fails(self, step: Instance, given: Mapping[str, int], point: _Point) -> Instance | None:
         """What the step becomes if it tries the page lock, and this is the attempt that fails."""
