@@ -12,6 +12,7 @@ WORLD: dict[str, str] = {
     "lazyfree": "MADV_FREE",
     "force": "FOLL_FORCE writes (ptrace, /proc/pid/mem)",
     "mremap": "mremap",
+    "vm-soft-dirty": "VM_SOFTDIRTY: everything reads as soft-dirty until the first clear_refs; else there has been one",
     "exec": "mprotect(PROT_EXEC): whether VM_EXEC is set decides whether the next mprotect changes anything",
     "stable-writes": "swap devices that need pages which do not change while they are written (SWP_STABLE_WRITES)",
 }
@@ -23,6 +24,7 @@ SPLIT: dict[str, str] = {
     "copy": "a write fault decides, copies the data, maps the copy",
     "tlb": "write-protecting leaves TLB entries stale until it flushes; splits fork and copy too",
     "swap-out": "reclaim adds a page to the swap cache, then unmaps it",
+    "reclaim-flush": "reclaim unmaps a page and flushes TLBs later (with tlb); splits swap-out too",
     "split-pmd": "splitting a PMD moves its mapping's count to the sub-pages (with huge)",
     "share": "KSM takes a PTE away, looks at its page, gives it back",
 }

@@ -7,7 +7,6 @@ Sources: domain.md sections 0.1, 2 and 8; commit ids as given there.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -100,7 +99,7 @@ def page_count_is_one(p: Term, v: Term, f: Term) -> Term:
 
 @costs.evaluated(costs.BY_PAGE_COUNT_AFTER_SWAP_CACHE)
 def page_count_is_one_after_swap_cache(p: Term, v: Term, f: Term) -> Term:
-    """page_count == 1 after try_to_free_swap, which fails under writeback or while a swap entry names the slot: 5.18."""
+    """page_count == 1 after try_to_free_swap, which fails under writeback or if a swap entry names the slot (5.18)."""
     return And(mapped_only_by(p, v, f), Not(page_swapped(f)), Not(in_writeback(f)), unreferenced(f))
 
 
@@ -467,10 +466,32 @@ def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
                 raise ModelError(f"{place}: {what}: the update of {update.function} {wrong}")
 
 
-@functools.lru_cache(1 << 14)
+class _Asked:
+    """A kernel that remembers for which of its decisions it was asked."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.decisions: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        self.decisions[name] = getattr(self._kernel, name)
+        return self.decisions[name]
+
+
+_known: dict[tuple[RuleTemplate, frozenset[str]], list[tuple[dict[str, Any], tuple[Rule, ...]]]] = {}
+_MOST_KNOWN = 64
+
+
 def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tuple[Rule, ...]:
-    """The rules of one template; most are the same for all features."""
-    return tuple(template.build(kernel, fresh, split, locks.asks))
+    """The rules of one template, built once for all kernels that decide alike what it asks for."""
+    known = _known.setdefault((template, split), [])
+    for decisions, rules in known:
+        if all(getattr(kernel, name) is value for name, value in decisions.items()):
+            return rules
+    asked = _Asked(kernel)
+    rules = tuple(template.build(asked, fresh, split, locks.asks))
+    known[:] = [(asked.decisions, rules), *known[:_MOST_KNOWN - 1]]
+    return rules
 
 
 def _one_of(kernel: str, decision: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -31,8 +31,8 @@ WHEN_TRYLOCK_FAILS = {"wp-reuse": "wp-copy-spurious"}
 GIVES_UP = frozenset({"retry", "undo-grab", "undo", "held"})
 """Sub-steps that end their rule without its last one."""
 TAILS = {"wp-copy-spurious": "wp-copy", "swap-out": "swap-out-cached"}
-"""A rule with one sub-step of its own, and the rule whose later sub-steps follow it."""
-DECLARED = {"mmap-file": "file", "madvise-hugepage": "huge", "backing-read": ""}
+"""A rule with one sub-step of its own, and the rule whose later sub-steps follow it, or all if none has that name."""
+DECLARED = {"mmap-file": "file", "madvise-hugepage": "huge", "backing-read": "", "mmap-soft-dirty": ""}
 """Rules for which a litmus test has no operation but its start state, and the attribute that says so of their page."""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from z3 import And, BoolVal, If, Not, Or
 
 from model.fault import P, V
-from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, exists, put, rule
+from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
     Page,
     Span,
@@ -215,6 +215,14 @@ def mprotect_other(kernel: Any, p: Term, span: Span) -> Staged:
     )
 
 
+@rule([P], "mmap: VM_SOFTDIRTY", "mm/mmap.c, read in 5.10.262 and 7.2.13", features=("vm-soft-dirty",))
+def mmap_soft_dirty(kernel: Any, p: Term) -> Step:
+    """The mappings of a process that has touched nothing are new: they read as soft-dirty."""
+    return Step(
+        [alive(p), Not(vma_soft_dirty(p)), forall(Page, lambda v: pte_none(p, v))], [put(vma_soft_dirty(p), True)]
+    )
+
+
 @rule([P], "clear_refs_write(CLEAR_REFS_SOFT_DIRTY), clear_soft_dirty",
       "domain.md (h) of each kernel; decisions `soft_dirty_pinned`, `soft_dirty_lock`", lock="soft-dirty",
       split=("tlb",))
@@ -316,6 +324,6 @@ def numa_hint_refused(kernel: Any, p: Term, v: Term) -> Step:
 
 RULES = (
     *mprotect_ro, *mprotect_ro_refused, *mprotect_rw, *mprotect_rw_refused,
-    *mprotect_rwx, *mprotect_rwx_refused, *mprotect_other, clear_soft_dirty, clear_soft_dirty_refused,
+    *mprotect_rwx, *mprotect_rwx_refused, *mprotect_other, mmap_soft_dirty, clear_soft_dirty, clear_soft_dirty_refused,
     *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_refused,
 )

@@ -39,10 +39,13 @@ from model.state import (
     pte_slot,
     pte_swap,
     pte_swap_exclusive,
+    pte_write,
     slot_frame,
     slot_value,
     stable_writes,
     stale,
+    stale_frame,
+    unmap_flushing,
     unreferenced,
     writeback,
 )
@@ -83,7 +86,7 @@ def _unmapped(kernel: Any, f: Term, s: Term) -> list[list[Update]]:
     """try_to_unmap: every PTE that maps f becomes a swap entry for s; soft-dirty and uffd-wp move along."""
     updates = [
         each(Proc, Page, lambda q, w: put(pte_present(q, w), False) + put(pte_swap(q, w), True)
-             + put(pte_slot(q, w), s) + put(stale(q, w), False), when=lambda q, w: maps(q, w, f)),
+             + put(pte_slot(q, w), s), when=lambda q, w: maps(q, w, f)),
     ]
     if kernel.exclusive_bit:
         updates += [
@@ -94,8 +97,26 @@ def _unmapped(kernel: Any, f: Term, s: Term) -> list[list[Update]]:
     return updates
 
 
+def _flushed(f: Term) -> list[Update]:
+    """No CPU has a TLB entry of the page any more, nor of where it was mapped."""
+    return each(
+        Proc, Page, lambda q, w: put(stale(q, w), False),
+        when=lambda q, w: Or(maps(q, w, f), And(stale(q, w), stale_frame(q, w) == f)),
+    )
+
+
+def _flush_is_late(kernel: Any, f: Term) -> list[Update]:
+    """should_defer_flush: CPUs keep entries of dirty PTEs; from 5.19 to 6.0 not of an exclusive page (088b8aa537c2)."""
+    at_once = exclusive(f) if kernel.exclusive_bit and not kernel.gup_fast_ordered else BoolVal(False)
+    return each(
+        Proc, Page, lambda q, w: put(stale(q, w), True) + put(stale_frame(q, w), f),
+        when=lambda q, w: And(maps(q, w, f), pte_write(q, w), pte_dirty(q, w), Not(at_once)),
+    )
+
+
 @rule([F, Param("s", Slot, fresh=True)], "shrink_page_list: add_to_swap, try_to_unmap",
-      "domain.md (j) of each kernel, 7.2 S7; decision `swap_out_pinned`", lock="rmap", split=("swap-out",))
+      "domain.md (j) of each kernel, 7.2 S7; decision `swap_out_pinned`", lock="rmap",
+      split=("swap-out", "reclaim-flush"))
 def swap_out(kernel: Any, f: Term, s: Term) -> Staged:
     """Reclaim puts a mapped page into the swap cache and replaces its mappings by swap entries.
 
@@ -106,8 +127,11 @@ def swap_out(kernel: Any, f: Term, s: Term) -> Staged:
         [put(cached(s), True), put(slot_frame(s), f), put(writeback(s), False)],
     )
     return Staged(
-        (Stage("add", lambda view: add), Stage("unmap", lambda view: Step([], _unmapped(kernel, f, s)))), (),
-        tail_of="swap-out-cached",
+        (
+            Stage("add", lambda view: add),
+            Stage("unmap", lambda view: Step([], [*_unmapped(kernel, f, s), _flushed(f)])),
+        ),
+        (), tail_of="swap-out-cached",
     )
 
 
@@ -161,12 +185,21 @@ def _may_give_up(p: Term, v: Term) -> list[Term]:
 
 
 @rule([F, S], "shrink_page_list: try_to_unmap", "domain.md (j) of each kernel; decision `unmap_pinned`",
-      lock="rmap")
-def swap_out_cached(kernel: Any, f: Term, s: Term) -> Step:
-    """Reclaim unmaps a page that is in the swap cache already, and not under writeback."""
-    return Step(
-        [mapped(f), cached(s), slot_frame(s) == f, Not(writeback(s)), Not(_kept_when_cached(kernel, f))],
-        _unmapped(kernel, f, s),
+      lock="rmap", split=("reclaim-flush",))
+def swap_out_cached(kernel: Any, f: Term, s: Term) -> Staged:
+    """Reclaim unmaps a page that is in the swap cache already, and not under writeback.
+
+    TLBs are flushed before the page is unlocked if it is written out then (try_to_unmap_flush_dirty). Where it is not,
+    because reclaim may not write (laptop mode, node reclaim) or may not enter the I/O path (GFP_NOIO, and the page was
+    in the swap cache), the page is unlocked at once and TLBs are flushed when all pages have been looked at.
+    """
+    guard = [mapped(f), cached(s), slot_frame(s) == f, Not(writeback(s)), Not(_kept_when_cached(kernel, f))]
+    return Staged(
+        (
+            Stage("unmap", lambda view: Step(guard, _unmapped(kernel, f, s))),
+            Stage("flush", lambda view: Step([], _flushed(f))),
+        ),
+        (unmap_flushing(f),), save=_flush_is_late(kernel, f),
     )
 
 

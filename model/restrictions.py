@@ -125,6 +125,10 @@ RESTRICTIONS: tuple[Restriction, ...] = (
         lambda kernel: {"mprotect_pinned": "refuse"},
     ),
     Restriction(
+        "mprotect-other-skip", "an mprotect that leaves or gives VM_WRITE spares pinned writable pages",
+        "change_pte_range: pte_modify", lambda kernel: {"mprotect_other_pinned": "skip"},
+    ),
+    Restriction(
         "soft-dirty-skip", "soft-dirty clear leaves pinned writable pages alone", "9348b73c2e1b",
         lambda kernel: {"soft_dirty_pinned": "skip"},
     ),
@@ -133,9 +137,20 @@ RESTRICTIONS: tuple[Restriction, ...] = (
         lambda kernel: {"uffd_wp_pinned": "skip"},
     ),
     Restriction(
-        "swap-out-refuse", "reclaim keeps pinned pages mapped, be they in the swap cache already or not",
-        "feb889fb40fa (not in the swap cache), 6c287605fd56",
+        "uffd-unwp-skip", "userfaultfd un-protect leaves the write bit of pinned pages alone",
+        "mwriteprotect_range, change_pte_range: pte_modify", lambda kernel: {"uffd_unwp_pinned": "skip"},
+    ),
+    Restriction(
+        "swap-out-refuse", "reclaim adds no pinned page to the swap cache", "feb889fb40fa",
+        lambda kernel: {"swap_out_pinned": "refuse"},
+    ),
+    Restriction(
+        "unmap-refuse", "reclaim keeps pinned pages mapped, be they in the swap cache already or not", "6c287605fd56",
         lambda kernel: {"swap_out_pinned": "refuse", "unmap_pinned": "refuse"},
+    ),
+    Restriction(
+        "writeback-wait", "a write fault waits for the end of writeback, so that it can free the swap cache",
+        "reuse_swap_page", lambda kernel: {"fault_waits_for_writeback": True},
     ),
     Restriction(
         "read-gup-break", "a read GUP breaks COW as if it wrote", "17839856fd58", _read_gup_break,
@@ -194,8 +209,9 @@ def bare(kernel: Kernel, name: str = "") -> Kernel:
     """
     return kernel.but(
         name or BARE + kernel.name, f"only the reuse rule of {kernel.name}",
-        fork_copies=never, mprotect_pinned="clear", soft_dirty_pinned="clear", uffd_wp_pinned="clear",
-        swap_out_pinned="allow", unmap_pinned="allow", read_gup=read_as_mapped, read_gup_writes=False, unshare=None,
+        fork_copies=never, mprotect_pinned="clear", mprotect_other_pinned="clear", soft_dirty_pinned="clear",
+        uffd_wp_pinned="clear", uffd_unwp_pinned="clear", swap_out_pinned="allow", unmap_pinned="allow",
+        fault_waits_for_writeback=False, read_gup=read_as_mapped, read_gup_writes=False, unshare=None,
         unshare_writable=False, mprotect_restores=never, uffd_restores=never, ksm_referenced="allow",
         migrate_referenced="allow",
     )

@@ -47,7 +47,7 @@ has_pinned = StateFunction(
 )
 vma_soft_dirty = StateFunction(
     "vma_soft_dirty", (Proc,), Bool, "VM_SOFTDIRTY: everything reads as soft-dirty until the first clear_refs",
-    meaningful=alive, initial=_is_first,
+    meaningful=alive,
 )
 vma = StateFunction("vma", (Proc, Page), Bool, "a private anonymous VMA covers the page", initial=_is_first)
 vma_write = StateFunction(
@@ -224,6 +224,9 @@ seq_moved = StateFunction(
 )
 ksm_cleared = StateFunction("ksm_cleared", (Proc, Page), Bool, "ksmd has taken the PTE away to look at its page")
 ksm_tested = StateFunction("ksm_tested", (Proc, Page), Bool, "... and has found that nobody holds it")
+unmap_flushing = StateFunction(
+    "unmap_flushing", (Frame,), Bool, "reclaim has unmapped the page, still holds it, and has not flushed TLBs yet"
+)
 pmd_splitting = StateFunction(
     "pmd_splitting", (Proc, Page), Bool, "the PMD is being split: page_mapcount counts it no more, nor its PTEs yet"
 )
@@ -231,7 +234,7 @@ STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
     uffd_unwp_flushing, mprotect_flushing,
     soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write, seq_moved,
-    ksm_cleared, ksm_tested, pmd_splitting,
+    ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
@@ -285,8 +288,9 @@ def held(k: Term) -> Term:
 
 
 def in_flight(f: Term) -> Term:
-    """A sub-step holds f: a fault that copies, or a fork that will."""
+    """A sub-step holds f: a fault that copies, a fork that will, or reclaim."""
     return Or(
+        unmap_flushing(f),
         exists(Proc, Page, lambda q, w: And(copy_in_progress(q, w), Or(copy_from(q, w) == f, copy_to(q, w) == f))),
         exists(Proc, Page, lambda q, w: And(fork_early(q, w), fork_copy(q, w) == f)),
     )

@@ -129,7 +129,8 @@ class Litmus:
     def features(self) -> frozenset[str]:
         """The parts of the domain that the test needs: its kernel's system has to have them."""
         attributes = frozenset().union(*(page.attributes for page in self.pages))
-        return self.split.union(attributes & {"huge", "zero", "file"}, *(s.operation.features for s in self.statements))
+        declared = (attributes & {"huge", "zero", "file"}) | {"vm-soft-dirty"}
+        return self.split.union(declared, *(s.operation.features for s in self.statements))
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -829,7 +830,8 @@ class Run:
         self.kernel = kernel
         self.interpreter = interpreter
         self.groups = litmus.groups
-        self.condition = z3.substitute(litmus.condition, *((f.constant, f.meaning()) for f in litmus.facts))
+        meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
+        self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
         self.rules = {rule.name: rule for rule in interpreter.system.rules}
         self.stages = stages(self.rules)
         self.last = {last_stage(names) for names in self.stages.values()}
@@ -840,6 +842,8 @@ class Run:
         """The initial state, with the attributes of the declared pages and what they map from the start."""
         pages, blocks = self.litmus.pages, self.litmus.names()["Block"]
         cells: dict[tuple[str, tuple[int, ...]], int] = {}
+        if "vma_soft_dirty" in self.interpreter.layout.position:
+            cells["vma_soft_dirty", (0,)] = True
         for number, page in enumerate(pages):
             cells["vma_uffd", (0, number)] = "uffd" in page.attributes
             if "huge" in page.attributes:
@@ -1037,7 +1041,7 @@ class Run:
             again = _Move(step, over._replace(faults=progress.faults + 1))
             return _refused(statement, progress, step) if role == "prepares" else again
         if stage and rule in TAILS:
-            if TAILS[rule] in self.stages:
+            if f"{TAILS[rule]}.{stage}" in self.rules:
                 return _Move(step, progress._replace(rule=TAILS[rule], role=role, bound=bound))
             return _Move(step, over._replace(bound=bound))
         if stage and step.rule.name not in self.last:

@@ -123,7 +123,10 @@ def test_every_named_rule_exists_in_some_kernel() -> None:
             named |= set(blocks(operation.access, kernel)).union(*faults(operation.access, kernel))
     assert named <= known
     # The start state has these done, reclaim does the last one later on its own.
-    assert known - named == {"madvise-hugepage", "backing-read", "mmap-file", "free-swap-slot"}
+    assert known - named == {
+        "madvise-hugepage", "backing-read", "mmap-file", "mmap-soft-dirty", "free-swap-slot", "swap-in-read-full",
+        "mprotect-other", "mprotect-other-range",
+    }
 
 
 def test_the_sub_steps_are_known_by_their_names() -> None:
@@ -356,7 +359,7 @@ def test_a_trace_survives_writing_and_reading(tmp_path: Path) -> None:
     found = ask("page x rdonly\npage y\nA: write y 200\nexists A.y == 200").trace
     assert found
     trace.write(found, tmp_path / "t.json")
-    again = trace.read(tmp_path / "t.json", lambda name: ALL_KERNELS[name].system())
+    again = trace.read(tmp_path / "t.json", lambda name: ALL_KERNELS[name].system({"vm-soft-dirty"}))
     assert again.states == found.states
     assert again.notes == found.notes
 
@@ -582,10 +585,13 @@ def test_a_large_folio_is_split_before_its_pages_go_their_own_ways() -> None:
         ("page x\npage y\nA: mremap x y", "mremap"),
         ("page x file\nA: uffd-continue x", "file force"),
         ("page x\nsplit tlb gup-fast", "tlb gup-fast"),
+        ("page x\nA: mprotect x rwx", "exec"),
+        ("page x\n*: pageout x writing stable", "stable-writes"),
+        ("page x\n*: pageout x writing\n*: writeback-end x", ""),
     ],
 )
 def test_the_words_of_a_test_say_which_features_it_needs(body: str, features: str) -> None:
-    assert parse(f"litmus t\n{body}\nexists A.x == 0", "t").features == set(features.split())
+    assert parse(f"litmus t\n{body}\nexists A.x == 0", "t").features == {*features.split(), "vm-soft-dirty"}
 
 
 @pytest.mark.parametrize(
