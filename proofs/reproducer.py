@@ -132,7 +132,7 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "trylock-fails":
             raise NotObservable("nobody in user space makes one attempt at a page lock fail")
         case "numa":
-            raise NotObservable("NUMA balancing takes PTEs away when it likes")
+            return Action("numa", {}, goes_on=True)
     raise NotObservable(f"no system call does {operation.word}")
 
 
@@ -282,7 +282,7 @@ class _Function:
             yield "own_cgroup();"
         if any(fact.what == "slots" for fact in self.test.facts):
             yield "swap_space_before = swap_space();"
-        if used & {"take_by_probe", "hold", "force_store"}:
+        if used & {"take_by_probe", "hold", "force_store", "numa"}:
             yield "open_probe();"
         for number, holder in self.holders.items():
             if holder != "probe":

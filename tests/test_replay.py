@@ -97,7 +97,6 @@ def test_names_of_a_test_never_are_names_of_c_or_of_the_runtime() -> None:
 
 @pytest.mark.parametrize(("text", "reason"), [
     ("page x\nA: write x 1 || A: read x\nexists A.x == 1", "operations at the same time"),
-    ("page x\nA: write x 1\n*: numa x\nexists A.x == 1", "NUMA balancing"),
     ("page x\n*: pageout x writing\n*: pageout x writing stable\nexists A.x == 0", "a swap device needs"),
     ("page x\n*: trylock-fails\nA: write x 1\nexists A.x == 1", "page lock"),
 ])
@@ -288,6 +287,9 @@ ON_EACH_KERNEL = {
     "page x zero\npage y zero\n*: ksm x y\nexists A.x == 0": [1],
     "page x zero\n*: migrate x\nexists A.x == 0": [1],
     "page x zero\n*: pageout x\nexists A.x == 0": [1],
+    "page x\n*: numa x\nexists A.x == 0": [1],
+    "page x\nA: write x 1\nA: fork C\n*: numa x\nexists C.x == 1": [3],
+    "page x\nA: write x 1\n*: numa x\n*: migrate x\n*: numa x\nexists writable A.x": [],
 }
 """Tests to the operations that are refused; all others are done, and the condition comes true."""
 LOST = (

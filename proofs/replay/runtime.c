@@ -1318,6 +1318,39 @@ static long migrate(const struct args *a)
 	return status < 0 ? status : 0;
 }
 
+//: numa
+/*
+ * A NUMA hinting scan of the page; refused if it leaves it out. Balancing is on for that moment only, and moves nothing:
+ * pages stay where they are with a memory policy that names a node.
+ */
+static long numa(const struct args *a)
+{
+	static const char *const balancing = "/proc/sys/kernel/numa_balancing";
+	struct place *p = &place[a->page];
+	struct gp_range range = { .addr = (uintptr_t)p->at, .length = a->whole ? p->whole : p->length };
+	unsigned long node = 1;
+	char before[16];
+	long answer;
+	int value;
+
+	if (probe < 0)
+		return unseen("NUMA balancing takes PTEs away when it likes; the module gup_probe does when told (docs/kernels.md)");
+	if (!get_text(balancing, before, sizeof before))
+		return unseen("this kernel has no NUMA balancing");
+	if (syscall(SYS_set_mempolicy, 1 /* MPOL_PREFERRED */, &node, 8 * sizeof node))
+		return unseen("set_mempolicy: %s", strerror(errno));
+	answer = set(balancing, "1");
+	if (answer)
+		return answer;
+	answer = result(ioctl(probe, GP_NUMA, &range));
+	put(balancing, before);
+	if (answer == -EOPNOTSUPP)
+		return unseen("this kernel has no NUMA balancing");
+	if (!answer)
+		touch(p->at, &value, 0); /* which brings back what was taken away */
+	return answer ? answer : range.changed ? 0 : -EBUSY;
+}
+
 //: split_folio
 /* Split the large folio at this page into pages; refused if it stays one. */
 static long split_folio(const struct args *a)
