@@ -32,6 +32,11 @@ GIVES_UP = frozenset({"retry", "undo-grab", "undo", "held"})
 """Sub-steps that end their rule without its last one."""
 TAILS = {"wp-copy-spurious": "wp-copy", "swap-out": "swap-out-cached"}
 """A rule with one sub-step of its own, and the rule whose later sub-steps follow it, or all if none has that name."""
+TOLD_AS = {
+    "mprotect-other": ("mprotect-rwx", "mprotect-rw"),
+    "mprotect-other-range": ("mprotect-rwx-range", "mprotect-rw-range"),
+}
+"""A rule that no operation takes, and those that may tell what it does: one that sets VM_EXEC, one that clears it."""
 DECLARED = {"mmap-file": "file", "madvise-hugepage": "huge", "backing-read": "", "mmap-soft-dirty": ""}
 """Rules for which a litmus test has no operation but its start state, and the attribute that says so of their page."""
 

@@ -27,8 +27,8 @@ from model.blame import nearest
 from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, RuleTemplate
-from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS
-from proofs import certificate, ci, reproducer
+from model.restrictions import BARE, BASES, RESTRICTIONS, VARIANTS, Restriction
+from proofs import certificate, ci, domain, reproducer
 from proofs import check as checking
 from proofs import cluster as clusters
 from proofs import conform as conforming
@@ -1077,22 +1077,24 @@ def list_(
         for template in _templates(spec, each):
             entry = rules.setdefault(template.name, {
                 "name": template.name, "about": " ".join((template.body.__doc__ or "").split()),
-                "kernel_function": template.kernel_function, "source": template.source, "kind": template.kind,
+                "kernel_function": template.kernel_function, "source": template.source,
+                "places": domain.places(template.source), "kind": template.kind,
                 "features": sorted(template.features), "split": sorted(template.split), "kernels": [],
             })
             entry["kernels"].append(each.name)
     data = {
         "schema": 1,
         "kernels": [{"name": k.name, "about": k.about, "base": k.base, "cite": dict(k.cite),
-                     "decisions": k.decisions()} for _, k in kernels],
+                     "places": _places_of_kernel(k), "decisions": k.decisions()} for _, k in kernels],
         "invariants": [
-            {"name": i.name, "statement": i.statement, "source": i.source, "features": list(i.features)}
+            {"name": i.name, "statement": i.statement, "source": i.source, "places": domain.places(i.source),
+             "features": list(i.features)}
             for i in (*INVARIANTS, *FURTHER_INVARIANTS)
         ],
         "rules": list(rules.values()),
         "features": [{"name": n, "about": about, "split": n in SPLIT} for n, about in FEATURES.items()],
-        "restrictions": [{"name": r.name, "about": r.about, "source": r.source} for r in RESTRICTIONS],
-        "variants": [{"name": r.name, "about": r.about, "source": r.source} for r in VARIANTS],
+        "restrictions": [_switch_data(r) for r in RESTRICTIONS],
+        "variants": [_switch_data(r) for r in VARIANTS],
     }
     if as_json:
         _print_json(data)
@@ -1107,11 +1109,12 @@ def list_(
                 print(f"  {'':17}   {decision} = {value}")
     print("\nInvariants")
     for i in (*INVARIANTS, *FURTHER_INVARIANTS):
-        print(f"  {i.name:23} {i.statement} [{i.source}]" + _needing(i.features))
+        print(f"  {i.name:23} {i.statement} [{i.source}]" + _needing(i.features)
+              + _hashes(domain.cited(i.source) if kernel else []))
     print("\nRules")
     for entry in rules.values():
         print(f"  {entry['name']:26} {entry['about']} [{entry['kernel_function']}; {entry['source']}]"
-              + _needing(entry["features"]))
+              + _needing(entry["features"]) + _hashes(domain.cited(entry["source"]) if kernel else []))
     for title, features in (("Features, as in -k v5.9@huge,ksm or --with huge,ksm", WORLD),
                             ("Sub-steps, as in -k v5.9@gup-fast or --split gup-fast", SPLIT)):
         print(f"\n{title}")
@@ -1121,7 +1124,27 @@ def list_(
         print(f"\n{title}, as in -k page-count+fork-early-copy or bare:v5.18+swap-out-refuse")
         for r in switches:
             print(f"  {r.name:17} {r.about} [{r.source}]")
+    if kernel:
+        print(f"\nWhat stands after # is a place in {domain.NAME}; kernels and decisions have places of their names.")
     return OK
+
+
+def _hashes(anchors: Sequence[str]) -> str:
+    """Places of the reference of facts, for the end of a line."""
+    return "".join(f" #{anchor}" for anchor in anchors)
+
+
+def _switch_data(switch: Restriction) -> dict[str, Any]:
+    return {"name": switch.name, "about": switch.about, "source": switch.source, "places": domain.places(switch.source)}
+
+
+def _places_of_kernel(kernel: Kernel) -> dict[str, list[str]]:
+    """Where the reference of facts speaks of the kernel (`kernel`), of its decisions and of what it cites."""
+    cited = {what: domain.places(source) for what, source in kernel.cite}
+    known = {name: anchor for name in ("kernel", *kernel.decisions())
+             if (anchor := domain.anchor_of(kernel.name if name == "kernel" else name))}
+    places = {name: [f"{domain.NAME}#{anchor}"] for name, anchor in known.items()}
+    return {name: places.get(name, []) + cited.get(name, []) for name in {**places, **cited}}
 
 
 def _templates(spec: str, kernel: Kernel) -> Iterator[RuleTemplate]:

@@ -20,12 +20,13 @@ from urllib.parse import parse_qs, urlsplit
 from invariants import FURTHER, INVARIANTS, Invariant
 from model.blame import nearest
 from model.logic import ModelError, Scope, System
+from proofs import domain
 from proofs.check import trace_system
 from proofs.graph import state_graphs
 from proofs.interpreter import Instance, Interpreter, State
 from proofs.kernel_file import check_spoken, features_of, find_invariant, find_kernel, formula_of
 from proofs.render import to_itf
-from proofs.report import SORT_WORDS, WEB, page, scope_words, trace_data
+from proofs.report import SORT_WORDS, WEB, facts_page, page, scope_words, trace_data
 from proofs.retell import retell
 from proofs.text import first_sentence, state_lines
 from proofs.trace import Trace, TraceError, default_names, execute, from_json
@@ -178,8 +179,8 @@ class Explorer:
         return {
             "trace": shown, "marked": trace.claim,
             "claims": [
-                {"name": i.name, "statement": i.statement, "source": i.source, "holds": i.name not in broken,
-                 "premise": bool(self.interpreter.evaluate(i.premise, state))}
+                {"name": i.name, "statement": i.statement, "source": domain.as_data(i.source),
+                 "holds": i.name not in broken, "premise": bool(self.interpreter.evaluate(i.premise, state))}
                 for i in self.claims
             ],
             "steps": [
@@ -335,6 +336,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._expect_token(parse_qs(asked.query).get("token", [""])[0])
             return "text/html", self.server.document
         name = asked.path.removeprefix("/")
+        if name == domain.PAGE and domain.text():
+            return "text/html", facts_page().encode()
         if name not in ASSETS:
             raise _Refused(404, "there is no such page")
         return ASSETS[name], (WEB / name).read_bytes()

@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from invariants import Invariant
+from model.kernels import Kernel
 from model.logic import ModelError, Scope
-from proofs import certificate, litmus
+from proofs import certificate, domain, litmus
 from proofs.check import SORT_ORDER, Cell, CellKey, Table, trace_of
 from proofs.graph import state_graphs
 from proofs.kernel_file import features_of, find_kernel, system_of, with_features
@@ -80,7 +81,7 @@ def _step_data(trace: Trace, number: int) -> dict[str, Any]:
     rule = trace.steps[number - 1].rule
     return {
         "title": trace.label(number - 1), "words": step_words(trace, number), "function": rule.kernel_function,
-        "source": rule.source, "about": " ".join(rule.about.split()),
+        "source": domain.as_data(rule.source), "about": " ".join(rule.about.split()),
     }
 
 
@@ -115,12 +116,19 @@ def result_words(cell: Cell | None) -> tuple[str, str]:
     return cell.verdict.lower(), said + (" (vacuous)" if cell.vacuous else "")
 
 
+def cite_data(kernel: Kernel) -> list[list[Any]]:
+    """What the kernel changes, each with a link to its decision, and the source, with its links."""
+    return [[domain.as_data(", ".join(f"`{name}`" if domain.anchor_of(name) else name for name in what.split(", "))),
+             domain.as_data(source)] for what, source in kernel.cite]
+
+
 def _cell_data(cell: Cell, table: Table, stated: Invariant, pictures: Pictures) -> dict[str, Any]:
     """All that is known of a verdict, with its evidence."""
     kernel = find_kernel(cell.kernel)
     data = {
-        **cell.public(), "table": table.name, "statement": stated.statement, "source": stated.source,
-        "about": kernel.about, "base": kernel.base, "cite": [list(pair) for pair in kernel.cite],
+        **cell.public(), "table": table.name, "statement": stated.statement,
+        "source": domain.as_data(stated.source), "about": kernel.about, "base": kernel.base,
+        "place": domain.anchor_of(kernel.name), "cite": cite_data(kernel),
         "scope": scope_words(table.scope, cell.kernel), "without": list(table.without),
     }
     if cell.verdict == "VIOLATED":
@@ -212,16 +220,31 @@ def page(title: str, body: str, data: Any, scripts: Sequence[str] = ("stepper.js
     )
 
 
-def _head(title: str, here: str, pages: Sequence[tuple[str, str]]) -> str:
+def _nav(here: str, pages: Sequence[tuple[str, str]]) -> str:
     links = "".join(
         f'<a href="{file}"{" aria-current=" + chr(34) + "page" + chr(34) if file == here else ""}>{words}</a>'
         for file, words in pages
     )
+    return f'<nav aria-label="Pages">{links}</nav>'
+
+
+def _head(title: str, here: str, pages: Sequence[tuple[str, str]]) -> str:
     return (
         '<a class="skip" href="#main">To the content</a>\n'
-        f'<header><p class="site">Copy-on-write and page pinning in Linux</p><nav aria-label="Pages">{links}</nav>'
+        f'<header><p class="site">Copy-on-write and page pinning in Linux</p>{_nav(here, pages)}'
         f"</header>\n<main id=\"main\" tabindex=\"-1\">\n<div id=\"overview\">\n<h1>{html.escape(title)}</h1>\n"
     )
+
+
+def facts_page(pages: Sequence[tuple[str, str]] = ((domain.PAGE, "Facts"),)) -> str:
+    """The reference of facts, to which citations lead."""
+    head = (
+        '<a class="skip" href="#main">To the content</a>\n'
+        f'<header><p class="site">Copy-on-write and page pinning in Linux</p>{_nav(domain.PAGE, pages)}</header>\n'
+        '<main id="main" tabindex="-1" class="reference">\n'
+    )
+    return page("Facts: Linux copy-on-write and get_user_pages", f"{head}{domain.body()}\n</main>",
+                {"schema": SCHEMA, "kind": "facts"}, ())
 
 
 _FOOT = '</div>\n<div id="view" hidden></div>\n</main>\n<noscript><p>The steps behind the links need JavaScript, ' \
@@ -267,6 +290,12 @@ def _matrix(table: Table, found: Mapping[CellKey, Cell]) -> str:
     )
 
 
+def _placed(spec: str, kernel: Kernel) -> str:
+    """The kernel's name, with a link to what the reference of facts says of it."""
+    place = domain.anchor_of(kernel.name)
+    return f'<a href="{domain.PAGE}#{place}">{html.escape(spec)}</a>' if place else html.escape(spec)
+
+
 _MEANINGS = {
     "violated": "a reachable state breaks the claim; the shortest counterexample has that many steps",
     "proved": "for any number of processes, pages, frames, references and slots, by an inductive invariant of that "
@@ -305,11 +334,11 @@ def _index(
     )
     claims = "".join(
         f"<div><dt>{html.escape(i.name)}</dt><dd>{html.escape(i.statement)} "
-        f'<span class="quiet">[{html.escape(i.source)}]</span></dd></div>'
+        f'<span class="quiet">[{domain.to_html(i.source)}]</span></dd></div>'
         for i in dict.fromkeys(i for t in tables for i in t.invariants)
     )
     kernels = "".join(
-        f"<div><dt>{html.escape(spec)}</dt><dd>{html.escape(kernel.about)}</dd></div>"
+        f"<div><dt>{_placed(spec, kernel)}</dt><dd>{html.escape(kernel.about)}</dd></div>"
         for spec, kernel in dict.fromkeys(pair for t in tables for pair in t.kernels)
     )
     body = (
@@ -390,11 +419,14 @@ def write(
 
     `real`: what `replayed` reads. Raises OSError.
     """
-    pages = [("index.html", "Verdicts"), *([("litmus.html", "Litmus tests")] if answers else [])]
+    pages = [("index.html", "Verdicts"), *([("litmus.html", "Litmus tests")] if answers else []),
+             *([(domain.PAGE, "Facts")] if domain.text() else [])]
     made = {"index.html": _index(tables, found, pages, progress)}
     if answers:
         kernels = [answer["kernel"] for answer in answers[0]["answers"]]
         made["litmus.html"] = _litmus(answers, kernels, real, pages)
+    if domain.text():
+        made[domain.PAGE] = facts_page(pages)
     made |= {name: (WEB / name).read_text(encoding="utf-8") for name in ASSETS}
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in made.items():

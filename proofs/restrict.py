@@ -313,7 +313,7 @@ def to_text(found: Sequence[Corner]) -> list[str]:
         lines += [f"  undecided   {_but(d.restrictions, corner)}: {d.note}" for d in corner.undecided]
         lines += [f"  not monotone: {', '.join(a)} is enough, {', '.join(b)} is not" for a, b in corner.exceptions]
         if corner.minimal_sufficient and corner.minimal_sufficient[0].restrictions and not corner.undecided:
-            lines += [f"  {name:17} {_role(name, corner)}" for name in corner.offered]
+            lines += [f"  {name:20} {_role(name, corner)}" for name in corner.offered]
     return lines
 
 

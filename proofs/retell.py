@@ -25,6 +25,7 @@ from model.operations import (
     GIVES_UP,
     OPERATIONS,
     TAILS,
+    TOLD_AS,
     WHEN_TRYLOCK_FAILS,
     Operation,
     faults,
@@ -383,19 +384,22 @@ class _Teller:
     def place(self, number: int, step: Instance) -> Place | None:
         """The process and page at which the step is taken.
 
-        Of a frame, the first that maps it; of a page alone, the process that is next to do something there.
+        Of a frame, the first that maps it; of a slot, the first whose entry names it or that maps its page; of a page
+        alone, the process that is next to do something there.
         """
         given = step.as_dict
         if "v" in given:
             here = (later.as_dict for later in self.trace.steps[number:] if later.as_dict.get("v") == given["v"])
             return next((other["p"] for other in here if "p" in other), 0), given["v"]
-        if "f" not in given:
-            return None
-        mapping = (
+        frame, slot = given.get("f"), given.get("s")
+        if frame is None and slot is not None and self.cell("cached", number, slot):
+            frame = self.cell("slot_frame", number, slot)
+        leading = (
             (p, v) for p, v in self.position["pte_present"]
-            if self.cell("pte_present", number, p, v) and self.cell("pte_frame", number, p, v) == given["f"]
+            if (self.cell("pte_present", number, p, v) and self.cell("pte_frame", number, p, v) == frame)
+            or (self.cell("pte_swap", number, p, v) and self.cell("pte_slot", number, p, v) == slot)
         )
-        return next(mapping, None)
+        return next(leading, None)
 
     def begin(self, number: int, rule: str, step: Instance) -> _Unit | None:
         """The unit to which a step belongs that is no sub-step of an earlier one.
@@ -404,7 +408,11 @@ class _Teller:
         """
         rule = next((usual for usual, other in WHEN_TRYLOCK_FAILS.items() if other == rule), rule)
         place = self.place(number, step)
-        operation = next((o for o in OPERATIONS if rule in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.refusal)), None)
+        tellers = [
+            (o, told) for told in TOLD_AS.get(rule, (rule,))
+            for o in [o for o in OPERATIONS if told in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.refusal)][:1]
+        ]
+        operation = tellers[0][0] if tellers else None
         pending = next((u for u in self.open if place and u.place == place and not u.goes_on), None)
         if pending and not self.goes_with(pending, rule, operation):
             pending = None
@@ -414,13 +422,13 @@ class _Teller:
                 self.close(other)
         unit = pending or _Unit([], number, place, {})
         if operation is None:
-            if any(rule in (u.operation.then if u.operation else ()) for u in self.units):
+            if self.follows(rule, step):
                 return None
             unit.rules.append(rule)
             if not any(self.takes(o, unit.rules) for o in OPERATIONS):
                 self.left_out[number] = "no operation of a litmus test takes it"
                 return None
-        elif operation.on_frame and place is None:
+        elif (operation.on_frame or operation.on_slot) and place is None:
             self.left_out[number] = "no process maps the page, so no operation can name it"
             return None
         elif "q" in step.as_dict and step.as_dict["q"] != step.as_dict["p"]:
@@ -432,11 +440,26 @@ class _Teller:
             if "vma_uffd" in step.rule.functions_read() and place is not None:
                 for v in self.block(place[1]):
                     self.attributes.setdefault(v, set()).add("uffd")
-            whole = rule in operation.whole and rule not in operation.goal
-            unit.ways = [_Way(self.said(operation, unit, number, whole, rule == operation.quick))]
+            unit.ways = [
+                _Way(self.said(o, unit, number, told in o.whole and told not in o.goal, told == o.quick))
+                for o, told in tellers
+            ]
         if unit not in self.open:
             self.open.append(unit)
         return unit
+
+    def follows(self, rule: str, step: Instance) -> bool:
+        """The rule comes with an operation told already, or with another form of it, which is told instead then."""
+        slot = step.as_dict.get("s")
+        for unit in reversed(self.units):
+            if unit.operation and rule in unit.operation.then:
+                return True
+            forms = (o for o in OPERATIONS if unit.operation and o.goal == unit.operation.goal and rule in o.then)
+            if unit.given.get("s") == slot and (form := next(forms, None)):
+                unit.operation = form
+                unit.ways = [_Way(self.said(form, unit, unit.steps[0]))]
+                return True
+        return False
 
     def goes_with(self, unit: _Unit, rule: str, operation: Operation | None) -> bool:
         """One operation takes the unit's faults and then this rule."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -396,7 +397,13 @@ def test_list_names_every_kernel_invariant_and_rule_with_its_source(capsys: pyte
     assert "v5.8" not in rules["huge-wp-copy"]["kernels"]
     assert [f["name"] for f in data["features"]] == list(FEATURES)
     assert all(r["about"] and r["kernel_function"] and r["source"] for r in data["rules"])
+    assert rules["fork"]["places"] == ["docs/domain.md#row-f", "docs/domain.md#sec-7-2", "docs/domain.md#s1",
+                                       "docs/domain.md#fork_copies"]
+    places = {k["name"]: k["places"] for k in data["kernels"]}["v5.12"]
+    assert places["kernel"] == ["docs/domain.md#v5.12"]
+    assert places["wp_flushes_uffd"] == ["docs/domain.md#wp_flushes_uffd", "https://git.kernel.org/linus/6ce64428d620"]
     code, out, _ = run(capsys, "list", "-k", "v5.19")
+    assert re.search(r"\n  wp-copy  .* #row-a #reuse\n", out)
     assert "reuse = exclusive_or_page_count" in out
     assert "(with huge)" in out
     assert "  lazyfree          MADV_FREE\n" in out

@@ -186,3 +186,24 @@ def test_the_differences_in_the_docs_are_those_that_come_out(
     monkeypatch.chdir(tmp_path)
     assert main(["diff", a, b, "--each", "1", "--time", "3000"]) == 1
     assert capsys.readouterr().out == printed
+
+
+# Reports to the kernel's developers
+
+REPORTS = sorted((ROOT / "docs" / "reports").glob("*.md"))
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda path: path.stem)
+def test_a_report_is_a_mail_in_plain_text(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    assert text.startswith("Subject: [BUG] ")
+    assert text.isascii()
+    assert [line for line in text.splitlines() if len(line) > 72] == []
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda path: path.stem)
+def test_a_report_s_reproducer_compiles_without_a_warning(report: Path, tmp_path: Path) -> None:
+    file = report.with_suffix(".c")
+    assert file.name in report.read_text(encoding="utf-8")
+    command = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", str(tmp_path / "it"), str(file)]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stderr == ""

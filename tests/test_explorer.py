@@ -46,6 +46,7 @@ def test_it_begins_in_the_initial_state_where_every_claim_holds(explorer: Explor
     told = explorer.view([])
     assert [c["name"] for c in told["claims"]] == [i.name for i in INVARIANTS if i.name != "exclusive"]
     assert all(c["holds"] and not c["premise"] for c in told["claims"] if c["name"].startswith("coherence"))
+    assert told["claims"][0]["source"][0] == ["I1", "domain.html#i1"]
     assert [s["title"] for s in told["trace"]["states"]] == ["start"]
     moving = [(s["rule"], s["who"], s["words"]) for s in told["steps"] if s["changes"]]
     assert ("anon-fault", "A", "process A, page x, new frame P") in moving
@@ -216,6 +217,7 @@ def test_the_page_is_for_who_has_the_token(running: Running) -> None:
     assert not re.search(r"https?://", text)
     for name in re.findall(r'(?:src|href)="([\w.]+)"', text):
         assert running.ask("GET", f"/{name}")[0] == 200
+    assert 'id="row-j"' in running.ask("GET", "/domain.html")[1], "where the sources of steps and claims lead"
     for place in ("/", "/?token=", "/?token=wrong", "/?token=%ff"):
         assert running.ask("GET", place)[0] == 403
     for place in ("/../cli.py", "/explorer.py", "/%2e%2e/cli.py", "/view"):

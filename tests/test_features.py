@@ -23,7 +23,7 @@ CLAIMS = [claim_of(invariant(name)) for name in ("coherence-write-pin", "coheren
 STARTS = (
     "madvise-hugepage", "collapse", "backing-read", "file-read", "mmap-file", "uffd-continue", "ksm-merge", "migrate",
     "numa-hint", "madv-free", "mremap", "force-store", "force-anon-fault", "force-cow-fault", "force-wp-reuse",
-    "force-wp-copy",
+    "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "mmap-soft-dirty",
 )
 """What makes huge pages, zero pages, file pages, KSM pages, lazy-free pages, or a forced write out of a base state."""
 

@@ -104,7 +104,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 def test_it_is_a_few_files_and_none_asks_for_another_place(report: Report) -> None:
     names = {p.name for p in report.folder.iterdir()}
-    assert names == {"index.html", "litmus.html", "style.css", "stepper.js", "report.js"}
+    assert names == {"index.html", "litmus.html", "domain.html", "style.css", "stepper.js", "report.js"}
     for page in report.pages.values():
         assert page.elements[0] == ("html", {"lang": "en"})
         for loaded in [*page.values("src"), *(a["href"] for tag, a in page.elements if tag == "link")]:
@@ -127,6 +127,8 @@ def test_every_cell_of_the_table_is_a_verdict_of_check_and_leads_to_its_evidence
             assert cell["counterexample"]["broken"].startswith("Here: ")
             assert all(pictures[state["picture"]].startswith("<svg ") for state in states)
             assert all(state["function"] and state["source"] and state["about"] for state in states[1:])
+            led = {href.partition("#")[2] for state in states[1:] for _, href in state["source"] if "#" in href}
+            assert led <= set(report.pages["domain.html"].values("id"))
             assert all(pictures[s["picture"]].split(" width")[0] == pictures[states[0]["picture"]].split(" width")[0]
                        for s in states), "the picture does not change its size"
         else:
@@ -143,6 +145,12 @@ def test_links_lead_to_what_there_is(report: Report) -> None:
             parts = urlsplit(link)
             if parts.scheme == "data" or link == "#main":
                 assert link == "data:," or "main" in ids
+                continue
+            if parts.scheme == "https":
+                assert parts.netloc in {"git.kernel.org", "lore.kernel.org", "kernel.googlesource.com"}
+                continue
+            if parts.path == "domain.html" or (name == "domain.html" and not parts.path):
+                assert parts.fragment in ("", *report.pages["domain.html"].values("id"))
                 continue
             assert not parts.scheme
             assert not parts.netloc
@@ -175,7 +183,7 @@ def test_no_text_of_a_kernel_or_a_test_becomes_part_of_the_page(report: Report) 
         text = (report.folder / name).read_text(encoding="utf-8")
         assert "<script>window" not in text
         assert "<img" not in text
-        assert [tag for tag, _ in page.elements].count("script") == 3
+        assert [tag for tag, _ in page.elements].count("script") == (1 if name == "domain.html" else 3)
     mine = next(c for c in report.data("index.html")["cells"] if "mine" in c["kernel"])
     assert "</script><script>" in mine["about"]
 
@@ -183,7 +191,7 @@ def test_no_text_of_a_kernel_or_a_test_becomes_part_of_the_page(report: Report) 
 def test_every_colour_of_the_pictures_has_one_in_the_dark(report: Report) -> None:
     sheet = (WEB / "style.css").read_text(encoding="utf-8")
     used = {
-        (attribute, colour) for name in report.pages for svg in report.data(name)["pictures"]
+        (attribute, colour) for name in report.pages for svg in report.data(name).get("pictures", ())
         for attribute, colour in re.findall(r'(fill|stroke)="(#\w+)"', svg)
     }
     assert ("fill", picture.CHANGED_FILL) in used
@@ -319,6 +327,7 @@ def test_a_browser_sorts_and_filters_the_table(report: Report, tab: Page) -> Non
 @pytest.mark.parametrize("place", [
     "index.html", "index.html#kernel=v5.9&invariant=coherence-write-pin&step=4",
     "index.html#kernel=wrprotect-fail&invariant=coherence-write-pin", "litmus.html", "litmus.html#litmus=F1",
+    "domain.html#row-j",
 ])
 def test_pages_fit_a_phone_and_paper_and_run_nobody_elses_script(report: Report, tab: Page, place: str) -> None:
     for width, media, dark in ((390, "screen", True), (1280, "screen", False), (720, "print", False)):

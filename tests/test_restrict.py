@@ -28,7 +28,7 @@ from proofs.restrict import (
     to_text,
 )
 
-FEW = ("fork-early-copy", "mprotect-refuse", "swap-out-refuse")
+FEW = ("fork-early-copy", "mprotect-refuse", "unmap-refuse")
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +42,16 @@ def corner(tmp_path_factory: pytest.TempPathFactory) -> Corner:
 
 def test_a_write_pin_under_the_mapcount_rule_needs_the_early_copy_and_to_stay_in_memory(corner: Corner) -> None:
     """It needs nothing of mprotect: a mapcount does not change when the write bit goes."""
-    assert [d.restrictions for d in corner.minimal_sufficient] == [("fork-early-copy", "swap-out-refuse")]
+    assert [d.restrictions for d in corner.minimal_sufficient] == [("fork-early-copy", "unmap-refuse")]
     assert [d.restrictions for d in corner.maximal_insufficient] == [
-        ("fork-early-copy", "mprotect-refuse"), ("mprotect-refuse", "swap-out-refuse"),
+        ("fork-early-copy", "mprotect-refuse"), ("mprotect-refuse", "unmap-refuse"),
     ]
     assert (corner.sets, corner.undecided, corner.exceptions) == (8, (), ())
 
 
 def test_a_sufficient_set_has_a_certificate_that_both_solvers_accept(corner: Corner) -> None:
     (checked,) = certificate.verify([Path(str(d.evidence)) for d in corner.minimal_sufficient])
-    assert (checked.kernel, checked.verdict) == ("mapcount+fork-early-copy+swap-out-refuse", "accepted")
+    assert (checked.kernel, checked.verdict) == ("mapcount+fork-early-copy+unmap-refuse", "accepted")
 
 
 def test_an_insufficient_set_has_a_shortest_trace(corner: Corner) -> None:
@@ -71,10 +71,10 @@ def test_an_insufficient_set_has_a_shortest_trace(corner: Corner) -> None:
 def test_the_text_says_what_each_restriction_does(corner: Corner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restrict, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
     text = "\n".join(to_text([corner]))
-    assert "enough      fork-early-copy, swap-out-refuse (PROVED)" in text
-    assert "not enough  all but swap-out-refuse (VIOLATED in 6 steps)" in text
-    assert "mprotect-refuse   alone not enough, not needed" in text
-    assert "swap-out-refuse   alone not enough, in every minimal set: necessary" in text
+    assert "enough      fork-early-copy, unmap-refuse (PROVED)" in text
+    assert "not enough  all but unmap-refuse (VIOLATED in 6 steps)" in text
+    assert "mprotect-refuse      alone not enough, not needed" in text
+    assert "unmap-refuse         alone not enough, in every minimal set: necessary" in text
 
 
 def test_the_graph_has_the_outermost_sets_between_nothing_and_everything(
@@ -84,11 +84,11 @@ def test_the_graph_has_the_outermost_sets_between_nothing_and_everything(
     made = graph([corner])
     verdicts = {data["label"]: data["verdict"] for _, data in made.nodes(data=True)}
     assert verdicts == {
-        "nothing": INSUFFICIENT, "everything": SUFFICIENT, "fork-early-copy, swap-out-refuse": SUFFICIENT,
-        "fork-early-copy, mprotect-refuse": INSUFFICIENT, "mprotect-refuse, swap-out-refuse": INSUFFICIENT,
+        "nothing": INSUFFICIENT, "everything": SUFFICIENT, "fork-early-copy, unmap-refuse": SUFFICIENT,
+        "fork-early-copy, mprotect-refuse": INSUFFICIENT, "mprotect-refuse, unmap-refuse": INSUFFICIENT,
     }
     assert made.number_of_edges() == 6
-    assert "fork-early-copy<br>swap-out-refuse<br>PROVED" in to_mermaid([corner])
+    assert "fork-early-copy<br>unmap-refuse<br>PROVED" in to_mermaid([corner])
 
 
 def test_every_set_is_decided_once() -> None:
@@ -169,12 +169,22 @@ def restrict_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any
 def test_what_a_write_pin_needs_under_the_page_count_rule(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Refusing mprotect is necessary and not enough: nothing may take the write bit from a pinned page."""
-    five = ["fork-early-copy", "mprotect-refuse", "soft-dirty-skip", "uffd-wp-skip", "swap-out-refuse"]
+    """Refusing mprotect is necessary and not enough: nothing may take the write bit from a pinned page.
+
+    What reclaim must not do, it need not be told twice: either it leaves pinned pages in the swap cache mapped, or no
+    pinned page gets there because write faults wait for the end of writeback.
+    """
+    always = [
+        "fork-early-copy", "mprotect-refuse", "mprotect-other-skip", "soft-dirty-skip", "uffd-wp-skip",
+        "uffd-unwp-skip",
+    ]
     data = restrict_json(capsys, "--base", "page-count", "-i", "coherence-write-pin", "--no-variants", "-o", tmp_path)
-    assert [(d["restrictions"], d["variants"]) for d in data["minimal_sufficient"]] == [(five, [])]
+    assert [(d["restrictions"], d["variants"]) for d in data["minimal_sufficient"]] == [
+        ([*always, "unmap-refuse"], []), ([*always, "swap-out-refuse", "writeback-wait"], []),
+    ]
     assert {frozenset(r.name for r in RESTRICTIONS) - set(d["restrictions"]) for d in data["maximal_insufficient"]} == {
-        frozenset([name]) for name in five
+        *(frozenset([name]) for name in always),
+        frozenset(["unmap-refuse", "swap-out-refuse"]), frozenset(["unmap-refuse", "writeback-wait"]),
     }
     assert data["monotone"]
     assert all(Path(d["trace"]).is_file() and d["length"] >= 4 for d in data["maximal_insufficient"])

@@ -98,7 +98,7 @@ function show(told) {
   parts.verdict.textContent = broken.length ? `✗ Violated here: ${broken.join(", ")}` : "Every claim holds here.";
   parts.claims.replaceChildren(...[...told.claims].sort((a, b) => a.holds - b.holds).map((each) => el("li", {},
     el("span", { class: `verdict ${each.holds ? "proved" : "violated"}` }, each.holds ? "holds" : "violated"), " ",
-    el("strong", {}, each.name), `: ${each.statement} `,
+    el("strong", {}, each.name), `: ${each.statement} `, el("span", { class: "quiet" }, "[", citation(each.source), "] "),
     each.premise ? null : el("span", { class: "quiet" }, "(nothing here of which it speaks) "),
     each.holds || each.name === told.marked ? null : el("button", { type: "button", onclick: () => {
       claim = each.name;

@@ -74,7 +74,7 @@ function cellView(cell, step) {
   const parts = [
     el("h1", { tabindex: "-1" }, `${cell.invariant} on ${cell.kernel}: `,
       el("span", { class: `verdict ${cell.verdict.toLowerCase()}` }, ended(cell) + (cell.vacuous ? " (vacuous)" : ""))),
-    el("p", { class: "claim" }, `Claimed: ${cell.statement}. `, el("span", { class: "quiet" }, `[${cell.source}]`))];
+    el("p", { class: "claim" }, `Claimed: ${cell.statement}. `, el("span", { class: "quiet" }, "[", citation(cell.source), "]"))];
   steps = null;
   if (cell.counterexample) parts.push(steps = linked(cell.counterexample, place, step));
   if (cell.proof) parts.push(proofOf(cell));
@@ -92,9 +92,9 @@ function cellView(cell, step) {
     [cell.verdict === "PROVED" ? "dead rules" : "rules never enabled", cell.dead_rules.join(", ")],
     ["vacuous", cell.vacuous ? "the claim's premise was never met" : null], ["note", cell.note],
     ["trace", cell.trace], ["certificate", cell.certificate]]));
-  parts.push(el("h2", {}, `The kernel ${cell.kernel}`),
+  parts.push(el("h2", {}, "The kernel ", citation([[cell.kernel, cell.place ? `domain.html#${cell.place}` : ""]])),
     el("p", {}, cell.about, cell.base ? el("span", { class: "quiet" }, ` [from ${cell.base}]`) : null),
-    facts(cell.cite));
+    facts(cell.cite.map((pair) => pair.map(citation))));
   return parts;
 }
 

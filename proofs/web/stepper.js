@@ -13,6 +13,11 @@ function el(name, attributes, ...children) {
   return made;
 }
 
+/** A citation: pairs of a text and where it leads, or nothing. It opens beside the page, which keeps its place. */
+function citation(pieces) {
+  return pieces.map(([text, href]) => (href ? el("a", { href, target: "_blank", rel: "noopener noreferrer" }, text) : text));
+}
+
 /** Markup that this program drew; texts in it are escaped where it was made. */
 function drawn(svg) {
   const holder = el("span", { class: "drawn" });
@@ -29,7 +34,7 @@ function legendOf(trace) {
 function stepWords(state) {
   const words = state.words.map((text) => el("p", {}, text));
   if (!state.function) return words;
-  return [...words, el("p", { class: "quiet" }, el("code", {}, state.function), ` [${state.source}]`),
+  return [...words, el("p", { class: "quiet" }, el("code", {}, state.function), " [", citation(state.source), "]"),
     state.words.includes(state.about) ? null
       : el("details", {}, el("summary", {}, "The rule in full"), el("p", {}, state.about))];
 }
