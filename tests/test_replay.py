@@ -83,6 +83,9 @@ def test_every_test_of_the_suite_compiles_without_warnings(compiler: str) -> Non
     "page x\nA: write x 1\n*: pageout x writing stable\nA: mprotect x rwx\nexists A.x == 1",
     "page x\n*: writeback-end x\nexists refused 1",
     "page x uffd rdonly\nA: force-write x 1\nexists A.x == 1",
+    "page x\n*: extra-ref x\nexists A.x == 0",
+    "page x\n*: drop-extra x\nexists A.x == 0",
+    "page x\n*: numa x\nexists A.x == 0",
 ])
 def test_a_program_of_some_operations_only_compiles_without_warnings(text: str, compiler: str) -> None:
     assert warnings(reproducer.program([written(text)]), compiler) == ""
@@ -287,6 +290,8 @@ ON_EACH_KERNEL = {
     "page x zero\npage y zero\n*: ksm x y\nexists A.x == 0": [1],
     "page x zero\n*: migrate x\nexists A.x == 0": [1],
     "page x zero\n*: pageout x\nexists A.x == 0": [1],
+    "page x zero\n*: extra-ref x\nexists A.x == 0": [1],
+    "page x\nA: r = get x write\nA: write x 1\n*: drop-extra x\nexists r sees 1": [3],
     "page x\n*: numa x\nexists A.x == 0": [1],
     "page x\nA: write x 1\nA: fork C\n*: numa x\nexists C.x == 1": [3],
     "page x\nA: write x 1\n*: numa x\n*: migrate x\n*: numa x\nexists writable A.x": [],

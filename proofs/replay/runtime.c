@@ -88,7 +88,7 @@ static struct {
 	pid_t pid[MOST];
 	enum truth gone[MOST];
 	int watched;     /* a page is registered for userfaultfd write-protect */
-	int extra[MOST]; /* handles of transient references to pages */
+	int extra[MOST]; /* handles of transient references to pages, plus one */
 	uint64_t frame;  /* the one that reclaim is to take */
 	struct {
 		uint64_t entry, frame; /* a pagemap entry, and the frame that it led to when it was made; 0: free */
@@ -903,16 +903,18 @@ static long hold(const struct args *a)
 
 	if (probe < 0)
 		return without_probe("a page for a moment");
+	if (frame_at(place[a->page].at) && frame_flags(frame_at(place[a->page].at)) >> ZERO_PAGE & 1)
+		return -EBUSY; /* on no list, so nobody does */
 	if (ioctl(probe, GP_HOLD, &at))
 		return -errno;
-	shared->extra[a->page] = at.handle;
+	shared->extra[a->page] = at.handle + 1;
 	return 0;
 }
 
 //: let_go
 static long let_go(const struct args *a)
 {
-	struct gp_handle handle = { .handle = shared->extra[a->page] };
+	struct gp_handle handle = { .handle = shared->extra[a->page] - 1 };
 	struct gp_page page = { 0 };
 
 	if (probe < 0)
@@ -920,6 +922,7 @@ static long let_go(const struct args *a)
 	page.handle = handle.handle;
 	if (!frame_at(place[a->page].at) || ioctl(probe, GP_REF, &page) || page.pfn != frame_at(place[a->page].at))
 		return -ENOENT;
+	shared->extra[a->page] = 0;
 	return result(ioctl(probe, GP_DROP, &handle));
 }
 
