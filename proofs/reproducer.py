@@ -282,7 +282,7 @@ class _Function:
             yield "own_cgroup();"
         if any(fact.what == "slots" for fact in self.test.facts):
             yield "swap_space_before = swap_space();"
-        if used & {"take_by_probe", "hold", "let_go", "force_store", "numa"}:
+        if used & {"take_into_pipe", "take_into_ring", "take_by_probe", "hold", "let_go", "force_store", "numa"}:
             yield "open_probe();"
         for number, holder in self.holders.items():
             if holder != "probe":

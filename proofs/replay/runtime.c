@@ -735,18 +735,38 @@ static long force_store(const struct args *a)
 }
 
 //: taken
+/* May memory at this address be written to, as far as its VMA goes? */
+static int in_writable_vma(const char *at)
+{
+	FILE *file = fopen("/proc/self/maps", "re");
+	unsigned long start, end;
+	char line[512], mode[5];
+	int found = 0;
+
+	while (file && !found && fgets(line, sizeof line, file))
+		found = sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3 && start <= (uintptr_t)at &&
+			(uintptr_t)at < end && mode[1] == 'w';
+	if (file)
+		fclose(file);
+	return found;
+}
+
 /*
- * A reference was taken, or was not. A device's or pipe's page is the one that is mapped right after. Where userfaultfd
- * may have been the reason, a store raises the same fault, and says whose it is.
+ * A reference was taken, or was not. A device's or pipe's page is the one that is mapped right after. Where the bit of
+ * userfaultfd is not known, a store raises the same fault, and says who refused it.
  */
 static long taken(const struct args *a, long answer, int held)
 {
 	struct reference *r = &shared->ref[a->ref];
+	enum truth bit;
 	int value;
 
-	if (answer == -EFAULT && shared->watched && !touch(place[a->page].at, &value, 0) &&
-	    touch(place[a->page].at, &value, 1) == BLOCKED)
-		return BLOCKED;
+	if (answer == -EFAULT && shared->watched && in_writable_vma(place[a->page].at)) {
+		bit = uffd_bit(place[a->page].at);
+		if (bit == YES || (bit == UNKNOWN && !touch(place[a->page].at, &value, 0) &&
+				   touch(place[a->page].at, &value, 1) == BLOCKED))
+			return BLOCKED;
+	}
 	if (answer)
 		return answer;
 	r->held = held;
@@ -895,6 +915,14 @@ static long take_by_probe(const struct args *a)
 	return 0;
 }
 
+//: huge_zero
+static int huge_zero(uint64_t frame)
+{
+	uint64_t flags = frame ? frame_flags(frame) : 0;
+
+	return flags >> ZERO_PAGE & 1 && flags & LARGE;
+}
+
 //: hold
 /* A transient reference, as a CPU's LRU batch has. */
 static long hold(const struct args *a)
@@ -903,7 +931,7 @@ static long hold(const struct args *a)
 
 	if (probe < 0)
 		return without_probe("a page for a moment");
-	if (frame_at(place[a->page].at) && frame_flags(frame_at(place[a->page].at)) >> ZERO_PAGE & 1)
+	if (huge_zero(frame_at(place[a->page].at)))
 		return -EBUSY; /* on no list, so nobody does */
 	if (ioctl(probe, GP_HOLD, &at))
 		return -errno;
