@@ -290,7 +290,6 @@ ON_EACH_KERNEL = {
     "page x zero\npage y zero\n*: ksm x y\nexists A.x == 0": [1],
     "page x zero\n*: migrate x\nexists A.x == 0": [1],
     "page x zero\n*: pageout x\nexists A.x == 0": [1],
-    "page x huge 2 zero\n*: extra-ref x\nexists A.x == 0": [1],
     "page x uffd rdonly\nA: r = pin x write longterm\n*: extra-ref x\nexists A.x == 0": [1, 2],
     "page x\nA: r = get x write\nA: write x 1\n*: drop-extra x\nexists r sees 1": [3],
     "page x\n*: numa x\nexists A.x == 0": [1],

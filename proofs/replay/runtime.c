@@ -915,14 +915,6 @@ static long take_by_probe(const struct args *a)
 	return 0;
 }
 
-//: huge_zero
-static int huge_zero(uint64_t frame)
-{
-	uint64_t flags = frame ? frame_flags(frame) : 0;
-
-	return flags >> ZERO_PAGE & 1 && flags & LARGE;
-}
-
 //: hold
 /* A transient reference, as a CPU's LRU batch has. */
 static long hold(const struct args *a)
@@ -931,8 +923,6 @@ static long hold(const struct args *a)
 
 	if (probe < 0)
 		return without_probe("a page for a moment");
-	if (huge_zero(frame_at(place[a->page].at)))
-		return -EBUSY; /* on no list, so nobody does */
 	if (ioctl(probe, GP_HOLD, &at))
 		return -errno;
 	shared->extra[a->page] = at.handle + 1;
