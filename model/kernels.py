@@ -681,7 +681,8 @@ BY_6_4: dict[str, Any] = {
 }
 """What 6.3 and 6.4 changed about huge pages, for all that came after them."""
 BY_6_4_COMMITS = {
-    "migration_keeps_uffd_wp": "24bf08c4376b (6.3)", "collapse_rechecks_uffd_wp": "dd47ac428c3f (6.3)", "uffd_across_vmas": "a1b92a3f14",
+    "migration_keeps_uffd_wp": "24bf08c4376b (6.3)", "collapse_rechecks_uffd_wp": "dd47ac428c3f (6.3)",
+    "uffd_across_vmas": "a1b92a3f14",
     "split_keeps_dirty": "6.4, mm/huge_memory.c: the partial revert 624a2c94f5b7 of 0ccf7f168e17 is reverted",
 }
 V6_4_0 = V6_2.but(
