@@ -310,6 +310,7 @@ PRICES: dict[str, Callable[[Any, Term, Term], list[Charge]]] = {
     "unshare-reuse": _unshares, "unshare-copy": _unshares_by_copy,
     "huge-wp-reuse": _huge, "huge-wp-copy": _huge, "huge-wp-split": _splits,
     "huge-unshare-reuse": _huge, "huge-unshare-split": _splits,
+    "huge-zero-copy": _free, "huge-zero-unshare": _free,
     "swap-in-read": _swaps_in, "swap-in-write": _swaps_in_to_write,
     "swap-cache-read": _free, "anon-fault": _free, "huge-fault": _free, "fork": _free,
 }

@@ -31,8 +31,10 @@ from model.state import (
     data_copied,
     exclusive,
     file,
+    file_value,
     folio,
     frame_value,
+    in_swap_cache,
     in_writeback,
     ksm,
     large,
@@ -42,7 +44,9 @@ from model.state import (
     mapped_only_by,
     needs_stable_page,
     nonanon,
+    page_dirty,
     page_swapped,
+    page_table,
     pte_cleared,
     pte_dirty,
     pte_frame,
@@ -64,6 +68,8 @@ from model.state import (
     still_to_copy,
     swapped_in_alone,
     uffd_armed,
+    vma_apart,
+    vma_exec,
     vma_huge,
     vma_uffd,
     vma_write,
@@ -75,11 +81,16 @@ NEW = Param("new", Frame, fresh=True)
 N = Param("n", Value)
 
 
-def fresh_page(f: Term, value: Term, of: Term | None = None, anonymous: bool = True) -> list[Update]:
-    """f, which was free, becomes a page with that content; a sub-page of the large folio `of` if given."""
+def fresh_page(
+    f: Term, value: Term, of: Term | None = None, anonymous: bool = True, in_cache: bool = False
+) -> list[Update]:
+    """f, which was free, becomes a page with that content; a sub-page of the large folio `of` if given.
+
+    `in_cache`: it is made for the swap cache.
+    """
     parts = put(large(f), True) + put(folio(f), of) if of is not None else put(large(f), False)
     plain = put(nonanon(f), not anonymous) + put(ksm(f), False) + put(lazyfree(f), False) + put(leaked(f), False)
-    return parts + plain + put(frame_value(f), value)
+    return parts + plain + put(page_dirty(f), in_cache) + put(frame_value(f), value)
 
 
 def map_pte(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
@@ -93,6 +104,47 @@ def map_writable(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
         map_pte(p, v, f, huge) + put(pte_write(p, v), True) + put(pte_dirty(p, v), True)
         + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False)
     )
+
+
+def split_pte(kernel: Any, p: Term, v: Term) -> list[Update]:
+    """__split_huge_pmd_locked: a PTE takes over from the PMD what it said of v; decision `split_keeps_dirty`.
+
+    The page becomes dirty where the PMD was. The PTE does so only with that decision; then pte_mkdirty makes it
+    soft-dirty, too, on x86.
+    """
+    f = pte_frame(p, v)
+    split = put(pte_huge(p, v), False) + put(page_dirty(f), Or(page_dirty(f), pte_dirty(p, v)))
+    if not kernel.split_keeps_dirty:
+        return split + put(pte_dirty(p, v), False)
+    return split + put(pte_soft_dirty(p, v), Or(pte_soft_dirty(p, v), pte_dirty(p, v)))
+
+
+def migrated_pte(
+    kernel: Any, p: Term, v: Term, moved: bool = False, unused: Term | None = None, bare: bool = False
+) -> list[Update]:
+    """Bits of the PTE of (p, v) after a migration entry took its place, and remove_migration_pte that of the entry.
+
+    `moved`: what was a PMD is one again (remove_migration_pmd). `unused`: the PTE maps the zero page then, if `bare`
+    without soft-dirty and uffd-wp. Decision `migration_dirty`: up to 6.0 an entry has no dirty bit, and the page alone
+    is dirty afterwards (2e3468778dbe, 6.1), which the caller sees to. pte_mkdirty and pmd_mkdirty set soft-dirty too,
+    on x86: remove_migration_pte clears it again in 6.12 (not in 6.6), remove_migration_pmd nowhere.
+    set_pmd_migration_entry forgets uffd-wp up to 6.2, decision `migration_keeps_uffd_wp` (24bf08c4376b).
+    """
+    bits = {function: function(p, v) for function in (pte_dirty, pte_soft_dirty, pte_uffd_wp)}
+    before = dict(bits)
+    pmd = pte_huge(p, v) if moved else BoolVal(False)
+    if kernel.migration_dirty == "drop":
+        bits[pte_dirty] = BoolVal(False)
+    elif moved or kernel.migration_dirty == "soft-dirty":
+        marks = pte_dirty(p, v) if kernel.migration_dirty == "soft-dirty" else And(pte_dirty(p, v), pmd)
+        bits[pte_soft_dirty] = Or(pte_soft_dirty(p, v), marks)
+    if moved and not kernel.migration_keeps_uffd_wp:
+        bits[pte_uffd_wp] = And(pte_uffd_wp(p, v), Not(pmd))
+    if unused is not None:
+        for function in tuple(bits) if bare else (pte_dirty,):
+            bits[function] = And(bits[function], Not(unused))
+    changed = [put(function(p, v), bit) for function, bit in bits.items() if bit is not before[function]]
+    return sum(changed, put(stale(p, v), False))
 
 
 def set_exclusive(kernel: Any, f: Term, value: Any = True) -> list[Update]:
@@ -134,11 +186,29 @@ def may_reuse(kernel: Any, p: Term, v: Term, f: Term) -> Term:
     return And(Not(nonanon(f)), Or(And(ksm(f), kernel.reuse_ksm(p, v, f)), And(Not(ksm(f)), own)))
 
 
+def one_vma(p: Term, v: Term) -> Term:
+    """One anonymous VMA covers the block of v (thp_vma_suitable_order).
+
+    Neighbours merge if their flags are the same, they have an anon_vma in common, and addresses and vm_pgoff go
+    together (is_mergeable_vma, is_mergeable_anon_vma).
+    """
+
+    def alike(w: Term) -> Term:
+        same = [flag(p, w) == flag(p, v) for flag in (vma_write, vma_exec, vma_uffd, vma_apart)]
+        return And(live(p, w), Not(file(w)), *same)
+
+    return forall(Page, lambda w: Implies(block(w) == block(v), alike(w)))
+
+
 def huge_ready(p: Term, v: Term) -> Term:
-    """A fault at (p, v) would map a THP: MADV_HUGEPAGE, and nothing is mapped in the whole block yet."""
-    return forall(
-        Page, lambda w: Implies(block(w) == block(v), And(live(p, w), vma_huge(p, w), pte_none(p, w)))
-    )
+    """A fault at (p, v) would map a THP: MADV_HUGEPAGE, one VMA, an empty PMD."""
+    empty = forall(Page, lambda w: Implies(block(w) == block(v), And(vma_huge(p, w), pte_none(p, w))))
+    return And(one_vma(p, v), Not(page_table(p, block(v))), empty)
+
+
+def table_for(p: Term, v: Term) -> list[Update]:
+    """A page that a fault maps by a PTE needs a page table; it matters where a THP might be."""
+    return put(page_table(p, block(v)), Or(page_table(p, block(v)), vma_huge(p, v)))
 
 
 def none_huge_ready(p: Term, v: Term) -> Term:
@@ -195,7 +265,8 @@ def anon_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     """A write fault on an empty PTE maps a fresh zeroed page, writable."""
     return Step(
         [live(p, v), vma_write(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v)],
-        [fresh_page(new, ZERO), map_writable(p, v, new), put(uffd_armed(p, v), False), set_exclusive(kernel, new)],
+        [fresh_page(new, ZERO), map_writable(p, v, new), put(uffd_armed(p, v), False), set_exclusive(kernel, new),
+         table_for(p, v)],
     )
 
 
@@ -216,23 +287,26 @@ def file_read(kernel: Any, v: Term, new: Term) -> Step:
     """A page of a file comes into the page cache."""
     return Step(
         [file(v), Not(backed(v))],
-        [put(backed(v), True), put(backing(v), new), fresh_page(new, ZERO, anonymous=False),
+        [put(backed(v), True), put(backing(v), new), fresh_page(new, file_value(v), anonymous=False),
          set_exclusive(kernel, new, False)],
     )
 
 
-@rule([V], "mmap(MAP_PRIVATE) of a file", "domain.md F12", features=("file",))
-def mmap_file(kernel: Any, v: Term) -> Step:
-    """A private file mapping takes the place of anonymous memory that nobody has touched."""
+@rule([V, N], "mmap(MAP_PRIVATE) of a file", "domain.md F12", features=("file",))
+def mmap_file(kernel: Any, v: Term, n: Term) -> Step:
+    """A private mapping of a file that holds n takes the place of anonymous memory that nobody has touched."""
     untouched = forall(Proc, lambda q: pte_none(q, v))
-    return Step([Not(file(v)), untouched], [put(file(v), True), put(backed(v), False)])
+    return Step([Not(file(v)), untouched], [put(file(v), True), put(file_value(v), n), put(backed(v), False)])
 
 
 def map_read_only(p: Term, v: Term, f: Term, dirty: bool = False, huge: bool = False) -> list[Update]:
-    """Install f, which is not this process's own, at (p, v)."""
+    """Install f at (p, v), not writable: mk_pte(f, vma->vm_page_prot), which is not soft-dirty.
+
+    So do_anonymous_page, do_set_pte, set_huge_zero_page and mfill_atomic_install_pte; pte_mkdirty sets soft-dirty too.
+    """
     return (
         map_pte(p, v, f, huge) + put(pte_write(p, v), False) + put(pte_dirty(p, v), dirty)
-        + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
+        + put(pte_soft_dirty(p, v), dirty) + put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
     )
 
 
@@ -240,7 +314,8 @@ def map_read_only(p: Term, v: Term, f: Term, dirty: bool = False, huge: bool = F
 def map_backing(kernel: Any, p: Term, v: Term) -> Step:
     """A read fault maps the page of the page cache, or the zero page, read-only."""
     return Step(
-        [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v)], map_read_only(p, v, backing(v))
+        [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v)],
+        [map_read_only(p, v, backing(v)), table_for(p, v)],
     )
 
 
@@ -346,6 +421,9 @@ def wp_copy_spurious(kernel: Any, p: Term, v: Term, new: Term) -> Staged | None:
         return None
     f = pte_frame(p, v)
     needs_lock = Not(exclusive(f)) if kernel.exclusive_bit else BoolVal(True)
+    if kernel.reuse_large is not None:
+        # __wp_can_reuse_large_anon_folio locks a large folio only to free its swap cache.
+        needs_lock = And(needs_lock, Or(Not(large(f)), in_swap_cache(f)))
     return copied(
         kernel, p, v, new, [*write_protected(kernel, p, v), needs_lock, may_reuse(kernel, p, v, f)], tail_of="wp-copy"
     )
@@ -357,7 +435,8 @@ def swap_cache_read(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     s = pte_slot(p, v)
     return Step(
         [live(p, v), pte_swap(p, v), Not(cached(s))],
-        [put(cached(s), True), put(slot_frame(s), new), put(writeback(s), False), fresh_page(new, slot_value(s)),
+        [put(cached(s), True), put(slot_frame(s), new), put(writeback(s), False),
+         fresh_page(new, slot_value(s), in_cache=True),
          set_exclusive(kernel, new, False)],
     )
 

@@ -26,6 +26,7 @@ SPLIT: dict[str, str] = {
     "swap-out": "reclaim adds a page to the swap cache, then unmaps it",
     "reclaim-flush": "reclaim unmaps a page and flushes TLBs later (with tlb); splits swap-out too",
     "split-pmd": "splitting a PMD moves its mapping's count to the sub-pages (with huge)",
+    "collapse": "collapse looks at the block's pages, then again under locks (with huge)",
     "share": "KSM takes a PTE away, looks at its page, gives it back",
 }
 """What is not one step: name to one line."""

@@ -11,16 +11,27 @@ from typing import Any
 
 from z3 import And, BoolVal, Not, Or
 
-from model.fault import NEW, N, P, V, fresh_page, map_pte, map_read_only, may_reuse, set_exclusive
-from model.huge import FOLIO, exclusive_folio, fresh_block, huge_alone, in_block, split_updates
+from model.fault import NEW, N, P, V, fresh_page, map_pte, map_read_only, may_reuse, set_exclusive, swapped_in
+from model.huge import (
+    FOLIO,
+    exclusive_folio,
+    fresh_block,
+    huge_alone,
+    in_block,
+    split_updates,
+    splits_on_write,
+    zero_mapped,
+)
 from model.huge import NEW as NEWS
 from model.logic import Step, Term, Update, each, exists, put, rule
 from model.state import (
     ZERO,
     Page,
     Proc,
+    anon,
     backed,
     backing,
+    cached,
     exclusive,
     file,
     force_cow,
@@ -30,16 +41,23 @@ from model.state import (
     live,
     loaded,
     nonanon,
+    page_dirty,
     pte_dirty,
     pte_frame,
     pte_huge,
     pte_none,
     pte_present,
+    pte_slot,
     pte_soft_dirty,
+    pte_swap,
+    pte_uffd_wp,
     pte_write,
     resolves_to,
     same_pmd,
+    slot_frame,
+    soft_dirty_needs_fault,
     vma_write,
+    writeback,
 )
 
 FORCE = frozenset({"force"})
@@ -50,7 +68,11 @@ def _read_only(p: Term, v: Term) -> list[Term]:
 
 
 def can_follow(kernel: Any, p: Term, v: Term) -> Term:
-    """can_follow_write_pte: what a FOLL_FORCE write accepts of a PTE without W; decision `force_proof`."""
+    """can_follow_write_pte, can_follow_write_pmd (mm/gup.c): what a FOLL_FORCE write accepts without W; decision
+    `force_proof`.
+
+    From 6.0 (5535be309971) an exclusive page that needs no fault for soft-dirty or uffd-wp tracking either.
+    """
     f = pte_frame(p, v)
     match kernel.force_proof:
         case "retry-as-read":
@@ -58,8 +80,8 @@ def can_follow(kernel: Any, p: Term, v: Term) -> Term:
         case "dirty":
             return And(force_cow(p, v), pte_dirty(p, v))
         case _:
-            # The soft-dirty and uffd-wp faults of a writable VMA are not needed in a read-only one.
-            return And(Not(nonanon(f)), Not(ksm(f)), exclusive(f))
+            # Read in 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7; can_follow_write_pmd says the same.
+            return And(anon(f), exclusive(f), Not(soft_dirty_needs_fault(p, v)), Not(pte_uffd_wp(p, v)))
 
 
 def _reads_again(kernel: Any, p: Term, v: Term) -> Term:
@@ -84,7 +106,7 @@ def force_store(kernel: Any, p: Term, v: Term, n: Term) -> Step:
     return Step(
         [live(p, v), pte_present(p, v), allowed],
         [put(frame_value(f), n), put(force_cow(p, v), False),
-         put(leaked(f), Or(leaked(f), seen_by_others(p, v, f)))],
+         put(page_dirty(f), True), put(leaked(f), Or(leaked(f), seen_by_others(p, v, f)))],
     )
 
 
@@ -125,9 +147,46 @@ def force_read_again(kernel: Any, p: Term, v: Term) -> Step | None:
     return Step([*_read_only(p, v), pte_none(p, v), backed(v), force_cow(p, v)], map_read_only(p, v, backing(v)))
 
 
-def _protected(kernel: Any, p: Term, v: Term) -> list[Term]:
-    """A forced write fault on a PTE or PMD that the retry loop does not accept as it is."""
+@rule([P, V], "do_swap_page (write fault)", "domain.md (j) of each kernel; decisions `swap_in_reuse`, `swap_in_frees`",
+      features=FORCE)
+def force_swap_in(kernel: Any, p: Term, v: Term) -> Step:
+    """A forced write fault maps the page of the swap cache, not writable because the VMA is not.
+
+    Up to 6.10 a page that the kernel takes for the process's own becomes dirty, and COW counts as broken
+    (VM_FAULT_WRITE), even if userfaultfd protects it: do_wp_page, which would tell the monitor, is not called. From
+    6.11 it always is.
+    """
+    s = pte_slot(p, v)
+    f = slot_frame(s)
+    writes = Not(_reads_again(kernel, p, v))
+    sole = And(writes, anon(f), kernel.swap_in_reuse(p, v, s, f))
+    broken = BoolVal(False) if kernel.swap_in_upgrades else sole
+    waits = writeback(s) if kernel.fault_waits_for_writeback else BoolVal(False)
+    frees = And(writes, kernel.swap_in_frees(p, v, s, f))
+    return Step(
+        [*_read_only(p, v), pte_swap(p, v), cached(s), Not(waits)],
+        [
+            swapped_in(p, v, f, BoolVal(False), broken), set_exclusive(kernel, f, Or(exclusive(f), sole)),
+            put(cached(s), Or(writeback(s), Not(frees))), put(force_cow(p, v), Or(force_cow(p, v), broken)),
+        ],
+    )
+
+
+@rule([P, V], "do_wp_page, wp_huge_pmd: handle_userfault(VM_UFFD_WP)",
+      "mm/memory.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", kind="block", features=FORCE)
+def force_userfault_wait(kernel: Any, p: Term, v: Term) -> Step:
+    """A forced write fault on a uffd-wp PTE or PMD of a read-only VMA is the monitor's: VM_WRITE is not asked for."""
+    return Step([*_refused(kernel, p, v), pte_uffd_wp(p, v)])
+
+
+def _refused(kernel: Any, p: Term, v: Term) -> list[Term]:
+    """A PTE or PMD that the retry loop does not accept as it is."""
     return [*_read_only(p, v), pte_present(p, v), Not(pte_write(p, v)), Not(can_follow(kernel, p, v))]
+
+
+def _protected(kernel: Any, p: Term, v: Term) -> list[Term]:
+    """A forced write fault on such a PTE or PMD, which userfaultfd does not stop."""
+    return [*_refused(kernel, p, v), Not(pte_uffd_wp(p, v))]
 
 
 @rule([P, V], "do_wp_page, wp_page_reuse, VM_FAULT_WRITE", "domain.md F15", features=FORCE)
@@ -188,12 +247,28 @@ def force_huge_split(kernel: Any, p: Term, v: Term) -> Step | None:
     """A forced write fault splits a PMD that it cannot take as it is (5.8)."""
     if kernel.huge_copies:
         return None
+    return Step([*_protected(kernel, p, v), pte_huge(p, v), splits_on_write(kernel, p, v)], split_updates(kernel, p, v))
+
+
+@rule([P, V, NEWS, FOLIO], "do_huge_zero_wp_pmd", "decision `huge_zero_fresh`; read in 7.2.13",
+      features=("force", "huge", "zero"))
+def force_huge_zero(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step | None:
+    """A forced write fault on the huge zero page maps a fresh zeroed THP, dirty, not writable because the VMA is not
+    (1ced09e0331f, 6.13)."""
+    if not kernel.huge_zero_fresh:
+        return None
     return Step(
-        [*_protected(kernel, p, v), pte_huge(p, v), Not(huge_alone(kernel, p, v))], split_updates(p, v)
+        [*_protected(kernel, p, v), zero_mapped(p, v), *fresh_block(v, new)],
+        [each(
+            Page, lambda w: map_pte(p, w, new(w), huge=True) + put(pte_dirty(p, w), True)
+            + put(pte_soft_dirty(p, w), True) + put(pte_uffd_wp(p, w), False) + fresh_page(new(w), ZERO, into)
+            + set_exclusive(kernel, new(w)), when=in_block(v),
+        ), put(force_cow(p, v), True)],
     )
 
 
 RULES = (
-    force_store, force_store_refused, force_anon_fault, force_cow_fault, force_read_again, force_wp_reuse,
-    force_wp_copy, force_huge_copy, force_huge_reuse, force_huge_split,
+    force_store, force_store_refused, force_anon_fault, force_cow_fault, force_read_again, force_swap_in,
+    force_userfault_wait, force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_zero, force_huge_reuse,
+    force_huge_split,
 )

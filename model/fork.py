@@ -12,14 +12,15 @@ from typing import Any
 import z3
 from z3 import And, If, Implies, Not, Or
 
-from model.fault import P, fresh_page
-from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
+from model.fault import P, fresh_page, split_pte
+from model.logic import Param, Stage, Staged, StateFunction, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
     Frame,
     Page,
     Pin,
     Proc,
     alive,
+    block,
     exclusive,
     fast,
     force_cow,
@@ -32,6 +33,7 @@ from model.state import (
     has_pinned,
     maps,
     nonanon,
+    page_table,
     pin_proc,
     pte_dirty,
     pte_frame,
@@ -48,6 +50,7 @@ from model.state import (
     stale_frame,
     uffd_armed,
     vma,
+    vma_apart,
     vma_exec,
     vma_huge,
     vma_soft_dirty,
@@ -105,8 +108,9 @@ def fork(kernel: Any, p: Term, q: Term, copy: Any) -> Staged:
         updates: list[Any] = [
             each(Page, lambda v: _inherited(p, q, v, to)),
             each(Page, lambda v: put(pte_write(p, v), False), when=lambda v: And(pte_present(p, v), Not(to.early(v)))),
-            each(Page, lambda v: fresh_page(to.copy(v), frame_value(pte_frame(p, v))) + put(pte_huge(p, v), False),
-                 when=to.early),
+            each(Page, lambda v: fresh_page(to.copy(v), frame_value(pte_frame(p, v)))
+                 + put(page_table(p, block(v)), _table(p, v, to)), when=to.early),
+            each(Page, lambda v: split_pte(kernel, p, v), when=lambda v: And(to.early(v), pte_huge(p, v))),
         ]
         if kernel.exclusive_bit:
             updates += [
@@ -135,11 +139,27 @@ def fork(kernel: Any, p: Term, q: Term, copy: Any) -> Staged:
     )
 
 
+def _apart(p: Term, v: Term) -> Term:
+    """anon_vma_fork: each VMA of the child has an anon_vma of its own, so that those of one block never merge."""
+
+    def divides(flag: StateFunction) -> Term:
+        return exists(Page, lambda w: And(block(w) == block(v), vma(p, w), flag(p, w) != flag(p, v)))
+
+    by_exec = If(divides(vma_exec), vma_exec(p, v), vma_apart(p, v))
+    return If(vma_huge(p, v), If(divides(vma_write), vma_write(p, v), by_exec), vma_apart(p, v))
+
+
+def _table(p: Term, v: Term, to: Any) -> Term:
+    """There is a page table for v: there was, or the early copy of a THP splits its PMD."""
+    return Or(page_table(p, block(v)), And(to.early(v), pte_huge(p, v)))
+
+
 def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
     """What the child's page table says of v."""
     early = to.early(v)
     return (
-        put(vma(q, v), vma(p, v)) + put(vma_write(q, v), vma_write(p, v)) + put(vma_exec(q, v), vma_exec(p, v))
+        put(vma(q, v), vma(p, v)) + put(vma_apart(q, v), _apart(p, v)) + put(page_table(q, block(v)), _table(p, v, to))
+        + put(vma_write(q, v), vma_write(p, v)) + put(vma_exec(q, v), vma_exec(p, v))
         + put(vma_huge(q, v), vma_huge(p, v))
         # Without the fork event the child is not registered with userfaultfd.
         + put(vma_uffd(q, v), False) + put(pte_uffd_wp(q, v), False) + put(uffd_armed(q, v), False)

@@ -20,9 +20,10 @@ from model.state import (
     frame_free,
     frame_value,
     has_pinned,
-    lazyfree,
+    large,
     live,
     nonanon,
+    page_dirty,
     pin_attached,
     pin_foll_pin,
     pin_frame,
@@ -137,6 +138,17 @@ pin_write_long = _gup(
 )
 
 
+@rule([P, V], "follow_page_pte(FOLL_TOUCH | FOLL_WRITE), touch_pmd", "mm/gup.c, read in 5.10.262, 6.12.118, 7.2.13",
+      features=("lazyfree",), lock="read")
+def gup_touch(kernel: Any, p: Term, v: Term) -> Step:
+    """Slow GUP for writing makes a page dirty whose PTE is writable and clean; GUP-fast does not look at that."""
+    f = pte_frame(p, v)
+    return Step(
+        [live(p, v), vma_write(p, v), pte_present(p, v), pte_write(p, v), Not(pte_dirty(p, v)), Not(page_dirty(f))],
+        [put(page_dirty(f), True)],
+    )
+
+
 @rule([P, V], "check_vma_flags, -EFAULT", "domain.md (c)", kind="refusal")
 def gup_read_refused(kernel: Any, p: Term, v: Term) -> Step:
     """A read GUP where there is no VMA."""
@@ -158,8 +170,10 @@ def needs_private(kernel: Any, p: Term, v: Term) -> list[Term]:
 
 
 def may_unshare(kernel: Any, p: Term, v: Term, f: Term) -> Term:
-    """A fault for a reader finds that f is its process's own alone."""
-    return And(anon(f), kernel.unshare(p, v, f))
+    """A fault for a reader finds that f is its process's own alone: the same test as a write fault's in do_wp_page
+    where that looks at large folios apart (wp_can_reuse_anon_folio)."""
+    of_large = (kernel.reuse_large or kernel.unshare)(p, v, f)
+    return And(anon(f), Or(And(large(f), of_large), And(Not(large(f)), kernel.unshare(p, v, f))))
 
 
 @rule([P, V, NEW], "do_wp_page for a reader: FAULT_FLAG_UNSHARE, FAULT_FLAG_BREAK_COW, or a forced write fault",
@@ -201,7 +215,7 @@ def unshare_reuse(kernel: Any, p: Term, v: Term) -> Step | None:
 def unpin(kernel: Any, k: Term) -> Step:
     """The holder drops its reference; what it wrote makes the page dirty, so that MADV_FREE is off."""
     f = pin_frame(k)
-    return Step([pin_live(k)], [put(pin_live(k), False), put(lazyfree(f), And(lazyfree(f), Not(pin_write(k))))])
+    return Step([pin_live(k)], [put(pin_live(k), False), put(page_dirty(f), Or(page_dirty(f), pin_write(k)))])
 
 
 @rule([HELD], "unpin_user_page, put_page", "litmus.md", kind="refusal")
@@ -218,5 +232,5 @@ def dma_store(kernel: Any, k: Term, n: Term) -> Step:
 
 RULES = (
     *get_read, *get_write, *pin_read_short, *pin_write_short, *pin_read_long, *pin_write_long,
-    gup_read_refused, gup_write_refused, unshare_copy, unshare_reuse, unpin, reference_missing, dma_store,
+    gup_touch, gup_read_refused, gup_write_refused, unshare_copy, unshare_reuse, unpin, reference_missing, dma_store,
 )

@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from z3 import And, BoolVal, Const, Not, Or
+from z3 import And, BoolVal, Const, Implies, Not, Or
 
 from model import costs, fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
 from model.blame import blamed, defect, nearest, place_of
 from model.features import FEATURES, SPLIT
-from model.logic import ModelError, Rule, RuleTemplate, Staged, Step, System, Term, Update, exists, kind_text
+from model.logic import ModelError, Rule, RuleTemplate, Staged, Step, System, Term, Update, exists, forall, kind_text
 from model.state import (
     CONSTANTS,
     FUNCTIONS,
@@ -33,9 +33,11 @@ from model.state import (
     in_swap_cache,
     in_writeback,
     ksm,
+    large,
     mapped,
     mapped_only_by,
     mapped_only_in,
+    maps,
     maybe_pinned,
     needs_stable_page,
     page_swapped,
@@ -44,6 +46,7 @@ from model.state import (
     pte_swap_exclusive,
     pte_uffd_wp,
     pte_write,
+    same_pmd,
     slot_frame,
     soft_dirty_needs_fault,
     sub_pages_mapped_once,
@@ -117,11 +120,13 @@ def exclusive_only(p: Term, v: Term, f: Term) -> Term:
 
 @costs.evaluated(costs.BY_FLAG_OR_MM_ID)
 def exclusive_or_alone(p: Term, v: Term, f: Term) -> Term:
-    """PG_anon_exclusive, or every mapping of the large folio is this mm's and accounts for a reference (1da190f4d0a6).
+    """PG_anon_exclusive, or the large folio has several mappings, all this mm's and each with its reference, and no
+    other reference (__wp_can_reuse_large_anon_folio, 1da190f4d0a6: a folio of which one page is mapped is given back).
 
     The kernel remembers two mms to a folio and gives up beyond; a third one that has come and gone is not told apart.
     """
-    return Or(exclusive(f), And(mapped_only_in(p, f), unreferenced(f)))
+    several = Not(mapped_only_by(p, v, f))
+    return Or(exclusive(f), And(several, mapped_only_in(p, f), unreferenced(f)))
 
 
 def not_exclusive(p: Term, v: Term, f: Term) -> Term:
@@ -213,6 +218,33 @@ def restores_exclusive_unprotected(p: Term, v: Term, f: Term) -> Term:
     return And(exclusive(f), Not(soft_dirty_needs_fault(p, v)))
 
 
+# NUMA hinting and MADV_FREE (p, v, f).
+
+def page_mapcount_is_one(p: Term, v: Term, f: Term) -> Term:
+    """page_mapcount(f) == 1: nobody else maps this sub-page."""
+    return forall(Proc, Page, lambda q, w: Implies(maps(q, w, f), Or(And(q == p, w == v), same_pmd(p, v, q, w))))
+
+
+def mapped_in_one_mm(p: Term, v: Term, f: Term) -> Term:
+    """folio_estimated_sharers, folio_likely_mapped_shared, folio_maybe_mapped_shared, without their errors."""
+    return And(mapped_only_in(p, f), Or(large(f), mapped_only_by(p, v, f)))
+
+
+def unpinned_in_one_mm(p: Term, v: Term, f: Term) -> Term:
+    """folio_maybe_dma_pinned no, and mapped by one mm."""
+    return And(mapped_in_one_mm(p, v, f), Not(maybe_pinned(f)))
+
+
+def as_it_was(p: Term, v: Term, f: Term) -> Term:
+    """The write bit survives as pte_savedwrite, which on x86 is pte_write (b191f9b106ea, 4.0)."""
+    return pte_write(p, v)
+
+
+def writable_if_exclusive(p: Term, v: Term, f: Term) -> Term:
+    """can_change_pte_writable and can_change_pmd_writable in a writable VMA (6a56ccbcf6c6, 6.2)."""
+    return And(vma_write(p, v), restores_exclusive(p, v, f))
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A named record of decisions. Predicates take state terms (p: Proc, v: Page, f: Frame, s: Slot) and give a Bool.
@@ -220,9 +252,13 @@ class Kernel:
     reuse(p, v, f)                    a write fault may take f for its own (rows a and b of domain.md section 2)
     reuse_frees_swap_cache(p, v, f)   ... and f leaves the swap cache then
     reuse_ksm(p, v, f)                ... if f is a KSM page
-    reuse_large(p, v, f)              ... if f is a PTE-mapped sub-page of a large folio; None: as `reuse`
+    reuse_large(p, v, f)              ... if f is a PTE-mapped sub-page of a large folio, and for a reader that must not
+                                      share it; None: as `reuse` and `unshare`
     huge_reuse(p, v, f)               a write fault on a PMD may take its THP (row b)
     huge_copies                       otherwise it copies the whole THP; else it splits the PMD
+    huge_zero_fresh                   a write fault on the huge zero page maps a fresh THP; else it is as on a THP
+    huge_zero_unshare                 what a fault for a reader makes of the huge zero page: `split` its PMD, a fresh
+                                      THP mapped `as-write`, or one mapped `read-only` that keeps uffd-wp
     trylock                           the page lock is only tried: its holder causes spurious copies
     copy_frees_swap_cache             after a copy, the old page's idle swap-cache entry is freed
     read_gup(p, v, f, foll_pin)       a read GUP may take f as it is mapped (row c)
@@ -251,17 +287,35 @@ class Kernel:
     fault_waits_for_writeback         a write fault waits until a page under writeback is written before it decides
     swap_in_upgrades                  a read fault also maps an exclusive page writable where no tracking needs a fault
     numa_hints(p, v, f)               NUMA balancing takes the PTE of f away for a while
+    numa_hints_huge(p, v, f)          ... or the PMD
+    numa_write(p, v, f)               the write bit that it has when it comes back
     ksm_referenced                    `refuse` to merge a page with references, or `allow` (row k)
+    ksm_keeps_soft_dirty              a PTE that KSM replaces keeps its soft-dirty bit
     unmerge_unshares                  un-merging raises a fault for a reader, else a write fault
     migrate_referenced                `refuse` to migrate a page with references, or `allow` (row k)
+    migrate_large                     a large folio is migrated as a `whole`, or `split` first, or `split-partial`: if
+                                      some part of it is no longer mapped
+    migration_dirty                   `drop`: a migrated PTE is clean, the page dirty; `soft-dirty`: a dirty one is
+                                      soft-dirty afterwards; `keep`: only a dirty PMD is. A split migrates PTEs, too
+    migration_keeps_uffd_wp           a migrated PMD keeps uffd-wp
+    split_keeps_dirty                 splitting a dirty PMD makes dirty, and so soft-dirty PTEs, else clean ones
+    split_zero_parts                  splitting a folio lets mappings of a part that holds zeros alone `keep` it, `map`
+                                      the zero page instead, or `map-bare`, without soft-dirty and uffd-wp
     collapse_shared                   khugepaged takes pages that others map too
     collapse_compound                 ... and sub-pages of large folios that are mapped by PTEs
     collapse_read_only                ... and blocks of which no PTE is writable
+    collapse_cached(p, v, f)          ... and a page of the swap cache that is mapped read-only
+    collapse_rechecks_uffd_wp         ... and looks for uffd-wp at its second look too
     discard_counts                    reclaim throws away a page given up by MADV_FREE only without references
+    lazyfree_stays                    ... and one that has some, but is clean, stays given up; else it is ordinary again
+    lazyfree_splits(p, v, f)          MADV_FREE may split a large folio of which PTEs map sub-pages
+    lazyfree_spares_ksm               MADV_FREE leaves KSM pages alone that are dirty or in the swap cache
+    dontneed_frees_tables             MADV_DONTNEED of all that a PMD covers frees the page table too
     force_proof                       how a FOLL_FORCE write knows that COW is broken: `retry-as-read` (it does not look
                                       again), `dirty` (FOLL_COW and a dirty PTE), `exclusive`
     uffd_continue_dirty               UFFDIO_CONTINUE installs a page of the page cache dirty, though read-only
     soft_dirty_lock                   clear_refs takes mmap_lock for `read` or `write`
+    uffd_across_vmas                  userfaultfd protects a range that more than one VMA covers
     wp_flushes_uffd                   a write fault in a VMA registered for uffd-wp flushes the TLB before it decides
     fork_excludes_faults              no fault of the parent runs during fork (it may where VMAs have their own locks)
     fork_seqcount                     GUP-fast for FOLL_PIN gives up if a fork overlaps (write_protect_seq, row e)
@@ -305,19 +359,36 @@ class Kernel:
     reuse_large: Predicate | None = None
     huge_reuse: Predicate = mapcount_is_one
     huge_copies: bool = False
+    huge_zero_fresh: bool = False
+    huge_zero_unshare: str = "split"
     read_gup_nonanon: Predicate = always
     touch_dirties_pmd: bool = False
-    numa_hints: Predicate = mapcount_is_one
+    numa_hints: Predicate = page_mapcount_is_one
+    numa_hints_huge: Predicate = always
+    numa_write: Predicate = as_it_was
     ksm_referenced: str = "refuse"
+    ksm_keeps_soft_dirty: bool = False
     unmerge_unshares: bool = False
     migrate_referenced: str = "refuse"
+    migrate_large: str = "whole"
+    migration_dirty: str = "drop"
+    migration_keeps_uffd_wp: bool = False
+    split_keeps_dirty: bool = False
+    split_zero_parts: str = "keep"
     collapse_shared: bool = True
     collapse_compound: bool = True
     collapse_read_only: bool = False
+    collapse_cached: Predicate = always
+    collapse_rechecks_uffd_wp: bool = False
     discard_counts: bool = False
+    lazyfree_stays: bool = False
+    lazyfree_splits: Predicate = page_mapcount_is_one
+    lazyfree_spares_ksm: bool = False
+    dontneed_frees_tables: bool = False
     force_proof: str = "dirty"
     uffd_continue_dirty: bool = False
     soft_dirty_lock: str = "read"
+    uffd_across_vmas: bool = False
     wp_flushes_uffd: bool = False
     fork_excludes_faults: bool = True
     fork_seqcount: bool = False
@@ -333,6 +404,10 @@ class Kernel:
             _one_of(self.name, name, getattr(self, name), ON_PINNED)
         _one_of(self.name, "uffd_unwp_pinned", self.uffd_unwp_pinned, ("clear", "skip"))
         _one_of(self.name, "soft_dirty_lock", self.soft_dirty_lock, ("read", "write"))
+        _one_of(self.name, "huge_zero_unshare", self.huge_zero_unshare, ("split", "as-write", "read-only"))
+        _one_of(self.name, "migrate_large", self.migrate_large, ("split", "whole", "split-partial"))
+        _one_of(self.name, "migration_dirty", self.migration_dirty, ("drop", "soft-dirty", "keep"))
+        _one_of(self.name, "split_zero_parts", self.split_zero_parts, ("keep", "map", "map-bare"))
         _one_of(self.name, "force_proof", self.force_proof, ("retry-as-read", "dirty", "exclusive"))
         for name in ("swap_out_pinned", "unmap_pinned", "ksm_referenced", "migrate_referenced"):
             _one_of(self.name, name, getattr(self, name), ("allow", "refuse"))
@@ -406,6 +481,8 @@ class Kernel:
             if not template.features <= frozenset(features):
                 continue
             rules += _built(self, template, split if template.split else frozenset())
+        lacking = {f.name for f in FUNCTIONS if f.feature and f.feature not in features}
+        rules = [replace(r, updates=tuple(u for u in r.updates if u.function.name not in lacking)) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
 
 
@@ -504,15 +581,16 @@ V5_7 = Kernel(
     (("reuse", "c475a8ab625d"),),
     reuse=reused_by_mapcount, reuse_frees_swap_cache=always, read_gup=read_as_mapped, fork_copies=never,
     swap_in_reuse=swap_in_by_mapcount, swap_in_frees=swap_in_by_mapcount, reuse_ksm=page_count_is_one,
-    huge_copies=True, collapse_shared=False, collapse_compound=False,
+    huge_copies=True, collapse_shared=False, collapse_compound=False, collapse_cached=reused_by_mapcount,
 )
 V4_14 = V5_7.but(
     "v4.14", "M0 before the huge Dirty COW fix: a read GUP makes a PMD dirty", {"touch_dirties_pmd": "a8f97366452e"},
     touch_dirties_pmd=True,
 )
 V4_8 = V4_14.but(
-    "v4.8", "M0 before the Dirty COW fix: a forced write is retried as a read", {"force_proof": "19be0eaffa3a"},
-    force_proof="retry-as-read",
+    "v4.8", "M0 before the Dirty COW fix: a forced write is retried as a read",
+    {"force_proof": "19be0eaffa3a", "migrate_large": "616b8371539a (4.14)"},
+    force_proof="retry-as-read", migrate_large="split",
 )
 THP_5_8: dict[str, Any] = {
     "huge_copies": False, "collapse_shared": True, "collapse_compound": True, "split_locks_page": True,
@@ -561,8 +639,8 @@ V5_17 = V5_16.but(
 V5_18 = V5_17.but(
     "v5.18", "R3: the page_count rule also at swap-in; the swap cache is dropped before deciding",
     {"reuse": "53a05ad9f21d", "swap_in_reuse": "c145e0b47c77", "huge_reuse": "3bff7e3f1f16",
-     "discard_counts": "6c8e2a256915", "split_locks_page": "363106c4ce59"},
-    huge_reuse=page_count_is_one_after_swap_cache, discard_counts=True, split_locks_page=False,
+     "discard_counts": "6c8e2a256915", "split_locks_page": "7f7609175ff2", "collapse_cached": "363106c4cefe"},
+    huge_reuse=page_count_is_one_after_swap_cache, discard_counts=True, split_locks_page=False, collapse_cached=always,
     reuse=page_count_is_one_after_swap_cache, reuse_frees_swap_cache=always,
     swap_in_reuse=swap_in_by_page_count, swap_in_frees=swap_in_by_page_count,
 )
@@ -581,39 +659,69 @@ V6_0 = V5_19.but(
     force_proof="exclusive",
 )
 V6_1 = V6_0.but(
-    "v6.1", "X1, and GUP-fast reads PG_anon_exclusive last", {"gup_fast_ordered": "088b8aa537c2"},
-    gup_fast_ordered=True,
+    "v6.1", "X1, and GUP-fast reads PG_anon_exclusive last",
+    {"gup_fast_ordered": "088b8aa537c2", "migration_dirty": "2e3468778dbe",
+     "lazyfree_splits": "folio_estimated_sharers in madvise_free_pte_range, read in 6.1.192",
+     "collapse_rechecks_uffd_wp": "dd47ac428c3f, backport of 6.1.26 (read in Debian's 6.1.192)",
+     "migration_keeps_uffd_wp": "24bf08c4376b, backport (mm/huge_memory.c of Debian's 6.1.192)"},
+    gup_fast_ordered=True, lazyfree_splits=mapped_in_one_mm, collapse_rechecks_uffd_wp=True,
+    migration_dirty="soft-dirty", migration_keeps_uffd_wp=True,
 )
 V6_2 = V6_1.but(
     "v6.2", "X2: mprotect no longer asks for dirty; a read-only FOLL_LONGTERM unshares everything",
     {"mprotect_restores": "6a56ccbcf6c6", "read_gup_nonanon": "84209e87c696",
-     "unmerge_unshares": "domain.md 2.11 [S6.2]"},
+     "unmerge_unshares": "6cce3314b928", "numa_write": "6a56ccbcf6c6",
+     "collapse_rechecks_uffd_wp": "dd47ac428c3f is in 6.3", "migration_keeps_uffd_wp": "24bf08c4376b is of 6.3"},
     mprotect_restores=restores_exclusive, read_gup_nonanon=not_for_long, unmerge_unshares=True,
+    numa_write=writable_if_exclusive, collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False,
 )
+BY_6_4: dict[str, Any] = {
+    "migration_keeps_uffd_wp": True, "collapse_rechecks_uffd_wp": True, "split_keeps_dirty": True,
+    "uffd_across_vmas": True,
+}
+"""What 6.3 and 6.4 changed about huge pages, for all that came after them."""
+BY_6_4_COMMITS = {
+    "migration_keeps_uffd_wp": "24bf08c4376b (6.3)", "collapse_rechecks_uffd_wp": "dd47ac428c3f (6.3)",
+    "uffd_across_vmas": "a1b92a3f14",
+    "split_keeps_dirty": "6.4, mm/huge_memory.c: the partial revert 624a2c94f5b7 of 0ccf7f168e17 is reverted",
+}
 V6_4_0 = V6_2.but(
     "v6.4.0", "X2, un-protecting may map exclusive pages writable, and faults under per-VMA locks run during fork",
-    {"uffd_restores": "931298e103c2 (6.3)", "fork_excludes_faults": "domain.md F20"},
-    uffd_restores=restores_exclusive_unprotected, fork_excludes_faults=False,
+    {"uffd_restores": "931298e103c2 (6.3)", "fork_excludes_faults": "domain.md F20", **BY_6_4_COMMITS},
+    uffd_restores=restores_exclusive_unprotected, fork_excludes_faults=False, **BY_6_4,
 )
 V6_12 = V6_2.but(
     "v6.12", "X2, un-protecting and swap-in on read may map exclusive pages writable; large folios only if exclusive",
     {"uffd_restores": "931298e103c2 (6.3)", "swap_in_upgrades": "c18160dba5ff (6.11)",
-     "reuse_large": "domain.md 2.12 [D6.12]"},
+     "reuse_large": "domain.md 2.12 [D6.12]", "migrate_large": "7262f208ca68 (6.9)",
+     "migration_dirty": "mm/migrate.c: pte_clear_soft_dirty is in 6.12, not in 6.6",
+     "split_zero_parts": "b1f202060afe; 9658d698a8a8, backport (mm/migrate.c of Debian's 6.12.118)",
+     "numa_hints": "folio_maybe_dma_pinned, folio_likely_mapped_shared in change_pte_range, read in 6.12.118",
+     "ksm_keeps_soft_dirty": "replace_page, read in 6.12.118, and in no other",
+     "lazyfree_spares_ksm": "madvise_free_pte_range, read in 6.12.118, and in no other", **BY_6_4_COMMITS},
     uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True, reuse_large=exclusive_only,
+    numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True,
+    migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map", **BY_6_4,
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
-    {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6"}, reuse_large=exclusive_or_alone,
+    {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6", "huge_zero_fresh, huge_zero_unshare": "1ced09e0331f (6.13)",
+     "dontneed_frees_tables": "6375e95f381e (6.14)", "lazyfree_stays": "try_to_unmap_one, read in 7.2.13; 6.15",
+     "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "not in 7.2.13", "split_zero_parts": "9658d698a8a8 is of 6.18"},
+    reuse_large=exclusive_or_alone, huge_zero_fresh=True, huge_zero_unshare="as-write", dontneed_frees_tables=True,
+    lazyfree_stays=True, ksm_keeps_soft_dirty=False, lazyfree_spares_ksm=False, split_zero_parts="map-bare",
 )
 V6_18 = V6_15.but(
     "v6.18", "X3, and collapse takes blocks of which no PTE is writable",
-    {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in 6.12, not in 7.2; a running 6.18 has not got it"},
-    collapse_read_only=True,
+    {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in 6.12, not in 7.2; a running 6.18 has not got it",
+     "split_zero_parts": "9658d698a8a8"},
+    collapse_read_only=True, split_zero_parts="map",
 )
 V7_2 = V6_18.but(
     "v7.2", "X4: a swapped-in page is mapped before it leaves the swap cache, so that only its entry's bit decides",
-    {"swap_in_reuse, swap_in_counts": "do_swap_page, mm/memory.c, read in 7.2.13"},
-    swap_in_reuse=swap_in_by_exclusive_only, swap_in_counts=False,
+    {"swap_in_reuse, swap_in_counts": "do_swap_page, mm/memory.c, read in 7.2.13",
+     "numa_hints_huge": "folio_can_map_prot_numa in change_huge_pmd, read in 7.2.13; not in 6.12.118"},
+    swap_in_reuse=swap_in_by_exclusive_only, swap_in_counts=False, numa_hints_huge=unpinned_in_one_mm,
 )
 V7_3_RC7 = V7_2.but(
     "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",
@@ -623,8 +731,9 @@ V7_3_RC7 = V7_2.but(
 DEBIAN_5_10 = V5_12.but(
     "debian-5.10", "R2, as 5.10.y has it with its backports (read in Debian's 5.10.262)",
     {"fork_seqcount, soft_dirty_lock, soft_dirty_pinned, swap_out_pinned, wp_flushes_uffd": "backports, as in 5.12",
-     "numa_hints": "80d47f5de5e3, backport (mm/mprotect.c)", "discard_counts": "6c8e2a256915, backport (mm/rmap.c)"},
-    numa_hints=page_count_is_one, discard_counts=True,
+     "numa_hints": "80d47f5de5e3, backport (mm/mprotect.c)", "discard_counts": "6c8e2a256915, backport (mm/rmap.c)",
+     "collapse_rechecks_uffd_wp": "dd47ac428c3f, backport (mm/khugepaged.c)"},
+    numa_hints=page_count_is_one, discard_counts=True, collapse_rechecks_uffd_wp=True,
 )
 
 

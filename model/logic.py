@@ -97,7 +97,8 @@ class StateFunction:
 
     `meaningful(*args)` is a Bool term that says when a cell's value is looked at; elsewhere engines may keep any value
     and the finite ones keep a canonical one (False, or the sort's first element). `initial(*args)` is its value in the
-    initial state; without one the cell is False or the sort's first element.
+    initial state; without one the cell is False or the sort's first element. `feature`: the part of the domain without
+    which nobody asks for it, so that no rule need write it.
     """
 
     name: str
@@ -106,6 +107,7 @@ class StateFunction:
     about: str
     meaningful: Callable[..., Term] | None = None
     initial: Callable[..., Term] | None = None
+    feature: str = ""
     decl: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -285,19 +287,28 @@ class Step:
     def flat_updates(self) -> tuple[Update, ...]:
         return tuple(itertools.chain.from_iterable(u if isinstance(u, list) else [u] for u in self.updates))
 
+    def names(self) -> frozenset[str]:
+        """Names of the functions and constants that it speaks of."""
+        terms = [*self.guard]
+        for u in self.flat_updates():
+            terms += [*u.index, u.value, u.when]
+        return frozenset().union(*(names_in(t) for t in terms))
+
 
 @dataclass(frozen=True)
 class Stage:
     """One sub-step of a rule. `step`: of the view, the terms that the rule goes on with (see Staged).
 
     `recheck`: a condition on the view without which the rule is given up here, as the sub-step called `back`; it is
-    true where no other rule has come between. `apart`: for a feature that is on, updates that only the sub-step makes.
+    true where no other rule has come between. `chooses`: conditions on what it chooses afresh, which giving up does not
+    need. `apart`: for a feature that is on, updates that only the sub-step makes.
     """
 
     name: str
     step: Callable[[Any], Step]
     recheck: Callable[[Any], Term] | None = None
     back: str = "retry"
+    chooses: Sequence[Term] = ()
     apart: Mapping[str, Callable[[Any], Sequence[Any]]] = field(default_factory=dict)
 
 
@@ -320,7 +331,8 @@ class Staged:
     def whole(self) -> Step:
         """All in one step."""
         steps = [s.step(self.now) for s in self.stages]
-        return Step([g for s in steps for g in s.guard], [u for s in steps for u in s.updates])
+        chosen = [g for s in self.stages for g in s.chooses]
+        return Step([*(g for s in steps for g in s.guard), *chosen], [u for s in steps for u in s.updates])
 
     def parts(self, features: Collection[str]) -> Iterator[tuple[str, Step]]:
         """(stage, what it does): the sub-steps, and where one is given up."""
@@ -332,7 +344,8 @@ class Staged:
             reached = [u for cell in self.counter[i : i + 1] for u in put(cell, True)]
             holds = [] if stage.recheck is None else [stage.recheck(view)]
             apart = [u for feature, make in stage.apart.items() if feature in features for u in make(view)]
-            yield stage.name, Step([*begun, *step.guard, *holds], [*step.updates, *apart, *passed, *reached])
+            whole = [*begun, *step.guard, *holds, *stage.chooses]
+            yield stage.name, Step(whole, [*step.updates, *apart, *passed, *reached])
             if holds:
                 yield stage.back, Step([*begun, *step.guard, z3.Not(holds[0])], passed)
 
@@ -427,24 +440,31 @@ class RuleTemplate:
         said = self.body(kernel, *(p.term for p in self.params))
         if said is None:
             return []
-        parts: Iterable[tuple[str, Step]] = [("", said.whole() if isinstance(said, Staged) else said)]
+        parts = [("", said.whole() if isinstance(said, Staged) else said)]
         if isinstance(said, Staged) and self.split & set(features):
-            parts = said.parts(features)
+            parts = list(said.parts(features))
+        spoken = [step.names() for _, step in parts]
         made = []
         for number, (stage, step) in enumerate(parts):
             guard = list(step.guard)
+            # A parameter that is fresh is chosen by the first sub-step that speaks of it, or else by the first one.
+            known = frozenset().union(*spoken[:number])
+            later = frozenset().union(*spoken[number + 1:]) - spoken[number]
+            chosen = {p.name for p in self.params if p.fresh} - known - later
+            guard += [fresh(p.term) for p in self.params if p.name in chosen and p.over is None]
             if number == 0:
-                guard += [fresh(p.term) for p in self.params if p.fresh and p.over is None]
                 guard += locked(kernel, self.lock, {p.name: p.term for p in self.params})
             params = tuple(replace(p, needed=self.needed(kernel, p)) if p.over is not None else p for p in self.params)
             part = Rule(
                 f"{self.name}.{stage}" if stage else self.name, params, tuple(guard), step.flat_updates(),
                 (self.body.__doc__ or "").strip(), self.kernel_function, self.source, self.kind, self.environment,
             )
-            if number:
-                # A later stage has most parameters in the state, and chooses none afresh.
-                spoken = frozenset().union(*(names_in(t) for t in part.terms()))
-                part = replace(part, params=tuple(replace(p, fresh=False) for p in params if p.name in spoken))
+            if number or later & {p.name for p in self.params if p.fresh}:
+                # A later stage has most parameters in the state.
+                named = frozenset().union(*(names_in(t) for t in (*part.guard, *part.terms())))
+                part = replace(part, params=tuple(
+                    replace(p, fresh=p.name in chosen) for p in params if p.name in named
+                ))
             if (simple := part.rewritten(folded)) is not None:
                 made.append(simple)
         return made

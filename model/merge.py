@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from z3 import And, BoolVal, Not, Or
+from z3 import And, BoolVal, Implies, Not, Or
 
-from model.fault import NEW, P, V, fresh_page, set_exclusive
-from model.logic import Param, Stage, Staged, Step, Term, each, put, rule
+from model.fault import NEW, P, V, free_idle_after_copy, fresh_page, leave_swap_cache, migrated_pte, set_exclusive
+from model.huge import split_into_pages
+from model.logic import Param, Stage, Staged, Step, Term, each, exists, forall, put, rule
 from model.reclaim import F
 from model.state import (
+    Frame,
     Page,
     Proc,
     Slot,
+    backing,
+    block,
     cached,
+    caches,
     exclusive,
     frame_value,
-    in_swap_cache,
+    in_page_cache,
     ksm,
     ksm_cleared,
     ksm_tested,
@@ -24,16 +30,26 @@ from model.state import (
     lazyfree,
     live,
     mapped,
+    mapped_dirty,
+    mapped_only_by,
     maps,
+    maps_folio,
     nonanon,
+    page_dirty,
+    page_swapped,
     pte_dirty,
     pte_frame,
     pte_huge,
     pte_present,
+    pte_soft_dirty,
     pte_uffd_wp,
     pte_write,
+    same_folio,
     slot_frame,
+    soft_dirty_flushing,
     stale,
+    uffd_flushing,
+    uffd_unwp_flushing,
     unreferenced,
     vma_write,
 )
@@ -41,45 +57,164 @@ from model.state import (
 Q, W = Param("q", Proc), Param("w", Page)
 
 
-def _mergeable(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> list[Term]:
-    """try_to_merge_with_ksm_page: equal contents, and write_protect_page can account for every reference."""
+def _comparable(r: Term, u: Term) -> Term:
+    """ksmd looks at what is mapped there: an anonymous page, by a PTE."""
+    return And(live(r, u), pte_present(r, u), Not(pte_huge(r, u)), Not(nonanon(pte_frame(r, u))))
 
-    def plain(r: Term, u: Term) -> Term:
-        f = pte_frame(r, u)
-        counted = unreferenced(f) if kernel.ksm_referenced == "refuse" else BoolVal(True)
-        return And(
-            live(r, u), pte_present(r, u), Not(pte_huge(r, u)), Not(large(f)), Not(nonanon(f)),
-            Not(in_swap_cache(f)), counted,
-        )
 
+def _counted(kernel: Any, r: Term, u: Term) -> Term:
+    """write_protect_page compares page_mapcount with page_count, and allows for the swap cache.
+
+    It does so only if the PTE is writable or dirty, the page exclusive, or TLBs are about to be flushed; else whoever
+    refers to the page is not seen. Read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7.
+    """
+    if kernel.ksm_referenced == "allow":
+        return BoolVal(True)
+    f = pte_frame(r, u)
+    own = exclusive(f) if kernel.exclusive_bit else BoolVal(False)
+    flushing = Or(soft_dirty_flushing(r), exists(Page, lambda x: Or(uffd_flushing(r, x), uffd_unwp_flushing(r, x))))
+    return Implies(Or(pte_write(r, u), pte_dirty(r, u), own, flushing), unreferenced(f))
+
+
+def _protectable(kernel: Any, r: Term, u: Term) -> Term:
+    return And(Not(large(pte_frame(r, u))), _counted(kernel, r, u))
+
+
+def _equal(p: Term, v: Term, q: Term, w: Term) -> Term:
+    """Both places are looked at, and two pages of equal content found; no two KSM pages have the same."""
     f, g = pte_frame(p, v), pte_frame(q, w)
-    return [plain(p, v), plain(q, w), f != g, frame_value(f) == frame_value(g)]
-
-
-@rule([P, V, Q, W], "ksmd: write_protect_page, replace_page", "domain.md (k) of each kernel; decision `ksm_referenced`",
-      features=("ksm",), lock="read")
-def ksm_merge(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
-    """Two pages of equal content become one KSM page, mapped read-only in both places."""
-    f = pte_frame(p, v)
-    return Step(
-        _mergeable(kernel, p, v, q, w),
-        [
-            put(ksm(f), True), set_exclusive(kernel, f, False), put(pte_write(p, v), False),
-            put(pte_frame(q, w), f), put(pte_write(q, w), False), put(stale(p, v), False), put(stale(q, w), False),
-        ],
+    return And(
+        _comparable(p, v), _comparable(q, w), f != g, frame_value(f) == frame_value(g), Not(And(ksm(f), ksm(g)))
     )
+
+
+def _merges(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Term:
+    """The page at (p, v) is or becomes a KSM page, the one at (q, w) is not yet."""
+    kept = Or(ksm(pte_frame(p, v)), _protectable(kernel, p, v))
+    return And(_equal(p, v, q, w), Not(ksm(pte_frame(q, w))), kept, _protectable(kernel, q, w))
+
+
+def _one_page(p: Term, v: Term, q: Term, w: Term) -> Term:
+    return And(
+        live(p, v), live(q, w), pte_present(p, v), pte_present(q, w), pte_frame(p, v) == pte_frame(q, w)
+    )
+
+
+def _becomes_ksm(kernel: Any, p: Term, v: Term) -> list[Any]:
+    """try_to_merge_one_page without kpage: the PTE is cleaned and write-protected (its other bits stay), PG_dirty set.
+
+    The place of what is a KSM page already is not touched.
+    """
+    f = pte_frame(p, v)
+    return [
+        put(ksm(f), True), set_exclusive(kernel, f, False), put(page_dirty(f), True),
+        put(pte_write(p, v), And(pte_write(p, v), ksm(f))), put(pte_dirty(p, v), And(pte_dirty(p, v), ksm(f))),
+        put(stale(p, v), False),
+    ]
+
+
+def _replaced(kernel: Any, q: Term, w: Term, f: Term) -> list[Any]:
+    """replace_page: (q, w) maps f by a fresh PTE, mk_pte(f, vma->vm_page_prot): clean, not soft-dirty, without uffd-wp.
+
+    Debian's 6.12.118 keeps soft-dirty. The page that was there leaves the swap cache if nobody else maps it.
+    """
+    g = pte_frame(q, w)
+    kept = pte_soft_dirty(q, w) if kernel.ksm_keeps_soft_dirty else BoolVal(False)
+    return [
+        put(pte_frame(q, w), f), put(pte_write(q, w), False), put(pte_dirty(q, w), False),
+        put(pte_soft_dirty(q, w), kept), put(pte_uffd_wp(q, w), False), put(stale(q, w), False),
+        set_exclusive(kernel, g, False),
+        leave_swap_cache(g, And(mapped_only_by(q, w, g), Not(page_swapped(g)))),
+    ]
+
+
+@rule([P, V, Q, W], "ksmd: try_to_merge_two_pages, write_protect_page, replace_page",
+      "domain.md (k) of each kernel; decision `ksm_referenced`", features=("ksm",), lock="read")
+def ksm_merge(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+    """Two pages of equal content become one KSM page, mapped read-only in both places; the first one is kept.
+
+    That is the one that ksmd finds last: it looks for a page of equal content among those that it has seen.
+    """
+    return Step(
+        [_merges(kernel, p, v, q, w)], [*_becomes_ksm(kernel, p, v), *_replaced(kernel, q, w, pte_frame(p, v))]
+    )
+
+
+@rule([P, V, Q, W], "ksmd: stable_tree_search, try_to_merge_with_ksm_page", "mm/ksm.c; decision `ksm_referenced`",
+      features=("ksm",), lock="read")
+def ksm_join(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+    """The second page is a KSM page already: it is kept, and replaces the first."""
+    return Step(
+        [_merges(kernel, q, w, p, v), ksm(pte_frame(q, w))], _replaced(kernel, p, v, pte_frame(q, w))
+    )
+
+
+@rule([P, V, Q, W], "ksmd: cmp_and_merge_page", "mm/ksm.c", features=("ksm",))
+def ksm_merge_nothing(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+    """Both places map one page already: there is nothing to merge."""
+    return Step([_one_page(p, v, q, w)])
+
+
+def _half_merged(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Term:
+    """The first page could be write-protected, so that it is a KSM page, and then the second could not."""
+    return And(
+        _equal(p, v, q, w), Not(ksm(pte_frame(p, v))), Not(ksm(pte_frame(q, w))), _protectable(kernel, p, v),
+        Not(_protectable(kernel, q, w)),
+    )
+
+
+@rule([P, V, Q, W, NEW], "ksmd: try_to_merge_two_pages, break_cow", "mm/ksm.c, read in 5.10.262 to 7.3-rc7",
+      kind="refusal", features=("ksm",), lock="read")
+def ksm_merge_undone(kernel: Any, p: Term, v: Term, q: Term, w: Term, new: Term) -> Step:
+    """The second page has references, so that the first, a KSM page by then, is un-merged: its place gets a copy."""
+    return Step(
+        [_half_merged(kernel, p, v, q, w), Not(_break_fails(kernel, p, v))],
+        [*_broken(kernel, p, v, new), put(ksm(pte_frame(p, v)), True), put(page_dirty(pte_frame(p, v)), True),
+         set_exclusive(kernel, pte_frame(p, v), False)],
+    )
+
+
+@rule([P, V, Q, W], "ksmd: try_to_merge_two_pages, break_cow", "mm/ksm.c, read in 5.10.262 and 6.1.192",
+      kind="refusal", features=("ksm",), lock="read")
+def ksm_merge_left(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+    """As `ksm_merge_undone`, but userfaultfd protects the first place, so that it keeps the KSM page (up to 6.1)."""
+    return Step([_half_merged(kernel, p, v, q, w), _break_fails(kernel, p, v)], _becomes_ksm(kernel, p, v))
 
 
 @rule([P, V, Q, W], "ksmd: write_protect_page", "domain.md F13", kind="refusal", features=("ksm",))
 def ksm_merge_refused(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
-    """The contents differ, or somebody holds a reference to one of the pages."""
-    return Step([Not(And(*_mergeable(kernel, p, v, q, w)))])
+    """The contents differ, there is no anonymous page, or somebody holds a reference to the first one."""
+    return Step([
+        Not(_merges(kernel, p, v, q, w)), Not(And(_merges(kernel, q, w, p, v), ksm(pte_frame(q, w)))),
+        Not(_one_page(p, v, q, w)), Not(_half_merged(kernel, p, v, q, w)),
+    ])
+
+
+def _break_fails(kernel: Any, p: Term, v: Term) -> Term:
+    """break_ksm raises a write fault (up to 6.1), which is the userfaultfd monitor's; nobody is told."""
+    return And(pte_uffd_wp(p, v), BoolVal(not kernel.unmerge_unshares))
+
+
+def _broken(kernel: Any, p: Term, v: Term, new: Term) -> list[Any]:
+    """break_ksm: (p, v) gets a copy of the KSM page.
+
+    By a write fault (up to 6.1) the PTE is dirty and soft-dirty, and writable if the VMA is. By FAULT_FLAG_UNSHARE
+    (6cce3314b928, 6.2) it is clean and read-only, and keeps soft-dirty and uffd-wp.
+    """
+    f = pte_frame(p, v)
+    by_write = BoolVal(not kernel.unmerge_unshares)
+    return [
+        put(pte_frame(p, v), new), put(pte_write(p, v), And(vma_write(p, v), by_write)), put(pte_dirty(p, v), by_write),
+        put(pte_soft_dirty(p, v), Or(pte_soft_dirty(p, v), by_write)), put(stale(p, v), False),
+        fresh_page(new, frame_value(f)), set_exclusive(kernel, new), free_idle_after_copy(kernel, p, v, f),
+    ]
 
 
 @rule([P, V], "madvise(MADV_UNMERGEABLE)", "domain.md 2.11", features=("ksm",))
 def unmerge(kernel: Any, p: Term, v: Term) -> Step:
-    """There is no KSM page to un-merge (any more)."""
-    return Step([live(p, v), Not(And(pte_present(p, v), ksm(pte_frame(p, v))))])
+    """There is no KSM page to un-merge (any more), or userfaultfd protects it, so that it stays one (up to 6.1)."""
+    merged = And(pte_present(p, v), ksm(pte_frame(p, v)))
+    return Step([live(p, v), Or(Not(merged), _break_fails(kernel, p, v))])
 
 
 @rule([P, V], "madvise, -ENOMEM", "domain.md 2.11", kind="refusal", features=("ksm",))
@@ -88,18 +223,12 @@ def unmerge_refused(kernel: Any, p: Term, v: Term) -> Step:
     return Step([Not(live(p, v))])
 
 
-@rule([P, V, NEW], "break_ksm", "domain.md 2.11, F13", features=("ksm",), lock="read")
+@rule([P, V, NEW], "break_ksm", "domain.md 2.11, F13; decision `unmerge_unshares`", features=("ksm",), lock="read")
 def unmerge_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     """Un-merging gives the process a copy of the KSM page: by a write fault, or from 6.2 by FAULT_FLAG_UNSHARE."""
     f = pte_frame(p, v)
-    written = And(vma_write(p, v), Not(pte_uffd_wp(p, v)), BoolVal(not kernel.unmerge_unshares))
     return Step(
-        [live(p, v), pte_present(p, v), ksm(f)],
-        [
-            put(pte_frame(p, v), new), put(pte_write(p, v), written),
-            put(pte_dirty(p, v), Or(pte_dirty(p, v), written)), fresh_page(new, frame_value(f)),
-            set_exclusive(kernel, new),
-        ],
+        [live(p, v), pte_present(p, v), ksm(f), Not(_break_fails(kernel, p, v))], _broken(kernel, p, v, new)
     )
 
 
@@ -114,45 +243,97 @@ def ksm_protect(kernel: Any, p: Term, v: Term) -> Staged:
     return Staged(
         (
             Stage("clear", lambda view: Step(plain, put(stale(p, v), False))),
-            Stage("test", lambda view: Step([], set_exclusive(kernel, f, False)), recheck=lambda view: unreferenced(f),
-                  back="held"),
-            Stage("restore", lambda view: Step([], put(pte_write(p, v), False))),
+            Stage("test", lambda view: Step([], set_exclusive(kernel, f, False)),
+                  recheck=lambda view: _counted(kernel, p, v), back="held"),
+            Stage("restore", lambda view: Step(
+                [], [put(pte_write(p, v), False), put(pte_dirty(p, v), False), put(page_dirty(f), True)]
+            )),
         ),
         (ksm_cleared(p, v), ksm_tested(p, v)),
     )
 
 
 def _movable(kernel: Any, f: Term) -> list[Term]:
-    """migrate_page: the count is what the mappings (and the swap cache) account for; a large folio is split first."""
+    """migrate_page: the count is what mappings and the swap or page cache account for. The zero page never moves."""
     counted = unreferenced(f) if kernel.migrate_referenced == "refuse" else BoolVal(True)
-    return [mapped(f), Not(large(f)), Not(nonanon(f)), counted]
+    return [mapped(f), Not(large(f)), Or(Not(nonanon(f)), in_page_cache(f)), counted]
+
+
+def _movable_folio(f: Term) -> list[Term]:
+    return [mapped(f), large(f), unreferenced(f)]
+
+
+def _partially_mapped(f: Term) -> Term:
+    """Some part of f's folio has no mapping left: it is seen in the block of one that has."""
+
+    def unmapped(q: Term, w: Term) -> Term:
+        return forall(Proc, lambda r: Not(maps_folio(r, w, f)))
+
+    return exists(
+        Proc, Page,
+        lambda q, w: And(maps_folio(q, w, f), exists(Page, lambda u: And(block(u) == block(w), unmapped(q, u)))),
+    )
 
 
 @rule([F, NEW], "migrate_pages: try_to_migrate, remove_migration_ptes",
-      "domain.md (k) of each kernel; decision `migrate_referenced`", features=("migration",), lock="rmap")
+      "domain.md (k) of each kernel; decisions `migrate_referenced`, `migration_dirty`", features=("migration",),
+      lock="rmap")
 def migrate(kernel: Any, f: Term, new: Term) -> Step:
-    """A page moves to another frame; its mappings follow, with their bits."""
+    """A page moves to another frame; its mappings follow, with their bits, and the swap or page cache."""
     keeps = put(exclusive(new), exclusive(f)) if kernel.exclusive_bit else []
-    kept = {u.function.name: u for u in (*put(ksm(new), ksm(f)), *put(lazyfree(new), lazyfree(f)))}
+    kept = {
+        u.function.name: u
+        for u in (
+            *put(ksm(new), ksm(f)), *put(lazyfree(new), lazyfree(f)), *put(nonanon(new), nonanon(f)),
+            *put(page_dirty(new), Or(page_dirty(f), mapped_dirty(f))),
+        )
+    }
     return Step(
         _movable(kernel, f),
         [
             each(
-                Proc, Page, lambda q, w: put(pte_frame(q, w), new) + put(stale(q, w), False),
+                Proc, Page, lambda q, w: put(pte_frame(q, w), new) + migrated_pte(kernel, q, w),
                 when=lambda q, w: maps(q, w, f),
             ),
             each(Slot, lambda s: put(slot_frame(s), new), when=lambda s: And(cached(s), slot_frame(s) == f)),
+            each(Page, lambda v: put(backing(v), new), when=lambda v: caches(v, f)),
             [kept.get(u.function.name, u) for u in fresh_page(new, frame_value(f))], keeps,
         ],
     )
 
 
+@rule([F], "migrate_pages: try_to_migrate, remove_migration_pmd",
+      "mm/migrate.c of 5.10.262, 6.1.192, 6.12.118, 7.2.13; decisions `migrate_large`, `migration_keeps_uffd_wp`",
+      features=("huge", "migration"), lock="rmap")
+def migrate_folio(kernel: Any, f: Term) -> Step:
+    """A large folio moves as a whole, mapped by PMDs or PTEs, unless somebody holds a reference to any part of it.
+
+    As nobody does, nothing tells the new frames from the old ones, and they keep their names here. From 6.9 on one of
+    which a part is no longer mapped is split first (7262f208ca68; of 6.12.118: partially_mapped); in 4.8 each is.
+    """
+    whole = [
+        *each(Proc, Page, lambda q, w: migrated_pte(kernel, q, w, moved=True), when=lambda q, w: maps_folio(q, w, f)),
+        *each(
+            Frame, lambda g: put(page_dirty(g), Or(page_dirty(g), mapped_dirty(g))), when=lambda g: same_folio(g, f)
+        ),
+    ]
+    split = [u for updates in split_into_pages(kernel, f) for u in updates]
+    splits = {"whole": BoolVal(False), "split": BoolVal(True)}.get(kernel.migrate_large)
+    if splits is None:
+        splits = _partially_mapped(f)
+    return Step(_movable_folio(f), [
+        *(replace(u, when=And(splits, u.when)) for u in split),
+        *(replace(u, when=And(Not(splits), u.when)) for u in whole),
+    ])
+
+
 @rule([F], "migrate_pages: -EAGAIN", "domain.md (k) of each kernel", kind="refusal", features=("migration",))
 def migrate_refused(kernel: Any, f: Term) -> Step:
-    """Somebody holds a reference to the page, or it cannot be moved alone."""
-    return Step([Not(And(*_movable(kernel, f)))])
+    """Somebody holds a reference to the page or its folio, or it is the zero page."""
+    return Step([Not(Or(And(*_movable(kernel, f)), And(*_movable_folio(f))))])
 
 
 RULES = (
-    ksm_merge, ksm_merge_refused, unmerge, unmerge_refused, unmerge_copy, ksm_protect, migrate, migrate_refused,
+    ksm_merge, ksm_join, ksm_merge_nothing, ksm_merge_undone, ksm_merge_left, ksm_merge_refused, unmerge,
+    unmerge_refused, unmerge_copy, ksm_protect, migrate, migrate_folio, migrate_refused,
 )

@@ -13,16 +13,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+SWAP_IN_FAULTS = ("swap-cache-read", "swap-in-read")
+"""What brings in a swapped-out page, as a read does."""
 READ_FAULTS = ("file-read", "map-huge-zero", "map-backing", "swap-cache-read", "swap-in-read")
 WRITE_FAULTS = (
     "anon-fault", "huge-fault", "file-read", "cow-fault", "swap-cache-read", "swap-in-write", "wp-reuse", "wp-copy",
-    "huge-wp-reuse", "huge-wp-copy", "huge-wp-split",
+    "huge-wp-reuse", "huge-wp-copy", "huge-zero-copy", "huge-wp-split",
 )
-UNSHARE_FAULTS = ("unshare-copy", "unshare-reuse", "huge-unshare-reuse", "huge-unshare-split")
+UNSHARE_FAULTS = ("unshare-copy", "unshare-reuse", "huge-unshare-reuse", "huge-zero-unshare", "huge-unshare-split")
 """Faults for a reader that must not share the page; get_user_pages raises them, a load never does."""
 FORCED_FAULTS = (
     "force-anon-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy", "force-huge-copy",
-    "force-huge-reuse", "force-huge-split", "swap-in-read",
+    "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in",
 )
 """Write faults of FOLL_FORCE in a read-only VMA."""
 
@@ -63,14 +65,20 @@ class Operation:
     arguments     rule parameters that the test names, in order: v, w pages; n a value; k a reference; child a process
     goal, refusal rule names
     perhaps       rules that may be taken for the goal, where enabled, whatever else could be done
-    quick         the rule that is tried once before all else where the test says `fast`; empty if it cannot
+    quick         the rule that is tried once before all else where the test says `fast`; empty if it cannot. Such an
+                  operation prepares nothing
     prepares      rules taken first where enabled, in order, each for every page that the test names and its frame
     then          names of rules taken at once after the goal, on its slot s, where enabled
     whole, whole_refusal
                   goal and refusal for a whole huge page, one step that names its first sub-page; where there are none
                   the operation is done on each sub-page in turn
-    access        `load`, `store`, `read-gup`, `force`, `unmerge`: which faults it raises; empty if none
+    at_once       rules that do a whole huge page where they are enabled when the operation begins; else part by part
+    access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`: which faults it raises; empty if none
+    on_block      it raises them on every page of the block
+    beside        the sub-steps in which it is always done where it runs at the same time as another; empty if whole
     reference     it gives a reference (`r = ...`), the parameter k of its goal
+    by_address    of its pages, that at the higher address is v: the one declared first, or the later part of a huge
+                  page
     on_frame      its rules take the page that the PTE maps (parameter f); where that is none it is refused
     on_slot       its rules take the swap slot that the swap entry names, or that the mapped page has (parameter s);
                   where that is none, or none of them is enabled, it is refused
@@ -88,10 +96,14 @@ class Operation:
     then: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     whole_refusal: tuple[str, ...] = ()
+    at_once: tuple[str, ...] = ()
     flags: frozenset[str] = frozenset()
     access: str = ""
     reference: bool = False
+    by_address: bool = False
     on_frame: bool = False
+    on_block: bool = False
+    beside: str = ""
     on_slot: bool = False
     actor: str = "process"
     features: frozenset[str] = frozenset()
@@ -112,13 +124,17 @@ def faults(access: str, kernel: Any) -> tuple[tuple[str, ...], ...]:
             return (WRITE_FAULTS, FORCED_FAULTS)
         case "unmerge":
             return (("unmerge-copy",),)
+        case "collapse":
+            return (SWAP_IN_FAULTS,)
         case _:
             return ()
 
 
 def blocks(access: str, kernel: Any) -> tuple[str, ...]:
     """Names of the rules by which such an access waits for a userfaultfd monitor: write faults only."""
-    writes = access in ("store", "force") or (access == "read-gup" and kernel.read_gup_writes)
+    if access == "force":
+        return ("userfault-wait", "force-userfault-wait")
+    writes = access == "store" or (access == "read-gup" and kernel.read_gup_writes)
     return ("userfault-wait",) if writes else ()
 
 
@@ -133,7 +149,7 @@ def _gup(word: str, goal: str, *flags: str) -> Operation:
     return Operation(
         word, ("v",), (goal,), ("gup-write-refused" if write else "gup-read-refused",), flags=frozenset(flags),
         quick="" if word == "vmsplice" else f"fast-{goal}", access="store" if write else "read-gup", reference=True,
-        features=frozenset() if write else ZERO,
+        prepares=("gup-touch",) if write else (), features=frozenset() if write else ZERO,
     )
 
 
@@ -150,7 +166,9 @@ def _pageout(then: str, *flags: str) -> Operation:
     which do not change meanwhile."""
     stable = "stable" in flags
     return Operation(
-        "pageout", ("v",), ("swap-out", "swap-out-cached", "discard-lazyfree"), ("swap-out-refused", "keep-lazyfree"),
+        "pageout", ("v",),
+        ("swap-out", "swap-out-cached", "discard-lazyfree", "discard-lazyfree-part", "reclaim-file-page"),
+        ("swap-out-refused", "keep-lazyfree"),
         prepares=("split-folio", "swap-stable") if stable else ("split-folio",), then=(then,), flags=frozenset(flags),
         on_frame=True, actor="either", features=frozenset({"stable-writes"}) if stable else frozenset(),
     )
@@ -162,7 +180,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("fork", ("child",), ("fork",)),
     Operation("exit", (), ("exit",)),
     Operation("munmap", ("v",), ("munmap", "munmap-nothing"), prepares=("split-pmd",)),
-    Operation("dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",)),
+    Operation(
+        "dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",), at_once=("dontneed-block",)
+    ),
     Operation(
         "mremap", ("v", "w"), ("mremap",), ("mremap-refused",), prepares=("split-pmd",), features=frozenset({"mremap"})
     ),
@@ -190,8 +210,8 @@ OPERATIONS: tuple[Operation, ...] = (
     _on_range("uffd-wp", "uffd-wp"),
     _on_range("uffd-unwp", "uffd-unwp"),
     Operation(
-        "madv-free", ("v",), ("madv-free", "madv-free-nothing"), ("madv-free-refused",), prepares=("split-folio",),
-        features=frozenset({"lazyfree"}),
+        "madv-free", ("v",), ("madv-free", "madv-free-swapped", "madv-free-nothing"), ("madv-free-refused",),
+        prepares=("madv-free-split",), features=frozenset({"lazyfree"}),
     ),
     # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
     _pageout("reclaim-swap-cache"),
@@ -199,26 +219,29 @@ OPERATIONS: tuple[Operation, ...] = (
     _pageout("writeback-begin", "writing", "stable"),
     Operation("writeback-end", ("v",), ("writeback-end",), on_slot=True, actor="either"),
     Operation(
-        "migrate", ("v",), ("migrate",), ("migrate-refused",), prepares=("split-folio",), on_frame=True,
-        actor="either", features=frozenset({"migration"}),
+        "migrate", ("v",), ("migrate", "migrate-folio"), ("migrate-refused",), on_frame=True, actor="either",
+        features=frozenset({"migration"}),
     ),
     Operation(
-        "ksm", ("v", "w"), ("ksm-merge",), ("ksm-merge-refused",), prepares=("split-folio", "ksm-protect"),
-        actor="either", features=KSM,
+        "ksm", ("v", "w"), ("ksm-merge", "ksm-join", "ksm-merge-nothing"),
+        ("ksm-merge-undone", "ksm-merge-left", "ksm-merge-refused"), prepares=("split-folio", "ksm-protect"),
+        by_address=True, actor="either", features=KSM,
     ),
     Operation("unmerge", ("v",), ("unmerge",), ("unmerge-refused",), access="unmerge", features=KSM),
     Operation(
-        "numa", ("v",), ("numa-hint",), ("numa-hint-refused",), prepares=("split-pmd",), actor="either",
+        "numa", ("v",), ("numa-hint", "numa-hint-huge"), ("numa-hint-refused",), actor="either",
         features=frozenset({"numa"}),
     ),
     # Of a folio, of a block: the same for a part of it as for the whole.
     Operation(
-        "split", ("v",), ("split-folio",), ("split-folio-refused",), whole=("split-folio",),
-        whole_refusal=("split-folio-refused",), on_frame=True, actor="either", features=HUGE,
+        "split", ("v",), ("split-folio", "split-nothing"), ("split-folio-refused",),
+        whole=("split-folio", "split-nothing"), whole_refusal=("split-folio-refused",), on_frame=True, actor="either",
+        features=HUGE,
     ),
     Operation(
-        "collapse", ("v",), ("collapse",), ("collapse-refused",), whole=("collapse",),
-        whole_refusal=("collapse-refused",), actor="either", features=HUGE,
+        "collapse", ("v",), ("collapse", "collapse-nothing"), ("collapse-refused",),
+        whole=("collapse", "collapse-nothing"), whole_refusal=("collapse-refused",), access="collapse", on_block=True,
+        beside="collapse", actor="either", features=HUGE,
     ),
     Operation("extra-ref", ("v",), ("extra-ref",), on_frame=True, actor="either"),
     Operation("drop-extra", ("v",), ("drop-extra",), on_frame=True, actor="either"),

@@ -19,6 +19,7 @@ from model.state import (
     Page,
     Span,
     alive,
+    anon,
     live,
     mprotect_flushing,
     nonanon,
@@ -31,6 +32,7 @@ from model.state import (
     pte_swap,
     pte_uffd_wp,
     pte_write,
+    same_pmd,
     soft_dirty_flushing,
     stale,
     stale_frame,
@@ -69,14 +71,18 @@ def ranged(
     return wrap
 
 
-def flushing_later(step: Step, p: Term, covers: Callable[[Term], Term], pending: Term) -> Staged:
+def flushing_later(
+    step: Step, p: Term, covers: Callable[[Term], Term], pending: Term,
+    left: Callable[[Term], Term] = lambda w: BoolVal(False),
+) -> Staged:
     """The step, and the flush of the TLBs that its caller does at the end: flush_tlb_range.
 
-    `covers(w)`: the pages of p that it protects. `pending`: the cell that says the flush is to come.
+    `covers(w)`: the pages of p that it protects, but those that it finds as they should be, `left(w)`. `pending`: the
+    cell that says the flush is to come.
     """
     cached_writable = each(
         Page, lambda w: put(stale(p, w), True) + put(stale_frame(p, w), pte_frame(p, w)),
-        when=lambda w: And(covers(w), pte_present(p, w), pte_write(p, w)),
+        when=lambda w: And(covers(w), Not(left(w)), pte_present(p, w), pte_write(p, w)),
     )
     flush = each(Page, lambda w: put(stale(p, w), False), when=covers)
     return Staged(
@@ -157,7 +163,7 @@ def _made_writable(
         [span.every(lambda v: And(live(p, v), when(v))), *_permitted(kernel.mprotect_other_pinned, p, span)],
         [span.each(changed)],
     )
-    return flushing_later(step, p, lambda w: And(span.covers(w), Not(same(w))), mprotect_flushing(p, span.page))
+    return flushing_later(step, p, span.covers, mprotect_flushing(p, span.page), left=same)
 
 
 def _no_vma(kernel: Any, p: Term, span: Span) -> Step:
@@ -252,6 +258,23 @@ def clear_soft_dirty_refused(kernel: Any, p: Term) -> Step | None:
     return Step([exists(Page, lambda v: write_pinned(p, v))])
 
 
+def _watched(kernel: Any, p: Term, span: Span) -> Term:
+    """mwriteprotect_range finds what it is to change; decision `uffd_across_vmas`.
+
+    Up to 6.3 find_dst_vma wants the range within one VMA; here two differ by VM_WRITE or VM_EXEC, as what mremap brings
+    is not registered. Then (a1b92a3f14) it takes one VMA after the other and passes over holes. Not told: those before
+    one that is not registered are changed, and then the call fails.
+    """
+
+    def watched(v: Term) -> Term:
+        return And(live(p, v), vma_uffd(p, v))
+
+    if kernel.uffd_across_vmas:
+        return And(span.some(watched), span.every(lambda v: Or(Not(live(p, v)), vma_uffd(p, v))))
+    flags = (vma_write, vma_exec)
+    return span.every(lambda v: And(watched(v), *(flag(p, v) == flag(p, span.page) for flag in flags)))
+
+
 @ranged("UFFDIO_WRITEPROTECT(MODE_WP), change_pte_range",
         "domain.md (i) of each kernel; decision `uffd_wp_pinned`", lock="read", split=("tlb",))
 def uffd_wp(kernel: Any, p: Term, span: Span) -> Staged:
@@ -262,7 +285,7 @@ def uffd_wp(kernel: Any, p: Term, span: Span) -> Staged:
         return _skipped(decision, p, v)
 
     step = Step(
-        [span.every(lambda v: And(live(p, v), vma_uffd(p, v))), *_permitted(decision, p, span)],
+        [_watched(kernel, p, span), *_permitted(decision, p, span)],
         [span.each(
             lambda v: put(pte_write(p, v), And(pte_write(p, v), kept(v)))
             + put(pte_uffd_wp(p, v), If(kept(v), pte_uffd_wp(p, v), Not(pte_none(p, v))))
@@ -274,9 +297,8 @@ def uffd_wp(kernel: Any, p: Term, span: Span) -> Staged:
 
 @ranged("UFFDIO_WRITEPROTECT refused", "domain.md 2.8", kind="refusal")
 def uffd_wp_refused(kernel: Any, p: Term, span: Span) -> Step:
-    """No registered VMA, or (decision `refuse`) a pinned writable page."""
-    refused = _forbidden(kernel.uffd_wp_pinned, p)
-    return Step([span.some(lambda v: Or(Not(And(live(p, v), vma_uffd(p, v))), refused(v)))])
+    """No registered VMA, more than one, or (decision `refuse`) a pinned writable page."""
+    return Step([Or(Not(_watched(kernel, p, span)), span.some(_forbidden(kernel.uffd_wp_pinned, p)))])
 
 
 @ranged("UFFDIO_WRITEPROTECT(0): mwriteprotect_range, change_pte_range",
@@ -289,7 +311,7 @@ def uffd_unwp(kernel: Any, p: Term, span: Span) -> Staged:
         return And(vma_write(r, v), kernel.uffd_restores(r, v, f))
 
     step = Step(
-        [span.every(lambda v: And(live(p, v), vma_uffd(p, v))), span.in_ptes(p)],
+        [_watched(kernel, p, span), span.in_ptes(p)],
         [span.each(
             lambda v: put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
             + put(pte_write(p, v), _kept_or_restored(kernel.uffd_unwp_pinned, restores, p, v))
@@ -300,30 +322,52 @@ def uffd_unwp(kernel: Any, p: Term, span: Span) -> Staged:
 
 @ranged("UFFDIO_WRITEPROTECT, -ENOENT", "domain.md (i)", kind="refusal")
 def uffd_unwp_refused(kernel: Any, p: Term, span: Span) -> Step:
-    """No registered VMA."""
-    return Step([span.some(lambda v: Not(And(live(p, v), vma_uffd(p, v))))])
+    """No registered VMA, or more than one."""
+    return Step([Not(_watched(kernel, p, span))])
 
 
-@rule([P, V], "change_prot_numa, do_numa_page", "domain.md F18; decision `numa_hints`", features=("numa",),
-      lock="read")
+@rule([P, V], "change_prot_numa: change_pte_range; do_numa_page", "domain.md F18; decisions `numa_hints`, `numa_write`",
+      features=("numa",), lock="read")
 def numa_hint(kernel: Any, p: Term, v: Term) -> Step:
-    """NUMA balancing takes the PTE away to see who uses it; it may come back without its write bit."""
+    """NUMA balancing takes the PTE away to see who uses it, and the next access brings it back.
+
+    With the write bit that it had (pte_savedwrite, on x86 the bit itself), or from 6.2 with that which the mapping may
+    have (can_change_pte_writable). What comes between does to the absent PTE what it would do to a read-only one.
+    """
     f = pte_frame(p, v)
     return Step(
-        [live(p, v), pte_present(p, v), Not(pte_huge(p, v)), Not(nonanon(f)), kernel.numa_hints(p, v, f)],
-        [put(pte_write(p, v), False)],
+        [*_hintable(p, v), Not(pte_huge(p, v)), kernel.numa_hints(p, v, f)],
+        [put(pte_write(p, v), kernel.numa_write(p, v, f))],
     )
+
+
+@rule([P, V], "change_prot_numa: change_huge_pmd; do_huge_pmd_numa_page",
+      "mm/huge_memory.c; decisions `numa_hints_huge`, `numa_write`", features=("numa", "huge"), lock="read")
+def numa_hint_huge(kernel: Any, p: Term, v: Term) -> Step:
+    """The same of a PMD, which stays whole."""
+    f = pte_frame(p, v)
+    return Step(
+        [*_hintable(p, v), pte_huge(p, v), kernel.numa_hints_huge(p, v, f)],
+        [each(Page, lambda w: put(pte_write(p, w), kernel.numa_write(p, v, f)), when=lambda w: same_pmd(p, v, p, w))],
+    )
+
+
+def _hintable(p: Term, v: Term) -> list[Term]:
+    """change_pte_range leaves out the zero page and KSM pages; pages of the page cache lose nothing by it."""
+    return [live(p, v), pte_present(p, v), anon(pte_frame(p, v))]
 
 
 @rule([P, V], "change_prot_numa", "domain.md F18", kind="refusal", features=("numa",))
 def numa_hint_refused(kernel: Any, p: Term, v: Term) -> Step:
     """Nothing is mapped, or what is mapped is left out."""
     f = pte_frame(p, v)
-    return Step([Or(Not(live(p, v)), Not(pte_present(p, v)), nonanon(f), Not(kernel.numa_hints(p, v, f)))])
+    hints = If(pte_huge(p, v), kernel.numa_hints_huge(p, v, f), kernel.numa_hints(p, v, f))
+    return Step([Or(Not(And(*_hintable(p, v))), Not(hints))])
 
 
 RULES = (
     *mprotect_ro, *mprotect_ro_refused, *mprotect_rw, *mprotect_rw_refused,
     *mprotect_rwx, *mprotect_rwx_refused, *mprotect_other, mmap_soft_dirty, clear_soft_dirty, clear_soft_dirty_refused,
-    *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_refused,
+    *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_huge,
+    numa_hint_refused,
 )

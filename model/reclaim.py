@@ -9,21 +9,27 @@ from typing import Any
 
 from z3 import And, BoolVal, If, Implies, Not, Or
 
-from model.fault import P, V
-from model.logic import Param, Stage, Staged, Step, Term, Update, each, forall, put, rule
+from model.fault import P, V, leave_swap_cache
+from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
+    FIRST,
     Frame,
     Page,
     Proc,
     Slot,
-    anon,
+    backed,
     cached,
+    caches,
     exclusive,
     extra,
+    file,
+    file_value,
     frame_free,
     frame_value,
+    in_page_cache,
     in_swap_cache,
     in_writeback,
+    ksm,
     large,
     lazyfree,
     live,
@@ -32,6 +38,7 @@ from model.state import (
     maps,
     maybe_pinned,
     nonanon,
+    page_dirty,
     page_swapped,
     pte_dirty,
     pte_frame,
@@ -77,9 +84,15 @@ def _swappable(f: Term) -> list[Term]:
     return [Not(large(f)), Not(nonanon(f)), Not(lazyfree(f))]
 
 
+def _discardable(kernel: Any, f: Term) -> Term:
+    """try_to_unmap would throw f away: MADV_FREE, not dirty, and from 5.18 without references (6c8e2a256915)."""
+    counted = unreferenced(f) if kernel.discard_counts else BoolVal(True)
+    return And(lazyfree(f), Not(page_dirty(f)), counted)
+
+
 def _discarded(kernel: Any, f: Term) -> Term:
-    """Reclaim throws f away: MADV_FREE, not written since, and from 5.18 without references (6c8e2a256915)."""
-    return And(lazyfree(f), _clean(f), unreferenced(f) if kernel.discard_counts else BoolVal(True))
+    """... and no PTE says that it was written since."""
+    return And(_discardable(kernel, f), _clean(f))
 
 
 def _unmapped(kernel: Any, f: Term, s: Term) -> list[list[Update]]:
@@ -124,7 +137,7 @@ def swap_out(kernel: Any, f: Term, s: Term) -> Staged:
     """
     add = Step(
         [mapped(f), *_swappable(f), Not(in_swap_cache(f)), Not(_kept(kernel, f))],
-        [put(cached(s), True), put(slot_frame(s), f), put(writeback(s), False)],
+        [put(cached(s), True), put(slot_frame(s), f), put(writeback(s), False), put(page_dirty(f), True)],
     )
     return Staged(
         (
@@ -141,47 +154,83 @@ def discard_lazyfree(kernel: Any, f: Term) -> Step:
     """Reclaim throws away a page that was given up with MADV_FREE and not written since."""
     return Step(
         [mapped(f), _discarded(kernel, f)],
-        [each(
-            Proc, Page, lambda q, w: put(pte_present(q, w), False) + put(stale(q, w), False),
-            when=lambda q, w: maps(q, w, f),
-        )],
+        [each(Proc, Page, _emptied, when=lambda q, w: maps(q, w, f))],
     )
 
 
-@rule([F], "shrink_page_list: try_to_unmap, SetPageSwapBacked", "mm/rmap.c [D5.10] [D6.12]", features=("lazyfree",),
-      lock="rmap")
+def _emptied(q: Term, w: Term) -> list[Update]:
+    return put(pte_present(q, w), False) + put(stale(q, w), False)
+
+
+def _first_stops(f: Term) -> Term:
+    """The first process's PTE of f is dirty: its mapping is the first in the anon_vma's tree, which fork adds to."""
+    return exists(Page, lambda w: And(maps(FIRST, w, f), pte_dirty(FIRST, w)))
+
+
+@rule([F, Param("r", Proc), Param("u", Page)], "shrink_page_list: try_to_unmap (lazy-free page)",
+      "mm/rmap.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("lazyfree",), lock="rmap")
+def discard_lazyfree_part(kernel: Any, f: Term, r: Term, u: Term) -> Step:
+    """Reclaim takes the page from one of its mappers and stops at the next one, which has written to it.
+
+    try_to_unmap looks at one mapping after the other; the page is an ordinary one then, and dirty.
+    """
+    return Step(
+        [_discardable(kernel, f), maps(r, u, f), Not(pte_dirty(r, u)), Not(_clean(f)), Not(_first_stops(f))],
+        [_emptied(r, u), put(lazyfree(f), False), put(page_dirty(f), True)],
+    )
+
+
+@rule([F], "shrink_page_list: try_to_unmap, SetPageSwapBacked", "mm/rmap.c; decision `lazyfree_stays`",
+      features=("lazyfree",), lock="rmap", kind="refusal")
 def keep_lazyfree(kernel: Any, f: Term) -> Step:
     """Reclaim keeps a page that was given up, but written since or, from 5.18, has references: an ordinary one again.
 
-    In the newest kernels only a written one is; the other stays given up.
+    Where `lazyfree_stays` only a written one is; the other stays given up (try_to_unmap_one, read in 7.2.13).
     """
-    return Step([mapped(f), lazyfree(f), Not(_discarded(kernel, f))], [put(lazyfree(f), False)])
+    written = Or(page_dirty(f), Not(_clean(f)))
+    stays = And(Not(written), BoolVal(kernel.lazyfree_stays))
+    return Step(
+        [mapped(f), lazyfree(f), Not(_discarded(kernel, f))], [put(lazyfree(f), stays), put(page_dirty(f), written)]
+    )
 
 
-@rule([P, V], "madvise_free_pte_range", "domain.md F22", features=("lazyfree",), lock="read")
+@rule([P, V], "madvise_free_pte_range", "domain.md F22; read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7",
+      features=("lazyfree",), lock="read")
 def madv_free(kernel: Any, p: Term, v: Term) -> Step:
-    """MADV_FREE of a page that nobody else maps: clean from now on, and free for the taking until it is written."""
+    """MADV_FREE: the PTE is clean from now on, and the page free for the taking until it is written.
+
+    Only of a page that is dirty or in the swap cache, which it leaves, does it ask whether nobody else maps it.
+    """
     f = pte_frame(p, v)
     return Step(
-        [*_may_give_up(p, v), mapped_only_by(p, v, f)], [put(lazyfree(f), True), put(pte_dirty(p, v), False)]
+        _may_give_up(kernel, p, v),
+        [put(lazyfree(f), True), put(page_dirty(f), False), put(pte_dirty(p, v), False),
+         leave_swap_cache(f, BoolVal(True))],
     )
 
 
 @rule([P, V], "madvise_free_pte_range", "domain.md F22", name="madv-free-nothing", features=("lazyfree",))
 def madv_free_nothing(kernel: Any, p: Term, v: Term) -> Step:
     """MADV_FREE leaves other pages alone."""
-    return Step([live(p, v), Not(And(*_may_give_up(p, v), mapped_only_by(p, v, pte_frame(p, v))))])
+    return Step([live(p, v), Not(file(v)), Not(pte_swap(p, v)), Not(And(*_may_give_up(kernel, p, v)))])
 
 
-@rule([P, V], "madvise, -ENOMEM", "domain.md F22", kind="refusal", features=("lazyfree",))
+@rule([P, V], "madvise, -ENOMEM; madvise_free_single_vma, -EINVAL", "domain.md F22", kind="refusal",
+      features=("lazyfree",))
 def madv_free_refused(kernel: Any, p: Term, v: Term) -> Step:
-    """MADV_FREE where there is no VMA."""
-    return Step([Not(live(p, v))])
+    """MADV_FREE where there is no VMA, or that of a file."""
+    return Step([Or(Not(live(p, v)), file(v))])
 
 
-def _may_give_up(p: Term, v: Term) -> list[Term]:
+def _may_give_up(kernel: Any, p: Term, v: Term) -> list[Term]:
+    """madvise_free_pte_range's tests of a present PTE: mapcount == 1 and try_to_free_swap, where they are asked for."""
     f = pte_frame(p, v)
-    return [live(p, v), pte_present(p, v), anon(f), Not(large(f)), Not(in_swap_cache(f))]
+    spared = ksm(f) if kernel.lazyfree_spares_ksm else BoolVal(False)
+    alone = And(mapped_only_by(p, v, f), Not(page_swapped(f)), Not(in_writeback(f)), Not(spared))
+    return [
+        live(p, v), Not(file(v)), pte_present(p, v), Not(nonanon(f)), Not(large(f)),
+        Implies(Or(page_dirty(f), in_swap_cache(f)), alone),
+    ]
 
 
 @rule([F, S], "shrink_page_list: try_to_unmap", "domain.md (j) of each kernel; decision `unmap_pinned`",
@@ -205,9 +254,29 @@ def swap_out_cached(kernel: Any, f: Term, s: Term) -> Staged:
 
 @rule([F], "shrink_page_list: keep_locked", "domain.md (j) of each kernel", kind="refusal")
 def swap_out_refused(kernel: Any, f: Term) -> Step:
-    """Reclaim keeps the page, as one under writeback. A large folio has to be split first."""
+    """Reclaim keeps the page, as one under writeback. A large folio has to be split first; the zero page is on no list.
+    """
     kept = If(in_swap_cache(f), Or(in_writeback(f), _kept_when_cached(kernel, f)), _kept(kernel, f))
-    return Step([mapped(f), Or(large(f), nonanon(f), kept), Not(lazyfree(f))])
+    return Step([mapped(f), Or(large(f), nonanon(f), kept), Not(lazyfree(f)), Not(in_page_cache(f))])
+
+
+@rule([F], "shrink_page_list: try_to_unmap, __remove_mapping",
+      "mm/vmscan.c, mm/shmem.c of 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("file",), lock="rmap")
+def reclaim_file_page(kernel: Any, f: Term) -> Step:
+    """Reclaim unmaps a page of a file, whoever holds a reference; without one it leaves the page cache, and is freed.
+
+    The tests for pins are those of anonymous pages. A page that stays is found again by the next fault: of a file in
+    memory (shmem) in the swap cache, to which shmem_writepage moves it. Its content is the file's then.
+    """
+    return Step(
+        [mapped(f), in_page_cache(f)],
+        [
+            each(Proc, Page, lambda q, w: put(pte_present(q, w), False) + put(stale(q, w), False),
+                 when=lambda q, w: maps(q, w, f)),
+            each(Page, lambda v: put(backed(v), Not(unreferenced(f))) + put(file_value(v), frame_value(f)),
+                 when=lambda v: caches(v, f)),
+        ],
+    )
 
 
 @rule([S], "shrink_page_list: pageout, swap_writepage, end_page_writeback, __remove_mapping", "domain.md 2.1 (j)")
@@ -272,7 +341,7 @@ def drop_extra(kernel: Any, f: Term) -> Step:
 
 
 RULES = (
-    swap_out, swap_out_cached, swap_out_refused, reclaim_swap_cache, writeback_begin, writeback_end, swap_stable,
-    free_swap_slot, extra_ref, drop_extra,
-    discard_lazyfree, keep_lazyfree, madv_free, madv_free_nothing, madv_free_refused,
+    swap_out, swap_out_cached, swap_out_refused, reclaim_file_page, reclaim_swap_cache, writeback_begin, writeback_end,
+    swap_stable, free_swap_slot, extra_ref, drop_extra,
+    discard_lazyfree, discard_lazyfree_part, keep_lazyfree, madv_free, madv_free_nothing, madv_free_refused,
 )

@@ -61,8 +61,18 @@ vma_uffd = StateFunction(
 vma_huge = StateFunction(
     "vma_huge", (Proc, Page), Bool, "MADV_HUGEPAGE: a THP may be mapped there", meaningful=vma
 )
+vma_apart = StateFunction(
+    "vma_apart", (Proc, Page), Bool,
+    "the VMA does not merge with those that differ in this, be their flags the same: mremap brought it, or fork copied "
+    "it by itself", meaningful=vma,
+)
 block = StateFunction("block", (Page,), Block, "the range of virtual pages that one PMD covers")
+page_table = StateFunction(
+    "page_table", (Proc, Block), Bool, "the PMD leads to a page table, so that no fault maps a THP",
+    meaningful=lambda p, b: alive(p),
+)
 file = StateFunction("file", (Page,), Bool, "a private file mapping lies there, else an anonymous one")
+file_value = StateFunction("file_value", (Page,), Value, "content of the file, where no page holds it", meaningful=file)
 backed = StateFunction("backed", (Page,), Bool, "there is a page that a read fault would map there")
 backing = StateFunction(
     "backing", (Page,), Frame, "that page: of the page cache, or the zero page that all anonymous mappings share",
@@ -155,6 +165,11 @@ ksm = StateFunction("ksm", (Frame,), Bool, "PageKsm", meaningful=lambda f: Not(f
 lazyfree = StateFunction(
     "lazyfree", (Frame,), Bool, "MADV_FREE: PG_swapbacked is clear", meaningful=lambda f: Not(frame_free(f))
 )
+page_dirty = StateFunction(
+    "page_dirty", (Frame,), Bool,
+    "PG_dirty; said from when the page is in the swap cache, which it leaves dirty (try_to_free_swap)",
+    meaningful=lambda f: Not(frame_free(f)), feature="lazyfree",
+)
 leaked = StateFunction(
     "leaked", (Frame,), Bool, "ghost: a FOLL_FORCE write went into it while others could see it",
     meaningful=lambda f: Not(frame_free(f)),
@@ -230,22 +245,25 @@ unmap_flushing = StateFunction(
 pmd_splitting = StateFunction(
     "pmd_splitting", (Proc, Page), Bool, "the PMD is being split: page_mapcount counts it no more, nor its PTEs yet"
 )
+collapse_scanned = StateFunction(
+    "collapse_scanned", (Proc, Page), Bool, "a collapse of the block has looked at its pages, and will look again"
+)
 STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
     uffd_unwp_flushing, mprotect_flushing,
     soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write, seq_moved,
-    ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting,
+    ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
-    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, uffd_armed,
-    block, file, backed, backing,
+    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart, uffd_armed,
+    block, page_table, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive,
     force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached,
-    cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree, leaked,
-    extra, frame_value, *STEPS,
+    cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree,
+    page_dirty, leaked, extra, frame_value, *STEPS,
 )
 
 
@@ -366,6 +384,16 @@ def in_swap_cache(f: Term) -> Term:
     return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f))
 
 
+def in_page_cache(f: Term) -> Term:
+    """f is a page of a file."""
+    return exists(Page, lambda w: caches(w, f))
+
+
+def caches(v: Term, f: Term) -> Term:
+    """f is the page of the page cache for what is mapped at v; the zero page backs anonymous memory."""
+    return And(file(v), backed(v), backing(v) == f)
+
+
 def in_writeback(f: Term) -> Term:
     """PageWriteback(f): it is in the swap cache, and being written to the swap device."""
     return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f, writeback(s)))
@@ -426,6 +454,11 @@ def swapped_in_alone(p: Term, v: Term, s: Term, f: Term) -> Term:
     return And(Not(writeback(s)), Not(mapped(f)), swapped_only_by(p, v, s), unreferenced(f))
 
 
+def mapped_dirty(f: Term) -> Term:
+    """Some PTE or PMD that maps f is dirty."""
+    return exists(Proc, Page, lambda q, w: And(maps(q, w, f), pte_dirty(q, w)))
+
+
 def pte_none(p: Term, v: Term) -> Term:
     """The PTE is empty."""
     return And(Not(pte_present(p, v)), Not(pte_swap(p, v)))
@@ -456,6 +489,7 @@ def proc_free(p: Term) -> Term:
     return And(
         Not(alive(p)), Not(exists(Pin, lambda k: And(_known(k), pin_proc(k) == p))),
         Not(exists(Proc, lambda q: Or(fork_tested(q, p), fork_shared(q, p)))),
+        forall(Page, lambda v: Not(collapse_scanned(p, v))),
     )
 
 
@@ -480,10 +514,10 @@ def fresh(x: Term) -> Term:
 # What people observe.
 
 def loaded(p: Term, v: Term) -> Term:
-    """The Value that a load by p at v returns. An untouched page reads as what backs it, or as zero."""
+    """The Value that a load by p at v returns. An untouched page reads as what backs it, its file, or as zero."""
     slot = pte_slot(p, v)
     swapped = z3.If(cached(slot), frame_value(slot_frame(slot)), slot_value(slot))
-    untouched = z3.If(backed(v), frame_value(backing(v)), ZERO)
+    untouched = z3.If(backed(v), frame_value(backing(v)), z3.If(file(v), file_value(v), ZERO))
     return z3.If(pte_present(p, v), frame_value(pte_frame(p, v)), z3.If(pte_swap(p, v), swapped, untouched))
 
 

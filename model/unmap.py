@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from z3 import And, Implies, Not, Or
+from z3 import And, BoolVal, Implies, Not, Or
 
-from model.fault import P, V
+from model.fault import P, V, one_vma
 from model.logic import Param, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
     Page,
@@ -15,11 +15,13 @@ from model.state import (
     Proc,
     Slot,
     alive,
+    block,
     cached,
     file,
     force_cow,
     live,
     maps,
+    page_table,
     pin_attached,
     pin_live,
     pin_page,
@@ -39,6 +41,7 @@ from model.state import (
     swaps,
     uffd_armed,
     vma,
+    vma_apart,
     vma_exec,
     vma_huge,
     vma_uffd,
@@ -95,10 +98,28 @@ def dontneed(kernel: Any, p: Term, v: Term) -> Step:
     return Step([live(p, v), Not(pte_huge(p, v))], _zap(lambda q, w: And(q == p, w == v)))
 
 
+@rule([P, V], "madvise(MADV_DONTNEED), zap_huge_pmd, try_to_free_pte",
+      "domain.md I1; decision `dontneed_frees_tables`", features=("huge",), lock="read")
+def dontneed_block(kernel: Any, p: Term, v: Term) -> Step:
+    """All that one PMD covers goes at once: a PMD that maps it, or from 6.14 a page table, which is then empty."""
+    table = one_vma(p, v) if kernel.dontneed_frees_tables else BoolVal(False)
+    return Step(
+        [live(p, v), Or(And(pte_present(p, v), pte_huge(p, v)), table)],
+        [*_zap(lambda q, w: And(q == p, block(w) == block(v))), put(page_table(p, block(v)), False)],
+    )
+
+
 @rule([P, V], "madvise, -ENOMEM", "domain.md I1", kind="refusal")
 def dontneed_refused(kernel: Any, p: Term, v: Term) -> Step:
     """MADV_DONTNEED where there is no VMA."""
     return Step([Not(live(p, v))])
+
+
+@rule([P, V], "madvise(MADV_FREE): madvise_free_pte_range, free_swap_and_cache",
+      "mm/madvise.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("lazyfree",), lock="read")
+def madv_free_swapped(kernel: Any, p: Term, v: Term) -> Step:
+    """MADV_FREE drops a swap entry at once: the next touch gets a new page, as after MADV_DONTNEED."""
+    return Step([live(p, v), pte_swap(p, v)], _zap(lambda q, w: And(q == p, w == v)))
 
 
 @rule([P, V], "munmap of nothing", "domain.md I1", name="munmap-nothing")
@@ -123,22 +144,24 @@ W = Param("w", Page)
 @rule([P, V, W], "move_page_tables, move_ptes", "domain.md I1; cow.c, partial mremap", features=("mremap",),
       lock="write")
 def mremap(kernel: Any, p: Term, v: Term, w: Term) -> Step:
-    """The page moves from v to w, where whatever was mapped goes; references to it follow.
+    """The page moves from v to w, where whatever was mapped goes; references to it follow, and it is soft-dirty there,
+    as is a swap entry (move_soft_dirty_pte, move_soft_dirty_pmd).
 
     Its registration with userfaultfd is lost (no remap event).
     """
     moved = [
         put(function(p, w), function(p, v))
         for function in (
-            vma_write, vma_exec, pte_present, pte_frame, pte_write, pte_dirty, pte_soft_dirty, pte_swap, pte_slot,
-            pte_swap_exclusive,
+            vma_write, vma_exec, pte_present, pte_frame, pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive,
         )
     ]
     return Step(
         [live(p, v), v != w, Not(pte_huge(p, v)), Not(pte_huge(p, w)), Not(file(v)), Not(file(w))],
         [
             put(vma(p, v), False), put(pte_present(p, v), False), put(pte_swap(p, v), False), *moved,
-            put(vma(p, w), True), put(vma_huge(p, w), False), put(vma_uffd(p, w), False), put(pte_huge(p, w), False),
+            put(vma(p, w), True), put(vma_huge(p, w), vma_huge(p, v)), put(vma_apart(p, w), True),
+            put(page_table(p, block(w)), Or(page_table(p, block(w)), vma_huge(p, v), vma_huge(p, w))),
+            put(vma_uffd(p, w), False), put(pte_huge(p, w), False), put(pte_soft_dirty(p, w), True),
             put(pte_uffd_wp(p, w), False), put(uffd_armed(p, w), False), put(force_cow(p, w), False),
             put(stale(p, v), False), put(stale(p, w), False),
             *_detach(lambda q, u: And(q == p, u == w)),
@@ -154,4 +177,6 @@ def mremap_refused(kernel: Any, p: Term, v: Term, w: Term) -> Step:
     return Step([Or(Not(live(p, v)), v == w)])
 
 
-RULES = (munmap, munmap_nothing, dontneed, dontneed_refused, exit, mremap, mremap_refused)
+RULES = (
+    munmap, munmap_nothing, dontneed, dontneed_block, dontneed_refused, madv_free_swapped, exit, mremap, mremap_refused,
+)

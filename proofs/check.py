@@ -20,7 +20,8 @@ import z3
 from invariants import INVARIANTS, Invariant
 from model.blame import nearest
 from model.kernels import KERNELS, Kernel
-from model.logic import ModelError, Scope, System, functions_in
+from model.logic import ModelError, Scope, System, functions_in, names_in
+from model.state import ZERO, Value
 from proofs import cluster
 from proofs.bmc import Induction, Unrolling, bmc, k_induction
 from proofs.explore import Claim, Exploration, Finding, explore
@@ -220,11 +221,22 @@ def trace_system(spec: str, claims: tuple[Invariant, ...] = ()) -> System:
     return system.restricted(system.cone([*shown, *(i.formula for i in claims)]))
 
 
-def _with_contents(scope: Scope, stated: Invariant) -> Scope:
-    """The scope, with two contents of pages where the invariant speaks of contents; else they do not matter."""
-    if functions_in(stated.formula) & {"frame_value", "slot_value"}:
+def _with_contents(scope: Scope, stated: Invariant, system: System) -> Scope:
+    """The scope, with two contents of pages where the invariant speaks of contents, or a rule of the system that it
+    depends on looks for zeros; else they do not matter."""
+    if functions_in(stated.formula) & {"frame_value", "slot_value"} or looks_for_zeros(system):
         return Scope(tuple((sort, 2 if sort == "Value" else size) for sort, size in scope.sizes))
     return scope
+
+
+def looks_for_zeros(system: System) -> bool:
+    """Some rule does one thing to a page of zeros and another to a page of something else."""
+    zero = ZERO.decl().name()
+    asked = (
+        term for r in system.rules
+        for term in (*r.guard, *(u.when for u in r.updates), *(u.value for u in r.updates if u.function.range != Value))
+    )
+    return any(zero in names_in(term) for term in asked)
 
 
 def jobs(table: Table, engine: str, depth: int) -> list[Job]:
@@ -238,7 +250,8 @@ def jobs(table: Table, engine: str, depth: int) -> list[Job]:
                 spec = table.spec(named, each)
                 check_spoken(each, spec, without)
                 cone = system_of(spec, without).cone([each.formula, each.premise])
-                cones.setdefault((spec, cone, _with_contents(table.scope, each)), []).append(each)
+                scope = _with_contents(table.scope, each, system_of(spec, without).restricted(cone))
+                cones.setdefault((spec, cone, scope), []).append(each)
         for (spec, cone, scope), members in cones.items():
             text = "\n".join(
                 [system_of(spec, without).restricted(cone).text(),
@@ -606,7 +619,8 @@ def trace_of(cell: Cell, scope: Scope) -> Trace:
     broken = find_invariant(cell.invariant)
     system = trace_system(cell.kernel, (broken,))
     steps = [Instance(system.rule(name), binding) for name, binding in cell.steps]
-    sizes = _with_contents(scope, broken)
+    alone = system_of(cell.kernel).restricted(system_of(cell.kernel).cone([broken.formula, broken.premise]))
+    sizes = _with_contents(scope, broken, alone)
     return execute(cell.kernel, broken.name, broken.statement, system, sizes, steps, violated=broken.formula)
 
 

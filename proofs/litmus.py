@@ -80,12 +80,13 @@ class LitmusError(ModelError):
 class PageDeclaration:
     """A page of the first process, or a sub-page of a huge one, with the words it was declared with.
 
-    `whole`: the name of the huge page that it is a part of, or its own.
+    `whole`: the name of the huge page that it is a part of, or its own. `contents`: what its file holds.
     """
 
     name: str
     whole: str
     attributes: frozenset[str] = frozenset()
+    contents: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,13 @@ class Litmus:
     def features(self) -> frozenset[str]:
         """The parts of the domain that the test needs: its kernel's system has to have them."""
         attributes = frozenset().union(*(page.attributes for page in self.pages))
-        declared = (attributes & {"huge", "zero", "file"}) | {"vm-soft-dirty"}
-        return self.split.union(declared, *(s.operation.features for s in self.statements))
+        # To split a folio may map the zero page.
+        implied = {"vm-soft-dirty"} | ({"zero"} if "huge" in attributes else set())
+        declared = (attributes & {"huge", "zero", "file"}) | implied
+        beside = (self.statements[n].operation.beside for group in self.groups if len(group) > 1 for n in group)
+        return self.split.union(
+            declared, (name for name in beside if name), *(s.operation.features for s in self.statements)
+        )
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -355,11 +361,12 @@ class _Parser:
         if self.statements:
             self.fail("pages are declared before the first operation")
         if not words:
-            self.fail("`page V [huge N] [zero] [file] [uffd] [rdonly]`: the name is missing")
+            self.fail("`page V [huge N] [zero] [file [n]] [uffd] [rdonly]`: the name is missing")
         name, *rest = words
         self.new_name("page", name, list(self.page_parts))
         attributes: set[str] = set()
         size = 1
+        contents = 0
         while rest:
             attribute = rest.pop(0)
             if attribute not in PAGE_ATTRIBUTES:
@@ -368,6 +375,8 @@ class _Parser:
                 self.fail(f"attribute {attribute} twice")
             if attribute == "huge":
                 size = self.number(rest.pop(0) if rest else "", 2, _LARGEST, "`huge N`, so many sub-pages")
+            elif attribute == "file" and rest and rest[0].isdigit():
+                contents = self.values[self.value(rest.pop(0), 0)]
             attributes.add(attribute)
         if attributes >= {"zero", "file"}:
             self.fail("a page is `zero` or `file`: a file mapping never maps the zero page")
@@ -375,7 +384,7 @@ class _Parser:
             self.lack("huge pages of files")
         parts = [f"{name}.{i}" for i in range(size)] if size > 1 else [name]
         first = len(self.pages)
-        self.pages += [PageDeclaration(part, name, frozenset(attributes)) for part in parts]
+        self.pages += [PageDeclaration(part, name, frozenset(attributes), contents) for part in parts]
         self.page_parts[name] = tuple(range(first, first + size))
         self.page_parts |= {part: (first + i,) for i, part in enumerate(parts)}
 
@@ -411,6 +420,10 @@ class _Parser:
             if statement.operation.word == "exit" and sum(s.parts[0]["p"] == who for s in others) > 1:
                 self.fail(f"exit ends every thread of {self.processes[who]}: it runs beside none of them")
 
+    def downwards(self, v: int) -> tuple[int, int]:
+        """Sorts page numbers by address, the highest first: pages lie below those declared before them."""
+        return min(u for u, page in enumerate(self.pages) if page.whole == self.pages[v].whole), -v
+
     def read_operation(self, text: str) -> Statement:
         actor, colon, rest = text.partition(":")
         words = rest.replace("=", " = ").split()
@@ -442,6 +455,9 @@ class _Parser:
             {"p": process, "q": process} | {x: (of[i] if len(of) > 1 else of[0]) for x, of in bound.items()}
             for i in range(size)
         )
+        if operation.by_address:
+            found = [sorted((part["v"], part["w"]), key=self.downwards) for part in parts]
+            parts = tuple(part | {"v": v, "w": w} for part, (v, w) in zip(parts, found, strict=True))
         statement = Statement(self.line, text, operation, parts)
         for part in parts:
             if gives:
@@ -477,7 +493,7 @@ class _Parser:
         form = next((f for f in forms if f.flags == flags - ({"fast"} if f.quick else set())), None)
         if form is None or len(rest) != count + len(flags):
             self.fail(f"{word} is written {_usage(word)}")
-        return form if "fast" in flags else replace(form, quick=""), rest[:count]
+        return replace(form, **({"prepares": ()} if "fast" in flags else {"quick": ""})), rest[:count]
 
     def actor(self, name: str, operation: Operation) -> int:
         """The number of the process that does it; the first one for the kernel's own operations."""
@@ -850,6 +866,8 @@ class Run:
                 cells["vma_huge", (0, number)] = True
             if "file" in page.attributes:
                 cells["file", (number,)] = True
+                if "file_value" in self.interpreter.layout.position:
+                    cells["file_value", (number,)] = self.litmus.values.index(page.contents)
             if "block" in self.interpreter.layout.position:
                 cells["block", (number,)] = blocks.index(page.whole)
         state = self.with_cells(self.interpreter.initial(), cells)
@@ -998,6 +1016,11 @@ class Run:
     def attempt(self, statement: Statement, progress: _Progress, point: _Point) -> Iterator[_Move]:
         """The rules for the first thing of an operation's course for which there is one. Raises _Stuck."""
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
+        if len(statement.parts) > 1 and progress == _Progress():
+            at_once = self.enabled(operation.at_once, part, state)
+            yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
+            if at_once:
+                return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
             steps = self.enabled((rule,), self.there(part["p"], part[name], state), state)
@@ -1015,7 +1038,8 @@ class Run:
         for role, names, where in (
             ("goal", quick, given), ("goal", operation.goal, given), ("refusal", operation.refusal, given),
             ("block", blocks(operation.access, self.kernel), given),
-            *(("fault", names, given) for names in faults(operation.access, self.kernel)),
+            *(("fault", names, where) for names in faults(operation.access, self.kernel)
+              for where in (self.block_of(given) if operation.on_block else [given])),
             # Others may have undone a preparation.
             *(("fault", (rule,), {**given, **self.there(part["p"], part[name], state)}) for rule, name in preparations),
         ):
@@ -1034,12 +1058,15 @@ class Run:
 
     def taken(self, step: Instance, role: str, statement: Statement, progress: _Progress) -> _Move:
         """The step of an operation that took it for that role, and how far it is then."""
-        bound = tuple((name, value) for name, value in step.binding if isinstance(value, int))
+        given = {name: value for name, value in step.binding if isinstance(value, int)}
+        bound = tuple((dict(progress.bound) | given).items())
         rule, _, stage = step.rule.name.partition(".")
         over = progress._replace(rule="", role="", bound=())
         if stage in GIVES_UP:
-            again = _Move(step, over._replace(faults=progress.faults + 1))
-            return _refused(statement, progress, step) if role == "prepares" else again
+            # What was to be prepared is not; the goal's rules say what that means.
+            if role == "prepares":
+                return _Move(step, over._replace(prepared=progress.prepared + 1))
+            return _Move(step, over._replace(faults=progress.faults + 1))
         if stage and rule in TAILS:
             if f"{TAILS[rule]}.{stage}" in self.rules:
                 return _Move(step, progress._replace(rule=TAILS[rule], role=role, bound=bound))
@@ -1059,6 +1086,12 @@ class Run:
         if statement.operation.then and slot:
             return _Move(step, over._replace(role="then", bound=slot))
         return _Move(step, _next_part(progress))
+
+    def block_of(self, given: Mapping[str, int]) -> list[dict[str, int]]:
+        """The rule parameters for each page of the block of v."""
+        pages = self.litmus.pages
+        whole = pages[given["v"]].whole
+        return [{**given, "v": number} for number, page in enumerate(pages) if page.whole == whole]
 
     def there(self, p: int, v: int, state: State) -> dict[str, int]:
         """The rule parameters of what process p has at page v: the page, the frame if it maps one, and the swap slot

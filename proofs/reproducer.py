@@ -26,6 +26,9 @@ AS_PREDICTED, NOT_AS_PREDICTED, NOT_OBSERVABLE = 0, 1, 4
 _MOST = 16
 """Processes, pages and references that the runtime has room for."""
 _PROBE_FLAGS = {"pin": "GP_PIN", "write": "GP_WRITE", "longterm": "GP_LONGTERM", "fast": "GP_FAST"}
+_PROTECTION = {
+    "ro": "PROT_READ", "rw": "PROT_READ | PROT_WRITE", "rwx": "PROT_READ | PROT_WRITE | PROT_EXEC",
+}
 _RESERVED = frozenset(re.findall(r"\w+", """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm errno linux
@@ -87,7 +90,7 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "mremap":
             return Action("move", {"other": "w"})
         case "mprotect":
-            return Action("protect", {"value": str(int("ro" in flags))})
+            return Action("protect", {"value": _PROTECTION[next(iter(flags))]})
         case "vmsplice" | "get" | "pin":
             words = [word for word in (operation.word, *sorted(flags), "fast" * bool(operation.quick)) if word]
             needed = " | ".join(_PROBE_FLAGS[word] for word in words if word in _PROBE_FLAGS)
@@ -109,7 +112,11 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "uffd-wp" | "uffd-unwp":
             return Action("uffd_protect", {"value": str(int(operation.word == "uffd-wp"))})
         case "pageout":
+            if "writing" in flags:
+                return Action("page_out_writing", {"child": "p", "flags": "WRITING"}, by_director=True, goes_on=True)
             return Action("page_out", {"child": "p"}, by_director=True, goes_on=True)
+        case "writeback-end":
+            return Action("writeback_end", {}, goes_on=True)
         case "migrate":
             return Action("migrate", {}, goes_on=True)
         case "ksm":
@@ -125,7 +132,7 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "trylock-fails":
             raise NotObservable("nobody in user space makes one attempt at a page lock fail")
         case "numa":
-            raise NotObservable("NUMA balancing takes PTEs away when it likes")
+            return Action("numa", {}, goes_on=True)
     raise NotObservable(f"no system call does {operation.word}")
 
 
@@ -231,6 +238,8 @@ class _Function:
                     short += "_"
                 taken |= {short}
                 self.names[kind, number] = short
+        if len({"stable" in s.operation.flags for s in test.statements if "writing" in s.operation.flags}) > 1:
+            raise NotObservable("a swap device needs pages that do not change while it writes them, or does not")
         self.holders = {
             part["k"]: _held_by(statement)
             for statement in test.statements if statement.operation.reference for part in statement.parts
@@ -266,11 +275,14 @@ class _Function:
     def before(self) -> Iterator[str]:
         """What must be there before the first process is."""
         used = {action.function for action in self.actions}
-        if "page_out" in used:
+        slowly = {"stable" in s.operation.flags for s in self.test.statements if "writing" in s.operation.flags}
+        for stable in slowly:
+            yield f'slow_swap("{int(stable)}");'
+        if used & {"page_out", "page_out_writing"}:
             yield "own_cgroup();"
         if any(fact.what == "slots" for fact in self.test.facts):
             yield "swap_space_before = swap_space();"
-        if used & {"take_by_probe", "hold"}:
+        if used & {"take_into_pipe", "take_into_ring", "take_by_probe", "hold", "let_go", "force_store", "numa"}:
             yield "open_probe();"
         for number, holder in self.holders.items():
             if holder != "probe":
@@ -291,7 +303,9 @@ class _Function:
                 continue
             function = next((f"{word}_page" for word in ("huge", "file") if word in page.attributes), "small_page")
             flags = [f for word, f in (("rdonly", "READ_ONLY"), ("zero", "OF_ZERO")) if word in page.attributes]
-            arguments = self.arguments({"page": self.name("v", number), "flags": " | ".join(flags) or "0"})
+            arguments = self.arguments({
+                "page": self.name("v", number), "flags": " | ".join(flags) or "0", "value": str(page.contents),
+            })
             yield f"\tmap({function}, {arguments});"
             if "uffd" in page.attributes:
                 yield f"\tmap(watch_page, {self.arguments({'page': self.name('v', number)})});"
@@ -323,7 +337,8 @@ class _Function:
             given = {"ref": self.name("k", part["k"])} | given
         if "v" in part:
             given = {"page": self.name("v", part["v"])} | given
-        if statement.operation.whole and statement.operation.goal == statement.operation.whole:
+        operation = statement.operation
+        if (operation.whole and operation.goal == operation.whole) or (operation.at_once and len(statement.parts) > 1):
             given["whole"] = "1"
         actor = "DIRECTOR" if action.by_director else self.name("p", part["p"])
         text = statement.text.replace("\\", "\\\\").replace('"', '\\"')

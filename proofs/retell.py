@@ -410,7 +410,10 @@ class _Teller:
         place = self.place(number, step)
         tellers = [
             (o, told) for told in TOLD_AS.get(rule, (rule,))
-            for o in [o for o in OPERATIONS if told in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.refusal)][:1]
+            for o in [
+                o for o in OPERATIONS
+                if told in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.at_once, *o.refusal)
+            ][:1]
         ]
         operation = tellers[0][0] if tellers else None
         pending = next((u for u in self.open if place and u.place == place and not u.goes_on), None)
@@ -441,7 +444,9 @@ class _Teller:
                 for v in self.block(place[1]):
                     self.attributes.setdefault(v, set()).add("uffd")
             unit.ways = [
-                _Way(self.said(o, unit, number, told in o.whole and told not in o.goal, told == o.quick))
+                _Way(self.said(
+                    o, unit, number, told in (*o.whole, *o.at_once) and told not in o.goal, told == o.quick
+                ))
                 for o, told in tellers
             ]
         if unit not in self.open:

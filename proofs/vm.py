@@ -1,8 +1,9 @@
 """A static test program, run by a Linux kernel of one's choice in a virtual machine (qemu).
 
-The machine has one processor, two NUMA nodes, a swap disk, and an initramfs that holds the program, `replay/init.c` as
-its first process, and the kernel's modules where a folder `modules` lies beside its image (`tools/fetch-kernels` makes
-such). The program's standard output is the second serial port: kernel messages never mix with it.
+The machine has one processor, two NUMA nodes, a swap disk, two slow disks that are off, and an initramfs that holds the
+program, `replay/init.c` as its first process, and the kernel's modules where a folder `modules` lies beside its image
+(`tools/fetch-kernels` makes such). The program's standard output is the second serial port: kernel messages never mix
+with it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import re
 import select
 import shutil
+import struct
 import subprocess
 import tempfile
 import time
@@ -28,6 +30,9 @@ from proofs import vmlinuz as image
 
 QEMU = "qemu-system-x86_64"
 SWAP_BYTES = 64 << 20
+SLOW_BYTES = 8 << 20
+SLOW_LABEL = b"cow-gup-slow"
+SLOW_RATE = 2048  # bytes that the slow disks together write a second; reads are as fast as of the swap disk
 NODE_MEGABYTES = 384  # of each of the two NUMA nodes; with less than 512 in all, huge pages are off
 
 # What takes time or makes a page move on its own is off; an oops ends the machine, and warnings are on the console.
@@ -42,6 +47,8 @@ _HARDWARE = (
     "-object", f"memory-backend-ram,id=near,size={NODE_MEGABYTES}M", "-numa", "node,nodeid=0,cpus=0,memdev=near",
     "-object", f"memory-backend-ram,id=far,size={NODE_MEGABYTES}M", "-numa", "node,nodeid=1,memdev=far",
 )  # fmt: skip
+_DISK = "format=raw,if=virtio,cache=unsafe"
+_SLOW = f"throttling.bps-write={SLOW_RATE},throttling.group=slow"
 _LAST = re.compile(r"@timeout|@exit (\d+)")  # a line of init.c's
 _KVM_SECONDS = 10  # for a first message
 _FAILURE = re.compile(r"Kernel panic|BUG:|Oops|general protection|unable to handle")
@@ -106,11 +113,15 @@ def boot(
         if accelerator == "tcg" and (unpacked := image.unpacked(kernel)):
             kernel = folder / "vmlinux"
             kernel.write_bytes(unpacked)
-        with (folder / "swap").open("wb") as swap:
-            swap.truncate(SWAP_BYTES)
+        for drive, size in (("swap", SWAP_BYTES), ("slow", SLOW_BYTES), ("busy", SLOW_BYTES)):
+            with (folder / drive).open("wb") as disk:
+                if drive != "swap":
+                    disk.write(_swap_header(size, SLOW_LABEL))
+                disk.truncate(size)
         command = [
             qemu, "-accel", accelerator, *_HARDWARE,
-            "-drive", f"file={folder / 'swap'},format=raw,if=virtio,cache=unsafe",
+            "-drive", f"file={folder / 'swap'},{_DISK}",
+            "-drive", f"file={folder / 'slow'},{_DISK},{_SLOW}", "-drive", f"file={folder / 'busy'},{_DISK},{_SLOW}",
             "-kernel", str(kernel), "-initrd", str(folder / "initramfs"),
             "-append", f"{COMMAND_LINE} PROOFS_SECONDS={math.ceil(seconds)} {append}".strip(),
             "-serial", f"file:{folder / 'console'}", "-serial", "stdio",
@@ -132,6 +143,12 @@ def boot(
             said = _text(folder / "errors").splitlines() or [f"ended with status {status}"]
             raise ModelError(f"{QEMU}: {said[-1].removeprefix(QEMU + ': ')}")
         return _verdict(lines, status is None, _text(folder / "console"), seconds, wall, accelerator)
+
+
+def _swap_header(size: int, label: bytes) -> bytes:
+    """The first page of a swap area of that size, as mkswap writes it: union swap_header, version 1."""
+    described = struct.pack("<III16s16s", 1, size // 4096 - 1, 0, b"", label)
+    return bytes(1024) + described + bytes(4096 - 1024 - len(described) - 10) + b"SWAPSPACE2"
 
 
 def _verdict(lines: list[str], running: bool, console: str, seconds: float, wall: float, accelerator: str) -> Boot:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,20 @@ def test_every_test_of_the_suite_compiles_without_warnings(compiler: str) -> Non
     assert {each.name: said for each in tests if (said := warnings(reproducer.program([each]), compiler))} == {}
 
 
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("text", [
+    "page x\nA: write x 1\n*: pageout x writing\nA: write x 2\n*: writeback-end x\nexists A.x == 2",
+    "page x\nA: write x 1\n*: pageout x writing stable\nA: mprotect x rwx\nexists A.x == 1",
+    "page x\n*: writeback-end x\nexists refused 1",
+    "page x uffd rdonly\nA: force-write x 1\nexists A.x == 1",
+    "page x\n*: extra-ref x\nexists A.x == 0",
+    "page x\n*: drop-extra x\nexists A.x == 0",
+    "page x\n*: numa x\nexists A.x == 0",
+])
+def test_a_program_of_some_operations_only_compiles_without_warnings(text: str, compiler: str) -> None:
+    assert warnings(reproducer.program([written(text)]), compiler) == ""
+
+
 @needs_compiler
 def test_names_of_a_test_never_are_names_of_c_or_of_the_runtime() -> None:
     text = "page store\npage int\nA: write store 1\nA: write int 2\nA: fork judge\njudge: main = vmsplice store\n" \
@@ -85,7 +100,7 @@ def test_names_of_a_test_never_are_names_of_c_or_of_the_runtime() -> None:
 
 @pytest.mark.parametrize(("text", "reason"), [
     ("page x\nA: write x 1 || A: read x\nexists A.x == 1", "operations at the same time"),
-    ("page x\nA: write x 1\n*: numa x\nexists A.x == 1", "NUMA balancing"),
+    ("page x\n*: pageout x writing\n*: pageout x writing stable\nexists A.x == 0", "a swap device needs"),
     ("page x\n*: trylock-fails\nA: write x 1\nexists A.x == 1", "page lock"),
 ])
 def test_what_no_program_can_do_is_said(text: str, reason: str) -> None:
@@ -112,6 +127,15 @@ def test_an_operation_that_the_kernel_refuses_is_refused() -> None:
     with vm.compiled(reproducer.program([asked]), "test") as program:
         seen = conform.observations(conform.run_here(program, allow_host_settings=False))["t"]
     assert seen.outcome == Outcome(frozenset({1, 3}), NOTHING, True)
+
+
+@needs_compiler
+def test_a_machine_without_a_slow_swap_disk_keeps_no_writing_going() -> None:
+    asked = written("page x\nA: write x 1\n*: pageout x writing\nexists A.x == 1")
+    with vm.compiled(reproducer.program([asked]), "test") as program:
+        seen = conform.observations(conform.run_here(program, allow_host_settings=False))["t"]
+    assert seen.outcome is None
+    assert "slow enough" in seen.reason
 
 
 @needs_compiler
@@ -239,11 +263,66 @@ def kernels() -> list[Path]:
     return sorted(Path(folder).glob("*/vmlinuz")) if folder else []
 
 
-@pytest.mark.slow
-@needs_compiler
-@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no qemu (Debian package qemu-system-x86)")
-@pytest.mark.skipif(not kernels(), reason="PROOFS_KERNELS names no kernels (tools/fetch-kernels)")
-@pytest.mark.parametrize("image", kernels(), ids=lambda path: path.parent.name)
+def real_kernels(test: Callable[..., None]) -> Callable[..., None]:
+    for mark in (
+        pytest.mark.slow, needs_compiler,
+        pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no qemu (its Debian package)"),
+        pytest.mark.skipif(not kernels(), reason="PROOFS_KERNELS names no kernels (tools/fetch-kernels)"),
+        pytest.mark.parametrize("image", kernels(), ids=lambda path: path.parent.name),
+    ):
+        test = mark(test)
+    return test
+
+
+HUGE = "page x huge 2\nA: write x 1"
+MERGED = "page x\npage y\nA: write x 1\nA: write y 1\n*: ksm x y"
+ARMED = "page x uffd\npage y\nA: write x 1\nA: uffd-wp x"
+ON_EACH_KERNEL = {
+    f"{HUGE}\nA: fork C\n*: pageout x.0\nexists C.x.1 == 1 and C.x.0 == 1": [],
+    f"{HUGE}\nA: r = pin x.0 longterm\nA: fork C\n*: pageout x.1\nexists r sees 1": [4],
+    f"{HUGE}\n*: split x\n*: collapse x\nexists A.x == 1": [],
+    f"{MERGED}\n*: pageout x\nexists A.y == 1": [],
+    f"{MERGED}\nA: fork C\n*: pageout x\nexists A.y == 1": [],
+    f"{ARMED}\nA: mremap x y\nA: force-write x 1\nexists A.y == 1": [4],
+    f"{ARMED}\nA: munmap x\nA: force-write x 1\nexists A.y == 0": [4],
+    f"{ARMED}\nA: mprotect x ro\nA: r = pin x write\nexists A.x == 1": [4],
+    "page x\npage y\n*: ksm x y\nexists A.x == 0": [1],
+    "page x zero\npage y zero\n*: ksm x y\nexists A.x == 0": [1],
+    "page x zero\n*: migrate x\nexists A.x == 0": [1],
+    "page x zero\n*: pageout x\nexists A.x == 0": [1],
+    "page x uffd rdonly\nA: r = pin x write longterm\n*: extra-ref x\nexists A.x == 0": [1, 2],
+    "page x\nA: r = get x write\nA: write x 1\n*: drop-extra x\nexists r sees 1": [3],
+    "page x\n*: numa x\nexists A.x == 0": [1],
+    "page x\nA: write x 1\nA: fork C\n*: numa x\nexists C.x == 1": [3],
+    "page x\nA: write x 1\n*: numa x\n*: migrate x\n*: numa x\nexists writable A.x": [],
+}
+"""Tests to the operations that are refused; all others are done, and the condition comes true."""
+LOST = (
+    "page x\nA: write x 1\n*: pageout x writing{}\nA: write x 2\nA: r = pin x write\n*: writeback-end x\n*: pageout x\n"
+    "A: read x\nA: write x 3\nexists r sees 2"
+)
+"""A page swapped in by a write while it is written out stays in the swap cache (5.10), where no pin is asked for."""
+
+
+@real_kernels
+def test_what_is_seen_is_what_the_kernel_does(image: Path) -> None:
+    """Reclaim takes what it can take and keeps off all else; who refused a write is told; so is what maps no page."""
+    tests = [replace(written(text), name=f"t{number}") for number, text in enumerate(ON_EACH_KERNEL)]
+    [seen] = conform.observe(tests, [image])
+    expected = [Outcome(frozenset(refused), NOTHING, True) for refused in ON_EACH_KERNEL.values()]
+    assert [(s.outcome, s.reason) for s in seen] == [(e, "") for e in expected]
+
+
+@real_kernels
+def test_the_writing_of_a_page_goes_on_until_it_is_told_to_end(image: Path) -> None:
+    tests = [replace(written(LOST.format(more)), name=f"t{more.strip()}") for more in ("", " stable")]
+    [[fast, stable]] = conform.observe(tests, [image])
+    lost = conform.kernel_for(fast.release) == "debian-5.10"
+    assert fast.outcome == Outcome(frozenset() if lost else frozenset({6}), NOTHING, lost)
+    assert stable.outcome == Outcome(frozenset({5, 6}), NOTHING, False)
+
+
+@real_kernels
 def test_a_real_kernel_does_what_the_model_says(image: Path) -> None:
     """Every test of the suite that can be seen agrees; held against another kernel's rules, many do not."""
     tests = whole_suite()

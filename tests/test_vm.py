@@ -102,6 +102,15 @@ def test_cpio_unpacks_the_initramfs(tmp_path: Path) -> None:
     assert os.access(tmp_path / "init", os.X_OK)
 
 
+def test_a_slow_disk_is_a_swap_area_that_says_who_it_is() -> None:
+    header = vm._swap_header(1 << 20, vm.SLOW_LABEL)
+    assert len(header) == 4096
+    assert header[-10:] == b"SWAPSPACE2"
+    assert struct.unpack_from("<II", header, 1024) == (1, 255)
+    assert header[1052:1068].rstrip(b"\0") == b"cow-gup-slow"
+    assert f'"{vm.SLOW_LABEL.decode()}"' in (vm._REPLAY / "runtime.c").read_text()
+
+
 def test_an_image_says_its_release(image: Path) -> None:
     assert vmlinuz.release(image) == "6.1.0-test"
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The module behind gup_probe.h, for virtual machines that run our tests: anybody who opens it can read and write pages
- * through references, and leave pages locked. It builds for Linux 5.10, 6.1, 6.12 and 7.2 on x86-64.
+ * through references, and leave pages locked. It builds for Linux 5.10, 6.1, 6.12, 7.2 and 7.3 on x86-64.
  */
 #include <linux/fs.h>
+#include <linux/kprobes.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -57,6 +58,11 @@ typedef struct folio folio_t;
 #define leaf_of pte_to_swp_entry
 #define leaf_is_swap(leaf) (!non_swap_entry(leaf))
 #define leaf_is_migration is_migration_entry
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0) /* one bit for write-protect and read-write-protect (RWP) */
+#define pte_uffd_wp pte_uffd
+#define pte_swp_uffd_wp pte_swp_uffd
 #endif
 
 enum kind { FREE, HELD, GOT, PINNED, LOCKED };
@@ -337,6 +343,45 @@ static long lock(struct table *table, struct gp_at *at)
 }
 
 /* What is done through a handle; table->lock is held. */
+static unsigned long (*scan)(struct vm_area_struct *vma, unsigned long start, unsigned long end);
+
+/* Where a function of the kernel's is that modules may not name; NULL if there is none. */
+static void *address_of(const char *name)
+{
+	struct kprobe probe = { .symbol_name = name };
+	void *found;
+
+	if (register_kprobe(&probe))
+		return NULL;
+	found = probe.addr;
+	unregister_kprobe(&probe);
+	return found;
+}
+
+/*
+ * A NUMA hinting scan of the range. A second user of the memory for so long: of a process that runs by itself pages on its
+ * own node are passed over.
+ */
+static long numa(struct gp_range *range)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	long result = -ENXIO;
+
+	if (!scan)
+		return -EOPNOTSUPP;
+	mmget(mm);
+	mmap_read_lock(mm);
+	vma = find_vma(mm, range->addr);
+	if (vma && vma->vm_start <= range->addr && range->length <= vma->vm_end - range->addr) {
+		range->changed = scan(vma, range->addr, range->addr + range->length);
+		result = 0;
+	}
+	mmap_read_unlock(mm);
+	mmput(mm);
+	return result;
+}
+
 static long use(struct table *table, unsigned int command, void *argument)
 {
 	__s32 handle = command == GP_REF ? ((struct gp_page *)argument)->handle : *(__s32 *)argument;
@@ -378,6 +423,7 @@ static long gup_probe_ioctl(struct file *file, unsigned int command, unsigned lo
 		struct gp_take take;
 		struct gp_at at;
 		struct gp_page page;
+		struct gp_range range;
 		char bytes[128];
 	} argument;
 	size_t size = _IOC_SIZE(command);
@@ -399,6 +445,9 @@ static long gup_probe_ioctl(struct file *file, unsigned int command, unsigned lo
 		break;
 	case GP_PAGE:
 		result = page_at(&argument.page);
+		break;
+	case GP_NUMA:
+		result = numa(&argument.range);
 		break;
 	case GP_PEEK:
 	case GP_POKE:
@@ -465,6 +514,7 @@ static int __init gup_probe_init(void)
 		pr_err("gup_probe: lets anybody change any page; only for test machines, with i_am_a_test_machine=1\n");
 		return -EPERM;
 	}
+	scan = address_of("change_prot_numa");
 	return misc_register(&gup_probe_device);
 }
 

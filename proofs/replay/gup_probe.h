@@ -9,7 +9,7 @@
  *
  * Each ioctl returns 0, or -1 with errno:
  *   EINVAL  unknown flag, or one that does not go with the others     EBADF   no such handle, or of the other kind
- *   ENFILE  no handle left                                            ENXIO   no page is mapped at this address
+ *   ENFILE  no handle left                                            ENXIO   no page (GP_NUMA: no VMA) is there
  *   EPERM   GP_POKE on a reference not taken with GP_WRITE            EDEADLK this file holds that page's lock
  * or what get_user_pages said: EFAULT (not mapped, or not so), ENOMEM, EINTR...
  */
@@ -99,6 +99,11 @@ struct gp_page {
 	__u32 zero;
 };
 
+struct gp_range {
+	__u64 addr, length; /* of page tables within one VMA of the calling process */
+	__u64 changed; /* out: how many entries */
+};
+
 struct gp_handle {
 	__s32 handle;
 	__u32 zero;
@@ -115,5 +120,11 @@ struct gp_handle {
 #define GP_PAGE   _IOWR('G', 0x87, struct gp_page)
 #define GP_REF    _IOWR('G', 0x88, struct gp_page)
 #define GP_DIRTY  _IOW('G', 0x89, struct gp_handle) /* set_page_dirty_lock, as a driver does after stores of its device */
+
+/*
+ * A NUMA hinting scan of the range, as NUMA balancing makes (EOPNOTSUPP: this kernel has none). What a scan leaves out, it
+ * leaves out here; with kernel.numa_balancing 0 that is all of the memory next to a processor, from 6.1 on.
+ */
+#define GP_NUMA   _IOWR('G', 0x8a, struct gp_range)
 
 #endif

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -86,8 +87,13 @@ static struct {
 	struct fact fact;
 	pid_t pid[MOST];
 	enum truth gone[MOST];
-	int protected[MOST]; /* pages under userfaultfd write-protect */
-	int extra[MOST];     /* handles of transient references to them */
+	int watched;     /* a page is registered for userfaultfd write-protect */
+	int extra[MOST]; /* handles of transient references to pages, plus one */
+	uint64_t frame;  /* the one that reclaim is to take */
+	struct {
+		uint64_t entry, frame; /* a pagemap entry, and the frame that it led to when it was made; 0: free */
+	} writing[MOST];	       /* pages whose writing to the swap disk is to go on until the test says otherwise */
+	char swap_off[64], swap_on[64]; /* which swap device is to be turned off and on after the test */
 	struct {
 		const char *path;
 		char value[64];
@@ -99,6 +105,7 @@ static char *spare, *read_only;  /* memory of our own, not the test's */
 static int step_number, unseen_step;
 static uint64_t refused_steps, blocked_steps;
 static int test_over; /* 1: a step is blocked; 2: it cannot be done here */
+static long (*after_step)(void); /* UNSEEN if something went on behind the test's back */
 static sigjmp_buf back;
 static volatile sig_atomic_t guarded, told_to_end;
 
@@ -231,6 +238,8 @@ static void step(int process, const char *text, action *what, int parts, int on,
 		args.other++;
 		args.ref++;
 	}
+	if (after_step && worst != UNSEEN && after_step())
+		worst = UNSEEN;
 	printf("{\"step\": %d, \"operation\": ", step_number);
 	print_text(text);
 	if (worst == UNSEEN) {
@@ -355,6 +364,10 @@ static int run(const char *name, int (*test)(void))
 		;
 	for (i = 0; i < MOST && shared->setting[i].path; i++)
 		put(shared->setting[i].path, shared->setting[i].value);
+	if (*shared->swap_on) {
+		swapoff(shared->swap_off);
+		swapon(shared->swap_on, 0);
+	}
 	if (told_to_end)
 		exit(128 + told_to_end);
 	if (!ended || !WIFEXITED(status)) {
@@ -511,12 +524,13 @@ static long unmap(const struct args *a)
 }
 
 //: advise
-/* madvise(value) */
+/* madvise(value); of a whole huge page at once, if its first part is mapped */
 static long advise(const struct args *a)
 {
 	struct place *p = &place[a->page];
+	int first = !((uintptr_t)p->at % HUGE) && !msync(p->at, p->length, MS_ASYNC);
 
-	return result(madvise(p->at, p->length, a->value));
+	return result(madvise(p->at, a->whole && first ? p->whole : p->length, a->value));
 }
 
 //: move
@@ -536,7 +550,7 @@ static long protect(const struct args *a)
 {
 	struct place *p = &place[a->page];
 
-	return result(mprotect(p->at, a->whole ? p->whole : p->length, protection(a->value)));
+	return result(mprotect(p->at, a->whole ? p->whole : p->length, a->value));
 }
 
 //: clear_soft_dirty
@@ -550,13 +564,13 @@ static long clear_soft_dirty(const struct args *a)
 }
 
 //: file_page
-/* A private mapping of a page of a file in memory. */
+/* A private mapping of a page of a file in memory, which holds the value. */
 static long file_page(const struct args *a)
 {
 	int file = (int)syscall(SYS_memfd_create, "page", 1U /* MFD_CLOEXEC */);
-	char *at = place[a->page].at;
+	char *at = place[a->page].at, value = (char)a->value;
 
-	if (file < 0 || ftruncate(file, PAGE))
+	if (file < 0 || ftruncate(file, PAGE) || (value && pwrite(file, &value, 1, 0) != 1))
 		return unseen("memfd_create: %s", strerror(errno));
 	if (mmap(at, PAGE, protection(a->flags & READ_ONLY), MAP_PRIVATE | MAP_FIXED, file, 0) != at)
 		return -errno;
@@ -650,6 +664,7 @@ static long register_page(char *at, size_t length, uint64_t mode)
 //: watch_page
 static long watch_page(const struct args *a)
 {
+	shared->watched = 1;
 	return register_page(place[a->page].at, place[a->page].whole, UFFDIO_REGISTER_MODE_WP);
 }
 
@@ -662,16 +677,9 @@ static long uffd_protect(const struct args *a)
 		.range = { (uintptr_t)p->at, a->whole ? p->whole : p->length },
 		.mode = a->value ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
 	};
-	int file = userfaultfd(), i;
+	int file = userfaultfd();
 
-	if (file < 0)
-		return UNSEEN;
-	if (ioctl(file, UFFDIO_WRITEPROTECT, &change))
-		return -errno;
-	for (i = 0; i < places; i++)
-		if (place[i].at >= p->at && place[i].at < p->at + change.range.len)
-			shared->protected[i] = a->value;
-	return 0;
+	return file < 0 ? UNSEEN : result(ioctl(file, UFFDIO_WRITEPROTECT, &change));
 }
 
 //: uffd_continue
@@ -688,12 +696,29 @@ static long uffd_continue(const struct args *a)
 	return answer;
 }
 
+//: uffd_bit
+/* The userfaultfd bit of what is at this address: pagemap has it (bit 57) since 5.14, and the probe on each kernel. */
+static enum truth uffd_bit(const char *at)
+{
+	struct gp_page page = { .addr = (uintptr_t)at };
+	struct utsname name;
+	int major = 0, minor = 0;
+
+	uname(&name);
+	if (sscanf(name.release, "%d.%d", &major, &minor) == 2 && major * 100 + minor >= 514)
+		return pagemap(at) >> 57 & 1 ? YES : NO;
+	if (probe < 0 || ioctl(probe, GP_PAGE, &page) || !(page.known & GP_KNOWN_UFFD_WP))
+		return UNKNOWN;
+	return page.pte & GP_PTE_UFFD_WP ? YES : NO;
+}
+
 //: force_store
 /* FOLL_FORCE: a store to our own memory through /proc/self/mem, which asks for no permission of the VMA. */
 static long force_store(const struct args *a)
 {
 	int file = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
 	char value = (char)a->value;
+	enum truth bit = NO;
 	long answer;
 
 	if (file < 0)
@@ -703,17 +728,48 @@ static long force_store(const struct args *a)
 	else
 		answer = pwrite(file, &value, 1, (uintptr_t)place[a->page].at) == 1 ? 0 : -errno;
 	close(file);
-	return answer && answer != UNSEEN && shared->protected[a->page] ? BLOCKED : answer;
+	if (answer && answer != UNSEEN && shared->watched)
+		bit = uffd_bit(place[a->page].at);
+	if (bit == UNKNOWN)
+		return unseen("nobody says whether userfaultfd refused the forced write; the module gup_probe does");
+	return bit ? BLOCKED : answer;
 }
 
 //: taken
-/* A reference was taken, or was not. A device's or pipe's page is the one that is mapped right after. */
+/* May memory at this address be written to, as far as its VMA goes? */
+static int in_writable_vma(const char *at)
+{
+	FILE *file = fopen("/proc/self/maps", "re");
+	unsigned long start, end;
+	char line[512], mode[5];
+	int found = 0;
+
+	while (file && !found && fgets(line, sizeof line, file))
+		found = sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3 && start <= (uintptr_t)at &&
+			(uintptr_t)at < end && mode[1] == 'w';
+	if (file)
+		fclose(file);
+	return found;
+}
+
+/*
+ * A reference was taken, or was not. A device's or pipe's page is the one that is mapped right after. Where the bit of
+ * userfaultfd is not known, a store raises the same fault, and says who refused it.
+ */
 static long taken(const struct args *a, long answer, int held)
 {
 	struct reference *r = &shared->ref[a->ref];
+	enum truth bit;
+	int value;
 
+	if (answer == -EFAULT && shared->watched && in_writable_vma(place[a->page].at)) {
+		bit = uffd_bit(place[a->page].at);
+		if (bit == YES || (bit == UNKNOWN && !touch(place[a->page].at, &value, 0) &&
+				   touch(place[a->page].at, &value, 1) == BLOCKED))
+			return BLOCKED;
+	}
 	if (answer)
-		return answer == -EFAULT && shared->protected[a->page] ? BLOCKED : answer;
+		return answer;
 	r->held = held;
 	r->at = place[a->page].at;
 	r->pfn = frame_at(r->at);
@@ -835,6 +891,7 @@ static void open_probe(void)
 	probe = open("/dev/gup_probe", O_RDWR | O_CLOEXEC);
 }
 
+//: without_probe
 static long without_probe(const char *what)
 {
 	return unseen("nothing in user space holds %s; the module gup_probe does (docs/kernels.md)", what);
@@ -869,14 +926,14 @@ static long hold(const struct args *a)
 		return without_probe("a page for a moment");
 	if (ioctl(probe, GP_HOLD, &at))
 		return -errno;
-	shared->extra[a->page] = at.handle;
+	shared->extra[a->page] = at.handle + 1;
 	return 0;
 }
 
 //: let_go
 static long let_go(const struct args *a)
 {
-	struct gp_handle handle = { .handle = shared->extra[a->page] };
+	struct gp_handle handle = { .handle = shared->extra[a->page] - 1 };
 	struct gp_page page = { 0 };
 
 	if (probe < 0)
@@ -884,6 +941,7 @@ static long let_go(const struct args *a)
 	page.handle = handle.handle;
 	if (!frame_at(place[a->page].at) || ioctl(probe, GP_REF, &page) || page.pfn != frame_at(place[a->page].at))
 		return -ENOENT;
+	shared->extra[a->page] = 0;
 	return result(ioctl(probe, GP_DROP, &handle));
 }
 
@@ -946,7 +1004,11 @@ static long drop_probe(const struct args *a)
 }
 
 //: frame_flags
-/* /proc/kpageflags of a frame (bit 8 under writeback, 15 and 16 part of a large folio), or nothing without privileges. */
+#define LARGE (3UL << 15) /* in kpageflags: part of a large folio */
+#define ZERO_PAGE 24
+#define DIRTY 4
+
+/* /proc/kpageflags of a frame (bit 8 under writeback), or nothing without privileges. */
 static uint64_t frame_flags(uint64_t frame)
 {
 	int file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
@@ -959,28 +1021,158 @@ static uint64_t frame_flags(uint64_t frame)
 	return flags;
 }
 
+//: under_writeback
+static int under_writeback(uint64_t frame)
+{
+	return frame && frame_flags(frame) >> 8 & 1;
+}
+
+//: wait_for_writing
+static long wait_for_writing(uint64_t frame)
+{
+	time_t last = time(NULL) + 15;
+
+	while (under_writeback(frame)) {
+		if (time(NULL) > last)
+			return unseen("the writing of a page does not end");
+		usleep(1000);
+	}
+	return 0;
+}
+
+//: writing_ended
+static const char *const writing_ended = "the writing of a page ended before it was told to";
+
+//: slow_swap
+/*
+ * A virtual machine has two slow disks for tests in which the writing of a page goes on. They may write so few bytes a
+ * second together that one waits for what the other has written: the first is for swap, the second is to be kept busy.
+ */
+#define SLOW "/dev/vdb"
+#define BUSY "/dev/vdc"
+#define SLOW_LABEL "cow-gup-slow" /* of both: so that no other disk is written to */
+
+static int busy_disk = -1;
+
+/* Is the writing of each page that goes on still going on? */
+static long still_writing(void)
+{
+	int i;
+
+	for (i = 0; i < MOST; i++)
+		if (shared->writing[i].frame && !under_writeback(shared->writing[i].frame))
+			return unseen("%s", writing_ended);
+	return 0;
+}
+
+static int slow_disk(const char *path)
+{
+	int disk = allowed ? open(path, O_RDWR | O_DIRECT | O_CLOEXEC) : -1;
+
+	if (disk >= 0 && pread(disk, spare, PAGE, 0) == PAGE && !strcmp(spare + 1052 /* of struct swap_header */, SLOW_LABEL))
+		return disk;
+	if (disk >= 0)
+		close(disk);
+	return -1;
+}
+
+/* Before the first process begins: all that is swapped out in this test is written slowly. `stable`: "1", or "0". */
+static void slow_swap(const char *stable)
+{
+	char swaps[1024], fast[64] = "";
+	int disk = slow_disk(SLOW);
+
+	after_step = still_writing;
+	if (disk >= 0)
+		close(disk);
+	if (disk < 0 || put("/sys/block/vdb/queue/stable_writes", stable) || !get_text("/proc/swaps", swaps, sizeof swaps) ||
+	    sscanf(swaps, "%*[^\n] %63s", fast) != 1 || swapoff(fast))
+		return;
+	strcpy(shared->swap_off, SLOW);
+	strcpy(shared->swap_on, fast);
+	if (!swapon(SLOW, 0))
+		busy_disk = slow_disk(BUSY);
+}
+
+static long keep_busy(void)
+{
+	int i;
+
+	if (busy_disk < 0)
+		return unseen("there is no swap disk that is slow enough to see a page being written (docs/kernels.md)");
+	for (i = 0; i < MOST; i++)
+		if (shared->writing[i].frame)
+			return 0; /* what is written now waits for that */
+	return pwrite(busy_disk, spare, 2 * PAGE, PAGE) == 2 * PAGE ? 0 :
+	       unseen("the slow disk cannot be kept busy: %s", strerror(errno));
+}
+
+//: writeback_end
+/* The writing of the page that is mapped here, or that the swap entry leads to, ends. */
+static long writeback_end(const struct args *a)
+{
+	uint64_t entry = pagemap(place[a->page].at), frame = frame_at(place[a->page].at);
+	int i;
+
+	for (i = 0; i < MOST; i++) {
+		if (!shared->writing[i].frame ||
+		    (entry >> 63 ? shared->writing[i].frame != frame : (shared->writing[i].entry ^ entry) & SWAP_ENTRY))
+			continue;
+		frame = shared->writing[i].frame;
+		shared->writing[i].frame = 0;
+		return under_writeback(frame) ? wait_for_writing(frame) : unseen("%s", writing_ended);
+	}
+	return -ENOENT;
+}
+
+//: SWAP_ENTRY
+#define SWAP_ENTRY (1ULL << 62 | ((1ULL << 55) - 1)) /* of a pagemap entry: that it is one, and which */
+
 //: pageout
 #define PASSED_OVER (-5002)
+#define WRITING 1 /* in args.flags: the writing of the page goes on afterwards */
+
+/*
+ * Reclaim has taken the page that was mapped here, in shared->frame. Unless it is to go on, its writing ends; it was not
+ * begun if somebody refers to the page, which stays dirty then.
+ */
+static long taken_out(const struct args *a)
+{
+	uint64_t entry = pagemap(place[a->page].at);
+	int i;
+
+	if (!(a->flags & WRITING))
+		return wait_for_writing(shared->frame);
+	if (!under_writeback(shared->frame))
+		return !(entry >> 62 & 1) || frame_flags(shared->frame) >> DIRTY & 1 ? 0 :
+		       unseen("the page had no need to be written");
+	for (i = 0; i < MOST - 1 && shared->writing[i].frame; i++)
+		;
+	shared->writing[i].entry = entry;
+	shared->writing[i].frame = shared->frame;
+	return 0;
+}
 
 /* Reclaim of the page that this process maps; refused if it is still mapped afterwards. */
 static long pageout(const struct args *a)
 {
 	struct place *p = &place[a->page];
-	uint64_t entry = pagemap(p->at), frame = frame_at(p->at);
-	int waits;
+	uint64_t entry = pagemap(p->at), flags;
 
+	shared->frame = frame_at(p->at);
+	flags = shared->frame ? frame_flags(shared->frame) : 0;
 	if (!(entry >> 63))
 		return -ENOENT;
 	if (madvise(p->at, p->length, 21 /* MADV_PAGEOUT */))
 		return unseen("MADV_PAGEOUT: %s", strerror(errno));
-	for (waits = 0; frame && waits < 500 && frame_flags(frame) >> 8 & 1; waits++)
-		usleep(1000); /* the page leaves the swap cache with its slot, once it is written out */
 	entry = pagemap(p->at);
 	if (!(entry >> 63))
-		return 0;
+		return taken_out(a);
 	if (!swap_space())
 		return unseen("there is no swap device");
-	return entry >> 56 & 1 ? -EBUSY : PASSED_OVER;
+	if (flags >> ZERO_PAGE & 1)
+		return -EBUSY;
+	return entry >> 56 & 1 && !(flags & LARGE) ? -EBUSY : PASSED_OVER;
 }
 
 //: own_cgroup
@@ -998,16 +1190,29 @@ static void own_cgroup(void)
 }
 
 //: shrink
-/* Keep reclaim off this process's other pages; with value 0 let it have them again. */
+/*
+ * Keep reclaim off the other pages of the test; with value 0 let it have them again. A VMA that maps the page to be taken is
+ * not locked: it would be kept then, wherever else it is mapped. Another huge page is locked as a whole, for a VMA that ends
+ * within it splits its PMD. What a slow disk would have to write first, all other memory, is locked for such a disk only:
+ * with next to nothing on its lists 5.10 does not take a KSM page.
+ */
 static long keep_others(const struct args *a)
 {
-	int i;
+	char *target = place[a->page].at;
+	struct place *p;
 
-	for (i = 0; i < places; i++)
-		if (!a->value)
-			munlock(place[i].at, place[i].length);
-		else if (i != a->page)
-			syscall(SYS_mlock2, place[i].at, place[i].length, 1U /* MLOCK_ONFAULT */);
+	if (!a->value)
+		return result(munlockall());
+	if (a->flags & WRITING)
+		syscall(SYS_mlockall, MCL_CURRENT | 4 /* MCL_ONFAULT */);
+	for (p = place; p < place + places; p++) {
+		if (p->whole == HUGE && !((uintptr_t)p->at & (HUGE - 1)) && (target < p->at || target >= p->at + HUGE))
+			syscall(SYS_mlock2, p->at, HUGE, 1U /* MLOCK_ONFAULT */);
+		if (frame_at(p->at) == shared->frame)
+			munlock(p->at, p->length);
+		else
+			syscall(SYS_mlock2, p->at, p->length, 1U);
+	}
 	return 0;
 }
 
@@ -1015,11 +1220,14 @@ static void each_process(action *what, struct args args)
 {
 	int i;
 
+	if (args.flags & WRITING)
+		act(DIRECTOR, what, args);
 	for (i = 0; i < MOST; i++)
 		if (!absent(i))
 			act(i, what, args);
 }
 
+/* Reclaim by the cgroup, which minds who else maps the page no more than any other reclaim. */
 static long shrink(int process, struct args args)
 {
 	int tries;
@@ -1030,7 +1238,7 @@ static long shrink(int process, struct args args)
 	each_process(keep_others, args);
 	for (tries = 0; tries < 60; tries++) {
 		if (put(CGROUP "/memory.reclaim", "512K") == -ENOENT) {
-			put(CGROUP "/memory.high", "128K");
+			set(CGROUP "/memory.high", "128K");
 			put(CGROUP "/memory.high", "max");
 		}
 		if (act(process, look, args) || shared->fact.mapped != YES)
@@ -1038,16 +1246,28 @@ static long shrink(int process, struct args args)
 	}
 	args.value = 0;
 	each_process(keep_others, args);
-	return shared->fact.mapped == YES ? -EBUSY : 0;
+	return shared->fact.mapped == YES ? -EBUSY : act(process, taken_out, args);
 }
 
 //: page_out
-/* Reclaim of the page that process `child` maps. */
+/* Reclaim of the page that process `child` maps. A large folio that it passes over is split first, if it can be. */
 static long page_out(const struct args *a)
 {
 	long answer = act(a->child, pageout, *a);
 
+	if (answer == PASSED_OVER && frame_flags(shared->frame) & LARGE) {
+		answer = act(a->child, split_folio, *a);
+		answer = answer ? answer : act(a->child, pageout, *a);
+	}
 	return answer == PASSED_OVER ? shrink(a->child, *a) : answer;
+}
+
+//: page_out_writing
+static long page_out_writing(const struct args *a)
+{
+	long answer = keep_busy();
+
+	return answer ? answer : page_out(a);
 }
 
 //: swap_space
@@ -1086,7 +1306,15 @@ static long merge(const struct args *a)
 	long answer;
 
 	if (madvise(p->at, PAGE, MADV_MERGEABLE) || madvise(q->at, PAGE, MADV_MERGEABLE))
-		return unseen("MADV_MERGEABLE: %s", strerror(errno));
+		return errno == ENOMEM ? -ENOMEM : unseen("MADV_MERGEABLE: %s", strerror(errno));
+	if (!(pagemap(p->at) >> 63) || !(pagemap(q->at) >> 63))
+		return -ENOENT;
+	if (!frame_at(p->at) || !frame_flags(frame_at(p->at)))
+		return unseen("without page frame numbers nobody knows what ksmd did");
+	if (frame_flags(frame_at(p->at)) >> ZERO_PAGE & 1 || frame_flags(frame_at(q->at)) >> ZERO_PAGE & 1)
+		return -EBUSY;
+	if (!access(KSM "smart_scan", F_OK)) /* from 6.7 on pages that were looked at in vain are passed over for a while */
+		set(KSM "smart_scan", "0");
 	answer = set(KSM "sleep_millisecs", "1");
 	answer = answer ? answer : set(KSM "pages_to_scan", "1000");
 	answer = answer ? answer : set(KSM "run", "1");
@@ -1094,8 +1322,6 @@ static long merge(const struct args *a)
 		return answer;
 	answer = wait_for_scans(KSM "full_scans", 4);
 	put(KSM "run", "0");
-	if (!answer && !frame_at(p->at))
-		answer = unseen("without page frame numbers nobody knows what ksmd did");
 	return answer ? answer : frame_at(p->at) == frame_at(q->at) ? 0 : -EBUSY;
 }
 
@@ -1110,8 +1336,10 @@ static long migrate(const struct args *a)
 
 	if (!frame_at(at))
 		return pagemap(at) >> 63 ? unseen("page frame numbers are for root") : -ENOENT;
-	if (syscall(SYS_move_pages, 0, 1UL, &at, NULL, &node, 0) || node < 0)
-		return unseen("the page's NUMA node is not known");
+	if (syscall(SYS_move_pages, 0, 1UL, &at, NULL, &node, 0))
+		return unseen("the page's NUMA node is not known: %s", strerror(errno));
+	if (node < 0) /* the zero page */
+		return node;
 	for (other = 0; other < 2; other++) {
 		if (other == node)
 			continue;
@@ -1119,6 +1347,39 @@ static long migrate(const struct args *a)
 			return unseen("move_pages to node %d: %s", other, strerror(errno));
 	}
 	return status < 0 ? status : 0;
+}
+
+//: numa
+/*
+ * A NUMA hinting scan of the page; refused if it leaves it out. Balancing is on for that moment only, and moves nothing:
+ * pages stay where they are with a memory policy that names a node.
+ */
+static long numa(const struct args *a)
+{
+	static const char *const balancing = "/proc/sys/kernel/numa_balancing";
+	struct place *p = &place[a->page];
+	struct gp_range range = { .addr = (uintptr_t)p->at, .length = a->whole ? p->whole : p->length };
+	unsigned long node = 1;
+	char before[16];
+	long answer;
+	int value;
+
+	if (probe < 0)
+		return unseen("NUMA balancing takes PTEs away when it likes; the module gup_probe does when told (docs/kernels.md)");
+	if (!get_text(balancing, before, sizeof before))
+		return unseen("this kernel has no NUMA balancing");
+	if (syscall(SYS_set_mempolicy, 1 /* MPOL_PREFERRED */, &node, 8 * sizeof node))
+		return unseen("set_mempolicy: %s", strerror(errno));
+	answer = set(balancing, "1");
+	if (answer)
+		return answer;
+	answer = result(ioctl(probe, GP_NUMA, &range));
+	put(balancing, before);
+	if (answer == -EOPNOTSUPP)
+		return unseen("this kernel has no NUMA balancing");
+	if (!answer)
+		touch(p->at, &value, 0); /* which brings back what was taken away */
+	return answer ? answer : range.changed ? 0 : -EBUSY;
 }
 
 //: split_folio
@@ -1143,7 +1404,7 @@ static long split_folio(const struct args *a)
 	flags = frame ? frame_flags(frame) : 0;
 	if (frame && !flags)
 		return unseen("nobody knows whether it was split: /proc/kpageflags");
-	return flags >> 15 & 3 ? -EBUSY : 0;
+	return flags & LARGE ? -EBUSY : 0;
 }
 
 //: collapse
@@ -1152,8 +1413,9 @@ static long split_folio(const struct args *a)
 /* Make the pages a huge page: MADV_COLLAPSE (6.1), else khugepaged is let loose on them. */
 static long collapse(const struct args *a)
 {
-	char *at = (char *)((uintptr_t)place[a->page].at & ~(HUGE - 1));
+	char *at = (char *)((uintptr_t)place[a->page].at & ~(HUGE - 1)), *page;
 	long answer;
+	int value;
 
 	if (huge_mapped(at))
 		return 0;
@@ -1162,6 +1424,9 @@ static long collapse(const struct args *a)
 	answer = -errno;
 	if (answer != -EINVAL)
 		return answer;
+	for (page = at; page < at + HUGE; page += PAGE) /* up to 6.1 one must have been read lately */
+		if (pagemap(page) >> 63)
+			touch(page, &value, 0);
 	answer = set(KHUGEPAGED "scan_sleep_millisecs", "1");
 	answer = answer ? answer : set(KHUGEPAGED "pages_to_scan", "100000");
 	answer = answer ? answer : set(KHUGEPAGED "max_ptes_shared", "511");
