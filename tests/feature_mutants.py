@@ -82,6 +82,11 @@ def feature_mutants(system: System) -> Iterator[FeatureMutant]:
                     yield FeatureMutant(rule, change)
 
 
+def asked(rule: Rule, features: Features) -> Rule:
+    """The rule without updates of state functions for which nobody asks without a feature that is off."""
+    return replace(rule, updates=tuple(u for u in rule.updates if u.function.feature in ("", *features)))
+
+
 class World:
     """A kernel with all features of WORLD, and its systems with some of them."""
 
@@ -98,12 +103,13 @@ class World:
         """The system with those features and the mutant's rule."""
         system = self.original(features)
         false = {f.name for f in system.false}
-        made = mutant.change.rule.rewritten(system.reduced)
+        changed = asked(mutant.change.rule, features)
+        made = changed.rewritten(system.reduced)
         if made is None:
             return system.without([mutant.rule.name])
         if any(u.function.name in false and not z3.is_false(u.value) for u in made.updates):
             rules = (
-                mutant.change.rule if r is mutant.rule else r for r in self.system.rules
+                changed if r is mutant.rule else asked(r, features) for r in self.system.rules
                 if FEATURES_OF[r.name] <= features
             )
             return replace(self.system, rules=tuple(rules)).settled()
@@ -330,10 +336,6 @@ def judge_features(jobs: int, only: Features = frozenset(), every: int = 1) -> l
             if not only or mutant.features & only:
                 places.setdefault(key, []).append(kernel)
     chosen = list(places)[::every]
-    for kernel in kernels:
-        for key in chosen:
-            if key in world(kernel).mutants:
-                world(kernel).answers(world(kernel).mutants[key].features)
     say(f"{len(chosen)} mutations of rules of features, on {', '.join(kernels)}")
     fates: dict[tuple[str, str], Fate] = {}
     with ProcessPoolExecutor(jobs) as pool:

@@ -46,8 +46,8 @@ CONTENTS = {"frame_value", "slot_value"}
 class Mutant:
     """The system without one conjunct or one update of one rule.
 
-    `tested`: the same with the features of STARTED, of which litmus tests and specifications are asked. `same`: a closed
-    formula that implies, in a state where it holds, that the mutant's steps are the original's; None if what was
+    `tested`: the same with the features of STARTED, of which litmus tests and specifications are asked. `same`: a
+    closed formula that implies, in a state where it holds, that the mutant's steps are the original's; None if what was
     dropped speaks of a function parameter.
     """
 
