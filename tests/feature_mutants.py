@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import z3
 from mutants import CONTENTS, HERE, Change, Fate, by_name, changes, conjuncts, say
@@ -25,16 +26,16 @@ from model.state import Page, Proc, fresh
 from proofs import cow_selftest
 from proofs.explore import Claim, explore
 from proofs.interpreter import EngineError, Instance, Interpreter, State
-from proofs.litmus import Litmus, Run, answer, parse, read
+from proofs.litmus import Litmus, Run, answer_of, parse, read
 
 FIRST = ("v5.9", "v6.15", "v5.7", "v5.19", "v7.2")
 """Kernels of which specifications speak most; others are added until every variant of every rule is there."""
 MEMORY = 3 << 29
 TIME = 120
+ALIKE = 2
+"""Kernels with the same rule that are asked for each test and specification."""
 FEATURES_OF = {t.name: t.features for t in ALL_RULES}
 Features = frozenset[str]
-START_RULES = frozenset({"backing-read", "map-backing", "map-huge-zero", "huge-fault"})
-"""What a litmus test may take before its first operation."""
 QUIET = (
     "uffd-", "userfault", "clear-soft-", "mmap-soft-", "extra-", "mprotect-other", "swap-out", "get-", "pin-read-l",
     "pin-write-l",
@@ -42,7 +43,7 @@ QUIET = (
 """Beginnings of the names of rules that are left out where there would be too many states."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureMutant:
     """A rule with one thing dropped, as the system with all features of WORLD has it."""
 
@@ -99,6 +100,7 @@ class World:
     def original(self, features: Features) -> System:
         return self.kernel.system(features)
 
+    @functools.lru_cache(64)  # noqa: B019
     def mutated(self, mutant: FeatureMutant, features: Features) -> System:
         """The system with those features and the mutant's rule."""
         system = self.original(features)
@@ -118,30 +120,65 @@ class World:
         return replace(system, rules=rules if made in rules else (*rules, made))
 
     @functools.cache  # noqa: B019
-    def answers(self, features: Features) -> list[tuple[Litmus, str, frozenset[str]]]:
-        """The tests that need those features: the test, its answer, and the rules that it looked for."""
-        return [(t, *self.answered(n)) for n, t in enumerate(feature_tests()) if features <= t.features]
-
-    @functools.cache  # noqa: B019
-    def answered(self, number: int) -> tuple[str, frozenset[str]]:
-        test = feature_tests()[number]
-        system = self.original(test.features)
-        run = Run(test, self.kernel, Interpreter(system, test.scope()))
-        run.rules = looked = Recording(run.rules)
-        found = run.result().answer
-        return found, looked.asked | START_RULES
+    def seen(self, test: HashedTest) -> Seen:
+        """What happens in the test on the kernel as it is."""
+        return Seen(test.litmus, self.kernel, self.original(test.litmus.features))
 
 
-class Recording(dict[str, Rule]):
-    """Rules by name that remembers for which it was asked."""
+@dataclass(frozen=True, eq=False)
+class HashedTest:
+    """A litmus test, told from others by its identity; `spec`: the specification that it was made of."""
 
-    def __init__(self, rules: Mapping[str, Rule]) -> None:
-        super().__init__(rules)
-        self.asked: frozenset[str] = frozenset()
+    litmus: Litmus
+    spec: Spec | None = None
 
-    def get(self, name: str, default: Rule | None = None) -> Rule | None:  # type: ignore[override]
-        self.asked |= {name}
-        return super().get(name, default)
+
+class Watching(Interpreter):
+    """An interpreter that remembers of which steps of rules of features it was asked whether they are enabled."""
+
+    def __init__(self, system: System, scope: Scope) -> None:
+        super().__init__(system, scope)
+        self.asked: dict[str, dict[tuple[tuple[tuple[str, Any], ...], State], bool]] = {}
+
+    def enabled(self, instance: Instance, state: State) -> bool:
+        found = super().enabled(instance, state)
+        if FEATURES_OF.get(instance.rule.name):
+            self.asked.setdefault(instance.rule.name, {})[instance.binding, state] = found
+        return found
+
+
+class Seen:
+    """The answer of a test, and each step of a rule of a feature that was looked at on the way."""
+
+    def __init__(self, litmus: Litmus, kernel: Kernel, system: System) -> None:
+        self.interpreter = Watching(system, litmus.scope())
+        self.answer = answer_on(litmus, kernel, self.interpreter)
+        self.asked = self.interpreter.asked
+        self.rules = {r.name: r for r in system.rules}
+
+    def differs(self, system: System, name: str) -> bool:
+        """Whether the test can tell that system's rule from its own: some step that it looked at is another."""
+        if system.functions != self.interpreter.system.functions:
+            return True
+        changed = next((r for r in system.rules if r.name == name), None)
+        if changed is None or name not in self.rules:
+            return True
+        for (binding, state), enabled in self.asked.get(name, {}).items():
+            step = Instance(changed, binding)
+            if Interpreter.enabled(self.interpreter, step, state) != enabled:
+                return True
+            if enabled and self.interpreter.step(step, state) != self.interpreter.step(
+                Instance(self.rules[name], binding), state
+            ):
+                return True
+        return False
+
+
+def answer_on(litmus: Litmus, kernel: Kernel, interpreter: Interpreter) -> str:
+    """The test's answer, without a trace."""
+    run = Run(litmus, kernel, interpreter)
+    ends, reason = run.explore(run.start)
+    return answer_of(litmus, [run.ends_in_condition(end) for end in ends], reason)
 
 
 @functools.cache
@@ -150,21 +187,21 @@ def world(kernel: str) -> World:
 
 
 @functools.cache
-def feature_tests() -> tuple[Litmus, ...]:
+def feature_tests() -> tuple[HashedTest, ...]:
     """Those without sub-steps and without operations at the same time."""
     files = (read(path) for path in sorted((HERE / "litmus").glob("*.litmus")))
     selftest = (parse(text, name) for name, text in cow_selftest.tests())
     return tuple(
-        t for t in (*files, *selftest)
+        HashedTest(t) for t in (*files, *selftest)
         if not t.missing and not t.features & SPLIT.keys() and len(t.groups) == len(t.statements)
     )
 
 
 @functools.cache
-def feature_specs() -> tuple[tuple[Spec, Features], ...]:
-    """Those without sub-steps, each with the features that it needs."""
-    found = ((spec, test_of(spec).features) for spec in FEATURE_SPECS)
-    return tuple((spec, features) for spec, features in found if not features & SPLIT.keys())
+def feature_specs() -> tuple[HashedTest, ...]:
+    """Those without sub-steps."""
+    found = (HashedTest(test_of(spec), spec) for spec in FEATURE_SPECS)
+    return tuple(t for t in found if not t.litmus.features & SPLIT.keys())
 
 
 def variants(kernel: Kernel) -> frozenset[tuple[str, str]]:
@@ -187,11 +224,14 @@ def feature_kernels() -> tuple[str, ...]:
 
 def noticed(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, str]:
     """The first kernel on which a litmus test or a specification notices, and which; empty if none does."""
-    for look in (noticed_by_litmus, noticed_by_specification):
-        for kernel in kernels:
-            found = world(kernel).mutants[key]
+    of_variant: dict[str, list[str]] = {}
+    for kernel in kernels:
+        of_variant.setdefault(world(kernel).mutants[key].rule.text(), []).append(kernel)
+    alike = [kernel for same in of_variant.values() for kernel in same[:ALIKE]]
+    for test in (*feature_specs(), *feature_tests()):
+        for kernel in [k for k in kernels if k in test.spec.kernels][:ALIKE] if test.spec else alike:
             try:
-                by = look(found, world(kernel))
+                by = noticed_by(test, world(kernel).mutants[key], world(kernel))
             except (ModelError, EngineError) as error:
                 by = f"error: {error}"
             if by:
@@ -199,26 +239,19 @@ def noticed(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, str]:
     return "", ""
 
 
-def noticed_by_litmus(mutant: FeatureMutant, known: World) -> str:
-    """The first litmus test with another answer, or nothing."""
-    systems: dict[Features, System] = {}
-    for test, was, looked in known.answers(mutant.features):
-        if mutant.rule.name in looked:
-            if test.features not in systems:
-                systems[test.features] = known.mutated(mutant, test.features)
-            given = answer(test, known.kernel, systems[test.features]).answer
-            if given != was:
-                return f"litmus {test.name}: {given}, not {was}"
-    return ""
-
-
-def noticed_by_specification(mutant: FeatureMutant, known: World) -> str:
-    """The first specification that no longer holds, or nothing."""
-    for spec, features in feature_specs():
-        if known.kernel.name in spec.kernels and mutant.features <= features:
-            for wrong in failures(spec, known.kernel, known.mutated(mutant, features)):
-                return f"specification {spec.says}: {wrong}"
-    return ""
+def noticed_by(test: HashedTest, mutant: FeatureMutant, known: World) -> str:
+    """What is another answer to the test, or not as its specification says; or nothing."""
+    if not mutant.features <= test.litmus.features:
+        return ""
+    spec, seen = test.spec, known.seen(test)
+    mutated = known.mutated(mutant, test.litmus.features)
+    spoken = {rule for rule, _ in (*spec.then, *spec.never)} if spec else set()
+    if mutant.rule.name not in spoken and not seen.differs(mutated, mutant.rule.name):
+        return ""
+    if spec:
+        return next((f"specification {spec.says}: {wrong}" for wrong in failures(spec, known.kernel, mutated)), "")
+    given = answer_on(test.litmus, known.kernel, Interpreter(mutated, test.litmus.scope()))
+    return f"litmus {test.litmus.name}: {given}, not {seen.answer}" if given != seen.answer else ""
 
 
 # Equivalence
