@@ -17,8 +17,9 @@ from typing import Any
 
 import z3
 from mutants import CONTENTS, HERE, Change, Fate, by_name, changes, conjuncts, say
-from rule_specs import FEATURE_SPECS, Spec, failures, test_of
+from rule_specs import FEATURE_SPECS, SPECS, Spec, failures, test_of
 
+from model import locks
 from model.features import SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, Rule, Scope, System, folded, functions_in, text_of
@@ -59,21 +60,21 @@ class FeatureMutant:
         return FEATURES_OF[self.rule.name]
 
 
-def mechanical(rule: Rule, system: System) -> frozenset[str]:
-    """The conjuncts, as text, that say of a fresh element that it is: each rule is given the same ones
-    (RuleTemplate.build), and those of the default table are mutated."""
-    return frozenset(
-        text_of(c) for p in rule.params if p.fresh and p.over is None
-        for c in conjuncts(system.reduced(folded(fresh(p.term))))
-    )
+def mechanical(rule: Rule, kernel: Kernel, system: System) -> frozenset[str]:
+    """The conjuncts, as text, that RuleTemplate.build adds alike to all rules, those of the default table among them:
+    that a fresh element is one, and what the rule's lock asks."""
+    lock = next(t.lock for t in ALL_RULES if t.name == rule.name)
+    added = [fresh(p.term) for p in rule.params if p.fresh and p.over is None]
+    added += locks.asks(kernel, lock, {p.name: p.term for p in rule.params})
+    return frozenset(text_of(c) for term in added for c in conjuncts(system.reduced(folded(term))))
 
 
-def feature_mutants(system: System) -> Iterator[FeatureMutant]:
-    """The mutants of the rules of features of that system, each once."""
+def feature_mutants(kernel: Kernel, system: System) -> Iterator[FeatureMutant]:
+    """The mutants of the rules of features of that kernel's system, each once."""
     for rule in system.rules:
         if FEATURES_OF[rule.name]:
             known = set()
-            free = mechanical(rule, system)
+            free = mechanical(rule, kernel, system)
             for change in changes(rule):
                 idle = len(change.dropped) == 1 and (
                     text_of(*change.dropped) in free or z3.is_true(z3.simplify(*change.dropped))
@@ -94,7 +95,7 @@ class World:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.system = kernel.system(WORLD)
-        self.mutants = {m.key: m for m in feature_mutants(self.system)}
+        self.mutants = {m.key: m for m in feature_mutants(kernel, self.system)}
 
     @functools.cache  # noqa: B019 - worlds live as long as the process
     def original(self, features: Features) -> System:
@@ -200,7 +201,7 @@ def feature_tests() -> tuple[HashedTest, ...]:
 @functools.cache
 def feature_specs() -> tuple[HashedTest, ...]:
     """Those without sub-steps."""
-    found = (HashedTest(test_of(spec), spec) for spec in FEATURE_SPECS)
+    found = (HashedTest(test_of(spec), spec) for spec in (*FEATURE_SPECS, *SPECS))
     return tuple(t for t in found if not t.litmus.features & SPLIT.keys())
 
 
