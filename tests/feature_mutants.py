@@ -13,11 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import z3
-from mutants import CONTENTS, HERE, Change, Fate, by_name, changes, conjuncts, say
-from rule_specs import FEATURE_SPECS, SPECS, Spec, failures, test_of
+from mutants import CONTENTS, HERE, Asked, Change, Fate, Seen, by_name, changes, conjuncts, noticed_by, say
+from rule_specs import FEATURE_SPECS, SPECS, test_of
 
 from model import locks
 from model.features import SPLIT, WORLD
@@ -27,7 +26,7 @@ from model.state import Page, Proc, fresh
 from proofs import cow_selftest
 from proofs.explore import Claim, explore
 from proofs.interpreter import EngineError, Instance, Interpreter, State
-from proofs.litmus import Litmus, Run, answer_of, parse, read
+from proofs.litmus import parse, read
 
 FIRST = ("v5.9", "v6.15", "v5.7", "v5.19", "v7.2")
 """Kernels of which specifications speak most; others are added until every variant of every rule is there."""
@@ -121,65 +120,9 @@ class World:
         return replace(system, rules=rules if made in rules else (*rules, made))
 
     @functools.cache  # noqa: B019
-    def seen(self, test: HashedTest) -> Seen:
+    def seen(self, test: Asked) -> Seen:
         """What happens in the test on the kernel as it is."""
         return Seen(test.litmus, self.kernel, self.original(test.litmus.features))
-
-
-@dataclass(frozen=True, eq=False)
-class HashedTest:
-    """A litmus test, told from others by its identity; `spec`: the specification that it was made of."""
-
-    litmus: Litmus
-    spec: Spec | None = None
-
-
-class Watching(Interpreter):
-    """An interpreter that remembers of which steps of rules of features it was asked whether they are enabled."""
-
-    def __init__(self, system: System, scope: Scope) -> None:
-        super().__init__(system, scope)
-        self.asked: dict[str, dict[tuple[tuple[tuple[str, Any], ...], State], bool]] = {}
-
-    def enabled(self, instance: Instance, state: State) -> bool:
-        found = super().enabled(instance, state)
-        if FEATURES_OF.get(instance.rule.name):
-            self.asked.setdefault(instance.rule.name, {})[instance.binding, state] = found
-        return found
-
-
-class Seen:
-    """The answer of a test, and each step of a rule of a feature that was looked at on the way."""
-
-    def __init__(self, litmus: Litmus, kernel: Kernel, system: System) -> None:
-        self.interpreter = Watching(system, litmus.scope())
-        self.answer = answer_on(litmus, kernel, self.interpreter)
-        self.asked = self.interpreter.asked
-        self.rules = {r.name: r for r in system.rules}
-
-    def differs(self, system: System, name: str) -> bool:
-        """Whether the test can tell that system's rule from its own: some step that it looked at is another."""
-        if system.functions != self.interpreter.system.functions:
-            return True
-        changed = next((r for r in system.rules if r.name == name), None)
-        if changed is None or name not in self.rules:
-            return True
-        for (binding, state), enabled in self.asked.get(name, {}).items():
-            step = Instance(changed, binding)
-            if Interpreter.enabled(self.interpreter, step, state) != enabled:
-                return True
-            if enabled and self.interpreter.step(step, state) != self.interpreter.step(
-                Instance(self.rules[name], binding), state
-            ):
-                return True
-        return False
-
-
-def answer_on(litmus: Litmus, kernel: Kernel, interpreter: Interpreter) -> str:
-    """The test's answer, without a trace."""
-    run = Run(litmus, kernel, interpreter)
-    ends, reason = run.explore(run.start)
-    return answer_of(litmus, [run.ends_in_condition(end) for end in ends], reason)
 
 
 @functools.cache
@@ -188,20 +131,20 @@ def world(kernel: str) -> World:
 
 
 @functools.cache
-def feature_tests() -> tuple[HashedTest, ...]:
+def feature_tests() -> tuple[Asked, ...]:
     """Those without sub-steps and without operations at the same time."""
     files = (read(path) for path in sorted((HERE / "litmus").glob("*.litmus")))
     selftest = (parse(text, name) for name, text in cow_selftest.tests())
     return tuple(
-        HashedTest(t) for t in (*files, *selftest)
+        Asked(t) for t in (*files, *selftest)
         if not t.missing and not t.features & SPLIT.keys() and len(t.groups) == len(t.statements)
     )
 
 
 @functools.cache
-def feature_specs() -> tuple[HashedTest, ...]:
+def feature_specs() -> tuple[Asked, ...]:
     """Those without sub-steps."""
-    found = (HashedTest(test_of(spec), spec) for spec in (*FEATURE_SPECS, *SPECS))
+    found = (Asked(test_of(spec), spec) for spec in (*FEATURE_SPECS, *SPECS))
     return tuple(t for t in found if not t.litmus.features & SPLIT.keys())
 
 
@@ -232,7 +175,7 @@ def noticed(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, str]:
     for test in (*feature_specs(), *feature_tests()):
         for kernel in [k for k in kernels if k in test.spec.kernels][:ALIKE] if test.spec else alike:
             try:
-                by = noticed_by(test, world(kernel).mutants[key], world(kernel))
+                by = noticed_by_test(test, world(kernel).mutants[key], world(kernel))
             except (ModelError, EngineError) as error:
                 by = f"error: {error}"
             if by:
@@ -240,19 +183,12 @@ def noticed(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, str]:
     return "", ""
 
 
-def noticed_by(test: HashedTest, mutant: FeatureMutant, known: World) -> str:
-    """What is another answer to the test, or not as its specification says; or nothing."""
+def noticed_by_test(test: Asked, mutant: FeatureMutant, known: World) -> str:
+    """What the test says of the mutant, or nothing."""
     if not mutant.features <= test.litmus.features:
         return ""
-    spec, seen = test.spec, known.seen(test)
     mutated = known.mutated(mutant, test.litmus.features)
-    spoken = {rule for rule, _ in (*spec.then, *spec.never)} if spec else set()
-    if mutant.rule.name not in spoken and not seen.differs(mutated, mutant.rule.name):
-        return ""
-    if spec:
-        return next((f"specification {spec.says}: {wrong}" for wrong in failures(spec, known.kernel, mutated)), "")
-    given = answer_on(test.litmus, known.kernel, Interpreter(mutated, test.litmus.scope()))
-    return f"litmus {test.litmus.name}: {given}, not {seen.answer}" if given != seen.answer else ""
+    return noticed_by(test, mutant.rule.name, known.kernel, mutated, known.seen(test))
 
 
 # Equivalence

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import z3
-from rule_specs import SPECS, failures
+from rule_specs import SPECS, Spec, failures, test_of
 
 from invariants import INVARIANTS
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, Rule, Scope, System, Term, Update, functions_in, names_in
 from proofs import cow_selftest
 from proofs.explore import Claim, Exploration, explore
-from proofs.interpreter import EngineError
-from proofs.litmus import Litmus, answer, parse, read
+from proofs.interpreter import EngineError, Instance, Interpreter, State
+from proofs.litmus import Litmus, Run, answer_of, parse, read
 
 HERE = Path(__file__).parent
 EVERY_RULE = (
@@ -161,15 +161,90 @@ def mutants(system: System, started: System) -> Iterator[Mutant]:
 
 
 @functools.cache
-def litmus_tests() -> tuple[Litmus, ...]:
+def litmus_tests() -> tuple[Asked, ...]:
     """Those that need no feature but STARTED, since the default table's rules are mutated; reads do without the zero
     page."""
     files = (read(path) for path in sorted((HERE / "litmus").glob("*.litmus")))
     selftest = (parse(text, name) for name, text in cow_selftest.tests())
     return tuple(
-        t for t in (*files, *selftest)
+        Asked(t) for t in (*files, *selftest)
         if not t.missing and t.features <= {"zero", *STARTED} and not any("zero" in page.attributes for page in t.pages)
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A litmus test, told from others by its identity; `spec`: the specification that it was made of."""
+
+    litmus: Litmus
+    spec: Spec | None = None
+
+
+class Watching(Interpreter):
+    """An interpreter that remembers of which steps it was asked whether they are enabled."""
+
+    def __init__(self, system: System, scope: Scope) -> None:
+        super().__init__(system, scope)
+        self.asked: dict[str, dict[tuple[tuple[tuple[str, Any], ...], State], bool]] = {}
+
+    def enabled(self, instance: Instance, state: State) -> bool:
+        found = super().enabled(instance, state)
+        self.asked.setdefault(instance.rule.name, {})[instance.binding, state] = found
+        return found
+
+
+class Seen:
+    """The answer of a test, and each step that was looked at on the way."""
+
+    def __init__(self, litmus: Litmus, kernel: Kernel, system: System) -> None:
+        self.interpreter = Watching(system, litmus.scope())
+        self.answer = answer_on(litmus, kernel, self.interpreter)
+        self.asked = self.interpreter.asked
+        self.rules = {r.name: r for r in system.rules}
+
+    def differs(self, system: System, name: str) -> bool:
+        """Whether the test can tell that system's rule from its own: some step that it looked at is another."""
+        if system.functions != self.interpreter.system.functions:
+            return True
+        changed = next((r for r in system.rules if r.name == name), None)
+        if changed is None or name not in self.rules:
+            return True
+        for (binding, state), enabled in self.asked.get(name, {}).items():
+            step = Instance(changed, binding)
+            if Interpreter.enabled(self.interpreter, step, state) != enabled:
+                return True
+            if enabled and self.interpreter.step(step, state) != self.interpreter.step(
+                Instance(self.rules[name], binding), state
+            ):
+                return True
+        return False
+
+
+@functools.cache
+def specs() -> tuple[Asked, ...]:
+    return tuple(Asked(test_of(spec), spec) for spec in SPECS)
+
+
+def noticed_by(test: Asked, name: str, kernel: Kernel, mutated: System, seen: Seen) -> str:
+    """What is another answer to the test, or not as its specification says, with a changed rule; or nothing.
+
+    The test is asked again only where a step that it looked at is another.
+    """
+    spec = test.spec
+    spoken = {rule for rule, _ in (*spec.then, *spec.never)} if spec else set()
+    if name not in spoken and not seen.differs(mutated, name):
+        return ""
+    if spec:
+        return next((f"specification {spec.says}: {wrong}" for wrong in failures(spec, kernel, mutated)), "")
+    given = answer_on(test.litmus, kernel, Interpreter(mutated, test.litmus.scope()))
+    return f"litmus {test.litmus.name}: {given}, not {seen.answer}" if given != seen.answer else ""
+
+
+def answer_on(litmus: Litmus, kernel: Kernel, interpreter: Interpreter) -> str:
+    """The test's answer, without a trace."""
+    run = Run(litmus, kernel, interpreter)
+    ends, reason = run.explore(run.start)
+    return answer_of(litmus, [run.ends_in_condition(end) for end in ends], reason)
 
 
 Verdict = tuple[int | None, bool]
@@ -185,7 +260,6 @@ class Original:
         self.started = kernel.system(STARTED)
         self.mutants = tuple(mutants(self.system, self.started))
         self.claims = tuple(Claim(i.name, i.formula, i.premise) for i in INVARIANTS if i.applies_to(kernel))
-        self.answers = {t.name: answer(t, kernel, self.started).answer for t in litmus_tests()}
         self.digests = {c.name: restricted(self.system, c).digest() for c in self.claims}
         self.explored = {scope: dict(verdicts(self.system, self.claims, scope)) for scope in (QUICK, DEFAULT)}
         self.superfluous: set[int] = set()
@@ -198,6 +272,10 @@ class Original:
             self.superfluous |= {int(n) for n, (length, _) in found if length is None}
 
     @functools.cache  # noqa: B019 - originals live as long as the process
+    def seen(self, test: Asked) -> Seen:
+        return Seen(test.litmus, self.kernel, self.started)
+
+    @functools.cache  # noqa: B019
     def count(self, functions: frozenset[str], scope: Scope) -> tuple[object, ...]:
         return count(self.system, functions, scope)
 
@@ -249,20 +327,17 @@ def count(system: System, functions: frozenset[str], scope: Scope) -> tuple[obje
 
 def noticed_by_litmus(mutant: Mutant, known: Original) -> str:
     """The first litmus test with another answer, or nothing."""
-    for test in litmus_tests():
-        given = answer(test, known.kernel, mutant.tested).answer
-        if given != known.answers[test.name]:
-            return f"litmus {test.name}: {given}, not {known.answers[test.name]}"
-    return ""
+    return noticed_by_any(litmus_tests(), mutant, known)
 
 
 def noticed_by_specification(mutant: Mutant, known: Original) -> str:
     """The first specification of a rule that no longer holds, or nothing."""
-    for spec in SPECS:
-        if known.kernel.name in spec.kernels:
-            for wrong in failures(spec, known.kernel, mutant.tested):
-                return f"specification {spec.says}: {wrong}"
-    return ""
+    return noticed_by_any((t for t in specs() if t.spec and known.kernel.name in t.spec.kernels), mutant, known)
+
+
+def noticed_by_any(tests: Iterable[Asked], mutant: Mutant, known: Original) -> str:
+    found = (noticed_by(t, mutant.rule.name, known.kernel, mutant.tested, known.seen(t)) for t in tests)
+    return next((by for by in found if by), "")
 
 
 def noticed_by_invariant(mutant: Mutant, known: Original) -> str:

@@ -25,7 +25,8 @@ EXCLUSIVE = ("v5.19", "v6.0", "v6.15")
 @dataclass(frozen=True)
 class Spec:
     """One specification. `never`: (rule, binding by parameter name to element name), for example ("exit", "p=A"); of a
-    parameter that is a function, all its values, or the last element for each."""
+    parameter that is a function, all its values, or the last element for each.
+    """
 
     says: str
     history: str
@@ -680,7 +681,8 @@ FEATURE_SPECS = (
     Spec("a protected PMD raises neither reuse nor a split", "A: uffd-wp x",
          never=(("huge-wp-reuse", "p=A v=x.0"), ("huge-wp-split", "p=A v=x.0")), kernels=EVERYWHERE, untouched=True,
          pages=("page x huge 2 uffd",)),
-    Spec("... nor does a writable one", "A: write x.0 1; A: fork C; C: exit; A: write x.0 2", {"pte_write(A, x.0)": True},
+    Spec("... nor does a writable one", "A: write x.0 1; A: fork C; C: exit; A: write x.0 2",
+         {"pte_write(A, x.0)": True},
          never=(("huge-wp-reuse", "p=A v=x.0"), ("huge-wp-split", "p=A v=x.0")), kernels=EVERYWHERE, untouched=True,
          pages=("page x huge 2",)),
     Spec("... nor one in a read-only VMA", "A: fork C; A: mprotect x ro",
@@ -742,7 +744,8 @@ FEATURE_SPECS = (
          {"pte_huge(A, x.0)": False, "large(Q)": True},
          never=(("ksm-merge", "p=A v=y q=A w=x.0"), ("ksm-merge", "p=A v=x.0 q=A w=y")), kernels=EVERYWHERE,
          untouched=True, pages=("page x huge 2", "page y")),
-    Spec("there is nothing to merge where two places map one page", "A: write y 1; A: write z 2; A: unmerge z; A: fork C",
+    Spec("there is nothing to merge where two places map one page",
+         "A: write y 1; A: write z 2; A: unmerge z; A: fork C",
          never=(("ksm-merge", "p=A v=x q=C w=x"), ("ksm-merge-refused", "p=A v=x q=C w=x"),
                 ("ksm-merge-refused", "p=A v=x q=A w=y"), ("ksm-merge-nothing", "p=A v=x q=A w=y"),
                 ("ksm-merge", "p=A v=x q=A w=z"), ("ksm-join", "p=A v=x q=A w=y")), kernels=EVERYWHERE,
