@@ -115,7 +115,7 @@ def test_a_column_says_of_which_kernels_it_speaks(bad: str, shown: str) -> None:
 def test_the_document_shows_what_was_published_where_it_is_another_entry() -> None:
     page = matrix.to_markdown(SUITE, as_expected(SUITE), "../tests/litmus")
     row = next(line for line in page.splitlines() if line.startswith("| [F3 pin + fork"))
-    assert row.split(" | ")[1:] == ["B", "B", "B", "B", ".", ".", ". (~)", ".", ".", ".", ".", ".", ". |"]
+    assert row.split(" | ")[1:] == ["B", "B", "B", "B", ".", ".", ". (~)", ".", ".", ".", ".", ".", ".", ". |"]
 
 
 # Pictures
