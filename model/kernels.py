@@ -273,8 +273,8 @@ class Kernel:
     mprotect_pinned, soft_dirty_pinned, uffd_wp_pinned
                                       `clear`, `skip` or `refuse` to write-protect a pinned page (rows g, h, i)
     mprotect_other_pinned             the same of an mprotect that leaves or gives VM_WRITE, but changes some flag, to a
-                                      page that is pinned and writable; `uffd_unwp_pinned` of un-protecting: `clear` or
-                                      `skip`
+                                      page that is pinned and writable: `clear` or `skip`
+    uffd_unwp_pinned                  the same of un-protecting by userfaultfd: `clear` or `skip`
     mprotect_restores(p, v, f)        mprotect to flags with VM_WRITE gives the write bit back
     uffd_restores(p, v, f)            un-protecting does
     swap_out_pinned                   `allow`, or `refuse` to add a pinned page to the swap cache (row j)
