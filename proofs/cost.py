@@ -35,6 +35,7 @@ from model.state import (
     cached,
     exclusive,
     in_swap_cache,
+    in_writeback,
     large,
     live,
     mapped,
@@ -112,11 +113,13 @@ def _maps(p: Term, v: Term) -> Term:
 
 
 def _small(p: Term, v: Term) -> Term:
-    return And(_maps(p, v), Not(pte_huge(p, v)), Not(large(pte_frame(p, v))))
+    """A page under writeback keeps its slot, whatever the kernel's rules."""
+    f = pte_frame(p, v)
+    return And(_maps(p, v), Not(pte_huge(p, v)), Not(large(f)), Not(in_writeback(f)))
 
 
 def _swapped(p: Term, v: Term) -> Term:
-    return And(pte_swap(p, v), Not(pte_present(p, v)))
+    return And(pte_swap(p, v), Not(pte_present(p, v)), Not(writeback(pte_slot(p, v))))
 
 
 def _sub_page(p: Term, v: Term) -> Term:
@@ -682,10 +685,7 @@ def tables(specs: Sequence[str], out: Path | None, workers: int, progress: Calla
 
 @dataclass(frozen=True)
 class Situation:
-    """(p, v) has a page, written out, whose slot s no page table needs, or will not after the access.
-
-    `holds`: of (p, v, s).
-    """
+    """(p, v) has a page whose slot s no page table needs, or will not after the access. `holds`: of (p, v, s)."""
 
     name: str
     about: str
@@ -695,7 +695,7 @@ class Situation:
 
 def _mapped_idle(p: Term, v: Term, s: Term) -> Term:
     f = pte_frame(p, v)
-    return And(_small(p, v), Not(pte_write(p, v)), idle(s), Not(writeback(s)), slot_frame(s) == f, unreferenced(f))
+    return And(_small(p, v), Not(pte_write(p, v)), idle(s), slot_frame(s) == f, unreferenced(f))
 
 
 SITUATIONS: tuple[Situation, ...] = (
@@ -706,8 +706,7 @@ SITUATIONS: tuple[Situation, ...] = (
                                   Not(exclusive(pte_frame(p, v))))),
     Situation("swap-in to write", "a write to a page that is swapped out, and mapped or named nowhere else",
               "store", lambda p, v, s: And(_swapped(p, v), pte_slot(p, v) == s, swapped_only_by(p, v, s),
-                                           cached(s), Not(writeback(s)), Not(mapped(slot_frame(s))),
-                                           unreferenced(slot_frame(s)))),
+                                           cached(s), Not(mapped(slot_frame(s))), unreferenced(slot_frame(s)))),
     Situation("unmap, last", "munmap of a page that nobody else maps", "munmap",
               lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
 )
