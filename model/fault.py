@@ -71,6 +71,7 @@ from model.state import (
     vma_apart,
     vma_exec,
     vma_huge,
+    vma_mergeable,
     vma_uffd,
     vma_write,
     writeback,
@@ -186,6 +187,10 @@ def may_reuse(kernel: Any, p: Term, v: Term, f: Term) -> Term:
     return And(Not(nonanon(f)), Or(And(ksm(f), kernel.reuse_ksm(p, v, f)), And(Not(ksm(f)), own)))
 
 
+VMA_FLAGS = (vma_write, vma_exec, vma_uffd, vma_apart, vma_mergeable)
+"""What VMAs that are one have in common."""
+
+
 def one_vma(p: Term, v: Term) -> Term:
     """One anonymous VMA covers the block of v (thp_vma_suitable_order).
 
@@ -194,7 +199,7 @@ def one_vma(p: Term, v: Term) -> Term:
     """
 
     def alike(w: Term) -> Term:
-        same = [flag(p, w) == flag(p, v) for flag in (vma_write, vma_exec, vma_uffd, vma_apart)]
+        same = [flag(p, w) == flag(p, v) for flag in VMA_FLAGS]
         return And(live(p, w), Not(file(w)), *same)
 
     return forall(Page, lambda w: Implies(block(w) == block(v), alike(w)))

@@ -53,6 +53,7 @@ from model.state import (
     vma_apart,
     vma_exec,
     vma_huge,
+    vma_mergeable,
     vma_soft_dirty,
     vma_uffd,
     vma_write,
@@ -146,7 +147,8 @@ def _apart(p: Term, v: Term) -> Term:
         return exists(Page, lambda w: And(block(w) == block(v), vma(p, w), flag(p, w) != flag(p, v)))
 
     by_exec = If(divides(vma_exec), vma_exec(p, v), vma_apart(p, v))
-    return If(vma_huge(p, v), If(divides(vma_write), vma_write(p, v), by_exec), vma_apart(p, v))
+    by_flag = If(divides(vma_mergeable), vma_mergeable(p, v), by_exec)
+    return If(vma_huge(p, v), If(divides(vma_write), vma_write(p, v), by_flag), vma_apart(p, v))
 
 
 def _table(p: Term, v: Term, to: Any) -> Term:
@@ -160,7 +162,7 @@ def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
     return (
         put(vma(q, v), vma(p, v)) + put(vma_apart(q, v), _apart(p, v)) + put(page_table(q, block(v)), _table(p, v, to))
         + put(vma_write(q, v), vma_write(p, v)) + put(vma_exec(q, v), vma_exec(p, v))
-        + put(vma_huge(q, v), vma_huge(p, v))
+        + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
         # Without the fork event the child is not registered with userfaultfd.
         + put(vma_uffd(q, v), False) + put(pte_uffd_wp(q, v), False) + put(uffd_armed(q, v), False)
         + put(force_cow(q, v), False) + put(pte_present(q, v), pte_present(p, v))

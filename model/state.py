@@ -66,6 +66,9 @@ vma_apart = StateFunction(
     "the VMA does not merge with those that differ in this, be their flags the same: mremap brought it, or fork copied "
     "it by itself", meaningful=vma,
 )
+vma_mergeable = StateFunction(
+    "vma_mergeable", (Proc, Page), Bool, "VM_MERGEABLE (MADV_MERGEABLE)", meaningful=vma, feature="ksm"
+)
 block = StateFunction("block", (Page,), Block, "the range of virtual pages that one PMD covers")
 page_table = StateFunction(
     "page_table", (Proc, Block), Bool, "the PMD leads to a page table, so that no fault maps a THP",
@@ -256,7 +259,8 @@ STEPS: tuple[StateFunction, ...] = (
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
-    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart, uffd_armed,
+    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart,
+    vma_mergeable, uffd_armed,
     block, page_table, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive,

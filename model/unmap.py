@@ -44,6 +44,7 @@ from model.state import (
     vma_apart,
     vma_exec,
     vma_huge,
+    vma_mergeable,
     vma_uffd,
     vma_write,
     writeback,
@@ -152,7 +153,8 @@ def mremap(kernel: Any, p: Term, v: Term, w: Term) -> Step:
     moved = [
         put(function(p, w), function(p, v))
         for function in (
-            vma_write, vma_exec, pte_present, pte_frame, pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive,
+            vma_write, vma_exec, vma_mergeable, pte_present, pte_frame, pte_write, pte_dirty, pte_swap, pte_slot,
+            pte_swap_exclusive,
         )
     ]
     return Step(

@@ -447,7 +447,9 @@ class _Parser:
         if min(sizes.values(), default=1) != size:
             self.fail(" and ".join(f"{word} has {n} part{'s' * (n > 1)}" for word, n in sizes.items()))
         if size > 1 and operation.whole:
-            operation = replace(operation, goal=operation.whole, refusal=operation.whole_refusal, prepares=())
+            operation = replace(
+                operation, goal=operation.whole, refusal=operation.whole_refusal, nothing=(), prepares=()
+            )
             size = 1
         if gives:
             bound["k"] = self.new_reference(gives, size)
@@ -1021,6 +1023,10 @@ class Run:
             yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
             if at_once:
                 return
+        nothing = self.enabled(operation.nothing, part, state) if not progress.prepared else []
+        if nothing:
+            yield from (self.taken(step, "goal", statement, progress) for step in nothing)
+            return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
             steps = self.enabled((rule,), self.there(part["p"], part[name], state), state)
