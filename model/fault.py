@@ -68,6 +68,7 @@ from model.state import (
     still_to_copy,
     swapped_in_alone,
     uffd_armed,
+    vma_anon,
     vma_apart,
     vma_exec,
     vma_huge,
@@ -100,8 +101,11 @@ def map_pte(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
 
 
 def map_writable(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
-    """Install f at (p, v) with W, D and soft-dirty (maybe_mkwrite(pte_mkdirty(...)) in a writable VMA)."""
-    return (
+    """Install f at (p, v) with W, D and soft-dirty (maybe_mkwrite(pte_mkdirty(...)) in a writable VMA).
+
+    It is an anonymous page, for which there must be an anon_vma (anon_vma_prepare, vmf_anon_prepare).
+    """
+    return put(vma_anon(p, v), True) + (
         map_pte(p, v, f, huge) + put(pte_write(p, v), True) + put(pte_dirty(p, v), True)
         + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False)
     )
@@ -301,7 +305,11 @@ def file_read(kernel: Any, v: Term, new: Term) -> Step:
 def mmap_file(kernel: Any, v: Term, n: Term) -> Step:
     """A private mapping of a file that holds n takes the place of anonymous memory that nobody has touched."""
     untouched = forall(Proc, lambda q: pte_none(q, v))
-    return Step([Not(file(v)), untouched], [put(file(v), True), put(file_value(v), n), put(backed(v), False)])
+    return Step(
+        [Not(file(v)), untouched],
+        [put(file(v), True), put(file_value(v), n), put(backed(v), False),
+         each(Proc, lambda q: put(vma_anon(q, v), False))],
+    )
 
 
 def map_read_only(p: Term, v: Term, f: Term, dirty: bool = False, huge: bool = False) -> list[Update]:
@@ -326,10 +334,16 @@ def map_backing(kernel: Any, p: Term, v: Term) -> Step:
 
 @rule([P, V], "do_huge_pmd_anonymous_page (read fault)", "domain.md F16", features=("huge",), lock="fault")
 def map_huge_zero(kernel: Any, p: Term, v: Term) -> Step:
-    """A read fault maps the huge zero page; the zero page stands for each of its parts."""
+    """A read fault maps the huge zero page; the zero page stands for each of its parts.
+
+    do_huge_pmd_anonymous_page prepares an anon_vma before it looks at what the fault is for.
+    """
     return Step(
         [live(p, v), vma_huge(p, v), huge_ready(p, v), Not(file(v)), backed(v)],
-        each(Page, lambda w: map_read_only(p, w, backing(w), huge=True), when=lambda w: block(w) == block(v)),
+        each(
+            Page, lambda w: map_read_only(p, w, backing(w), huge=True) + put(vma_anon(p, w), True),
+            when=lambda w: block(w) == block(v),
+        ),
     )
 
 
@@ -345,10 +359,13 @@ def cow_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
 
 @rule([P, V], "UFFDIO_CONTINUE, mfill_atomic_install_pte", "domain.md F17", features=("file", "force"), lock="read")
 def uffd_continue(kernel: Any, p: Term, v: Term) -> Step:
-    """userfaultfd resolves a minor fault with the page of the page cache; dirty from 5.16, though read-only."""
+    """userfaultfd resolves a minor fault with the page of the page cache; dirty from 5.16, though read-only.
+
+    The VMA gets an anon_vma (mfill_atomic, __mcopy_atomic: whatever comes).
+    """
     return Step(
         [live(p, v), pte_none(p, v), file(v), backed(v)],
-        map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty),
+        map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty) + put(vma_anon(p, v), True),
     )
 
 

@@ -56,6 +56,7 @@ from model.state import (
     same_pmd,
     slot_frame,
     soft_dirty_needs_fault,
+    vma_anon,
     vma_write,
     writeback,
 )
@@ -118,7 +119,9 @@ def force_store_refused(kernel: Any, p: Term, v: Term) -> Step:
 
 def _map_private(kernel: Any, p: Term, v: Term, new: Term, value: Term, dirty: bool) -> list[list[Update]]:
     """Install a fresh page of the process's own at (p, v), not writable because the VMA is not."""
-    return [map_read_only(p, v, new, dirty), fresh_page(new, value), set_exclusive(kernel, new)]
+    return [
+        map_read_only(p, v, new, dirty), fresh_page(new, value), set_exclusive(kernel, new), put(vma_anon(p, v), True),
+    ]
 
 
 @rule([P, V, NEW], "do_anonymous_page", "domain.md 1.2", features=FORCE)
@@ -209,6 +212,7 @@ def force_wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step:
         [
             put(pte_frame(p, v), new), put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True),
             put(force_cow(p, v), True), fresh_page(new, frame_value(f)), set_exclusive(kernel, new),
+            put(vma_anon(p, v), True),
         ],
     )
 

@@ -50,6 +50,7 @@ from model.state import (
     stale_frame,
     uffd_armed,
     vma,
+    vma_anon,
     vma_apart,
     vma_exec,
     vma_huge,
@@ -156,6 +157,16 @@ def _table(p: Term, v: Term, to: Any) -> Term:
     return Or(page_table(p, block(v)), And(to.early(v), pte_huge(p, v)))
 
 
+def _copies_ptes(p: Term, v: Term) -> Term:
+    """fork copies the page table of the VMA; without an anon_vma a fault of the child finds all that is there.
+
+    vma_needs_copy, in 5.10 the first lines of copy_page_range (d992895ba2b2, 2.6.14): not what maps pages of a file or
+    the zero page alone. Without the fork event the child is not registered with userfaultfd, which would ask for it.
+    Read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7.
+    """
+    return Or(Not(nonanon(pte_frame(p, v))), vma_anon(p, v))
+
+
 def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
     """What the child's page table says of v."""
     early = to.early(v)
@@ -165,7 +176,8 @@ def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
         + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
         # Without the fork event the child is not registered with userfaultfd.
         + put(vma_uffd(q, v), False) + put(pte_uffd_wp(q, v), False) + put(uffd_armed(q, v), False)
-        + put(force_cow(q, v), False) + put(pte_present(q, v), pte_present(p, v))
+        + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), _copies_ptes(p, v)))
+        + put(vma_anon(q, v), vma_anon(p, v))
         + put(pte_frame(q, v), If(early, to.copy(v), pte_frame(p, v)))
         + put(pte_huge(q, v), And(pte_huge(p, v), Not(early)))
         + put(pte_write(q, v), And(early, vma_write(p, v)))

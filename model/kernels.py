@@ -481,7 +481,7 @@ class Kernel:
             if not template.features <= frozenset(features):
                 continue
             rules += _built(self, template, split if template.split else frozenset())
-        lacking = {f.name for f in FUNCTIONS if f.feature and f.feature not in features}
+        lacking = {f.name for f in FUNCTIONS if f.feature and not set(f.feature.split("|")) & set(features)}
         rules = [replace(r, updates=tuple(u for u in r.updates if u.function.name not in lacking)) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
 

@@ -69,6 +69,10 @@ vma_apart = StateFunction(
 vma_mergeable = StateFunction(
     "vma_mergeable", (Proc, Page), Bool, "VM_MERGEABLE (MADV_MERGEABLE)", meaningful=vma, feature="ksm"
 )
+vma_anon = StateFunction(
+    "vma_anon", (Proc, Page), Bool, "the VMA has an anon_vma: an anonymous page was mapped there, now or before",
+    meaningful=vma, feature="zero|file",
+)
 block = StateFunction("block", (Page,), Block, "the range of virtual pages that one PMD covers")
 page_table = StateFunction(
     "page_table", (Proc, Block), Bool, "the PMD leads to a page table, so that no fault maps a THP",
@@ -260,7 +264,7 @@ STEPS: tuple[StateFunction, ...] = (
 
 FUNCTIONS: tuple[StateFunction, ...] = (
     alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart,
-    vma_mergeable, uffd_armed,
+    vma_mergeable, vma_anon, uffd_armed,
     block, page_table, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive,

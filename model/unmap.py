@@ -41,6 +41,7 @@ from model.state import (
     swaps,
     uffd_armed,
     vma,
+    vma_anon,
     vma_apart,
     vma_exec,
     vma_huge,
@@ -153,8 +154,8 @@ def mremap(kernel: Any, p: Term, v: Term, w: Term) -> Step:
     moved = [
         put(function(p, w), function(p, v))
         for function in (
-            vma_write, vma_exec, vma_mergeable, pte_present, pte_frame, pte_write, pte_dirty, pte_swap, pte_slot,
-            pte_swap_exclusive,
+            vma_write, vma_exec, vma_mergeable, vma_anon, pte_present, pte_frame, pte_write, pte_dirty, pte_swap,
+            pte_slot, pte_swap_exclusive,
         )
     ]
     return Step(
