@@ -49,6 +49,7 @@ from model.state import (
     stale,
     stale_frame,
     uffd_armed,
+    uffd_marker,
     vma,
     vma_anon,
     vma_apart,
@@ -176,6 +177,7 @@ def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
         + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
         # Without the fork event the child is not registered with userfaultfd.
         + put(vma_uffd(q, v), False) + put(pte_uffd_wp(q, v), False) + put(uffd_armed(q, v), False)
+        + put(uffd_marker(q, v), False)
         + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), _copies_ptes(p, v)))
         + put(vma_anon(q, v), vma_anon(p, v))
         + put(pte_frame(q, v), If(early, to.copy(v), pte_frame(p, v)))

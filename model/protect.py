@@ -20,6 +20,7 @@ from model.state import (
     Span,
     alive,
     anon,
+    file,
     live,
     mprotect_flushing,
     nonanon,
@@ -38,6 +39,7 @@ from model.state import (
     stale_frame,
     uffd_armed,
     uffd_flushing,
+    uffd_marker,
     uffd_unwp_flushing,
     vma_exec,
     vma_mergeable,
@@ -307,7 +309,10 @@ def _watched(kernel: Any, p: Term, span: Span) -> Term:
 @ranged("UFFDIO_WRITEPROTECT(MODE_WP), change_pte_range",
         "domain.md (i) of each kernel; decision `uffd_wp_pinned`", lock="read", split=("tlb",))
 def uffd_wp(kernel: Any, p: Term, span: Span) -> Staged:
-    """The PTE loses its write bit and gets uffd-wp; an empty PTE is left alone."""
+    """The PTE loses its write bit and gets uffd-wp; an empty PTE is left alone.
+
+    One of a file mapping gets a marker (from 5.19 on, before which there is no such mapping; decision `uffd_markers`).
+    """
     decision = kernel.uffd_wp_pinned
 
     def kept(v: Term) -> Term:
@@ -319,6 +324,7 @@ def uffd_wp(kernel: Any, p: Term, span: Span) -> Staged:
             lambda v: put(pte_write(p, v), And(pte_write(p, v), kept(v)))
             + put(pte_uffd_wp(p, v), If(kept(v), pte_uffd_wp(p, v), Not(pte_none(p, v))))
             + put(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v)))
+            + put(uffd_marker(p, v), And(file(v), BoolVal(kernel.uffd_markers)))
         )],
     )
     return flushing_later(step, p, span.covers, uffd_flushing(p, span.page))
@@ -342,7 +348,7 @@ def uffd_unwp(kernel: Any, p: Term, span: Span) -> Staged:
     step = Step(
         [_watched(kernel, p, span), span.in_ptes(p)],
         [span.each(
-            lambda v: put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
+            lambda v: put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False) + put(uffd_marker(p, v), False)
             + put(pte_write(p, v), _kept_or_restored(kernel.uffd_unwp_pinned, restores, p, v))
         )],
     )

@@ -107,6 +107,11 @@ pte_uffd_wp = StateFunction(
     "pte_uffd_wp", (Proc, Page), Bool, "uffd-wp bit of a present or swap PTE",
     meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
 )
+uffd_marker = StateFunction(
+    "uffd_marker", (Proc, Page), Bool,
+    "the empty PTE of a file mapping is a marker: what comes there is protected by userfaultfd (PTE_MARKER_UFFD_WP)",
+    meaningful=lambda p, v: And(pte_none(p, v), vma(p, v), file(v)), feature="file",
+)
 pte_soft_dirty = StateFunction(
     "pte_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of a present or swap PTE",
     meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
@@ -267,7 +272,7 @@ FUNCTIONS: tuple[StateFunction, ...] = (
     vma_mergeable, vma_anon, uffd_armed,
     block, page_table, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
-    pte_swap, pte_slot, pte_swap_exclusive,
+    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
     force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached,
     cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree,

@@ -863,7 +863,8 @@ class Run:
         if "vma_soft_dirty" in self.interpreter.layout.position:
             cells["vma_soft_dirty", (0,)] = True
         for number, page in enumerate(pages):
-            cells["vma_uffd", (0, number)] = "uffd" in page.attributes
+            registers = "file" not in page.attributes or self.kernel.uffd_markers
+            cells["vma_uffd", (0, number)] = "uffd" in page.attributes and registers
             if "huge" in page.attributes:
                 cells["vma_huge", (0, number)] = True
             if "file" in page.attributes:
