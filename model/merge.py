@@ -139,6 +139,23 @@ def madvise_mergeable(kernel: Any, p: Term, v: Term) -> Step:
     return Step([live(p, v), Not(vma_mergeable(p, v)), Not(pte_huge(p, v))], put(vma_mergeable(p, v), True))
 
 
+@rule([P, V, Q, W], "ksmd: try_to_merge_one_page, split_huge_page", "mm/ksm.c, read in 5.10.262 to 7.3-rc7",
+      features=("ksm", "huge"), lock="read")
+def ksm_split(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+    """ksmd splits the folio of a page for which it has found one of equal content; of others it splits none."""
+    f = pte_frame(p, v)
+    return Step([_equal(p, v, q, w), large(f), unreferenced(f)], split_into_pages(kernel, f))
+
+
+@rule([P, V, Q, W], "ksmd: try_to_merge_one_page, split_huge_page", "mm/ksm.c, read in 5.10.262 to 7.3-rc7",
+      features=("ksm", "huge"), lock="read")
+def ksm_split_other(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+    """... then that of the other page, if the first is or can become a KSM page."""
+    g = pte_frame(q, w)
+    kept = Or(ksm(pte_frame(p, v)), _protectable(kernel, p, v))
+    return Step([_equal(p, v, q, w), kept, large(g), unreferenced(g)], split_into_pages(kernel, g))
+
+
 @rule([P, V, Q, W], "ksmd: try_to_merge_two_pages, write_protect_page, replace_page",
       "domain.md (k) of each kernel; decision `ksm_referenced`", features=("ksm",), lock="read")
 def ksm_merge(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
@@ -348,6 +365,7 @@ def migrate_refused(kernel: Any, f: Term) -> Step:
 
 
 RULES = (
-    madvise_mergeable, ksm_merge, ksm_join, ksm_merge_nothing, ksm_merge_undone, ksm_merge_left, ksm_merge_refused,
+    madvise_mergeable, ksm_split, ksm_split_other, ksm_merge, ksm_join, ksm_merge_nothing, ksm_merge_undone,
+    ksm_merge_left, ksm_merge_refused,
     unmerge, unmerge_refused, unmerge_copy, ksm_protect, migrate, migrate_folio, migrate_refused,
 )

@@ -234,7 +234,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "ksm", ("v", "w"), ("ksm-merge", "ksm-join", "ksm-merge-nothing"),
         ("ksm-merge-undone", "ksm-merge-left", "ksm-merge-refused"),
-        prepares=("split-pmd", "madvise-mergeable", "split-folio", "ksm-protect"),
+        prepares=("split-pmd", "madvise-mergeable", "ksm-split", "ksm-split-other", "ksm-protect"),
         by_address=True, actor="either", features=KSM,
     ),
     Operation("unmerge", ("v",), ("unmerge",), ("unmerge-refused",), access="unmerge", features=KSM),

@@ -1030,7 +1030,7 @@ class Run:
             return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
-            steps = self.enabled((rule,), self.there(part["p"], part[name], state), state)
+            steps = self.enabled((rule,), {**part, **self.there(part["p"], part[name], state)}, state)
             if steps:
                 yield from (self.taken(step, "prepares", statement, progress) for step in steps)
                 return
