@@ -412,7 +412,7 @@ class _Teller:
             (o, told) for told in TOLD_AS.get(rule, (rule,))
             for o in [
                 o for o in OPERATIONS
-                if told in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.at_once, *o.refusal)
+                if told in (*o.goal, o.quick, *o.perhaps, *o.nothing, *o.whole, *o.at_once, *o.refusal)
             ][:1]
         ]
         operation = tellers[0][0] if tellers else None
