@@ -1,309 +1,53 @@
-"""Would anybody notice? Drops each guard conjunct and each update of a kernel's rules, one at a time.
+"""Judges every mutation of the rules and reports: docs/mutation.md.
 
-`python tests/mutate.py [--kernel K ...] [--json FILE] [--jobs N] [--write]`. A rule is written once for all kernels,
-so a mutation is *noticed* if on one of them a litmus test's answer, a specification of rule_specs.py, or an invariant's
-verdict or shortest violation at the default scope, is not the original's, or if an engine refuses it; it is
-*equivalent* if nothing in that scope tells it from the original on any; else it *survives*, and docs/mutation.md
-(`--write`) says why that may be.
+`python tests/mutate.py [--part default|features] [--feature F ...] [--json FILE] [--jobs N] [--write]`. What a mutation
+is, and when it is noticed, is said in mutants.py and feature_mutants.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import re
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import z3
-from rule_specs import SPECS, failures
+from feature_mutants import judge_features
+from mutants import EVERY_RULE, Fate, judge_all
 
-from invariants import INVARIANTS
-from model.kernels import KERNELS, Kernel
-from model.logic import ModelError, Rule, Scope, System, Term, Update, functions_in
-from proofs import cow_selftest
-from proofs.explore import Claim, Exploration, explore
-from proofs.interpreter import EngineError
-from proofs.litmus import Litmus, answer, parse, read
+from model.features import WORLD
 
-HERE = Path(__file__).parent
-TABLE = HERE.parent / "docs" / "mutation.md"
-EVERY_RULE = ("v5.8", "mapcount-unshare", "v5.14", "v5.18", "wrprotect-fail", "wrprotect-skip", "v6.0", "v6.15")
-"""Kernels that have every rule between them, those with the fewest states first."""
-QUICK = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=1)
-DEFAULT = Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1)
-WITH_VALUES = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=2)
-MEMORY = 3 << 30
-CONTENTS = {"frame_value", "slot_value"}
-
+TABLE = Path(__file__).parent.parent / "docs" / "mutation.md"
 ABOUT = (
     "Each guard conjunct and each update of every rule was dropped, one at a time; `python tests/mutate.py --write` "
-    f"made this file. Kernels: {', '.join(EVERY_RULE)}. *Noticed*: on one of them a litmus test's answer, a "
-    "specification in `tests/rule_specs.py`, or an invariant's verdict or shortest violation at the default scope, "
-    "changes. *Equivalent*: nothing at that scope can tell, because other conjuncts imply the one dropped (a present "
-    "PTE implies a VMA and a live process) or the cell has that value already. *Survives*: reachable states or steps "
-    "change, and nobody notices."
+    "made this file. A mutation that nobody notices *survives* if reachable states or steps change."
 )
+PARTS = {
+    "default": (
+        "Rules of the default table",
+        f"Kernels: {', '.join(EVERY_RULE)}. *Noticed*: on one of them a litmus test's answer, a specification in "
+        "`tests/rule_specs.py`, or an invariant's verdict or shortest violation at the default scope, changes. "
+        "*Equivalent*: nothing at that scope can tell, because other conjuncts imply the one dropped (a present PTE "
+        "implies a VMA and a live process) or the cell has that value already."
+    ),
+    "features": (
+        "Rules of features",
+        "The rules that a system has only with features of `model/features.py`, on kernels that have every variant of "
+        "each between them. *Noticed*: on one of them the answer of a litmus test that needs the rule's features, or a "
+        "specification, changes. *Equivalent*: with these features, and those that the dropped part speaks of, it "
+        "changes no step at a small scope (two processes and one page, or two pages with huge, ksm and mremap, there "
+        "with two processes only without uffd, soft-dirty and swapping), asked on one kernel for each variant of the "
+        "rule. *Undecided*: too many states. Sub-steps (`SPLIT`) are left out, and litmus tests and specifications "
+        "with sub-steps or operations at the same time; so are the conjuncts by which a new page is a free one, which "
+        "every rule is given alike and the default table's mutations lack."
+    ),
+}
 REASONS: tuple[tuple[str, str], ...] = ()
 """Why survivors are no holes, or which litmus test would find them: pattern of `rule: mutation`, and the reason."""
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """The system without one conjunct or one update of one rule.
-
-    `same`: a closed formula that implies, in a state where it holds, that the mutant's steps are the original's; None
-    if the rule has a function parameter, over which it would have to quantify.
-    """
-
-    rule: Rule
-    what: str
-    system: System
-    same: Term | None
-
-
-@dataclass(frozen=True)
-class Fate:
-    """What became of a mutation (`noticed`, `equivalent`, `survives`, `undecided`), on which kernels, and by what."""
-
-    rule: str
-    mutation: str
-    fate: str
-    kernels: tuple[str, ...]
-    by: str = ""
-
-
-# Mutants
-
-
-def conjuncts(term: Term) -> Iterator[Term]:
-    """The conjuncts of a term, those of nested conjunctions too."""
-    if z3.is_and(term):
-        for part in term.children():
-            yield from conjuncts(part)
-    else:
-        yield term
-
-
-def written(term: Any) -> str:
-    """The whole term on one line: the text tells mutations apart."""
-    return " ".join(str(term).split())
-
-
-def cell(update: Update) -> str:
-    over = f" for each {', '.join(str(c) for c in update.over)}" if update.over else ""
-    return f"{update.function.name}({', '.join(written(i) for i in update.index)}) := {written(update.value)}{over}"
-
-
-def changed_rules(rule: Rule) -> Iterator[tuple[str, Rule, Term]]:
-    """What was dropped, the rule without it, and a formula over the parameters that makes it superfluous."""
-    guard = [c for g in rule.guard for c in conjuncts(g)]
-    for i, dropped in enumerate(guard):
-        kept = (*guard[:i], *guard[i + 1 :])
-        yield f"guard {written(dropped)}", replace(rule, guard=kept), z3.Implies(z3.And(*kept), dropped)
-    for i, update in enumerate(rule.updates):
-        changed = replace(rule, updates=(*rule.updates[:i], *rule.updates[i + 1 :]))
-        already = z3.Implies(z3.And(*guard, update.when), update.function(*update.index) == update.value)
-        yield f"update {cell(update)}", changed, z3.ForAll(update.over, already) if update.over else already
-
-
-def mutants(system: System) -> Iterator[Mutant]:
-    """Every mutant once: equal ones, by the digest of the changed rule, are left out."""
-    known = set()
-    for rule in system.rules:
-        for what, changed, superfluous in changed_rules(rule):
-            digest = replace(system, rules=(changed,)).digest()
-            if digest not in known:
-                known.add(digest)
-                rules = tuple(changed if r is rule else r for r in system.rules)
-                quantifiable = all(p.over is None for p in rule.params)
-                same = z3.ForAll([p.term for p in rule.params], superfluous) if quantifiable else None
-                yield Mutant(rule, what, replace(system, rules=rules), same)
-
-
-# What can be noticed
-
-
-@functools.cache
-def litmus_tests() -> tuple[Litmus, ...]:
-    """Those that need no feature, since the default table's rules are mutated; reads do without the zero page."""
-    files = (read(path) for path in sorted((HERE / "litmus").glob("*.litmus")))
-    selftest = (parse(text, name) for name, text in cow_selftest.tests())
-    return tuple(
-        t for t in (*files, *selftest)
-        if not t.missing and t.features <= {"zero"} and not any("zero" in page.attributes for page in t.pages)
-    )
-
-
-Verdict = tuple[int | None, bool]
-"""Length of the shortest violation, and whether the claim was vacuous."""
-
-
-class Original:
-    """A kernel as it is: the answers of the litmus tests and the verdicts of the invariants, with what they rest on."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        self.system = kernel.system()
-        self.mutants = tuple(mutants(self.system))
-        self.claims = tuple(Claim(i.name, i.formula, i.premise) for i in INVARIANTS if i.applies_to(kernel))
-        self.answers = {t.name: answer(t, kernel, self.system).answer for t in litmus_tests()}
-        self.digests = {c.name: restricted(self.system, c).digest() for c in self.claims}
-        self.explored = {scope: dict(verdicts(self.system, self.claims, scope)) for scope in (QUICK, DEFAULT)}
-        self.superfluous: set[int] = set()
-        for scope, about_values in ((DEFAULT, False), (WITH_VALUES, True)):
-            same = [
-                Claim(str(n), m.same, m.same) for n, m in enumerate(self.mutants)
-                if m.same is not None and bool(functions_in(m.same) & CONTENTS) is about_values
-            ]
-            found = verdicts(self.system, same, scope)
-            self.superfluous |= {int(n) for n, (length, _) in found if length is None}
-
-    @functools.cache  # noqa: B019 - originals live as long as the process
-    def count(self, functions: frozenset[str], scope: Scope) -> tuple[object, ...]:
-        return count(self.system, functions, scope)
-
-
-def by_name(kernel: str) -> Kernel:
-    return next(k for k in KERNELS if k.name == kernel)
-
-
-@functools.cache
-def original(kernel: str) -> Original:
-    return Original(by_name(kernel))
-
-
-def restricted(system: System, claim: Claim) -> System:
-    return system.restricted(system.cone([claim.formula, claim.premise]))
-
-
-class Undecided(Exception):
-    """An exploration ran out of memory."""
-
-
-def finished(exploration: Exploration) -> Exploration:
-    if not exploration.complete:
-        raise Undecided(exploration.stopped)
-    return exploration
-
-
-def verdicts(system: System, claims: Iterable[Claim], scope: Scope) -> Iterator[tuple[str, Verdict]]:
-    """Claims with one cone are explored together."""
-    groups: dict[frozenset[str], list[Claim]] = {}
-    for claim in claims:
-        groups.setdefault(system.cone([claim.formula, claim.premise]), []).append(claim)
-    for names, members in groups.items():
-        explored = finished(explore(system.restricted(names), scope, members, memory=MEMORY))
-        for found in explored.findings:
-            yield found.claim.name, (None if found.path is None else len(found.path), found.vacuous)
-
-
-def count(system: System, functions: frozenset[str], scope: Scope) -> tuple[object, ...]:
-    """States by level and steps of the system that those functions need."""
-    cone = system.cone(f(*(z3.Const(f"index{i}", s) for i, s in enumerate(f.domain)))
-                       for f in system.functions if f.name in functions)
-    explored = finished(explore(system.restricted(cone), scope, [], memory=MEMORY))
-    return explored.levels, explored.transitions
-
-
-# Judging
-
-
-def noticed_by_litmus(mutant: Mutant, known: Original) -> str:
-    """The first litmus test with another answer, or nothing."""
-    for test in litmus_tests():
-        given = answer(test, known.kernel, mutant.system).answer
-        if given != known.answers[test.name]:
-            return f"litmus {test.name}: {given}, not {known.answers[test.name]}"
-    return ""
-
-
-def noticed_by_specification(mutant: Mutant, known: Original) -> str:
-    """The first specification of a rule that no longer holds, or nothing."""
-    for spec in SPECS:
-        if known.kernel.name in spec.kernels:
-            for wrong in failures(spec, known.kernel, mutant.system):
-                return f"specification {spec.says}: {wrong}"
-    return ""
-
-
-def noticed_by_invariant(mutant: Mutant, known: Original) -> str:
-    """The first invariant with another verdict, or nothing."""
-    touched = [c for c in known.claims if restricted(mutant.system, c).digest() != known.digests[c.name]]
-    for scope in (QUICK, DEFAULT):
-        for name, verdict in verdicts(mutant.system, touched, scope):
-            if verdict != known.explored[scope][name]:
-                return f"invariant {name}: {shown(verdict)}, not {shown(known.explored[scope][name])}"
-    return ""
-
-
-def shown(verdict: Verdict) -> str:
-    length, vacuous = verdict
-    holds = "vacuous" if vacuous else "holds"
-    return holds if length is None else f"violated in {length}"
-
-
-def is_equivalent(mutant: Mutant, known: Original) -> bool:
-    """What depends on the rule has as many states, levels and steps as in the original."""
-    functions = frozenset(u.function.name for u in mutant.rule.updates)
-    return all(count(mutant.system, functions, s) == known.count(functions, s) for s in (DEFAULT, WITH_VALUES))
-
-
-Place = tuple[str, int]
-"""A kernel, and the number of the mutant among its own."""
-
-
-def judge(places: Sequence[Place]) -> Fate:
-    """The fate of one mutation, given where it is; the quick tests come first."""
-    found = [(kernel, original(kernel), number) for kernel, number in places]
-    first = found[0][1].mutants[found[0][2]]
-    fate = functools.partial(Fate, first.rule.name, first.what)
-    candidates = [(kernel, known, known.mutants[n]) for kernel, known, n in found if n not in known.superfluous]
-    try:
-        for look in (noticed_by_litmus, noticed_by_specification, noticed_by_invariant):
-            for kernel, known, mutant in candidates:
-                try:
-                    by = look(mutant, known)
-                except (ModelError, EngineError) as error:
-                    by = f"error: {error}"
-                if by:
-                    return fate("noticed", (kernel,), by)
-        surviving = tuple(kernel for kernel, known, mutant in candidates if not is_equivalent(mutant, known))
-    except Undecided as reason:
-        return fate("undecided", tuple(kernel for kernel, *_ in candidates), str(reason))
-    return fate("survives", surviving) if surviving else fate("equivalent", tuple(kernel for kernel, _ in places))
-
-
-def say(progress: str) -> None:
-    print(progress, file=sys.stderr, flush=True)
-
-
-def judge_all(kernels: Sequence[str], jobs: int, every: int = 1) -> list[Fate]:
-    """The fates of all mutations of those kernels, or of each `every`th; progress goes to stderr."""
-    # The originals are made before the processes fork.
-    places: dict[tuple[str, str], list[Place]] = {}
-    for kernel in kernels:
-        known = original(kernel)
-        say(f"{kernel}: {len(known.mutants)} mutants, {len(known.superfluous)} superfluous")
-        for number, mutant in enumerate(known.mutants):
-            places.setdefault((mutant.rule.name, mutant.what), []).append((kernel, number))
-    fates = []
-    with ProcessPoolExecutor(jobs) as pool:
-        chosen = list(places.values())[::every]
-        for fate in pool.map(judge, chosen):
-            fates.append(fate)
-            say(f"{len(fates)}/{len(chosen)} {fate.rule}: {fate.mutation}: {fate.fate} {fate.by}")
-    return fates
-
-
-# Report
 
 
 HEADINGS = {"survives": "Survivors", "undecided": "Undecided", "equivalent": "Equivalent at the scope"}
@@ -313,14 +57,15 @@ def reason(fate: Fate) -> str:
     return next((why for pattern, why in REASONS if re.match(pattern, f"{fate.rule}: {fate.mutation}")), "")
 
 
-def table(fates: Sequence[Fate]) -> str:
-    """The report as Markdown."""
+def section(part: str, fates: Sequence[Fate]) -> str:
+    """The report of one part as Markdown."""
+    heading, about = PARTS[part]
     counts = Counter(f.fate for f in fates)
     kinds = "; ".join(f"{kind} {counts[kind]}" for kind in ("noticed", *HEADINGS))
-    lines = ["# Mutation of the rules", "", *textwrap.wrap(ABOUT, 120), "", f"Mutations {len(fates)}: {kinds}."]
-    for kind, heading in HEADINGS.items():
+    lines = [f"## {heading}", "", *textwrap.wrap(about, 120), "", f"Mutations {len(fates)}: {kinds}."]
+    for kind, title in HEADINGS.items():
         if counts[kind]:
-            lines += ["", f"## {heading}", "", "| rule | dropped | kernels | why |", "| --- | --- | --- | --- |"]
+            lines += ["", f"### {title}", "", "| rule | dropped | kernels | why |", "| --- | --- | --- | --- |"]
         for f in fates:
             if f.fate == kind:
                 why = "" if kind == "equivalent" else reason(f) or "**unexplained**"
@@ -329,28 +74,43 @@ def table(fates: Sequence[Fate]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def report(sections: Mapping[str, str], before: str) -> str:
+    """The whole report: those sections, and the others as they were in the report before."""
+    found = re.findall(r"^## (.*?)$(.*?)(?=^## |\Z)", before, re.M | re.S)
+    old = {heading: f"## {heading}{text}" for heading, text in found}
+    parts = [sections.get(part) or old.get(heading, "").rstrip() + "\n" for part, (heading, _) in PARTS.items()]
+    return "\n".join(["# Mutation of the rules", "", *textwrap.wrap(ABOUT, 120), "", *parts])
+
+
 def unexplained(fates: Iterable[Fate]) -> list[Fate]:
     """Survivors and undecided mutations for which no reason is given."""
     return [f for f in fates if f.fate in ("survives", "undecided") and not reason(f)]
 
 
 def main() -> int:
-    """Judge the mutants of the kernels asked for; exit code 1 if one survives unexplained."""
+    """Judge the mutants; exit code 1 if one survives unexplained."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kernel", action="append", choices=[k.name for k in KERNELS], metavar="K")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--part", choices=PARTS, help="only the rules of the default table, or those of features")
+    parser.add_argument("--feature", action="append", choices=WORLD, default=[], metavar="F", help="only their rules")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the fates")
     parser.add_argument("--jobs", type=int, default=2, metavar="N")
-    parser.add_argument("--write", action="store_true", help=f"write {TABLE}")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
     given = parser.parse_args()
-    fates = judge_all(given.kernel or EVERY_RULE, given.jobs)
+    judged: dict[str, list[Fate]] = {}
+    if given.part != "features":
+        judged["default"] = judge_all(EVERY_RULE, given.jobs)
+    if given.part != "default":
+        judged["features"] = judge_features(given.jobs, frozenset(given.feature))
     if given.json:
-        given.json.write_text(json.dumps([asdict(f) for f in fates], indent=1) + "\n", encoding="utf-8")
+        fates = {part: [asdict(f) for f in found] for part, found in judged.items()}
+        given.json.write_text(json.dumps(fates, indent=1) + "\n", encoding="utf-8")
+    sections = {part: section(part, fates) for part, fates in judged.items()}
     if given.write:
-        TABLE.parent.mkdir(exist_ok=True)
-        TABLE.write_text(table(fates), encoding="utf-8")
+        before = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
+        TABLE.write_text(report(sections, before), encoding="utf-8")
     else:
-        print(table(fates))
-    return 1 if unexplained(fates) else 0
+        print(*sections.values(), sep="\n")
+    return 1 if any(unexplained(fates) for fates in judged.values()) else 0
 
 
 if __name__ == "__main__":

@@ -4,16 +4,42 @@ from __future__ import annotations
 
 import pytest
 import z3
-from mutate import EVERY_RULE, by_name, changed_rules, conjuncts, judge_all, mutants, unexplained
+from feature_mutants import explored, feature_kernels, judge_features, variants, world
+from mutants import EVERY_RULE, STARTED, by_name, changes, conjuncts, judge_all, mutants
+from mutate import unexplained
 
-from model.kernels import ALL_RULES, KERNELS
+from model.features import WORLD
+from model.kernels import ALL_RULES, FURTHER, KERNELS
 
 
 def test_the_kernels_that_are_mutated_have_every_rule() -> None:
-    """Of the default table; rules of features have specifications of their own (test_rules.py) and the litmus suite."""
-    mutated = {r.name for kernel in EVERY_RULE for r in by_name(kernel).system().rules}
-    assert mutated == {r.name for kernel in KERNELS for r in kernel.system().rules}
-    assert mutated < {template.name for template in ALL_RULES}
+    """Every variant of each in the default table, and no kernel beside it has another rule."""
+    mutated = {(r.name, r.text()) for kernel in EVERY_RULE for r in by_name(kernel).system().rules}
+    assert mutated == {(r.name, r.text()) for kernel in KERNELS for r in kernel.system().rules}
+    assert {name for name, _ in mutated} >= {r.name for kernel in FURTHER for r in kernel.system().rules}
+
+
+def test_the_kernels_whose_feature_rules_are_mutated_have_every_variant() -> None:
+    mutated = frozenset().union(*(variants(by_name(kernel)) for kernel in feature_kernels()))
+    assert mutated == frozenset().union(*(variants(kernel) for kernel in (*KERNELS, *FURTHER)))
+    assert {name for name, _ in mutated} == {t.name for t in ALL_RULES if t.features and t.features <= WORLD.keys()}
+
+
+def test_the_mutant_of_a_feature_rule_is_put_into_any_system_that_has_it() -> None:
+    known = world("v5.9")
+    mutant = known.mutants["ksm-merge", "update ksm(pte_frame(p, v)) := True"]
+    for features in (frozenset({"ksm"}), frozenset({"ksm", "huge", "zero"})):
+        original, mutated = known.original(features), known.mutated(mutant, features)
+        changed = [r.name for r, m in zip(original.rules, mutated.rules, strict=True) if r.text() != m.text()]
+        assert changed == ["ksm-merge"]
+        assert len(mutated.rule("ksm-merge").updates) == len(original.rule("ksm-merge").updates) - 1
+
+
+def test_an_exploration_tells_what_is_implied_from_what_is_not() -> None:
+    guards = ("guard vma(p, v)", "guard ksm(pte_frame(p, v))")
+    group = ("v5.9", frozenset({"ksm"}), False)
+    found = explored(group, [("unmerge-copy", what) for what in guards])
+    assert found == dict(zip((("unmerge-copy", what) for what in guards), ("equivalent", "differs"), strict=True))
 
 
 def test_conjuncts_of_conjuncts_count_separately() -> None:
@@ -23,13 +49,14 @@ def test_conjuncts_of_conjuncts_count_separately() -> None:
 
 def test_each_mutant_lacks_one_thing() -> None:
     rule = by_name("v5.14").system().rule("unpin")
-    changes = [(what, len(r.guard), len(r.updates)) for what, r, _ in changed_rules(rule)]
-    assert changes == [("guard pin_live(k)", 0, 1), ("update pin_live(k) := False", 1, 0)]
+    found = [(c.what, len(c.rule.guard), len(c.rule.updates)) for c in changes(rule)]
+    assert found == [("guard pin_live(k)", 0, 1), ("update pin_live(k) := False", 1, 0)]
 
 
 def test_mutants_differ_from_the_system_and_from_each_other() -> None:
-    system = by_name("v5.8").system()
-    some = [m for m in mutants(system) if m.rule.name in ("store", "wp-copy", "fork")]
+    kernel = by_name("v5.8")
+    system = kernel.system()
+    some = [m for m in mutants(system, kernel.system(STARTED)) if m.rule.name in ("store", "wp-copy", "fork")]
     assert len({m.system.digest() for m in some} | {system.digest()}) == len(some) + 1
 
 
@@ -37,3 +64,9 @@ def test_mutants_differ_from_the_system_and_from_each_other() -> None:
 def test_mutations_are_noticed_or_explained() -> None:
     """A tenth of them; `python tests/mutate.py` judges all, in half an hour."""
     assert unexplained(judge_all(EVERY_RULE, 2, every=10)) == []
+
+
+@pytest.mark.slow
+def test_mutations_of_rules_of_features_are_noticed_or_explained() -> None:
+    """One in fifty of them."""
+    assert unexplained(judge_features(2, every=50)) == []

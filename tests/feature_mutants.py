@@ -1,0 +1,410 @@
+"""Would anybody notice? The mutations of mutants.py, of the rules that a system has only with features.
+
+A mutation is *noticed* if, on one of the kernels, the answer of a litmus test that needs the rule's features, or a
+specification of rule_specs.py, changes. Else it is looked for in an exploration of the rule's features and of those
+that what was dropped speaks of, on one kernel for each variant of the rule: *equivalent* if it changes no step there,
+*survives* if it does, *undecided* if there are too many states. Sub-steps (features of SPLIT) are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import z3
+from mutants import CONTENTS, HERE, Change, Fate, by_name, changes, conjuncts, say
+from rule_specs import FEATURE_SPECS, SPECS, Spec, failures, test_of
+
+from model import locks
+from model.features import SPLIT, WORLD
+from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
+from model.logic import ModelError, Rule, Scope, System, folded, functions_in, text_of
+from model.state import Page, Proc, fresh
+from proofs import cow_selftest
+from proofs.explore import Claim, explore
+from proofs.interpreter import EngineError, Instance, Interpreter, State
+from proofs.litmus import Litmus, Run, answer_of, parse, read
+
+FIRST = ("v5.9", "v6.15", "v5.7", "v5.19", "v7.2")
+"""Kernels of which specifications speak most; others are added until every variant of every rule is there."""
+MEMORY = 3 << 29
+TIME = 120
+ALIKE = 2
+"""Kernels with the same rule that are asked for each test and specification."""
+FEATURES_OF = {t.name: t.features for t in ALL_RULES}
+Features = frozenset[str]
+QUIET = (
+    "uffd-", "userfault", "clear-soft-", "mmap-soft-", "extra-", "mprotect-other", "swap-out", "get-", "pin-read-l",
+    "pin-write-l",
+)
+"""Beginnings of the names of rules that are left out where there would be too many states."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMutant:
+    """A rule with one thing dropped, as the system with all features of WORLD has it."""
+
+    rule: Rule
+    change: Change
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.rule.name, self.change.what
+
+    @property
+    def features(self) -> Features:
+        return FEATURES_OF[self.rule.name]
+
+
+def mechanical(rule: Rule, kernel: Kernel, system: System) -> frozenset[str]:
+    """The conjuncts, as text, that RuleTemplate.build adds alike to all rules, those of the default table among them:
+    that a fresh element is one, and what the rule's lock asks."""
+    lock = next(t.lock for t in ALL_RULES if t.name == rule.name)
+    added = [fresh(p.term) for p in rule.params if p.fresh and p.over is None]
+    added += locks.asks(kernel, lock, {p.name: p.term for p in rule.params})
+    return frozenset(text_of(c) for term in added for c in conjuncts(system.reduced(folded(term))))
+
+
+def feature_mutants(kernel: Kernel, system: System) -> Iterator[FeatureMutant]:
+    """The mutants of the rules of features of that kernel's system, each once."""
+    for rule in system.rules:
+        if FEATURES_OF[rule.name]:
+            known = set()
+            free = mechanical(rule, kernel, system)
+            for change in changes(rule):
+                idle = len(change.dropped) == 1 and (
+                    text_of(*change.dropped) in free or z3.is_true(z3.simplify(*change.dropped))
+                )
+                if change.rule.text() not in known and not idle:
+                    known.add(change.rule.text())
+                    yield FeatureMutant(rule, change)
+
+
+def asked(rule: Rule, features: Features) -> Rule:
+    """The rule without updates of state functions for which nobody asks without a feature that is off."""
+    return replace(rule, updates=tuple(u for u in rule.updates if u.function.feature in ("", *features)))
+
+
+class World:
+    """A kernel with all features of WORLD, and its systems with some of them."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.system = kernel.system(WORLD)
+        self.mutants = {m.key: m for m in feature_mutants(kernel, self.system)}
+
+    @functools.cache  # noqa: B019 - worlds live as long as the process
+    def original(self, features: Features) -> System:
+        return self.kernel.system(features)
+
+    @functools.lru_cache(64)  # noqa: B019
+    def mutated(self, mutant: FeatureMutant, features: Features) -> System:
+        """The system with those features and the mutant's rule."""
+        system = self.original(features)
+        false = {f.name for f in system.false}
+        changed = asked(mutant.change.rule, features)
+        made = changed.rewritten(system.reduced)
+        if made is None:
+            return system.without([mutant.rule.name])
+        if any(u.function.name in false and not z3.is_false(u.value) for u in made.updates):
+            rules = (
+                changed if r is mutant.rule else asked(r, features) for r in self.system.rules
+                if FEATURES_OF[r.name] <= features
+            )
+            return replace(self.system, rules=tuple(rules)).settled()
+        made = replace(made, updates=tuple(u for u in made.updates if u.function.name not in false))
+        rules = tuple(made if r.name == made.name else r for r in system.rules)
+        return replace(system, rules=rules if made in rules else (*rules, made))
+
+    @functools.cache  # noqa: B019
+    def seen(self, test: HashedTest) -> Seen:
+        """What happens in the test on the kernel as it is."""
+        return Seen(test.litmus, self.kernel, self.original(test.litmus.features))
+
+
+@dataclass(frozen=True, eq=False)
+class HashedTest:
+    """A litmus test, told from others by its identity; `spec`: the specification that it was made of."""
+
+    litmus: Litmus
+    spec: Spec | None = None
+
+
+class Watching(Interpreter):
+    """An interpreter that remembers of which steps of rules of features it was asked whether they are enabled."""
+
+    def __init__(self, system: System, scope: Scope) -> None:
+        super().__init__(system, scope)
+        self.asked: dict[str, dict[tuple[tuple[tuple[str, Any], ...], State], bool]] = {}
+
+    def enabled(self, instance: Instance, state: State) -> bool:
+        found = super().enabled(instance, state)
+        if FEATURES_OF.get(instance.rule.name):
+            self.asked.setdefault(instance.rule.name, {})[instance.binding, state] = found
+        return found
+
+
+class Seen:
+    """The answer of a test, and each step of a rule of a feature that was looked at on the way."""
+
+    def __init__(self, litmus: Litmus, kernel: Kernel, system: System) -> None:
+        self.interpreter = Watching(system, litmus.scope())
+        self.answer = answer_on(litmus, kernel, self.interpreter)
+        self.asked = self.interpreter.asked
+        self.rules = {r.name: r for r in system.rules}
+
+    def differs(self, system: System, name: str) -> bool:
+        """Whether the test can tell that system's rule from its own: some step that it looked at is another."""
+        if system.functions != self.interpreter.system.functions:
+            return True
+        changed = next((r for r in system.rules if r.name == name), None)
+        if changed is None or name not in self.rules:
+            return True
+        for (binding, state), enabled in self.asked.get(name, {}).items():
+            step = Instance(changed, binding)
+            if Interpreter.enabled(self.interpreter, step, state) != enabled:
+                return True
+            if enabled and self.interpreter.step(step, state) != self.interpreter.step(
+                Instance(self.rules[name], binding), state
+            ):
+                return True
+        return False
+
+
+def answer_on(litmus: Litmus, kernel: Kernel, interpreter: Interpreter) -> str:
+    """The test's answer, without a trace."""
+    run = Run(litmus, kernel, interpreter)
+    ends, reason = run.explore(run.start)
+    return answer_of(litmus, [run.ends_in_condition(end) for end in ends], reason)
+
+
+@functools.cache
+def world(kernel: str) -> World:
+    return World(by_name(kernel))
+
+
+@functools.cache
+def feature_tests() -> tuple[HashedTest, ...]:
+    """Those without sub-steps and without operations at the same time."""
+    files = (read(path) for path in sorted((HERE / "litmus").glob("*.litmus")))
+    selftest = (parse(text, name) for name, text in cow_selftest.tests())
+    return tuple(
+        HashedTest(t) for t in (*files, *selftest)
+        if not t.missing and not t.features & SPLIT.keys() and len(t.groups) == len(t.statements)
+    )
+
+
+@functools.cache
+def feature_specs() -> tuple[HashedTest, ...]:
+    """Those without sub-steps."""
+    found = (HashedTest(test_of(spec), spec) for spec in (*FEATURE_SPECS, *SPECS))
+    return tuple(t for t in found if not t.litmus.features & SPLIT.keys())
+
+
+def variants(kernel: Kernel) -> frozenset[tuple[str, str]]:
+    """The rules of features of a kernel, with their texts."""
+    return frozenset((r.name, r.text()) for r in kernel.system(WORLD).rules if FEATURES_OF[r.name])
+
+
+@functools.cache
+def feature_kernels() -> tuple[str, ...]:
+    """Kernels that have every variant of every rule of a feature between them."""
+    of = {k.name: variants(k) for k in (*KERNELS, *FURTHER)}
+    chosen = list(FIRST)
+    while missing := frozenset().union(*of.values()) - frozenset().union(*(of[k] for k in chosen)):
+        chosen.append(max(of, key=lambda k: len(of[k] & missing)))
+    return tuple(chosen)
+
+
+# Judging
+
+
+def noticed(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, str]:
+    """The first kernel on which a litmus test or a specification notices, and which; empty if none does."""
+    of_variant: dict[str, list[str]] = {}
+    for kernel in kernels:
+        of_variant.setdefault(world(kernel).mutants[key].rule.text(), []).append(kernel)
+    alike = [kernel for same in of_variant.values() for kernel in same[:ALIKE]]
+    for test in (*feature_specs(), *feature_tests()):
+        for kernel in [k for k in kernels if k in test.spec.kernels][:ALIKE] if test.spec else alike:
+            try:
+                by = noticed_by(test, world(kernel).mutants[key], world(kernel))
+            except (ModelError, EngineError) as error:
+                by = f"error: {error}"
+            if by:
+                return kernel, by
+    return "", ""
+
+
+def noticed_by(test: HashedTest, mutant: FeatureMutant, known: World) -> str:
+    """What is another answer to the test, or not as its specification says; or nothing."""
+    if not mutant.features <= test.litmus.features:
+        return ""
+    spec, seen = test.spec, known.seen(test)
+    mutated = known.mutated(mutant, test.litmus.features)
+    spoken = {rule for rule, _ in (*spec.then, *spec.never)} if spec else set()
+    if mutant.rule.name not in spoken and not seen.differs(mutated, mutant.rule.name):
+        return ""
+    if spec:
+        return next((f"specification {spec.says}: {wrong}" for wrong in failures(spec, known.kernel, mutated)), "")
+    given = answer_on(test.litmus, known.kernel, Interpreter(mutated, test.litmus.scope()))
+    return f"litmus {test.litmus.name}: {given}, not {seen.answer}" if given != seen.answer else ""
+
+
+# Equivalence
+
+
+def needed(mutant: FeatureMutant, known: World) -> Features:
+    """The rule's features, and those without which what was dropped says nothing."""
+    spoken = frozenset().union(*(functions_in(t) for t in mutant.change.dropped))
+    base = mutant.features
+
+    def false(features: Features) -> frozenset[str]:
+        return spoken & {f.name for f in known.original(features).false}
+
+    without = false(base)
+    return base | {x for x in WORLD if x not in base and false(base | {x}) < without} if without else base
+
+
+def scopes(features: Features, contents: bool) -> list[Scope]:
+    """Small scopes: with two processes, and with two pages where rules are about that."""
+
+    def of(procs: int, pages: int, frames: int, folios: int = 1) -> Scope:
+        values = 2 if contents else 1
+        return Scope.of(Proc=procs, Page=pages, Frame=frames, Pin=1, Slot=1, Value=values, Folio=folios, Block=1)
+
+    if "huge" in features:
+        return [of(1, 2, 3, 2)] if features & {"ksm", "mremap"} else [of(2, 2, 3), of(1, 2, 3, 2)]
+    if "mremap" in features:
+        return [of(1, 2, 3)]
+    return [of(2, 1, 3), of(1, 2, 3)] if "ksm" in features else [of(2, 1, 3)]
+
+
+def quieted(system: System, quiet: bool) -> System:
+    """The system; without the rules of QUIET."""
+    return system.without(r.name for r in system.rules if r.name.startswith(QUIET)).settled() if quiet else system
+
+
+Group = tuple[str, Features, bool]
+"""A kernel, features, and whether contents of pages matter: what one exploration is of."""
+
+
+def explored(group: Group, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """For each mutant `equivalent`, `differs`, or why it is undecided."""
+    kernel, features, contents = group
+    left = {key: world(kernel).mutants[key] for key in keys}
+    found: dict[tuple[str, str], str] = {}
+    for scope in scopes(features, contents):
+        large = scope.size(Proc) * scope.size(Page) > 2 or contents
+        for quiet in (True,) if large else (False, True):
+            here = in_scope(world(kernel), left, features, scope, quiet)
+            if set(here.values()) <= {"equivalent", "differs"}:
+                break
+        found |= {key: what for key, what in here.items() if found.get(key, "equivalent") == "equivalent"}
+        left = {key: mutant for key, mutant in left.items() if here[key] != "differs"}
+    return found
+
+
+def in_scope(
+    known: World, mutants: Mapping[tuple[str, str], FeatureMutant], features: Features, scope: Scope, quiet: bool
+) -> dict[tuple[str, str], str]:
+    """The same in one scope. `quiet`: without the rules of QUIET."""
+    original = quieted(known.original(features), quiet)
+    names = {str(number): key for number, key in enumerate(mutants)}
+    claims = [
+        Claim(name, original.reduced(mutants[key].change.same), z3.BoolVal(True)) for name, key in names.items()
+        if mutants[key].change.same is not None
+    ]
+    found: dict[tuple[str, str], str] = {}
+    if claims:
+        exploration = explore(original, scope, claims, memory=MEMORY, timeout=TIME, stop_at_violations=True)
+        for finding in exploration.findings:
+            key = names[finding.claim.name]
+            if finding.path is None:
+                found[key] = "equivalent" if exploration.complete else exploration.stopped
+            elif distinguished(original, quieted(known.mutated(mutants[key], features), quiet), scope, finding.path):
+                found[key] = "differs"
+    for key, mutant in mutants.items():
+        if key not in found:
+            found[key] = counted(original, quieted(known.mutated(mutant, features), quiet), scope)
+    return found
+
+
+def distinguished(original: System, mutated: System, scope: Scope, path: Iterable[Instance]) -> bool:
+    """In the state to which the path leads the two systems have different next states."""
+    interpreter, other = Interpreter(original, scope), Interpreter(mutated, scope)
+    state = interpreter.initial()
+    for step in path:
+        state = interpreter.step(step, state)
+    return after(interpreter, state) != after(other, state)
+
+
+def after(interpreter: Interpreter, state: State) -> set[State]:
+    return {result for _, result in interpreter.successors(state) if result != state}
+
+
+def counted(original: System, mutated: System, scope: Scope) -> str:
+    """Whether the two have as many states, levels and steps."""
+    found = []
+    for system in (original, mutated):
+        explored = explore(system, scope, [], memory=MEMORY, timeout=TIME)
+        if not explored.complete:
+            return explored.stopped
+        found.append((explored.levels, explored.transitions))
+    return "equivalent" if found[0] == found[1] else "differs"
+
+
+# All of them
+
+
+def judge_features(jobs: int, only: Features = frozenset(), every: int = 1) -> list[Fate]:
+    """The fates of all mutations of rules of features (of `only` those, if given), or of each `every`th."""
+    kernels = feature_kernels()
+    places: dict[tuple[str, str], list[str]] = {}
+    for kernel in kernels:
+        for key, mutant in world(kernel).mutants.items():
+            if not only or mutant.features & only:
+                places.setdefault(key, []).append(kernel)
+    chosen = list(places)[::every]
+    say(f"{len(chosen)} mutations of rules of features, on {', '.join(kernels)}")
+    fates: dict[tuple[str, str], Fate] = {}
+    with ProcessPoolExecutor(jobs) as pool:
+        for key, (kernel, by) in zip(chosen, pool.map(noticed, chosen, [places[k] for k in chosen]), strict=True):
+            if by:
+                fates[key] = Fate(*key, "noticed", (kernel,), by)
+            say(f"{': '.join(key)}: {by or '-'}")
+        fates |= rest(pool, {key: places[key] for key in chosen if key not in fates})
+    return [fates[key] for key in chosen]
+
+
+def rest(pool: ProcessPoolExecutor, places: Mapping[tuple[str, str], Sequence[str]]) -> dict[tuple[str, str], Fate]:
+    """The fates of the mutations that nobody noticed."""
+    groups: dict[Group, list[tuple[str, str]]] = {}
+    for key, kernels in places.items():
+        texts: dict[str, str] = {}
+        for kernel in kernels:
+            texts.setdefault(world(kernel).mutants[key].rule.text(), kernel)
+        for kernel in texts.values():
+            mutant = world(kernel).mutants[key]
+            contents = any(functions_in(t) & CONTENTS for t in mutant.change.dropped)
+            groups.setdefault((kernel, needed(mutant, world(kernel)), contents), []).append(key)
+    verdicts: dict[tuple[str, str], dict[str, str]] = {key: {} for key in places}
+    for (group, keys), found in zip(groups.items(), pool.map(explored, groups, groups.values()), strict=True):
+        say(f"{group[0]}@{','.join(sorted(group[1]))}: {dict(Counter(found.values()))}")
+        for key in keys:
+            verdicts[key][group[0]] = found[key]
+    return {key: fate_of(key, by_kernel) for key, by_kernel in verdicts.items()}
+
+
+def fate_of(key: tuple[str, str], by_kernel: Mapping[str, str]) -> Fate:
+    differing = tuple(k for k, v in by_kernel.items() if v == "differs")
+    if differing:
+        return Fate(*key, "survives", differing)
+    undecided = {k: v for k, v in by_kernel.items() if v != "equivalent"}
+    if undecided:
+        return Fate(*key, "undecided", tuple(undecided), "; ".join(dict.fromkeys(undecided.values())))
+    return Fate(*key, "equivalent", tuple(by_kernel))

@@ -1,0 +1,334 @@
+"""Would anybody notice? Drops each guard conjunct and each update of a kernel's rules, one at a time.
+
+A rule is written once for all kernels, so a mutation is *noticed* if on one of them a litmus test's answer, a
+specification of rule_specs.py, or an invariant's verdict or shortest violation at the default scope, is not the
+original's, or if an engine refuses it; it is *equivalent* if nothing in that scope tells it from the original on any;
+else it *survives*. Here are the rules of the default table; those of features are in feature_mutants.py. `mutate.py`
+runs both.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import z3
+from rule_specs import SPECS, failures
+
+from invariants import INVARIANTS
+from model.kernels import FURTHER, KERNELS, Kernel
+from model.logic import ModelError, Rule, Scope, System, Term, Update, functions_in, names_in
+from proofs import cow_selftest
+from proofs.explore import Claim, Exploration, explore
+from proofs.interpreter import EngineError
+from proofs.litmus import Litmus, answer, parse, read
+
+HERE = Path(__file__).parent
+EVERY_RULE = (
+    "v5.8", "mapcount-unshare", "v5.14", "v5.18", "wrprotect-fail", "wrprotect-skip", "v6.0", "v6.15", "v7.2",
+)
+"""Kernels that have every rule between them, those with the fewest states first."""
+STARTED = frozenset({"vm-soft-dirty", "exec", "stable-writes"})
+"""The features with which a litmus test may start, though it be about the default table."""
+QUICK = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=1)
+DEFAULT = Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1)
+WITH_VALUES = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=2)
+MEMORY = 3 << 30
+CONTENTS = {"frame_value", "slot_value"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The system without one conjunct or one update of one rule.
+
+    `tested`: the same with the features of STARTED, of which litmus tests and specifications are asked. `same`: a
+    closed formula that implies, in a state where it holds, that the mutant's steps are the original's; None if what was
+    dropped speaks of a function parameter.
+    """
+
+    rule: Rule
+    what: str
+    system: System
+    tested: System
+    same: Term | None
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a mutation (`noticed`, `equivalent`, `survives`, `undecided`), on which kernels, and by what."""
+
+    rule: str
+    mutation: str
+    fate: str
+    kernels: tuple[str, ...]
+    by: str = ""
+
+
+# Mutants
+
+
+def conjuncts(term: Term) -> Iterator[Term]:
+    """The conjuncts of a term, those of nested conjunctions too."""
+    if z3.is_and(term):
+        for part in term.children():
+            yield from conjuncts(part)
+    else:
+        yield term
+
+
+def written(term: Any) -> str:
+    """The whole term on one line: the text tells mutations apart."""
+    return " ".join(str(term).split())
+
+
+def cell(update: Update) -> str:
+    over = f" for each {', '.join(str(c) for c in update.over)}" if update.over else ""
+    return f"{update.function.name}({', '.join(written(i) for i in update.index)}) := {written(update.value)}{over}"
+
+
+class Change(NamedTuple):
+    """What was dropped, the rule without it, and a closed formula: where it holds, the steps are the same.
+
+    The formula is None if what was dropped speaks of a function parameter, over which it would have to quantify.
+    `dropped`: a conjunct, or the terms of an update.
+    """
+
+    what: str
+    rule: Rule
+    same: Term | None
+    dropped: tuple[Term, ...]
+
+
+def changes(rule: Rule) -> Iterator[Change]:
+    """Every change of a rule, one thing dropped in each."""
+    guard = [c for g in rule.guard for c in conjuncts(g)]
+    functions = {p.name for p in rule.params if p.over is not None}
+    bound = [p.term for p in rule.params if p.over is None]
+
+    def closed(kept: Iterable[Term], superfluous: Term, over: Sequence[Term] = ()) -> Term | None:
+        if names_in(superfluous) & functions:
+            return None
+        enough = [c for c in kept if not names_in(c) & functions]
+        constants = [*bound, *over]
+        implied = z3.Implies(z3.And(*enough), superfluous)
+        return z3.ForAll(constants, implied) if constants else implied
+
+    for i, dropped in enumerate(guard):
+        kept = (*guard[:i], *guard[i + 1 :])
+        yield Change(f"guard {written(dropped)}", replace(rule, guard=kept), closed(kept, dropped), (dropped,))
+    for i, update in enumerate(rule.updates):
+        changed = replace(rule, updates=(*rule.updates[:i], *rule.updates[i + 1 :]))
+        written_cell = update.function(*update.index)
+        already = z3.Implies(update.when, written_cell == update.value)
+        terms = (written_cell, update.value, update.when)
+        yield Change(f"update {cell(update)}", changed, closed(guard, already, update.over), terms)
+
+
+def with_rule(system: System, rule: Rule, changed: Rule) -> System:
+    return replace(system, rules=tuple(changed if r is rule else r for r in system.rules))
+
+
+def lacking(rule: Rule, system: System) -> str:
+    """The text of a rule of a system with more features, as that system would have it."""
+    false = {f.name for f in system.false}
+    made = rule.rewritten(system.reduced)
+    return "" if made is None else replace(
+        made, updates=tuple(u for u in made.updates if u.function.name not in false)
+    ).text()
+
+
+def mutants(system: System, started: System) -> Iterator[Mutant]:
+    """Every mutant once: equal ones, by the digest of the changed rule, are left out. `started`: with STARTED."""
+    known = set()
+    tested: dict[str, System] = {}
+    for rule in started.rules:
+        for change in changes(rule):
+            tested.setdefault(lacking(change.rule, system), with_rule(started, rule, change.rule))
+    for rule in system.rules:
+        for what, changed, same, _ in changes(rule):
+            digest = replace(system, rules=(changed,)).digest()
+            if digest not in known:
+                known.add(digest)
+                yield Mutant(rule, what, with_rule(system, rule, changed), tested[changed.text()], same)
+
+
+# What can be noticed
+
+
+@functools.cache
+def litmus_tests() -> tuple[Litmus, ...]:
+    """Those that need no feature but STARTED, since the default table's rules are mutated; reads do without the zero
+    page."""
+    files = (read(path) for path in sorted((HERE / "litmus").glob("*.litmus")))
+    selftest = (parse(text, name) for name, text in cow_selftest.tests())
+    return tuple(
+        t for t in (*files, *selftest)
+        if not t.missing and t.features <= {"zero", *STARTED} and not any("zero" in page.attributes for page in t.pages)
+    )
+
+
+Verdict = tuple[int | None, bool]
+"""Length of the shortest violation, and whether the claim was vacuous."""
+
+
+class Original:
+    """A kernel as it is: the answers of the litmus tests and the verdicts of the invariants, with what they rest on."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.system = kernel.system()
+        self.started = kernel.system(STARTED)
+        self.mutants = tuple(mutants(self.system, self.started))
+        self.claims = tuple(Claim(i.name, i.formula, i.premise) for i in INVARIANTS if i.applies_to(kernel))
+        self.answers = {t.name: answer(t, kernel, self.started).answer for t in litmus_tests()}
+        self.digests = {c.name: restricted(self.system, c).digest() for c in self.claims}
+        self.explored = {scope: dict(verdicts(self.system, self.claims, scope)) for scope in (QUICK, DEFAULT)}
+        self.superfluous: set[int] = set()
+        for scope, about_values in ((DEFAULT, False), (WITH_VALUES, True)):
+            same = [
+                Claim(str(n), m.same, m.same) for n, m in enumerate(self.mutants)
+                if m.same is not None and bool(functions_in(m.same) & CONTENTS) is about_values
+            ]
+            found = verdicts(self.system, same, scope)
+            self.superfluous |= {int(n) for n, (length, _) in found if length is None}
+
+    @functools.cache  # noqa: B019 - originals live as long as the process
+    def count(self, functions: frozenset[str], scope: Scope) -> tuple[object, ...]:
+        return count(self.system, functions, scope)
+
+
+def by_name(kernel: str) -> Kernel:
+    return next(k for k in (*KERNELS, *FURTHER) if k.name == kernel)
+
+
+@functools.cache
+def original(kernel: str) -> Original:
+    return Original(by_name(kernel))
+
+
+def restricted(system: System, claim: Claim) -> System:
+    return system.restricted(system.cone([claim.formula, claim.premise]))
+
+
+class Undecided(Exception):
+    """An exploration ran out of memory."""
+
+
+def finished(exploration: Exploration) -> Exploration:
+    if not exploration.complete:
+        raise Undecided(exploration.stopped)
+    return exploration
+
+
+def verdicts(system: System, claims: Iterable[Claim], scope: Scope) -> Iterator[tuple[str, Verdict]]:
+    """Claims with one cone are explored together."""
+    groups: dict[frozenset[str], list[Claim]] = {}
+    for claim in claims:
+        groups.setdefault(system.cone([claim.formula, claim.premise]), []).append(claim)
+    for names, members in groups.items():
+        explored = finished(explore(system.restricted(names), scope, members, memory=MEMORY))
+        for found in explored.findings:
+            yield found.claim.name, (None if found.path is None else len(found.path), found.vacuous)
+
+
+def count(system: System, functions: frozenset[str], scope: Scope) -> tuple[object, ...]:
+    """States by level and steps of the system that those functions need."""
+    cone = system.cone(f(*(z3.Const(f"index{i}", s) for i, s in enumerate(f.domain)))
+                       for f in system.functions if f.name in functions)
+    explored = finished(explore(system.restricted(cone), scope, [], memory=MEMORY))
+    return explored.levels, explored.transitions
+
+
+# Judging
+
+
+def noticed_by_litmus(mutant: Mutant, known: Original) -> str:
+    """The first litmus test with another answer, or nothing."""
+    for test in litmus_tests():
+        given = answer(test, known.kernel, mutant.tested).answer
+        if given != known.answers[test.name]:
+            return f"litmus {test.name}: {given}, not {known.answers[test.name]}"
+    return ""
+
+
+def noticed_by_specification(mutant: Mutant, known: Original) -> str:
+    """The first specification of a rule that no longer holds, or nothing."""
+    for spec in SPECS:
+        if known.kernel.name in spec.kernels:
+            for wrong in failures(spec, known.kernel, mutant.tested):
+                return f"specification {spec.says}: {wrong}"
+    return ""
+
+
+def noticed_by_invariant(mutant: Mutant, known: Original) -> str:
+    """The first invariant with another verdict, or nothing."""
+    touched = [c for c in known.claims if restricted(mutant.system, c).digest() != known.digests[c.name]]
+    for scope in (QUICK, DEFAULT):
+        for name, verdict in verdicts(mutant.system, touched, scope):
+            if verdict != known.explored[scope][name]:
+                return f"invariant {name}: {shown(verdict)}, not {shown(known.explored[scope][name])}"
+    return ""
+
+
+def shown(verdict: Verdict) -> str:
+    length, vacuous = verdict
+    holds = "vacuous" if vacuous else "holds"
+    return holds if length is None else f"violated in {length}"
+
+
+def is_equivalent(mutant: Mutant, known: Original) -> bool:
+    """What depends on the rule has as many states, levels and steps as in the original."""
+    functions = frozenset(u.function.name for u in mutant.rule.updates)
+    return all(count(mutant.system, functions, s) == known.count(functions, s) for s in (DEFAULT, WITH_VALUES))
+
+
+Place = tuple[str, int]
+"""A kernel, and the number of the mutant among its own."""
+
+
+def judge(places: Sequence[Place]) -> Fate:
+    """The fate of one mutation, given where it is; the quick tests come first."""
+    found = [(kernel, original(kernel), number) for kernel, number in places]
+    first = found[0][1].mutants[found[0][2]]
+    fate = functools.partial(Fate, first.rule.name, first.what)
+    candidates = [(kernel, known, known.mutants[n]) for kernel, known, n in found if n not in known.superfluous]
+    try:
+        for look in (noticed_by_litmus, noticed_by_specification, noticed_by_invariant):
+            for kernel, known, mutant in candidates:
+                try:
+                    by = look(mutant, known)
+                except (ModelError, EngineError) as error:
+                    by = f"error: {error}"
+                if by:
+                    return fate("noticed", (kernel,), by)
+        surviving = tuple(kernel for kernel, known, mutant in candidates if not is_equivalent(mutant, known))
+    except Undecided as reason:
+        return fate("undecided", tuple(kernel for kernel, *_ in candidates), str(reason))
+    return fate("survives", surviving) if surviving else fate("equivalent", tuple(kernel for kernel, _ in places))
+
+
+def say(progress: str) -> None:
+    print(progress, file=sys.stderr, flush=True)
+
+
+def judge_all(kernels: Sequence[str], jobs: int, every: int = 1) -> list[Fate]:
+    """The fates of all mutations of those kernels, or of each `every`th; progress goes to stderr."""
+    # The originals are made before the processes fork.
+    places: dict[tuple[str, str], list[Place]] = {}
+    for kernel in kernels:
+        known = original(kernel)
+        say(f"{kernel}: {len(known.mutants)} mutants, {len(known.superfluous)} superfluous")
+        for number, mutant in enumerate(known.mutants):
+            places.setdefault((mutant.rule.name, mutant.what), []).append((kernel, number))
+    fates = []
+    with ProcessPoolExecutor(jobs) as pool:
+        chosen = list(places.values())[::every]
+        for fate in pool.map(judge, chosen):
+            fates.append(fate)
+            say(f"{len(fates)}/{len(chosen)} {fate.rule}: {fate.mutation}: {fate.fate} {fate.by}")
+    return fates
