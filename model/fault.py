@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from z3 import And, BoolVal, Implies, Not, Or
+from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model.logic import Param, Stage, Staged, Step, Term, Update, each, forall, put, rule
 from model.state import (
@@ -68,9 +68,12 @@ from model.state import (
     still_to_copy,
     swapped_in_alone,
     uffd_armed,
+    uffd_marker,
+    vma_anon,
     vma_apart,
     vma_exec,
     vma_huge,
+    vma_mergeable,
     vma_uffd,
     vma_write,
     writeback,
@@ -99,8 +102,11 @@ def map_pte(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
 
 
 def map_writable(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
-    """Install f at (p, v) with W, D and soft-dirty (maybe_mkwrite(pte_mkdirty(...)) in a writable VMA)."""
-    return (
+    """Install f at (p, v) with W, D and soft-dirty (maybe_mkwrite(pte_mkdirty(...)) in a writable VMA).
+
+    It is an anonymous page, for which there must be an anon_vma (anon_vma_prepare, vmf_anon_prepare).
+    """
+    return put(vma_anon(p, v), True) + (
         map_pte(p, v, f, huge) + put(pte_write(p, v), True) + put(pte_dirty(p, v), True)
         + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False)
     )
@@ -186,6 +192,10 @@ def may_reuse(kernel: Any, p: Term, v: Term, f: Term) -> Term:
     return And(Not(nonanon(f)), Or(And(ksm(f), kernel.reuse_ksm(p, v, f)), And(Not(ksm(f)), own)))
 
 
+VMA_FLAGS = (vma_write, vma_exec, vma_uffd, vma_apart, vma_mergeable)
+"""What VMAs that are one have in common."""
+
+
 def one_vma(p: Term, v: Term) -> Term:
     """One anonymous VMA covers the block of v (thp_vma_suitable_order).
 
@@ -194,7 +204,7 @@ def one_vma(p: Term, v: Term) -> Term:
     """
 
     def alike(w: Term) -> Term:
-        same = [flag(p, w) == flag(p, v) for flag in (vma_write, vma_exec, vma_uffd, vma_apart)]
+        same = [flag(p, w) == flag(p, v) for flag in VMA_FLAGS]
         return And(live(p, w), Not(file(w)), *same)
 
     return forall(Page, lambda w: Implies(block(w) == block(v), alike(w)))
@@ -294,56 +304,103 @@ def file_read(kernel: Any, v: Term, new: Term) -> Step:
 
 @rule([V, N], "mmap(MAP_PRIVATE) of a file", "domain.md F12", features=("file",))
 def mmap_file(kernel: Any, v: Term, n: Term) -> Step:
-    """A private mapping of a file that holds n takes the place of anonymous memory that nobody has touched."""
+    """A private mapping of a file that holds n takes the place of anonymous memory that nobody has touched.
+
+    Up to 5.18 userfaultfd cannot protect it (vma_can_userfault); decision `uffd_markers`.
+    """
     untouched = forall(Proc, lambda q: pte_none(q, v))
-    return Step([Not(file(v)), untouched], [put(file(v), True), put(file_value(v), n), put(backed(v), False)])
+
+    def unregistered(q: Term) -> list[Update]:
+        return [] if kernel.uffd_markers else put(vma_uffd(q, v), False)
+
+    return Step(
+        [Not(file(v)), untouched],
+        [put(file(v), True), put(file_value(v), n), put(backed(v), False),
+         each(Proc, lambda q: put(vma_anon(q, v), False) + put(uffd_marker(q, v), False) + unregistered(q))],
+    )
 
 
-def map_read_only(p: Term, v: Term, f: Term, dirty: bool = False, huge: bool = False) -> list[Update]:
+def map_read_only(
+    p: Term, v: Term, f: Term, dirty: bool = False, huge: bool = False, protected: Any = False
+) -> list[Update]:
     """Install f at (p, v), not writable: mk_pte(f, vma->vm_page_prot), which is not soft-dirty.
 
     So do_anonymous_page, do_set_pte, set_huge_zero_page and mfill_atomic_install_pte; pte_mkdirty sets soft-dirty too.
+    `protected`: with uffd-wp.
     """
     return (
         map_pte(p, v, f, huge) + put(pte_write(p, v), False) + put(pte_dirty(p, v), dirty)
-        + put(pte_soft_dirty(p, v), dirty) + put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
+        + put(pte_soft_dirty(p, v), dirty) + put(pte_uffd_wp(p, v), protected) + put(uffd_armed(p, v), protected)
     )
+
+
+def marked(p: Term, v: Term) -> Term:
+    """The fault finds a marker of userfaultfd (do_set_pte, set_pte_range: vmf_orig_pte_uffd_wp)."""
+    return And(file(v), uffd_marker(p, v))
+
+
+def left_marker(kernel: Any, q: Term, w: Term) -> list[Update]:
+    """What was at (q, w) is taken away, and a marker left if userfaultfd protects it; decision `uffd_markers`.
+
+    pte_install_uffd_wp_if_needed, called by zap_pte_range and try_to_unmap_one: of a file mapping, whatever was mapped,
+    swapped out or marked there.
+    """
+    if not kernel.uffd_markers:
+        return put(uffd_marker(q, w), False)
+    here = If(Or(pte_present(q, w), pte_swap(q, w)), pte_uffd_wp(q, w), uffd_marker(q, w))
+    return put(uffd_marker(q, w), And(file(w), here))
 
 
 @rule([P, V], "do_anonymous_page (read fault), do_read_fault", "domain.md F11, F12", lock="fault")
 def map_backing(kernel: Any, p: Term, v: Term) -> Step:
-    """A read fault maps the page of the page cache, or the zero page, read-only."""
+    """A read fault maps the page of the page cache, with uffd-wp where a marker was, or the zero page, read-only."""
     return Step(
         [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v)],
-        [map_read_only(p, v, backing(v)), table_for(p, v)],
+        [map_read_only(p, v, backing(v), protected=marked(p, v)), table_for(p, v)],
     )
 
 
 @rule([P, V], "do_huge_pmd_anonymous_page (read fault)", "domain.md F16", features=("huge",), lock="fault")
 def map_huge_zero(kernel: Any, p: Term, v: Term) -> Step:
-    """A read fault maps the huge zero page; the zero page stands for each of its parts."""
+    """A read fault maps the huge zero page; the zero page stands for each of its parts.
+
+    do_huge_pmd_anonymous_page prepares an anon_vma before it looks at what the fault is for.
+    """
     return Step(
         [live(p, v), vma_huge(p, v), huge_ready(p, v), Not(file(v)), backed(v)],
-        each(Page, lambda w: map_read_only(p, w, backing(w), huge=True), when=lambda w: block(w) == block(v)),
+        each(
+            Page, lambda w: map_read_only(p, w, backing(w), huge=True) + put(vma_anon(p, w), True),
+            when=lambda w: block(w) == block(v),
+        ),
     )
 
 
 @rule([P, V, NEW], "do_cow_fault", "domain.md F15", features=("file",), lock="fault")
 def cow_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
-    """A write fault on an empty PTE of a file mapping maps a copy of the page cache's page."""
+    """A write fault on an empty PTE of a file mapping maps a copy of the page cache's page.
+
+    Where a marker was it is dirty, with uffd-wp and read-only: the next fault is the monitor's.
+    """
+    protected = marked(p, v)
     return Step(
         [live(p, v), vma_write(p, v), pte_none(p, v), file(v), backed(v)],
-        [fresh_page(new, frame_value(backing(v))), map_writable(p, v, new), put(uffd_armed(p, v), False),
-         set_exclusive(kernel, new)],
+        [
+            fresh_page(new, frame_value(backing(v))), map_pte(p, v, new), put(pte_write(p, v), Not(protected)),
+            put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True), put(pte_uffd_wp(p, v), protected),
+            put(uffd_armed(p, v), protected), put(vma_anon(p, v), True), set_exclusive(kernel, new),
+        ],
     )
 
 
 @rule([P, V], "UFFDIO_CONTINUE, mfill_atomic_install_pte", "domain.md F17", features=("file", "force"), lock="read")
 def uffd_continue(kernel: Any, p: Term, v: Term) -> Step:
-    """userfaultfd resolves a minor fault with the page of the page cache; dirty from 5.16, though read-only."""
+    """userfaultfd resolves a minor fault with the page of the page cache; dirty from 5.16, though read-only.
+
+    The VMA gets an anon_vma (mfill_atomic, __mcopy_atomic: whatever comes), and a marker is written over.
+    """
     return Step(
         [live(p, v), pte_none(p, v), file(v), backed(v)],
-        map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty),
+        map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty) + put(vma_anon(p, v), True),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from z3 import And, BoolVal, Not, Or
 
-from model.fault import NEW, N, P, V, fresh_page, map_pte, map_read_only, may_reuse, set_exclusive, swapped_in
+from model.fault import NEW, N, P, V, fresh_page, map_pte, map_read_only, marked, may_reuse, set_exclusive, swapped_in
 from model.huge import (
     FOLIO,
     exclusive_folio,
@@ -56,6 +56,7 @@ from model.state import (
     same_pmd,
     slot_frame,
     soft_dirty_needs_fault,
+    vma_anon,
     vma_write,
     writeback,
 )
@@ -116,9 +117,14 @@ def force_store_refused(kernel: Any, p: Term, v: Term) -> Step:
     return Step([Not(live(p, v))])
 
 
-def _map_private(kernel: Any, p: Term, v: Term, new: Term, value: Term, dirty: bool) -> list[list[Update]]:
+def _map_private(
+    kernel: Any, p: Term, v: Term, new: Term, value: Term, dirty: bool, protected: Any = False
+) -> list[list[Update]]:
     """Install a fresh page of the process's own at (p, v), not writable because the VMA is not."""
-    return [map_read_only(p, v, new, dirty), fresh_page(new, value), set_exclusive(kernel, new)]
+    return [
+        map_read_only(p, v, new, dirty, protected=protected), fresh_page(new, value), set_exclusive(kernel, new),
+        put(vma_anon(p, v), True),
+    ]
 
 
 @rule([P, V, NEW], "do_anonymous_page", "domain.md 1.2", features=FORCE)
@@ -135,7 +141,7 @@ def force_cow_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
     """A forced write fault on an empty PTE of a file mapping maps a copy of the page cache's page, read-only, dirty."""
     return Step(
         [*_read_only(p, v), pte_none(p, v), file(v), backed(v), Not(_reads_again(kernel, p, v))],
-        _map_private(kernel, p, v, new, frame_value(backing(v)), dirty=True),
+        _map_private(kernel, p, v, new, frame_value(backing(v)), dirty=True, protected=marked(p, v)),
     )
 
 
@@ -209,6 +215,7 @@ def force_wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step:
         [
             put(pte_frame(p, v), new), put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True),
             put(force_cow(p, v), True), fresh_page(new, frame_value(f)), set_exclusive(kernel, new),
+            put(vma_anon(p, v), True),
         ],
     )
 

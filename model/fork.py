@@ -49,10 +49,13 @@ from model.state import (
     stale,
     stale_frame,
     uffd_armed,
+    uffd_marker,
     vma,
+    vma_anon,
     vma_apart,
     vma_exec,
     vma_huge,
+    vma_mergeable,
     vma_soft_dirty,
     vma_uffd,
     vma_write,
@@ -146,12 +149,23 @@ def _apart(p: Term, v: Term) -> Term:
         return exists(Page, lambda w: And(block(w) == block(v), vma(p, w), flag(p, w) != flag(p, v)))
 
     by_exec = If(divides(vma_exec), vma_exec(p, v), vma_apart(p, v))
-    return If(vma_huge(p, v), If(divides(vma_write), vma_write(p, v), by_exec), vma_apart(p, v))
+    by_flag = If(divides(vma_mergeable), vma_mergeable(p, v), by_exec)
+    return If(vma_huge(p, v), If(divides(vma_write), vma_write(p, v), by_flag), vma_apart(p, v))
 
 
 def _table(p: Term, v: Term, to: Any) -> Term:
     """There is a page table for v: there was, or the early copy of a THP splits its PMD."""
     return Or(page_table(p, block(v)), And(to.early(v), pte_huge(p, v)))
+
+
+def _copies_ptes(p: Term, v: Term) -> Term:
+    """fork copies the page table of the VMA; without an anon_vma a fault of the child finds all that is there.
+
+    vma_needs_copy, in 5.10 the first lines of copy_page_range (d992895ba2b2, 2.6.14): not what maps pages of a file or
+    the zero page alone. Without the fork event the child is not registered with userfaultfd, which would ask for it.
+    Read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7.
+    """
+    return Or(Not(nonanon(pte_frame(p, v))), vma_anon(p, v))
 
 
 def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
@@ -160,10 +174,12 @@ def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
     return (
         put(vma(q, v), vma(p, v)) + put(vma_apart(q, v), _apart(p, v)) + put(page_table(q, block(v)), _table(p, v, to))
         + put(vma_write(q, v), vma_write(p, v)) + put(vma_exec(q, v), vma_exec(p, v))
-        + put(vma_huge(q, v), vma_huge(p, v))
+        + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
         # Without the fork event the child is not registered with userfaultfd.
         + put(vma_uffd(q, v), False) + put(pte_uffd_wp(q, v), False) + put(uffd_armed(q, v), False)
-        + put(force_cow(q, v), False) + put(pte_present(q, v), pte_present(p, v))
+        + put(uffd_marker(q, v), False)
+        + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), _copies_ptes(p, v)))
+        + put(vma_anon(q, v), vma_anon(p, v))
         + put(pte_frame(q, v), If(early, to.copy(v), pte_frame(p, v)))
         + put(pte_huge(q, v), And(pte_huge(p, v), Not(early)))
         + put(pte_write(q, v), And(early, vma_write(p, v)))

@@ -41,6 +41,7 @@ from model.state import (
     pte_write,
     same_pmd,
     seq_moved,
+    vma_anon,
     vma_write,
 )
 
@@ -192,6 +193,7 @@ def unshare_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step | None:
         guard,
         [
             put(pte_frame(p, v), new), fresh_page(new, frame_value(old)), put(pte_write(p, v), writable),
+            put(vma_anon(p, v), True),
             put(pte_dirty(p, v), Or(writable, BoolVal(kernel.read_gup_writes))),
             put(pte_uffd_wp(p, v), And(pte_uffd_wp(p, v), BoolVal(not kernel.unshare_writable))),
             set_exclusive(kernel, new), free_idle_after_copy(kernel, p, v, old),

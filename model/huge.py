@@ -72,6 +72,7 @@ from model.state import (
     same_pmd,
     stale,
     uffd_armed,
+    uffd_marker,
     unreferenced,
     vma_huge,
     vma_uffd,
@@ -314,7 +315,7 @@ def split_into_pages(kernel: Any, f: Term) -> list[list[Update]]:
         return (
             put(pte_huge(q, w), False) + bits + put(pte_present(q, w), Or(Not(unused), backed(w)))
             + put(pte_frame(q, w), If(And(unused, backed(w)), backing(w), pte_frame(q, w)))
-            + put(pte_write(q, w), And(pte_write(q, w), Not(unused)))
+            + put(pte_write(q, w), And(pte_write(q, w), Not(unused))) + put(uffd_marker(q, w), False)
         )
 
     return [

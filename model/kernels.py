@@ -273,8 +273,8 @@ class Kernel:
     mprotect_pinned, soft_dirty_pinned, uffd_wp_pinned
                                       `clear`, `skip` or `refuse` to write-protect a pinned page (rows g, h, i)
     mprotect_other_pinned             the same of an mprotect that leaves or gives VM_WRITE, but changes some flag, to a
-                                      page that is pinned and writable; `uffd_unwp_pinned` of un-protecting: `clear` or
-                                      `skip`
+                                      page that is pinned and writable: `clear` or `skip`
+    uffd_unwp_pinned                  the same of un-protecting by userfaultfd: `clear` or `skip`
     mprotect_restores(p, v, f)        mprotect to flags with VM_WRITE gives the write bit back
     uffd_restores(p, v, f)            un-protecting does
     swap_out_pinned                   `allow`, or `refuse` to add a pinned page to the swap cache (row j)
@@ -316,6 +316,7 @@ class Kernel:
     uffd_continue_dirty               UFFDIO_CONTINUE installs a page of the page cache dirty, though read-only
     soft_dirty_lock                   clear_refs takes mmap_lock for `read` or `write`
     uffd_across_vmas                  userfaultfd protects a range that more than one VMA covers
+    uffd_markers                      userfaultfd protects file mappings, and what it said outlives the PTE
     wp_flushes_uffd                   a write fault in a VMA registered for uffd-wp flushes the TLB before it decides
     fork_excludes_faults              no fault of the parent runs during fork (it may where VMAs have their own locks)
     fork_seqcount                     GUP-fast for FOLL_PIN gives up if a fork overlaps (write_protect_seq, row e)
@@ -389,6 +390,7 @@ class Kernel:
     uffd_continue_dirty: bool = False
     soft_dirty_lock: str = "read"
     uffd_across_vmas: bool = False
+    uffd_markers: bool = False
     wp_flushes_uffd: bool = False
     fork_excludes_faults: bool = True
     fork_seqcount: bool = False
@@ -481,7 +483,7 @@ class Kernel:
             if not template.features <= frozenset(features):
                 continue
             rules += _built(self, template, split if template.split else frozenset())
-        lacking = {f.name for f in FUNCTIONS if f.feature and f.feature not in features}
+        lacking = {f.name for f in FUNCTIONS if f.feature and not set(f.feature.split("|")) & set(features)}
         rules = [replace(r, updates=tuple(u for u in r.updates if u.function.name not in lacking)) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
 
@@ -647,11 +649,13 @@ V5_18 = V5_17.but(
 V5_19 = V5_18.but(
     "v5.19", "X1: PG_anon_exclusive decides; a read-only FOLL_PIN unshares first",
     {"exclusive_bit": "78fbe906cc90, 6c287605fd56", "unshare": "c89357e27f20", "read_gup": "a7f226604170",
-     "fork_copies": "fb3d824d1a46", "swap_in_reuse": "1493a1913e34", "unmap_pinned": "6c287605fd56"},
+     "fork_copies": "fb3d824d1a46", "swap_in_reuse": "1493a1913e34", "unmap_pinned": "6c287605fd56",
+     "uffd_markers": "PTE_MARKER_UFFD_WP, vma_can_userfault: 5.19, read in 6.1.192"},
     exclusive_bit=True, huge_reuse=exclusive_or_page_count, reuse=exclusive_or_page_count,
     reuse_frees_swap_cache=not_exclusive, read_gup=read_exclusive,
     unshare=page_count_is_one_after_swap_cache, fork_copies=copies_pinned_exclusive,
     swap_in_reuse=swap_in_by_exclusive, swap_in_counts=True, unmap_pinned="refuse",
+    uffd_markers=True,
 )
 V6_0 = V5_19.but(
     "v6.0", "X1, and mprotect gives the write bit back to exclusive dirty pages",

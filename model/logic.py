@@ -98,7 +98,7 @@ class StateFunction:
     `meaningful(*args)` is a Bool term that says when a cell's value is looked at; elsewhere engines may keep any value
     and the finite ones keep a canonical one (False, or the sort's first element). `initial(*args)` is its value in the
     initial state; without one the cell is False or the sort's first element. `feature`: the part of the domain without
-    which nobody asks for it, so that no rule need write it.
+    which nobody asks for it, so that no rule need write it; `a|b` if there are two, of which either will do.
     """
 
     name: str

@@ -51,6 +51,7 @@ from model.state import (
     uffd_flushing,
     uffd_unwp_flushing,
     unreferenced,
+    vma_mergeable,
     vma_write,
 )
 
@@ -126,6 +127,33 @@ def _replaced(kernel: Any, q: Term, w: Term, f: Term) -> list[Any]:
         set_exclusive(kernel, g, False),
         leave_swap_cache(g, And(mapped_only_by(q, w, g), Not(page_swapped(g)))),
     ]
+
+
+@rule([P, V], "madvise(MADV_MERGEABLE)", "mm/ksm.c: ksm_madvise; mm/madvise.c: madvise_behavior, madvise_update_vma",
+      features=("ksm",), lock="write")
+def madvise_mergeable(kernel: Any, p: Term, v: Term) -> Step:
+    """The VMA gets VM_MERGEABLE, so that it is none with neighbours that lack it; fork and mremap keep it.
+
+    A part of what a PMD maps becomes a VMA of its own, which splits the PMD. The rules of ksmd do not ask for the flag.
+    """
+    return Step([live(p, v), Not(vma_mergeable(p, v)), Not(pte_huge(p, v))], put(vma_mergeable(p, v), True))
+
+
+@rule([P, V, Q, W], "ksmd: try_to_merge_one_page, split_huge_page", "mm/ksm.c, read in 5.10.262 to 7.3-rc7",
+      features=("ksm", "huge"), lock="read")
+def ksm_split(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+    """ksmd splits the folio of a page for which it has found one of equal content; of others it splits none."""
+    f = pte_frame(p, v)
+    return Step([_equal(p, v, q, w), large(f), unreferenced(f)], split_into_pages(kernel, f))
+
+
+@rule([P, V, Q, W], "ksmd: try_to_merge_one_page, split_huge_page", "mm/ksm.c, read in 5.10.262 to 7.3-rc7",
+      features=("ksm", "huge"), lock="read")
+def ksm_split_other(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+    """... then that of the other page, if the first is or can become a KSM page."""
+    g = pte_frame(q, w)
+    kept = Or(ksm(pte_frame(p, v)), _protectable(kernel, p, v))
+    return Step([_equal(p, v, q, w), kept, large(g), unreferenced(g)], split_into_pages(kernel, g))
 
 
 @rule([P, V, Q, W], "ksmd: try_to_merge_two_pages, write_protect_page, replace_page",
@@ -212,9 +240,12 @@ def _broken(kernel: Any, p: Term, v: Term, new: Term) -> list[Any]:
 
 @rule([P, V], "madvise(MADV_UNMERGEABLE)", "domain.md 2.11", features=("ksm",))
 def unmerge(kernel: Any, p: Term, v: Term) -> Step:
-    """There is no KSM page to un-merge (any more), or userfaultfd protects it, so that it stays one (up to 6.1)."""
+    """There is no KSM page to un-merge (any more), or userfaultfd protects it, so that it stays one (up to 6.1).
+
+    VM_MERGEABLE goes.
+    """
     merged = And(pte_present(p, v), ksm(pte_frame(p, v)))
-    return Step([live(p, v), Or(Not(merged), _break_fails(kernel, p, v))])
+    return Step([live(p, v), Or(Not(merged), _break_fails(kernel, p, v))], put(vma_mergeable(p, v), False))
 
 
 @rule([P, V], "madvise, -ENOMEM", "domain.md 2.11", kind="refusal", features=("ksm",))
@@ -334,6 +365,7 @@ def migrate_refused(kernel: Any, f: Term) -> Step:
 
 
 RULES = (
-    ksm_merge, ksm_join, ksm_merge_nothing, ksm_merge_undone, ksm_merge_left, ksm_merge_refused, unmerge,
-    unmerge_refused, unmerge_copy, ksm_protect, migrate, migrate_folio, migrate_refused,
+    madvise_mergeable, ksm_split, ksm_split_other, ksm_merge, ksm_join, ksm_merge_nothing, ksm_merge_undone,
+    ksm_merge_left, ksm_merge_refused,
+    unmerge, unmerge_refused, unmerge_copy, ksm_protect, migrate, migrate_folio, migrate_refused,
 )

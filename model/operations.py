@@ -67,6 +67,7 @@ class Operation:
     perhaps       rules that may be taken for the goal, where enabled, whatever else could be done
     quick         the rule that is tried once before all else where the test says `fast`; empty if it cannot. Such an
                   operation prepares nothing
+    nothing       rules by which it is done before anything is prepared, where one is enabled
     prepares      rules taken first where enabled, in order, each for every page that the test names and its frame
     then          names of rules taken at once after the goal, on its slot s, where enabled
     whole, whole_refusal
@@ -92,6 +93,7 @@ class Operation:
     refusal: tuple[str, ...] = ()
     perhaps: tuple[str, ...] = ()
     quick: str = ""
+    nothing: tuple[str, ...] = ()
     prepares: tuple[str, ...] = ()
     then: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
@@ -153,12 +155,19 @@ def _gup(word: str, goal: str, *flags: str) -> Operation:
     )
 
 
-def _on_range(word: str, rule: str, *flags: str, features: frozenset[str] = frozenset()) -> Operation:
+def _on_range(
+    word: str, rule: str, *flags: str, nothing: tuple[str, ...] = (), features: frozenset[str] = frozenset()
+) -> Operation:
     """An operation on page tables that has a rule for one PTE and another for the whole of a huge page."""
     return Operation(
-        word, ("v",), (rule,), (f"{rule}-refused",), prepares=("split-pmd",), flags=frozenset(flags),
+        word, ("v",), (rule,), (f"{rule}-refused",), nothing=nothing, prepares=("split-pmd",), flags=frozenset(flags),
         whole=(f"{rule}-range",), whole_refusal=(f"{rule}-range-refused",), features=features,
     )
+
+
+def _mprotect(*flags: str, features: frozenset[str] = frozenset()) -> Operation:
+    rule = "-".join(("mprotect", *flags))
+    return _on_range("mprotect", rule, *flags, nothing=(f"{rule}-nothing",), features=features)
 
 
 def _pageout(then: str, *flags: str) -> Operation:
@@ -186,9 +195,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "mremap", ("v", "w"), ("mremap",), ("mremap-refused",), prepares=("split-pmd",), features=frozenset({"mremap"})
     ),
-    _on_range("mprotect", "mprotect-ro", "ro"),
-    _on_range("mprotect", "mprotect-rw", "rw"),
-    _on_range("mprotect", "mprotect-rwx", "rwx", features=EXEC),
+    _mprotect("ro"),
+    _mprotect("rw"),
+    _mprotect("rwx", features=EXEC),
     _gup("vmsplice", "get-read"),
     _gup("get", "get-read"),
     _gup("get", "get-write", "write"),
@@ -224,7 +233,8 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "ksm", ("v", "w"), ("ksm-merge", "ksm-join", "ksm-merge-nothing"),
-        ("ksm-merge-undone", "ksm-merge-left", "ksm-merge-refused"), prepares=("split-folio", "ksm-protect"),
+        ("ksm-merge-undone", "ksm-merge-left", "ksm-merge-refused"),
+        prepares=("split-pmd", "madvise-mergeable", "ksm-split", "ksm-split-other", "ksm-protect"),
         by_address=True, actor="either", features=KSM,
     ),
     Operation("unmerge", ("v",), ("unmerge",), ("unmerge-refused",), access="unmerge", features=KSM),

@@ -20,6 +20,7 @@ from model.state import (
     Span,
     alive,
     anon,
+    file,
     live,
     mprotect_flushing,
     nonanon,
@@ -38,8 +39,10 @@ from model.state import (
     stale_frame,
     uffd_armed,
     uffd_flushing,
+    uffd_marker,
     uffd_unwp_flushing,
     vma_exec,
+    vma_mergeable,
     vma_soft_dirty,
     vma_uffd,
     vma_write,
@@ -144,6 +147,34 @@ def mprotect_ro_refused(kernel: Any, p: Term, span: Span) -> Step:
     """No VMA, or (decision `refuse`) a pinned writable page."""
     refused = _forbidden(kernel.mprotect_pinned, p)
     return Step([span.some(lambda v: Or(Not(live(p, v)), refused(v)))])
+
+
+def _left_alone(p: Term, v: Term, write: bool, executable: bool) -> Step:
+    """mprotect of a part of what a PMD maps to the flags that its VMA has.
+
+    mprotect_fixup returns before it splits the VMA, and with it the PMD (split_vma, vma_adjust_trans_huge). Read in
+    5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7.
+    """
+    flags = [flag(p, v) == BoolVal(on) for flag, on in ((vma_write, write), (vma_exec, executable))]
+    return Step([live(p, v), pte_present(p, v), pte_huge(p, v), *flags])
+
+
+@rule([P, V], "mprotect_fixup: newflags == oldflags", "mm/mprotect.c", features=("huge",), lock="write")
+def mprotect_ro_nothing(kernel: Any, p: Term, v: Term) -> Step:
+    """mprotect(PROT_READ) of a part of a THP that is read-only already does nothing: its PMD stays whole."""
+    return _left_alone(p, v, write=False, executable=False)
+
+
+@rule([P, V], "mprotect_fixup: newflags == oldflags", "mm/mprotect.c", features=("huge",), lock="write")
+def mprotect_rw_nothing(kernel: Any, p: Term, v: Term) -> Step:
+    """mprotect(PROT_READ | PROT_WRITE) of a part of a THP that has those flags already: its PMD stays whole."""
+    return _left_alone(p, v, write=True, executable=False)
+
+
+@rule([P, V], "mprotect_fixup: newflags == oldflags", "mm/mprotect.c", features=("huge", "exec"), lock="write")
+def mprotect_rwx_nothing(kernel: Any, p: Term, v: Term) -> Step:
+    """mprotect(PROT_READ | PROT_WRITE | PROT_EXEC) of a part of a THP that has those flags: its PMD stays whole."""
+    return _left_alone(p, v, write=True, executable=True)
 
 
 def _made_writable(
@@ -261,9 +292,9 @@ def clear_soft_dirty_refused(kernel: Any, p: Term) -> Step | None:
 def _watched(kernel: Any, p: Term, span: Span) -> Term:
     """mwriteprotect_range finds what it is to change; decision `uffd_across_vmas`.
 
-    Up to 6.3 find_dst_vma wants the range within one VMA; here two differ by VM_WRITE or VM_EXEC, as what mremap brings
-    is not registered. Then (a1b92a3f14) it takes one VMA after the other and passes over holes. Not told: those before
-    one that is not registered are changed, and then the call fails.
+    Up to 6.3 find_dst_vma wants the range within one VMA; here two differ by VM_WRITE, VM_EXEC or VM_MERGEABLE, as what
+    mremap brings is not registered. Then (a1b92a3f14) it takes one VMA after the other and passes over holes. Not told:
+    those before one that is not registered are changed, and then the call fails.
     """
 
     def watched(v: Term) -> Term:
@@ -271,14 +302,17 @@ def _watched(kernel: Any, p: Term, span: Span) -> Term:
 
     if kernel.uffd_across_vmas:
         return And(span.some(watched), span.every(lambda v: Or(Not(live(p, v)), vma_uffd(p, v))))
-    flags = (vma_write, vma_exec)
+    flags = (vma_write, vma_exec, *([vma_mergeable] if span.whole else []))
     return span.every(lambda v: And(watched(v), *(flag(p, v) == flag(p, span.page) for flag in flags)))
 
 
 @ranged("UFFDIO_WRITEPROTECT(MODE_WP), change_pte_range",
         "domain.md (i) of each kernel; decision `uffd_wp_pinned`", lock="read", split=("tlb",))
 def uffd_wp(kernel: Any, p: Term, span: Span) -> Staged:
-    """The PTE loses its write bit and gets uffd-wp; an empty PTE is left alone."""
+    """The PTE loses its write bit and gets uffd-wp; an empty PTE is left alone.
+
+    One of a file mapping gets a marker (from 5.19 on, before which there is no such mapping; decision `uffd_markers`).
+    """
     decision = kernel.uffd_wp_pinned
 
     def kept(v: Term) -> Term:
@@ -290,6 +324,7 @@ def uffd_wp(kernel: Any, p: Term, span: Span) -> Staged:
             lambda v: put(pte_write(p, v), And(pte_write(p, v), kept(v)))
             + put(pte_uffd_wp(p, v), If(kept(v), pte_uffd_wp(p, v), Not(pte_none(p, v))))
             + put(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v)))
+            + put(uffd_marker(p, v), And(file(v), BoolVal(kernel.uffd_markers)))
         )],
     )
     return flushing_later(step, p, span.covers, uffd_flushing(p, span.page))
@@ -313,7 +348,7 @@ def uffd_unwp(kernel: Any, p: Term, span: Span) -> Staged:
     step = Step(
         [_watched(kernel, p, span), span.in_ptes(p)],
         [span.each(
-            lambda v: put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False)
+            lambda v: put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False) + put(uffd_marker(p, v), False)
             + put(pte_write(p, v), _kept_or_restored(kernel.uffd_unwp_pinned, restores, p, v))
         )],
     )
@@ -367,7 +402,8 @@ def numa_hint_refused(kernel: Any, p: Term, v: Term) -> Step:
 
 RULES = (
     *mprotect_ro, *mprotect_ro_refused, *mprotect_rw, *mprotect_rw_refused,
-    *mprotect_rwx, *mprotect_rwx_refused, *mprotect_other, mmap_soft_dirty, clear_soft_dirty, clear_soft_dirty_refused,
+    *mprotect_rwx, *mprotect_rwx_refused, *mprotect_other, mprotect_ro_nothing, mprotect_rw_nothing,
+    mprotect_rwx_nothing, mmap_soft_dirty, clear_soft_dirty, clear_soft_dirty_refused,
     *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_huge,
     numa_hint_refused,
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from z3 import And, BoolVal, If, Implies, Not, Or
 
-from model.fault import P, V, leave_swap_cache
+from model.fault import P, V, leave_swap_cache, left_marker
 from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
     FIRST,
@@ -154,12 +154,12 @@ def discard_lazyfree(kernel: Any, f: Term) -> Step:
     """Reclaim throws away a page that was given up with MADV_FREE and not written since."""
     return Step(
         [mapped(f), _discarded(kernel, f)],
-        [each(Proc, Page, _emptied, when=lambda q, w: maps(q, w, f))],
+        [each(Proc, Page, lambda q, w: _emptied(kernel, q, w), when=lambda q, w: maps(q, w, f))],
     )
 
 
-def _emptied(q: Term, w: Term) -> list[Update]:
-    return put(pte_present(q, w), False) + put(stale(q, w), False)
+def _emptied(kernel: Any, q: Term, w: Term) -> list[Update]:
+    return put(pte_present(q, w), False) + put(stale(q, w), False) + left_marker(kernel, q, w)
 
 
 def _first_stops(f: Term) -> Term:
@@ -176,7 +176,7 @@ def discard_lazyfree_part(kernel: Any, f: Term, r: Term, u: Term) -> Step:
     """
     return Step(
         [_discardable(kernel, f), maps(r, u, f), Not(pte_dirty(r, u)), Not(_clean(f)), Not(_first_stops(f))],
-        [_emptied(r, u), put(lazyfree(f), False), put(page_dirty(f), True)],
+        [_emptied(kernel, r, u), put(lazyfree(f), False), put(page_dirty(f), True)],
     )
 
 
@@ -271,8 +271,7 @@ def reclaim_file_page(kernel: Any, f: Term) -> Step:
     return Step(
         [mapped(f), in_page_cache(f)],
         [
-            each(Proc, Page, lambda q, w: put(pte_present(q, w), False) + put(stale(q, w), False),
-                 when=lambda q, w: maps(q, w, f)),
+            each(Proc, Page, lambda q, w: _emptied(kernel, q, w), when=lambda q, w: maps(q, w, f)),
             each(Page, lambda v: put(backed(v), Not(unreferenced(f))) + put(file_value(v), frame_value(f)),
                  when=lambda v: caches(v, f)),
         ],

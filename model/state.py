@@ -66,6 +66,13 @@ vma_apart = StateFunction(
     "the VMA does not merge with those that differ in this, be their flags the same: mremap brought it, or fork copied "
     "it by itself", meaningful=vma,
 )
+vma_mergeable = StateFunction(
+    "vma_mergeable", (Proc, Page), Bool, "VM_MERGEABLE (MADV_MERGEABLE)", meaningful=vma, feature="ksm"
+)
+vma_anon = StateFunction(
+    "vma_anon", (Proc, Page), Bool, "the VMA has an anon_vma: an anonymous page was mapped there, now or before",
+    meaningful=vma, feature="zero|file",
+)
 block = StateFunction("block", (Page,), Block, "the range of virtual pages that one PMD covers")
 page_table = StateFunction(
     "page_table", (Proc, Block), Bool, "the PMD leads to a page table, so that no fault maps a THP",
@@ -99,6 +106,11 @@ pte_dirty = StateFunction(
 pte_uffd_wp = StateFunction(
     "pte_uffd_wp", (Proc, Page), Bool, "uffd-wp bit of a present or swap PTE",
     meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
+)
+uffd_marker = StateFunction(
+    "uffd_marker", (Proc, Page), Bool,
+    "the empty PTE of a file mapping is a marker: what comes there is protected by userfaultfd (PTE_MARKER_UFFD_WP)",
+    meaningful=lambda p, v: And(pte_none(p, v), vma(p, v), file(v)), feature="file",
 )
 pte_soft_dirty = StateFunction(
     "pte_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of a present or swap PTE",
@@ -256,10 +268,11 @@ STEPS: tuple[StateFunction, ...] = (
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
-    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart, uffd_armed,
+    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart,
+    vma_mergeable, vma_anon, uffd_armed,
     block, page_table, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
-    pte_swap, pte_slot, pte_swap_exclusive,
+    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
     force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached,
     cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree,

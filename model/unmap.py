@@ -7,7 +7,7 @@ from typing import Any
 
 from z3 import And, BoolVal, Implies, Not, Or
 
-from model.fault import P, V, one_vma
+from model.fault import P, V, left_marker, one_vma
 from model.logic import Param, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
     Page,
@@ -41,9 +41,11 @@ from model.state import (
     swaps,
     uffd_armed,
     vma,
+    vma_anon,
     vma_apart,
     vma_exec,
     vma_huge,
+    vma_mergeable,
     vma_uffd,
     vma_write,
     writeback,
@@ -74,12 +76,13 @@ def _detach(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
     ]
 
 
-def _zap(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
-    """Empty the PTEs for which `zapped` holds, and `_detach`."""
+def _zap(kernel: Any, zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
+    """Empty the PTEs for which `zapped` holds, and `_detach`. Markers go with their VMA (ZAP_FLAG_DROP_MARKER)."""
     return [
         each(
             Proc, Page,
-            lambda q, w: put(pte_present(q, w), False) + put(pte_swap(q, w), False) + put(stale(q, w), False),
+            lambda q, w: put(pte_present(q, w), False) + put(pte_swap(q, w), False) + put(stale(q, w), False)
+            + left_marker(kernel, q, w),
             when=zapped,
         ),
         *_detach(zapped),
@@ -89,13 +92,16 @@ def _zap(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
 @rule([P, V], "munmap, zap_pte_range", "domain.md I1", lock="write")
 def munmap(kernel: Any, p: Term, v: Term) -> Step:
     """The VMA and the PTE go; a page that is referenced lives on, invisible to the process."""
-    return Step([live(p, v), Not(pte_huge(p, v))], [put(vma(p, v), False), *_zap(lambda q, w: And(q == p, w == v))])
+    return Step(
+        [live(p, v), Not(pte_huge(p, v))],
+        [put(vma(p, v), False), *_zap(kernel, lambda q, w: And(q == p, w == v))],
+    )
 
 
 @rule([P, V], "madvise(MADV_DONTNEED), zap_page_range", "domain.md I1", lock="read")
 def dontneed(kernel: Any, p: Term, v: Term) -> Step:
     """The PTE goes, the VMA stays: the next touch gets a new page."""
-    return Step([live(p, v), Not(pte_huge(p, v))], _zap(lambda q, w: And(q == p, w == v)))
+    return Step([live(p, v), Not(pte_huge(p, v))], _zap(kernel, lambda q, w: And(q == p, w == v)))
 
 
 @rule([P, V], "madvise(MADV_DONTNEED), zap_huge_pmd, try_to_free_pte",
@@ -105,7 +111,7 @@ def dontneed_block(kernel: Any, p: Term, v: Term) -> Step:
     table = one_vma(p, v) if kernel.dontneed_frees_tables else BoolVal(False)
     return Step(
         [live(p, v), Or(And(pte_present(p, v), pte_huge(p, v)), table)],
-        [*_zap(lambda q, w: And(q == p, block(w) == block(v))), put(page_table(p, block(v)), False)],
+        [*_zap(kernel, lambda q, w: And(q == p, block(w) == block(v))), put(page_table(p, block(v)), False)],
     )
 
 
@@ -119,7 +125,7 @@ def dontneed_refused(kernel: Any, p: Term, v: Term) -> Step:
       "mm/madvise.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("lazyfree",), lock="read")
 def madv_free_swapped(kernel: Any, p: Term, v: Term) -> Step:
     """MADV_FREE drops a swap entry at once: the next touch gets a new page, as after MADV_DONTNEED."""
-    return Step([live(p, v), pte_swap(p, v)], _zap(lambda q, w: And(q == p, w == v)))
+    return Step([live(p, v), pte_swap(p, v)], _zap(kernel, lambda q, w: And(q == p, w == v)))
 
 
 @rule([P, V], "munmap of nothing", "domain.md I1", name="munmap-nothing")
@@ -134,7 +140,7 @@ def exit(kernel: Any, p: Term) -> Step:
     return Step(
         [alive(p)],
         [put(alive(p), False), each(Page, lambda v: put(vma(p, v), False)),
-         *_zap(lambda q, w: q == p)],
+         *_zap(kernel, lambda q, w: q == p)],
     )
 
 
@@ -152,7 +158,8 @@ def mremap(kernel: Any, p: Term, v: Term, w: Term) -> Step:
     moved = [
         put(function(p, w), function(p, v))
         for function in (
-            vma_write, vma_exec, pte_present, pte_frame, pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive,
+            vma_write, vma_exec, vma_mergeable, vma_anon, pte_present, pte_frame, pte_write, pte_dirty, pte_swap,
+            pte_slot, pte_swap_exclusive,
         )
     ]
     return Step(

@@ -35,6 +35,7 @@ from model.state import (
     cached,
     exclusive,
     in_swap_cache,
+    in_writeback,
     large,
     live,
     mapped,
@@ -50,6 +51,7 @@ from model.state import (
     swapped_only_by,
     swaps,
     unreferenced,
+    writeback,
 )
 from proofs import certificate
 from proofs.check import scope_of
@@ -111,11 +113,13 @@ def _maps(p: Term, v: Term) -> Term:
 
 
 def _small(p: Term, v: Term) -> Term:
-    return And(_maps(p, v), Not(pte_huge(p, v)), Not(large(pte_frame(p, v))))
+    """A page under writeback keeps its slot, whatever the kernel's rules."""
+    f = pte_frame(p, v)
+    return And(_maps(p, v), Not(pte_huge(p, v)), Not(large(f)), Not(in_writeback(f)))
 
 
 def _swapped(p: Term, v: Term) -> Term:
-    return And(pte_swap(p, v), Not(pte_present(p, v)))
+    return And(pte_swap(p, v), Not(pte_present(p, v)), Not(writeback(pte_slot(p, v))))
 
 
 def _sub_page(p: Term, v: Term) -> Term:

@@ -447,7 +447,9 @@ class _Parser:
         if min(sizes.values(), default=1) != size:
             self.fail(" and ".join(f"{word} has {n} part{'s' * (n > 1)}" for word, n in sizes.items()))
         if size > 1 and operation.whole:
-            operation = replace(operation, goal=operation.whole, refusal=operation.whole_refusal, prepares=())
+            operation = replace(
+                operation, goal=operation.whole, refusal=operation.whole_refusal, nothing=(), prepares=()
+            )
             size = 1
         if gives:
             bound["k"] = self.new_reference(gives, size)
@@ -861,7 +863,8 @@ class Run:
         if "vma_soft_dirty" in self.interpreter.layout.position:
             cells["vma_soft_dirty", (0,)] = True
         for number, page in enumerate(pages):
-            cells["vma_uffd", (0, number)] = "uffd" in page.attributes
+            registers = "file" not in page.attributes or self.kernel.uffd_markers
+            cells["vma_uffd", (0, number)] = "uffd" in page.attributes and registers
             if "huge" in page.attributes:
                 cells["vma_huge", (0, number)] = True
             if "file" in page.attributes:
@@ -1021,9 +1024,13 @@ class Run:
             yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
             if at_once:
                 return
+        nothing = self.enabled(operation.nothing, part, state) if not progress.prepared else []
+        if nothing:
+            yield from (self.taken(step, "goal", statement, progress) for step in nothing)
+            return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
-            steps = self.enabled((rule,), self.there(part["p"], part[name], state), state)
+            steps = self.enabled((rule,), {**part, **self.there(part["p"], part[name], state)}, state)
             if steps:
                 yield from (self.taken(step, "prepares", statement, progress) for step in steps)
                 return

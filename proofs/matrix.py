@@ -187,10 +187,11 @@ def _by_kernel(marks: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str, 
 
 
 def _by_column(names: str, marks: str, columns: Iterable[str]) -> dict[str, str]:
-    """Published entries by our columns: NW is that of NF and NS, X2 of X3 and X4 too."""
+    """Published entries by our columns: NW is that of NF and NS, the last X that of those after it too."""
     entries = dict(zip(names.split(), marks.split(), strict=True))
-    stands_in = {"NF": "NW", "NS": "NW", "X3": "X2", "X4": "X2"}
-    return {c: entries[stands_in.get(c, c)] for c in columns if stands_in.get(c, c) in entries}
+    stands_in = {"NF": ("NW",), "NS": ("NW",), "X3": ("X2",), "X4": ("X3", "X2")}
+    found = {c: next((e for e in (c, *stands_in.get(c, ())) if e in entries), "") for c in columns}
+    return {c: entries[e] for c, e in found.items() if e}
 
 
 # Asking

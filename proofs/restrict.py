@@ -183,6 +183,9 @@ def decide_corner(job: CornerJob) -> Corner:
     lattice = _Lattice(job)
     for names in subsets(offered(job.base)):
         lattice.decided[names] = lattice.decide(names)
+    # What was found for later sets may prove an earlier one.
+    for names in [s for s, (verdict, _) in lattice.decided.items() if verdict == UNDECIDED]:
+        lattice.decided[names] = lattice.decide(names)
     found = {verdict: [s for s, (v, _) in lattice.decided.items() if v == verdict]
              for verdict in (SUFFICIENT, INSUFFICIENT, UNDECIDED)}
     minimal = [s for s in found[SUFFICIENT] if not any(t < s for t in found[SUFFICIENT])]

@@ -412,7 +412,7 @@ class _Teller:
             (o, told) for told in TOLD_AS.get(rule, (rule,))
             for o in [
                 o for o in OPERATIONS
-                if told in (*o.goal, o.quick, *o.perhaps, *o.whole, *o.at_once, *o.refusal)
+                if told in (*o.goal, o.quick, *o.perhaps, *o.nothing, *o.whole, *o.at_once, *o.refusal)
             ][:1]
         ]
         operation = tellers[0][0] if tellers else None
@@ -445,13 +445,23 @@ class _Teller:
                     self.attributes.setdefault(v, set()).add("uffd")
             unit.ways = [
                 _Way(self.said(
-                    o, unit, number, told in (*o.whole, *o.at_once) and told not in o.goal, told == o.quick
+                    o, unit, number, told in (*o.whole, *o.at_once) and told not in o.goal,
+                    told == o.quick or (bool(o.quick) and self.unprepared(o, unit, number))
                 ))
                 for o, told in tellers
             ]
         if unit not in self.open:
             self.open.append(unit)
         return unit
+
+    def unprepared(self, operation: Operation, unit: _Unit, number: int) -> bool:
+        """What the operation prepares could have been done before its goal at this step, and was not: it was fast."""
+        interpreter, given = self.trace.interpreter, self.trace.steps[number].as_dict
+        rules = [r for r in self.trace.system.rules if r.name in operation.prepares and r.name not in unit.rules]
+        return any(
+            interpreter.enabled(step, self.trace.states[number])
+            for rule in rules for step in interpreter.instances(rule) if step.as_dict.items() <= given.items()
+        )
 
     def follows(self, rule: str, step: Instance) -> bool:
         """The rule comes with an operation told already, or with another form of it, which is told instead then."""

@@ -223,8 +223,8 @@ def test_watch_checks_again_when_the_file_changes(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("w") as output:
         running = subprocess.Popen(
-            [sys.executable, "-m", "proofs", "check", "--watch", "-k", f"{file}:MINE", "-i", "write-bit", "--engine",
-             "explore", "--scope", "2,1,2,1,1", "-o", str(tmp_path / "out")],
+            [sys.executable, "-m", "proofs", "check", "--watch", "-k", f"{file}:MINE", "-i", "coherence-write-pin",
+             "--engine", "explore", "--scope", "2,1,2,1,1", "-o", str(tmp_path / "out")],
             stdout=output, stderr=output, start_new_session=True,
         )
         try:
@@ -232,7 +232,7 @@ def test_watch_checks_again_when_the_file_changes(tmp_path: Path) -> None:
             file.write_text("from model.kernels import V5_19\nMINE = V5_19.but('mine', 'as 5.19', nothing=1)\n")
             until(log, "exit code 2", running)
             assert "no decision 'nothing'" in log.read_text()
-            file.write_text("from model.kernels import WRPROTECT_FAIL as W\nMINE = W.but('mine', 'as that')\n")
+            file.write_text("from model.kernels import V5_19\nMINE = V5_19.but('mine', 'as 5.19')\n")
             until(log, "exit code 0", running)
         finally:
             os.killpg(running.pid, signal.SIGINT)

@@ -1005,6 +1005,7 @@ static long drop_probe(const struct args *a)
 
 //: frame_flags
 #define LARGE (3UL << 15) /* in kpageflags: part of a large folio */
+#define SWAP_BACKED (1UL << 14)
 #define ZERO_PAGE 24
 #define DIRTY 4
 
@@ -1131,6 +1132,7 @@ static long writeback_end(const struct args *a)
 //: pageout
 #define PASSED_OVER (-5002)
 #define WRITING 1 /* in args.flags: the writing of the page goes on afterwards */
+#define TO_DISCARD 2 /* MADV_FREE was the last that was done to it */
 
 /*
  * Reclaim has taken the page that was mapped here, in shared->frame. Unless it is to go on, its writing ends; it was not
@@ -1141,6 +1143,8 @@ static long taken_out(const struct args *a)
 	uint64_t entry = pagemap(place[a->page].at);
 	int i;
 
+	if (a->flags & TO_DISCARD && entry >> 62 & 1)
+		return unseen("the page was not discarded, and swapped by the next attempt of the same reclaim");
 	if (!(a->flags & WRITING))
 		return wait_for_writing(shared->frame);
 	if (!under_writeback(shared->frame))
@@ -1227,9 +1231,13 @@ static void each_process(action *what, struct args args)
 			act(i, what, args);
 }
 
-/* Reclaim by the cgroup, which minds who else maps the page no more than any other reclaim. */
+/*
+ * Reclaim by the cgroup, which minds who else maps the page no more than any other reclaim. It makes several attempts: what
+ * the first one does not discard after MADV_FREE is a page as any other for the next one.
+ */
 static long shrink(int process, struct args args)
 {
+	uint64_t was = frame_flags(shared->frame);
 	int tries;
 
 	if (!in_cgroup)
@@ -1241,11 +1249,13 @@ static long shrink(int process, struct args args)
 			set(CGROUP "/memory.high", "128K");
 			put(CGROUP "/memory.high", "max");
 		}
-		if (act(process, look, args) || shared->fact.mapped != YES)
+		if (act(process, look, args) || shared->fact.mapped != YES || (frame_flags(shared->frame) & ~was & SWAP_BACKED))
 			break;
 	}
 	args.value = 0;
 	each_process(keep_others, args);
+	if (was && !(was & SWAP_BACKED))
+		args.flags |= TO_DISCARD;
 	return shared->fact.mapped == YES ? -EBUSY : act(process, taken_out, args);
 }
 
@@ -1352,7 +1362,7 @@ static long migrate(const struct args *a)
 //: numa
 /*
  * A NUMA hinting scan of the page; refused if it leaves it out. Balancing is on for that moment only, and moves nothing:
- * pages stay where they are with a memory policy that names a node.
+ * pages stay where they are with a memory policy that names a node. Scans go by whole VMAs: they do not split a PMD.
  */
 static long numa(const struct args *a)
 {
@@ -1364,6 +1374,8 @@ static long numa(const struct args *a)
 	long answer;
 	int value;
 
+	if (p->whole == HUGE && huge_mapped(p->at))
+		range = (struct gp_range){ .addr = range.addr & ~(HUGE - 1), .length = HUGE };
 	if (probe < 0)
 		return unseen("NUMA balancing takes PTEs away when it likes; the module gup_probe does when told (docs/kernels.md)");
 	if (!get_text(balancing, before, sizeof before))

@@ -1,0 +1,12 @@
+; Every clause holds initially. Expected: unsat.
+(set-logic UF)
+(declare-sort Page 0)
+(declare-sort Proc 0)
+(declare-const goal!p Proc)
+(declare-const goal!v Page)
+(define-fun pte_present ((p Proc) (v Page)) Bool false)
+(define-fun pte_write ((p Proc) (v Page)) Bool false)
+(define-fun pte_soft_dirty ((p Proc) (v Page)) Bool false)
+(define-fun clause1 ((p Proc) (v Page)) Bool (=> (and (pte_present p v) (pte_write p v)) (not (not (pte_soft_dirty p v)))))
+(assert (not (clause1 goal!p goal!v)))
+(check-sat)
