@@ -96,8 +96,10 @@ def _merges(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Term:
 
 
 def _one_page(p: Term, v: Term, q: Term, w: Term) -> Term:
+    """Both places map one page, not that of the page cache or the zero page, at which ksmd does not look."""
     return And(
-        live(p, v), live(q, w), pte_present(p, v), pte_present(q, w), pte_frame(p, v) == pte_frame(q, w)
+        live(p, v), live(q, w), pte_present(p, v), pte_present(q, w), pte_frame(p, v) == pte_frame(q, w),
+        Not(nonanon(pte_frame(p, v))),
     )
 
 
