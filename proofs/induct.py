@@ -27,6 +27,7 @@ from model.logic import (
     StateFunction,
     System,
     Term,
+    by_term,
     functions_in,
     initial_value,
     meaning,
@@ -123,6 +124,10 @@ def _universal(term: Term, positive: bool = True) -> bool:
     return not _quantified(term)
 
 
+_is_universal = by_term(_universal)
+
+
+@by_term
 def _quantified(term: Term) -> bool:
     return z3.is_quantifier(term) or any(_quantified(a) for a in term.children())
 
@@ -132,7 +137,7 @@ def assumed(clause: Term, constants: Sequence[Term]) -> list[Term]:
 
     The instances are weaker, hence sound, and keep the obligation in the fragment that the solvers decide.
     """
-    if _universal(clause):
+    if _is_universal(clause):
         return [clause]
     bound, body = opened(clause, "instance")
     terms = list(constants)

@@ -31,6 +31,8 @@ from proofs.trace import execute
 
 ALL_VARIANTS = tuple(variant.name for variant in VARIANTS)
 SUFFICIENT, INSUFFICIENT, UNDECIDED = "sufficient", "insufficient", "undecided"
+QUICKLY = 20.0
+"""Seconds for the first search of a proof."""
 Names = tuple[str, ...]
 Steps = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
 
@@ -122,8 +124,25 @@ class _Lattice:
     def spec(self, names: Iterable[str]) -> str:
         return spec_of(self.job.base, (*self.job.variants, *names))
 
-    def decide(self, names: frozenset[str]) -> tuple[str, Any]:
-        """(verdict, counterexample, clauses, or why undecided)."""
+    def decide_all(self, sets: Sequence[frozenset[str]]) -> None:
+        """Decide each of the sets.
+
+        One for which no proof is found quickly waits until the others are decided, and so do those that are comparable
+        with it: the smallest of them are the easiest to prove, and what proves one most often proves the larger ones.
+        """
+        waiting: list[frozenset[str]] = []
+        for names in sets:
+            waits = any(names < other or other < names for other in waiting)
+            decided = self.carried(names) or (None if waits else self.decide(names, min(QUICKLY, self.job.seconds)))
+            if decided is None or decided[0] == UNDECIDED:
+                waiting.append(names)
+            else:
+                self.decided[names] = decided
+        for names in sorted(waiting, key=len):
+            self.decided[names] = self.decide(names, self.job.seconds)
+
+    def carried(self, names: frozenset[str]) -> tuple[str, Any] | None:
+        """The verdict by what another set has shown; None if none of that tells."""
         system = system_of(self.spec(names))
         for steps in reversed(self.counterexamples):
             if self._breaks(system, steps):
@@ -131,13 +150,20 @@ class _Lattice:
         for clauses in reversed(self.proofs):
             if self._holds(system, clauses):
                 return self._sufficient(names, system, clauses)
+        return None
+
+    def decide(self, names: frozenset[str], seconds: float) -> tuple[str, Any]:
+        """(verdict, counterexample, clauses, or why undecided); `seconds` for the search of a proof."""
+        if (known := self.carried(names)) is not None:
+            return known
+        system = system_of(self.spec(names))
         found = self._explored(names)
         if found is not None:
             self.counterexamples.append(found)
             return INSUFFICIENT, found
         hints = list(dict.fromkeys(c for clauses in self.proofs for c in clauses[1:]))
         claim = self.proofs[0][0] if self.proofs else Clause(self.stated.formula, self.stated.name)
-        proof = proving.search_of(self.spec(names), [self.stated.name], hints=hints).prove(claim, self.job.seconds)
+        proof = proving.search_of(self.spec(names), [self.stated.name], hints=hints).prove(claim, seconds)
         if not isinstance(proof, Proof):
             return UNDECIDED, proof.reason
         self.proofs.append(proof.clauses)
@@ -181,11 +207,7 @@ class _Lattice:
 def decide_corner(job: CornerJob) -> Corner:
     """Decide every set of restrictions with the job's variants; write traces and certificates of the outermost ones."""
     lattice = _Lattice(job)
-    for names in subsets(offered(job.base)):
-        lattice.decided[names] = lattice.decide(names)
-    # What was found for later sets may prove an earlier one.
-    for names in [s for s, (verdict, _) in lattice.decided.items() if verdict == UNDECIDED]:
-        lattice.decided[names] = lattice.decide(names)
+    lattice.decide_all(subsets(offered(job.base)))
     found = {verdict: [s for s, (v, _) in lattice.decided.items() if v == verdict]
              for verdict in (SUFFICIENT, INSUFFICIENT, UNDECIDED)}
     minimal = [s for s in found[SUFFICIENT] if not any(t < s for t in found[SUFFICIENT])]
