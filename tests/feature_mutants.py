@@ -214,7 +214,8 @@ def scopes(features: Features, contents: bool) -> list[Scope]:
         return Scope.of(Proc=procs, Page=pages, Frame=frames, Pin=1, Slot=1, Value=values, Folio=folios, Block=1)
 
     if "huge" in features:
-        return [of(1, 2, 3, 2)] if features & {"ksm", "mremap"} else [of(2, 2, 3), of(1, 2, 3, 2)]
+        two = [] if features & {"ksm", "mremap"} else [of(2, 2, 3 if len(features) == 1 else 2)]
+        return [*two, of(1, 2, 3, 2)]
     if "mremap" in features:
         return [of(1, 2, 3)]
     return [of(2, 1, 3), of(1, 2, 3)] if "ksm" in features else [of(2, 1, 3)]
