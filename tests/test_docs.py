@@ -50,7 +50,7 @@ def test_the_table_in_the_readme_is_the_one_that_comes_out(
 
 
 def test_the_invariant_in_the_readme_is_the_one_that_comes_along(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", str(SHIPPED / "wrprotect-fail" / "coherence-write-pin.json")]) == 0
+    assert main(["show", str(SHIPPED / "v7.2" / "coherence-write-pin.json")]) == 0
     printed = capsys.readouterr().out
     assert printed.split("\n\n")[:2] == block(README, "proof").rstrip().split("\n\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import z3
-from feature_mutants import explored, feature_kernels, judge_features, variants, world
+from feature_mutants import explored, feature_kernels, noticed, variants, world
 from mutants import EVERY_RULE, STARTED, by_name, changes, conjuncts, judge_all, mutants
 from mutate import unexplained
 
@@ -67,6 +67,7 @@ def test_mutations_are_noticed_or_explained() -> None:
 
 
 @pytest.mark.slow
-def test_mutations_of_rules_of_features_are_noticed_or_explained() -> None:
-    """One in fifty of them."""
-    assert unexplained(judge_features(2, every=50)) == []
+def test_a_merge_that_makes_no_ksm_page_is_noticed() -> None:
+    """`python tests/mutate.py --part features` judges all mutations of the rules of features."""
+    kernel, by = noticed(("ksm-merge", "update ksm(pte_frame(p, v)) := True"), ("v5.9",))
+    assert (kernel, bool(by)) == ("v5.9", True)
