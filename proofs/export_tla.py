@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from invariants import Invariant
-from model.logic import (
+from model.logic import REGISTRY, (
     ModelError,
     Rule,
     Scope,
@@ -115,7 +115,8 @@ class _Writer:
 
 def _unused(name: str, taken: Iterable[str]) -> str:
     names = itertools.chain([name], (f"{name}{i}" for i in itertools.count(2)))
-    return next(n for n in names if n not in set(taken))
+    # A variable of the module is one of a state function's name.
+    return next(n for n in names if n not in {*taken, *REGISTRY})
 
 
 def _cell(function: StateFunction, taken: Iterable[str] = ()) -> list[tuple[str, str]]:
@@ -254,7 +255,8 @@ def _effect(
             tests.append(when)
         return r" /\ ".join(tests) or "TRUE"
 
-    here = {**names, **known, **rest}
+    # A quantifier in a term must not take the name of the function's own variable.
+    here = {**names, **{f"[{x}]": x for x, _ in cell}, **known, **rest}
     value = writer.term(update.value, here)
     if not rest:
         return condition(here), value

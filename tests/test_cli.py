@@ -277,7 +277,7 @@ def test_running_out_of_time_is_unknown_and_never_a_pass(capsys: pytest.CaptureF
 
 @pytest.mark.slow
 def test_a_pin_alone_shows_each_way_in_which_v5_9_loses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    ways = ["clear-soft-dirty", "mprotect-ro", "uffd-wp", "swap-out"]
+    ways = ["clear-soft-dirty", "mprotect-ro", "mprotect-other", "uffd-wp", "uffd-unwp", "swap-out"]
     for way in ways:
         others = [part for name in ways if name != way for part in ("--without", name)]
         code, data = run_json(
@@ -296,7 +296,8 @@ def test_a_pin_alone_shows_each_way_in_which_v5_9_loses_it(capsys: pytest.Captur
 def test_before_the_early_copy_fork_alone_loses_a_pinned_page(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    excluded = [p for name in ("clear-soft-dirty", "mprotect-ro", "uffd-wp", "swap-out") for p in ("--without", name)]
+    ways = ("clear-soft-dirty", "mprotect-ro", "mprotect-other", "uffd-wp", "uffd-unwp", "swap-out")
+    excluded = [p for name in ways for p in ("--without", name)]
     code, data = run_json(capsys, "check", "-k", "v5.9-rc4", "-i", "coherence-write-pin", "-o", tmp_path, *excluded)
     steps = json.loads(Path(data["results"][0]["trace"]).read_text())["#meta"]["steps"]
     assert code == 1

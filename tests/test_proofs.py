@@ -82,7 +82,9 @@ def test_no_clause_of_a_proof_can_be_left_out() -> None:
 def no_early_copy() -> System:
     """5.9 without fork's early copy, and nothing else that could take the write bit away."""
     kernel = V5_9.but("no-early-copy", "", fork_copies=never)
-    return kernel.system().without(["clear-soft-dirty", "mprotect-ro", "uffd-wp", "swap-out"])
+    return kernel.system().without(
+        ["clear-soft-dirty", "mprotect-ro", "mprotect-other", "uffd-wp", "uffd-unwp", "swap-out"]
+    )
 
 
 def no_clearing() -> System:
