@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from invariants import Invariant
-from model.logic import REGISTRY, (
+from model.logic import (
+    REGISTRY,
     ModelError,
     Rule,
     Scope,
