@@ -250,7 +250,7 @@ def test_steps_are_told_as_operations(spec: str, claim: str, steps: list[str], e
         "wp-copy new=0",
     ], [
         "page x huge 2 uffd", "*: split x", "A: write x.0 1", "A: write x.1 2", "*: collapse x.0",
-        "A: r = pin x.0 write", "A: clear-soft-dirty", "A: mprotect x.0 rw", "A: write x.0 3",
+        "A: r = pin x.0 write", "A: clear-soft-dirty", "A: mprotect x.0 rwx", "A: write x.0 3",
         "exists not A.x.0 is r and r sees 1 and A.x.0 == 3",
     ], id="a block that becomes huge starts as small pages"),
     pytest.param("v5.9@huge", "write-bit", ["madvise-hugepage", "huge-fault", "pin-write", "uffd-wp-range"], [
