@@ -139,7 +139,7 @@ class _Lattice:
             else:
                 self.decided[names] = decided
         for names in sorted(waiting, key=len):
-            self.decided[names] = self.decide(names, self.job.seconds)
+            self.decided[names] = self.carried(names) or self.decide(names, self.job.seconds)
 
     def carried(self, names: frozenset[str]) -> tuple[str, Any] | None:
         """The verdict by what another set has shown; None if none of that tells."""
@@ -153,9 +153,7 @@ class _Lattice:
         return None
 
     def decide(self, names: frozenset[str], seconds: float) -> tuple[str, Any]:
-        """(verdict, counterexample, clauses, or why undecided); `seconds` for the search of a proof."""
-        if (known := self.carried(names)) is not None:
-            return known
+        """(verdict, counterexample, clauses, or why undecided), found anew; `seconds` for the search of a proof."""
         system = system_of(self.spec(names))
         found = self._explored(names)
         if found is not None:
