@@ -25,8 +25,9 @@ STARTS = (
     "madvise-hugepage", "collapse", "backing-read", "file-read", "mmap-file", "uffd-continue", "ksm-merge", "migrate",
     "numa-hint", "madv-free", "mremap", "force-store", "force-anon-fault", "force-cow-fault", "force-wp-reuse",
     "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "mmap-soft-dirty",
+    "force-swap-in", "ksm-join", "ksm-merge-left", "ksm-merge-undone",
 )
-"""What makes huge pages, zero pages, file pages, KSM pages, lazy-free pages, or a forced write out of a base state."""
+"""What makes huge pages, zero pages, file pages, KSM pages, lazy-free pages, forced writes or copies by KSM."""
 
 
 def everything(kernel: Kernel, features: Iterable[str], started: bool = True) -> System:
@@ -41,23 +42,26 @@ def everything(kernel: Kernel, features: Iterable[str], started: bool = True) ->
     return System(kernel.name, FUNCTIONS, tuple(kept), CONSTANTS)
 
 
+NAMES_A_PROCESS = ("discard-lazyfree-part",)
+"""Its guard names the first process, so states that differ in the names of processes only are counted apart."""
+
+
 def explored(system: System, names: frozenset[str], claims: list[Claim], scope: Scope) -> Exploration:
     found = explore(system.restricted(names), scope, claims)
     assert found.complete
     return found
 
 
-def assert_same_answers(
-    less: System, more: System, claims: list[Claim], scope: Scope, states: bool = True
-) -> None:
-    """The two systems have equal verdicts, and as many `states`, on the functions that both have of the larger cone."""
+def assert_same_answers(less: System, more: System, claims: list[Claim], scope: Scope) -> None:
+    """The two systems have equal verdicts, and but for `NAMES_A_PROCESS` as many states, on the functions of both."""
     formulas = [f for c in claims for f in (c.formula, c.premise)]
     cone = more.cone(formulas)
     assert less.cone(formulas) <= cone
-    with_less = explored(less, cone & {f.name for f in less.functions}, claims, scope)
-    with_more = explored(more, cone, claims, scope)
-    if states:
-        assert (with_less.states, with_less.levels) == (with_more.states, with_more.levels)
+    own = cone & {f.name for f in less.functions}
+    fewer = explored(less.without(NAMES_A_PROCESS), own, claims, scope)
+    counted = explored(more.without(NAMES_A_PROCESS), cone, claims, scope)
+    assert (fewer.states, fewer.levels) == (counted.states, counted.levels)
+    with_less, with_more = explored(less, own, claims, scope), explored(more, cone, claims, scope)
     for a, b in zip(with_less.findings, with_more.findings, strict=True):
         assert (a.path is None, len(a.path or ())) == (b.path is None, len(b.path or ())), a.claim.name
         assert a.vacuous == b.vacuous
@@ -71,9 +75,9 @@ def assert_same_answers(
 def test_a_feature_that_nothing_starts_changes_no_verdict(name: str, scope: Scope) -> None:
     kernel = find_kernel(name)
     more = everything(kernel, WORLD, started=False)
-    assert set(STARTS) <= {r.name for r in more.rules}
+    assert set(STARTS) - {r.name for r in more.rules} <= {"ksm-merge-left"}, "a kernel has all, but for what it mended"
     assert len(more.rules) - len(STARTS) > len(system_of(name).rules)
-    assert_same_answers(system_of(name), more.without(STARTS), CLAIMS, scope, states=False)
+    assert_same_answers(system_of(name), more.without(STARTS), CLAIMS, scope)
 
 
 @pytest.mark.parametrize(
