@@ -140,24 +140,6 @@ static void caught(int number)
 	_exit(128 + number);
 }
 
-/* One byte of memory: -EFAULT where it must not be touched, BLOCKED where userfaultfd would have to be asked. */
-static long touch(char *at, int *value, int store)
-{
-	int number = sigsetjmp(back, 1);
-
-	if (number) {
-		guarded = 0;
-		return number == SIGBUS ? BLOCKED : -EFAULT;
-	}
-	guarded = 1;
-	if (store)
-		*(volatile char *)at = (char)*value;
-	else
-		*value = *(volatile unsigned char *)at;
-	guarded = 0;
-	return 0;
-}
-
 /* Empty this CPU's batches of pages on their way to an LRU list: MADV_COLD begins with that (5.4); so do enough faults. */
 static void drain(void)
 {
@@ -399,6 +381,25 @@ static void prepare(void)
 	sigaction(SIGBUS, &action, NULL);
 	sigaction(SIGTERM, &end, NULL);
 	sigaction(SIGINT, &end, NULL);
+}
+
+//: touch
+/* One byte of memory: -EFAULT where it must not be touched, BLOCKED where userfaultfd would have to be asked. */
+static long touch(char *at, int *value, int writes)
+{
+	int number = sigsetjmp(back, 1);
+
+	if (number) {
+		guarded = 0;
+		return number == SIGBUS ? BLOCKED : -EFAULT;
+	}
+	guarded = 1;
+	if (writes)
+		*(volatile char *)at = (char)*value;
+	else
+		*value = *(volatile unsigned char *)at;
+	guarded = 0;
+	return 0;
 }
 
 //: result
