@@ -17,7 +17,20 @@ from z3 import And, BoolVal, Const, Implies, Not, Or
 from model import costs, fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
 from model.blame import blamed, defect, nearest, place_of
 from model.features import FEATURES, SPLIT
-from model.logic import ModelError, Rule, RuleTemplate, Staged, Step, System, Term, Update, exists, forall, kind_text
+from model.logic import (
+    ModelError,
+    Rule,
+    RuleTemplate,
+    Staged,
+    Step,
+    System,
+    Term,
+    Update,
+    exists,
+    forall,
+    kind_text,
+    not_writing,
+)
 from model.state import (
     CONSTANTS,
     FUNCTIONS,
@@ -483,8 +496,8 @@ class Kernel:
             if not template.features <= frozenset(features):
                 continue
             rules += _built(self, template, split if template.split else frozenset())
-        lacking = {f.name for f in FUNCTIONS if f.feature and not set(f.feature.split("|")) & set(features)}
-        rules = [replace(r, updates=tuple(u for u in r.updates if u.function.name not in lacking)) for r in rules]
+        lacking = [f for f in FUNCTIONS if f.feature and not set(f.feature.split("|")) & set(features)]
+        rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
 
 

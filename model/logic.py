@@ -39,6 +39,27 @@ def by_term(function: Callable[[Term], Result]) -> Callable[[Term], Result]:
     return look
 
 
+def by_rule(function: Callable[[Rule, frozenset[StateFunction]], Result]) -> Callable[
+    [Rule, Collection[StateFunction]], Result
+]:
+    """Decorator: a function of a rule and of those of some state functions that it speaks of, computed once for each.
+
+    Kernels share most of their rules, as objects.
+    """
+    known: dict[tuple[int, frozenset[StateFunction]], tuple[Rule, Result]] = {}
+
+    @functools.wraps(function)
+    def look(rule: Rule, functions: Collection[StateFunction]) -> Result:
+        spoken = frozenset(f for f in functions if f.name in rule.functions_spoken)
+        key = id(rule), spoken
+        if key not in known:
+            # Python reuses the id of a rule that nobody holds, as z3 does that of a term.
+            known[key] = (rule, function(rule, spoken))
+        return known[key][1]
+
+    return look
+
+
 class ModelError(Exception):
     """A model that makes no sense: the message is one line for the user."""
 
@@ -392,6 +413,11 @@ class Rule:
         """Names of the state functions in the guard."""
         return frozenset().union(*(functions_in(term) for term in self.guard))
 
+    @functools.cached_property
+    def functions_spoken(self) -> frozenset[str]:
+        """Names of the state functions in `terms`."""
+        return frozenset().union(*(functions_in(term) for term in self.terms()))
+
     def rewritten(self, rewrite: Callable[[Term], Term]) -> Rule | None:
         """The rule with every term rewritten, without what became trivial; None if it can then never be taken."""
         guard = [rewrite(g) for g in self.guard]
@@ -602,16 +628,16 @@ class System:
         """
         false = {f.name: f for f in self.functions if f.is_bool and initial_value(f)[1] is None}
         while True:
-            assume = _assuming(tuple(false.values()))
-            rules = [made for r in self.rules if (made := r.rewritten(assume)) is not None]
+            rules = [made for r in self.rules if (made := _rule_assuming(r, false.values())) is not None]
             rising = {u.function.name for r in rules for u in r.updates if not z3.is_false(u.value)} & false.keys()
             if not rising:
                 break
             false = {name: f for name, f in false.items() if name not in rising}
-        rules = [replace(r, updates=tuple(u for u in r.updates if u.function.name not in false)) for r in rules]
+        rules = [not_writing(r, false.values()) for r in rules]
+        assume = _assuming(tuple(false.values()))
         functions = [_function_assuming(f, assume) for f in self.functions if f.name not in false]
         cells = [term for f in functions for term in (meaning(f)[1], initial_value(f)[1]) if term is not None]
-        spoken = frozenset().union(*(functions_in(t) for t in itertools.chain(cells, *(r.terms() for r in rules))))
+        spoken = frozenset().union(*map(functions_in, cells), *(r.functions_spoken for r in rules))
         kept = tuple(f for f in functions if f.name in spoken or f.is_bool)
         return replace(self, functions=kept, rules=tuple(rules), false=(*self.false, *false.values()))
 
@@ -648,6 +674,20 @@ def _assuming(false: tuple[StateFunction, ...]) -> Callable[[Term], Term]:
         return folded(z3.substitute_funs(term, *values)) if names & functions_in(term) else term
 
     return rewrite
+
+
+@by_rule
+def _rule_assuming(rule: Rule, false: frozenset[StateFunction]) -> Rule | None:
+    """The rule so rewritten; None if it can then never be taken."""
+    return rule.rewritten(_assuming(tuple(sorted(false, key=lambda f: f.name))))
+
+
+@by_rule
+def not_writing(rule: Rule, functions: frozenset[StateFunction]) -> Rule:
+    """The rule without its updates of those state functions."""
+    names = {f.name for f in functions}
+    updates = tuple(u for u in rule.updates if u.function.name not in names)
+    return rule if len(updates) == len(rule.updates) else replace(rule, updates=updates)
 
 
 def _function_assuming(function: StateFunction, assume: Callable[[Term], Term]) -> StateFunction:

@@ -78,9 +78,11 @@ def expected(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_every_kernel_answers_as_expected(path: Path) -> None:
+def test_kernels_answer_as_expected(path: Path) -> None:
+    """One kernel of each column, and the exceptions; `test_matrix` asks every kernel."""
     litmus = read(path)
-    marks = expected(path.stem)
+    asked = {*(names[-1] for names in EXPECTED["columns"].values()), *EXPECTED["exceptions"].get(path.stem, {})}
+    marks = {name: mark for name, mark in expected(path.stem).items() if name in asked}
     assert {name: MARKS[answered(litmus, ALL_KERNELS[name]).answer] for name in marks} == marks
 
 

@@ -35,6 +35,7 @@ def test_the_mutant_of_a_feature_rule_is_put_into_any_system_that_has_it() -> No
         assert len(mutated.rule("ksm-merge").updates) == len(original.rule("ksm-merge").updates) - 1
 
 
+@pytest.mark.slow
 def test_an_exploration_tells_what_is_implied_from_what_is_not() -> None:
     guards = ("guard vma(p, v)", "guard ksm(pte_frame(p, v))")
     group = ("v5.9", frozenset({"ksm"}), False)
