@@ -334,8 +334,8 @@ def test_a_kernel_of_ones_own_in_ten_lines(capsys: pytest.CaptureFixture[str], t
     mine.write_text(
         "from model.kernels import V5_9\n"
         "MINE = V5_9.but('mine', 'no write-protection of pinned pages', {'all': 'an idea'},\n"
-        "    soft_dirty_pinned='skip', uffd_wp_pinned='refuse', mprotect_pinned='refuse', mprotect_other_pinned='skip',\n"
-        "    uffd_unwp_pinned='skip', swap_out_pinned='refuse', unmap_pinned='refuse')\n"
+        "    soft_dirty_pinned='skip', uffd_wp_pinned='refuse', mprotect_pinned='refuse',\n"
+        "    mprotect_other_pinned='skip', uffd_unwp_pinned='skip', swap_out_pinned='refuse', unmap_pinned='refuse')\n"
     )
     code, data = run_json(
         capsys, "check", "-k", f"{mine}:MINE", "-i", "coherence-write-pin", "--scope", SMALL, "-o", tmp_path / "out"
