@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
+
+import z3
 
 from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value, meaning
 from proofs.terms import Node, node
@@ -30,7 +32,7 @@ class Instance:
     rule: Rule
     binding: tuple[tuple[str, Any], ...]
 
-    @cached_property
+    @functools.cached_property
     def as_dict(self) -> dict[str, Any]:
         return dict(self.binding)
 
@@ -69,6 +71,12 @@ class Layout:
         return 2 if function.is_bool else self.scope.size(function.range)
 
 
+@functools.lru_cache(1024)
+def _evaluators(functions: tuple[z3.FuncDeclRef, ...], scope: Scope) -> dict[int, tuple[Node, Evaluator]]:
+    """Node to itself and its evaluator, for all interpreters whose states are laid out alike."""
+    return {}
+
+
 class Interpreter:
     """Direct evaluation of one system in one scope."""
 
@@ -77,7 +85,7 @@ class Interpreter:
         self.scope = scope
         self.layout = Layout(system.functions, scope)
         self.constants = {c.decl().name(): 0 for c in system.constants}
-        self._compiled: dict[int, tuple[Node, Evaluator]] = {}
+        self._compiled = _evaluators(tuple(f.decl for f in system.functions), scope)
         self._plans: dict[int, Plan] = {}
         self._meaning = [
             (place, self._compile(node(term)), {

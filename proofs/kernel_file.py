@@ -75,7 +75,7 @@ def built(spec: str, without: Iterable[str] = ()) -> System:
     return system.without(without).settled() if without else system
 
 
-@functools.lru_cache(256)
+@functools.lru_cache(2048)
 def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
     """As `built`, and kept."""
     return built(spec, without)

@@ -818,7 +818,7 @@ def interpreter_of(system: System, scope: Scope) -> Interpreter:
     """One interpreter per system and scope: it holds the system, so the id stays its own."""
     key = (id(system), scope)
     if key not in _interpreters:
-        if len(_interpreters) == 256:
+        if len(_interpreters) == 2048:
             _interpreters.clear()
         _interpreters[key] = Interpreter(system, scope)
     return _interpreters[key]

@@ -312,7 +312,9 @@ def test_the_tla_module_has_the_initial_state_steps_and_claims_of_the_interprete
         state = chance.choice(ours)[1]
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
+@pytest.mark.parametrize("kernel", [
+    pytest.param(k, id=k.name, marks=() if k.name in ("v5.7", "v5.14", "v7.2") else pytest.mark.slow) for k in KERNELS
+])
 def test_every_kernel_has_a_module_whose_constants_its_configuration_names(kernel: Kernel) -> None:
     system = system_of(kernel.name)
     read, claims = module(kernel, system, SCOPE)
