@@ -102,12 +102,12 @@ class Invariant:
 
         `file`: what to name where no line is known.
         """
-        given = {f"{sort.name().lower()}{i}": sort for i, sort in enumerate(self.sorts, 1)}
+        given = [Const(f"{sort.name().lower()}{i}", sort) for i, sort in enumerate(self.sorts, 1)]
         for what in ("when", "then"):
             place = place_of(getattr(self, what)) or file
             with blamed(f"invariant {self.name}: {what}", place):
-                term = getattr(self, what)(*(Const(name, sort) for name, sort in given.items()))
-            if wrong := defect(term, Bool, BY_NAME, {*(c.decl().name() for c in CONSTANTS), *given}):
+                term = getattr(self, what)(*given)
+            if wrong := defect(term, Bool, BY_NAME, [*CONSTANTS, *given]):
                 raise ModelError(": ".join(filter(None, (place, f"invariant {self.name}", f"{what} {wrong}"))))
 
     @property

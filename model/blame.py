@@ -10,7 +10,7 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,12 @@ def close(wanted: str, names: Iterable[str], alike: float = 0.4) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], names: Collection[str]) -> str:
-    """Why that is no term of the sort over those state functions and constants (`names`); empty if it is one."""
+def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], given: Iterable[Term]) -> str:
+    """Why that is no term of the sort over those state functions and what is `given`; empty if it is one.
+
+    `given`: constants, and functions that are parameters; what has but the name of one is another.
+    """
+    names = {g.name(): g for g in (g if isinstance(g, z3.FuncDeclRef) else g.decl() for g in given)}
     if not isinstance(term, z3.ExprRef) or term.sort() != sort:
         return f"gives {kind_text(term)}, where {sort_text(sort)} is wanted"
     sorts = {s.name() for f in functions.values() for s in (*f.domain, f.range)}
@@ -55,8 +59,10 @@ def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], names:
             return f"is made with {short(t)}, of the sort {t.sort()}, which the model has not"
         kind, name = t.decl().kind(), t.decl().name()
         if kind == z3.Z3_OP_UNINTERPRETED:
-            known = functions.get(name)
-            if name not in names and (known is None or not known.decl.eq(t.decl())):
+            known = names.get(name) if name not in functions else functions[name].decl
+            if known is not None and not known.eq(t.decl()):
+                return f"speaks of another {name!r} than the model's, of the sort {t.sort()}"
+            if known is None:
                 return (f"speaks of {name!r}, which is neither a state function of the model nor given to it"
                         f"{close(name, [*functions, *names])}")
         elif kind not in OPERATORS:

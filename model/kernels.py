@@ -8,6 +8,7 @@ Sources: domain.md sections 0.1, 2 and 8; commit ids as given there.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -71,7 +72,6 @@ from model.state import (
 
 Predicate = Callable[..., Term]
 BY_NAME = {f.name: f for f in FUNCTIONS}
-_CONSTANTS = frozenset(c.decl().name() for c in CONSTANTS)
 ON_PINNED = ("clear", "skip", "refuse")
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
@@ -427,7 +427,7 @@ class Kernel:
         for name in ("swap_out_pinned", "unmap_pinned", "ksm_referenced", "migrate_referenced"):
             _one_of(self.name, name, getattr(self, name), ("allow", "refuse"))
         for lemma in self.lemmas:
-            if wrong := defect(lemma, Bool, BY_NAME, _CONSTANTS):
+            if wrong := defect(lemma, Bool, BY_NAME, CONSTANTS):
                 raise ModelError(f"kernel {self.name}: a lemma {wrong}")
         taken = {template.name for template in ALL_RULES}
         for template in self.own_rules:
@@ -530,13 +530,14 @@ def _check_decision(decision: str, decide: Predicate, place: str) -> None:
     for given in itertools.product(*choices):
         with blamed(f"{decision}({names})", place):
             term = decide(*given)
-        if wrong := defect(term, Bool, BY_NAME, {*_CONSTANTS, *(n for n, sort in arguments if sort is not bool)}):
+        if wrong := defect(term, Bool, BY_NAME, [*CONSTANTS, *(g for g in given if not isinstance(g, bool))]):
             raise ModelError(f"{place}: {decision}({names}) {wrong}")
 
 
 def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
     place, what = place_of(template.body), f"rule {template.name}"
-    names = {*_CONSTANTS, *(p.name for p in template.params)}
+    _check_names(template, f"{place}: {what}")
+    given = [*CONSTANTS, *(p.term for p in template.params)]
     with blamed(what, place):
         said = template.body(kernel, *(p.term for p in template.params))
     if said is not None and not isinstance(said, Step | Staged):
@@ -546,16 +547,29 @@ def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
         updates = step.flat_updates() if step else ()
         locks.asks(kernel, template.lock, {p.name: p.term for p in template.params})
     for term in step.guard if step else ():
-        if wrong := defect(term, Bool, BY_NAME, names):
+        if wrong := defect(term, Bool, BY_NAME, given):
             raise ModelError(f"{place}: {what}: a condition {wrong}")
     for update in updates:
         if not isinstance(update, Update):
             raise ModelError(f"{place}: {what}: an update is {kind_text(update)}; say put(...) or each(...)")
-        bound = {*names, *(x.decl().name() for x in update.over)}
         for term, sort in ((update.value, update.function.range), (update.when, Bool),
                            *zip(update.index, update.function.domain, strict=True)):
-            if wrong := defect(term, sort, BY_NAME, bound):
+            if wrong := defect(term, sort, BY_NAME, [*given, *update.over]):
                 raise ModelError(f"{place}: {what}: the update of {update.function} {wrong}")
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+"""What a parameter may be called. Bound variables have a `'` in their names, and what proofs make up has a `!`."""
+
+
+def _check_names(template: RuleTemplate, what: str) -> None:
+    taken = {*BY_NAME, *(c.decl().name() for c in CONSTANTS)}
+    for param in template.params:
+        if not isinstance(param.name, str) or not _NAME.fullmatch(param.name):
+            raise ModelError(f"{what}: a parameter's name is letters, digits and _, not {param.name!r}")
+        if param.name in taken:
+            raise ModelError(f"{what}: the name {param.name!r} is taken; call the parameter something else")
+        taken.add(param.name)
 
 
 class _Asked:
@@ -584,6 +598,13 @@ def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tup
     rules = tuple(template.build(asked, fresh, split, locks.asks))
     known[:] = [(asked.decisions, rules), *known[:_MOST_KNOWN - 1]]
     return rules
+
+
+def asked_of(kernel: Kernel, template: RuleTemplate) -> frozenset[str]:
+    """The decisions for which the template's rule asks the kernel."""
+    asked = _Asked(kernel)
+    template.build(asked, fresh, (), locks.asks)
+    return frozenset(asked.decisions)
 
 
 def _one_of(kernel: str, decision: str, value: str, allowed: tuple[str, ...]) -> None:

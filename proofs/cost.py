@@ -209,7 +209,7 @@ def _numbered(rule: Rule, number: int) -> Rule:
     own = [p for p in rule.params if p.name not in ("p", "v") and p.over is None]
     if not own:
         return rule
-    names = [(p.term, z3.Const(f"{p.name}{number}", p.sort)) for p in own]
+    names = [(p.term, z3.Const(f"{p.name}!{number}", p.sort)) for p in own]
     renamed = rule.rewritten(lambda term: z3.substitute(term, *names))
     assert renamed is not None
     return replace(renamed, params=tuple(replace(p, name=f"{p.name}{number}") if p in own else p for p in rule.params))

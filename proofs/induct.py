@@ -48,7 +48,7 @@ def opened(formula: Term, prefix: str) -> tuple[list[Term], Term]:
     """(constants, body) of a universal formula; no constants if it has no outer quantifier."""
     if not (z3.is_quantifier(formula) and formula.is_forall()):
         return [], formula
-    constants = [z3.Const(f"{prefix}{i}", formula.var_sort(i)) for i in range(formula.num_vars())]
+    constants = [z3.Const(f"{prefix}!{i}", formula.var_sort(i)) for i in range(formula.num_vars())]
     return constants, z3.substitute_vars(formula.body(), *reversed(constants))
 
 
@@ -80,7 +80,7 @@ def next_value(rule: Rule, function: StateFunction, index: Sequence[Term]) -> Te
 def after(rule: Rule, term: Term, depth: int = 0) -> Term:
     """The term in the state after the rule, over the state before: the weakest precondition."""
     if z3.is_quantifier(term):
-        bound = [z3.Const(f"after{depth + i}", term.var_sort(i)) for i in range(term.num_vars())]
+        bound = [z3.Const(f"after!{depth + i}", term.var_sort(i)) for i in range(term.num_vars())]
         body = after(rule, z3.substitute_vars(term.body(), *reversed(bound)), depth + len(bound))
         return z3.ForAll(bound, body) if term.is_forall() else z3.Exists(bound, body)
     if not term.children():
@@ -95,7 +95,7 @@ def after(rule: Rule, term: Term, depth: int = 0) -> Term:
 def initially(term: Term) -> Term:
     """The term in the initial state; a cell without an initial value is false, or any element."""
     if z3.is_quantifier(term):
-        bound = [z3.Const(f"init{i}", term.var_sort(i)) for i in range(term.num_vars())]
+        bound = [z3.Const(f"init!{i}", term.var_sort(i)) for i in range(term.num_vars())]
         body = initially(z3.substitute_vars(term.body(), *reversed(bound)))
         return z3.ForAll(bound, body) if term.is_forall() else z3.Exists(bound, body)
     if not term.children():
@@ -365,10 +365,10 @@ def unwritten(system: System, rules: Sequence[Rule], clauses: Sequence[Term]) ->
             cell, matters = meaning(function)
             if matters is None:
                 continue
-            index = [z3.Const(f"cell{i}", c.sort()) for i, c in enumerate(cell)]
+            index = [z3.Const(f"cell!{i}", c.sort()) for i, c in enumerate(cell)]
             matters = z3.substitute(matters, *zip(cell, index, strict=True))
             # Two values that only a write makes equal.
-            kept = z3.Function("kept", *function.domain, function.range)
+            kept = z3.Function("kept!", *function.domain, function.range)
             other = z3.substitute(next_value(rule, function, index), (function(*index), kept(*index)))
             solver = z3.Solver()
             solver.set("timeout", 1000 * QUERY_SECONDS)

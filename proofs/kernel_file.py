@@ -20,6 +20,7 @@ from model.features import FEATURES, SPLIT
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, System, functions_in, kind_text
 from model.restrictions import BARE, BASES, SWITCHES, bare, restricted
+from proofs import wellformed
 
 
 def features_of(spec: str) -> tuple[str, tuple[str, ...]]:
@@ -71,7 +72,9 @@ def built(spec: str, without: Iterable[str] = ()) -> System:
 
     Raises ModelError.
     """
-    system = find_kernel(spec).system(features_of(spec)[1])
+    kernel, features = find_kernel(spec), features_of(spec)[1]
+    system = kernel.system(features)
+    wellformed.check_kernel(kernel, system, features)
     return system.without(without).settled() if without else system
 
 
@@ -131,7 +134,8 @@ def file_name(spec: str) -> str:
 
 
 def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) -> None:
-    """Raises ModelError if the invariant speaks of what that kernel, with its features, has not got."""
+    """Raises ModelError if the invariant speaks of what that kernel, with its features, has not got, or, being of a
+    user's file, of what has no meaning there."""
     system = system_of(spec, without)
     spoken = functions_in(stated.formula) | functions_in(stated.premise)
     if not spoken:
@@ -146,6 +150,8 @@ def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) ->
             f"--{'split' if bring[0] in SPLIT else 'with'} {bring[0]}, or features=({bring[0]!r},) in the invariant"
             if bring else f"{stated.name} speaks of {name}, which {spec} has not got"
         )
+    if file_of(stated.name) is not None:
+        wellformed.check_claim(stated, system)
 
 
 # Users' files

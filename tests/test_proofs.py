@@ -128,21 +128,17 @@ def test_no_time_is_no_proof() -> None:
 
 
 def test_a_rule_whose_next_state_is_no_term_is_not_proved(tmp_path: Path) -> None:
-    """Each page decides for its slot, and two may have one slot: there is no term for what is cached then."""
-    file = tmp_path / "scatter.py"
+    """Fork fills the child's new frames, one for each page that it copies: there is no term for what a frame has."""
+    file = tmp_path / "content.py"
     file.write_text(
-        "from model.kernels import V5_9\n"
-        "from model.logic import Param, Step, each, put, rule\n"
-        "from model.state import Page, Proc, alive, cached, pte_slot, pte_swap, pte_write\n"
-        "@rule([Param('p', Proc)], 'none', 'test')\n"
-        "def scatter(kernel, p):\n"
-        "    \"\"\"Pages hand their write bits to the slots they name.\"\"\"\n"
-        "    return Step([alive(p)], [each(Page, lambda v: put(cached(pte_slot(p, v)), pte_write(p, v)))])\n"
-        "MINE = V5_9.but('mine', '', own_rules=(scatter,))\n"
+        "from invariants import Invariant\n"
+        "from model.state import Frame, Not, frame_free, frame_value, ZERO\n"
+        "BLANK = Invariant('blank', 'nobody has written', 'test', (Frame,),\n"
+        "    lambda f: Not(frame_free(f)), lambda f: frame_value(f) == ZERO)\n"
     )
-    (attempt,) = prove.attempt(prove.ProofJob((f"{file}:MINE",), ("counters",), (), 60, tmp_path))
+    (attempt,) = prove.attempt(prove.ProofJob(("v5.9",), (f"{file}:BLANK",), (), 60, tmp_path))
     assert attempt.manifest is None
-    assert attempt.note == "rule scatter: the next value of cached is not a term"
+    assert attempt.note == "rule fork: the next value of frame_value is not a term"
 
 
 # Counterexamples to induction

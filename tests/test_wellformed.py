@@ -1,0 +1,187 @@
+"""No cell is read where it has no meaning, none gains one unwritten, no two updates disagree.
+
+z3 proves it of the model; a user's file of which it is not so is refused at its line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from invariants import FURTHER as FURTHER_INVARIANTS
+from invariants import INVARIANTS, Invariant
+from model.features import FEATURES, SPLIT
+from model.kernels import FURTHER, KERNELS
+from model.logic import ModelError, System, functions_in
+from proofs.check import verdicts
+from proofs.kernel_file import find_kernel, system_of
+from proofs.wellformed import defects_of_claim, defects_of_rule, facts_of
+
+EVERY = [k.name for k in (*KERNELS, *FURTHER)]
+QUICK = ("v5.7", "v5.9", "v7.2")
+HEAD = """\
+from invariants import Invariant
+from model import *
+from model.state import *
+"""
+UNREACHABLE = {
+    # That a slot whose entry is exclusive has no other entry is what `exclusive` claims, and more than the facts say.
+    ("v7.3-rc7", "swap-in-write"): "may let slot_value matter without writing it",
+}
+
+
+@pytest.mark.parametrize("kernel", [pytest.param(k, marks=() if k in QUICK else pytest.mark.slow) for k in EVERY])
+def test_no_rule_of_a_kernel_depends_on_what_has_no_meaning(kernel: str) -> None:
+    system = system_of(kernel)
+    facts = facts_of(system)
+    assert len(facts) == 4
+    found = {(kernel, r.name): d.what for r in system.rules for d in defects_of_rule(r, system, facts)}
+    assert found == {at: what for at, what in UNREACHABLE.items() if at[0] == kernel}
+
+
+@pytest.mark.parametrize("spec", [
+    "v5.9", "v7.2@zero,file,ksm", pytest.param("v5.9@huge", marks=pytest.mark.slow),
+    *(pytest.param(f"v7.2@{f}", marks=pytest.mark.slow) for f in FEATURES if f not in SPLIT),
+])
+def test_no_invariant_depends_on_what_has_no_meaning(spec: str) -> None:
+    system = system_of(spec)
+    functions = {f.name for f in system.functions}
+    facts = facts_of(system)
+    asked = [
+        i for i in (*INVARIANTS, *FURTHER_INVARIANTS)
+        if i.applies_to(find_kernel(spec)) and functions_of(i, system) <= functions
+    ]
+    assert len(asked) > 8
+    assert {i.name: d.what for i in asked for d in defects_of_claim(i, system, facts)} == {}
+
+
+def functions_of(stated: Invariant, system: System) -> frozenset[str]:
+    return functions_in(system.reduced(stated.formula)) | functions_in(system.reduced(stated.premise))
+
+
+def refused(tmp_path: Path, text: str, kernel: str = "v5.9", invariant: str = "coherence-write-pin") -> str:
+    """What one is told of a file in which MINE is a kernel or PROMISE an invariant."""
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + text)
+    names = [f"{file}:MINE" if "MINE" in text else kernel], [f"{file}:PROMISE" if "PROMISE" in text else invariant]
+    with pytest.raises(ModelError) as raised:
+        verdicts(*names, scope="2,1,2,2,1", out=tmp_path / "out", engine="explore", workers=1)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message.removeprefix(f"{tmp_path}/")
+
+
+def test_a_claim_of_a_process_that_may_be_gone_is_refused(tmp_path: Path) -> None:
+    """A pin may outlive its process, of whose has_pinned proofs would remember what exploration forgets: without the
+    refusal this is PROVED on v5.9, and violated in 3 steps at two references."""
+    text = """PROMISE = Invariant("promise", "x", "me", (Pin, Pin),
+    lambda k, l: And(pin_live(k), pin_foll_pin(k), pin_live(l), pin_foll_pin(l)),
+    lambda k, l: Or(has_pinned(pin_proc(k)), k == l))
+"""
+    message = refused(tmp_path, text)
+    assert message.startswith("mine.py:6: invariant ")
+    assert "it depends on has_pinned where that has no meaning" in message
+    assert message.endswith("has_pinned(proc'0) has one where alive(proc'0)")
+
+
+def test_the_same_claim_of_a_process_that_is_alive_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + """PROMISE = Invariant("promise", "x", "me", (Pin,),
+    lambda k: And(pin_live(k), pin_foll_pin(k), alive(pin_proc(k))), lambda k: has_pinned(pin_proc(k)))
+""")
+    (cell,) = verdicts(["v5.9"], [f"{file}:PROMISE"], scope="2,1,2,2,1", out=tmp_path / "out", workers=1)
+    assert cell.verdict == "PROVED"
+
+
+DECISIONS = [
+    ("reuse=lambda p, v, f: forall(Pin, lambda k: Implies(pin_live(k), has_pinned(pin_proc(k))))", "has_pinned"),
+    ("reuse=lambda p, v, f: exists(Slot, lambda s: slot_frame(s) == f)", "slot_frame"),
+    ("reuse=lambda p, v, f: exists(Proc, lambda q: And(q != p, pte_write(q, v)))", "pte_write"),
+    ("fork_copies=lambda p, v, f: exists(Pin, lambda k: pin_frame(k) == f)", "pin_frame"),
+]
+
+
+@pytest.mark.parametrize(("decision", "function"), DECISIONS)
+def test_a_decision_that_reads_what_has_no_meaning_is_refused(decision: str, function: str, tmp_path: Path) -> None:
+    message = refused(tmp_path, f"MINE = V5_9.but('mine', 'x', {decision})\n")
+    assert message.startswith("mine.py:4: rule ")
+    assert f"it depends on {function} where that has no meaning" in message
+
+
+RULES = [
+    ("Step([alive(p), pte_write(p, v)], put(vma(p, v), False))", "its conditions: it depends on pte_write where"),
+    ("Step([live(p, v)], put(has_pinned(p), pte_write(p, v)))",
+     "the value that it gives has_pinned: it depends on pte_write where"),
+    ("Step([live(p, v), pte_swap(p, v)], put(cached(pte_slot(p, v)), True))",
+     "may let slot_frame matter without writing it"),
+    ("Step([live(p, v)], put(pte_write(p, v), True) + put(pte_write(p, v), False))",
+     "may give one cell of pte_write two values at once"),
+    ("Step([alive(p)], each(Proc, lambda q: put(vma(p, v), q == p)))", "may give one cell of vma two values at once"),
+]
+
+
+@pytest.mark.parametrize(("step", "says"), RULES)
+def test_a_rule_that_engines_would_take_differently_is_refused(step: str, says: str, tmp_path: Path) -> None:
+    text = f"""@rule([Param("p", Proc), Param("v", Page)], "f", "s")
+def mine(kernel, p, v):
+    return {step}
+MINE = V5_9.but("mine", "x", own_rules=(mine,))
+"""
+    message = refused(tmp_path, text)
+    assert message.startswith("mine.py:4: rule mine: ")
+    assert says in message
+
+
+def test_updates_that_disagree_only_beyond_the_scope_are_refused(tmp_path: Path) -> None:
+    """With one page there is but one value; with two there are two."""
+    text = """@rule([Param("p", Proc)], "f", "s")
+def mine(kernel, p):
+    return Step([alive(p)], each(Page, lambda v: put(vm_soft(p), vma(p, v))))
+vm_soft = has_pinned
+MINE = V5_9.but("mine", "x", own_rules=(mine,))
+"""
+    assert "may give one cell of has_pinned two values at once" in refused(tmp_path, text)
+
+
+NAMES = [
+    ("[Param('p', Proc), Param('p', Page)]", "the name 'p' is taken"),
+    ("[Param('first', Proc), Param('v', Page)]", "the name 'first' is taken"),
+    ("[Param('alive', Proc), Param('v', Page)]", "the name 'alive' is taken"),
+    ('[Param("proc\'0", Proc), Param(\'v\', Page)]', "letters, digits and _, not \"proc'0\""),
+    ("[Param('goal!0', Proc), Param('v', Page)]", "letters, digits and _, not 'goal!0'"),
+    ("[Param('', Proc), Param('v', Page)]", "letters, digits and _, not ''"),
+    ("[Param(1, Proc), Param('v', Page)]", "letters, digits and _, not 1"),
+]
+
+
+@pytest.mark.parametrize(("params", "says"), NAMES)
+def test_a_parameter_has_a_name_of_its_own(params: str, says: str, tmp_path: Path) -> None:
+    text = f"""@rule({params}, "f", "s")
+def mine(kernel, p, v):
+    return Step([live(p, v), pte_present(p, v)], put(pte_write(p, v), False))
+MINE = V5_9.but("mine", "x", own_rules=(mine,))
+"""
+    assert says in refused(tmp_path, text)
+
+
+def test_a_parameter_may_be_called_as_proofs_call_what_they_make_up(tmp_path: Path) -> None:
+    """Names of the program's own have a `!`: that a VMA may go from under its PTE is found, not bound and proved."""
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + """@rule([Param("after0", Proc), Param("after1", Page)], "f", "s")
+def mine(kernel, p, v):
+    return Step([live(p, v), pte_present(p, v)], put(vma(p, v), False))
+MINE = V5_9.but("mine", "x", own_rules=(mine,))
+PROMISE = Invariant("promise", "x", "me", (Proc, Page), pte_present, vma)
+""")
+    (cell,) = verdicts([f"{file}:MINE"], [f"{file}:PROMISE"], scope="2,1,2,1,1", out=tmp_path, engine="proof", proof_time=2)
+    assert cell.verdict == "UNKNOWN"
+    (cell,) = verdicts([f"{file}:MINE"], [f"{file}:PROMISE"], scope="2,1,2,1,1", out=tmp_path, engine="explore")
+    assert (cell.verdict, cell.length) == ("VIOLATED", 2)
+
+
+def test_a_constant_of_another_sort_is_not_the_models_own(tmp_path: Path) -> None:
+    text = "from z3 import Const\nMINE = V5_9.but('mine', 'x', reuse=lambda p, v, f: Const('first', Frame) == f)\n"
+    assert "speaks of another 'first' than the model's, of the sort Frame" in refused(tmp_path, text)
+    text = "from z3 import Const\nMINE = V5_9.but('mine', 'x', reuse=lambda p, v, f: Const('p', Frame) == f)\n"
+    assert "speaks of another 'p' than the model's, of the sort Frame" in refused(tmp_path, text)
