@@ -909,7 +909,7 @@ def diff(
             print(f"The tests are in {folder}; `python -m proofs litmus FILE -k {a} -k {b}` asks one again.")
     if report.causes:
         return VIOLATION
-    return INCONCLUSIVE if report.search.stopped or report.search.unfollowed else OK
+    return INCONCLUSIVE if report.search.stopped or report.search.unfollowed or report.left_out else OK
 
 
 @app.command(epilog=EXIT_CODES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from model.kernels import FURTHER, KERNELS, Kernel
@@ -78,7 +78,8 @@ class Cause:
 @dataclass(frozen=True)
 class Report:
     """What `diff` found. `silent`: decisions that differ, but in no cause. `elsewhere`: those that concern other parts
-    of the domain. `same`: the kernels have the same terms for these operations, so there is no difference at all."""
+    of the domain. `same`: the kernels have the same terms for these operations, so there is no difference at all.
+    `left_out`: rules that a user's kernel adds, of which no operation takes any."""
 
     a: str
     b: str
@@ -89,6 +90,7 @@ class Report:
     silent: tuple[str, ...]
     elsewhere: tuple[str, ...]
     same: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 class _Causes:
@@ -185,14 +187,15 @@ def differing_decisions(a: Kernel, b: Kernel) -> tuple[str, ...]:
     """Names of the decisions that differ."""
     return tuple(
         f.name for f in fields(Kernel)
-        if f.name not in ("name", "about", "base", "cite", "lemmas") and getattr(a, f.name) != getattr(b, f.name)
+        if f.name not in ("name", "about", "base", "cite", "lemmas", "own_rules")
+        and getattr(a, f.name) != getattr(b, f.name)
     )
 
 
 def _decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
     before = _cites(a)
     cites = {what: commit for what, commit in _cites(b).items() if before.get(what) != commit}
-    told = a.decisions() | {"own_rules": str(len(a.own_rules))}, b.decisions() | {"own_rules": str(len(b.own_rules))}
+    told = a.decisions(), b.decisions()
     return tuple(Decision(n, told[0][n], told[1][n], cites.get(n, "")) for n in names)
 
 
@@ -222,7 +225,9 @@ def compare(
     if systems[0].text() == systems[1].text():
         nothing = Search(0, 0, True, "", 0)
         return Report(a, b, wanted, bounds, nothing, (), (), differing, True)
-    sides = Side(kernels[0], systems[0], bounds), Side(kernels[1], systems[1], bounds)
+    own = [name for k, s in zip(kernels, systems, strict=True) for name in litmus.own_rules(k, s)]
+    kernels = replace(kernels[0], own_rules=()), replace(kernels[1], own_rules=())
+    sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
     causes = _Causes(*sides, wanted, each)
     searched = search(*sides, wanted, bounds, causes.add, progress)
     told = []
@@ -233,7 +238,8 @@ def compare(
     silent = [d for d in differing if not any(d in names for names in causes.kept)]
     elsewhere = tuple(d for d in silent if _says_nothing(kernels, d, wanted))
     return Report(
-        a, b, wanted, bounds, searched, tuple(told), tuple(d for d in silent if d not in elsewhere), elsewhere
+        a, b, wanted, bounds, searched, tuple(told), tuple(d for d in silent if d not in elsewhere), elsewhere,
+        left_out=tuple(dict.fromkeys(own)),
     )
 
 
@@ -442,7 +448,7 @@ def to_text(report: Report) -> str:
     """The report as text for a terminal."""
     lines = []
     if not report.causes:
-        found = "undecided" if report.search.stopped else "no observable difference in this scope"
+        found = "undecided" if report.search.stopped or report.left_out else "no observable difference in this scope"
         lines += [f"{report.a} and {report.b}: {found}", ""]
     else:
         number = len(report.causes)
@@ -465,6 +471,8 @@ def to_text(report: Report) -> str:
         lines.append(f"These decisions differ too, but nothing found needs them: {', '.join(report.silent)}.")
     if report.elsewhere:
         lines.append(f"These concern parts of the domain that are not turned on: {', '.join(report.elsewhere)}.")
+    if report.left_out:
+        lines.append(f"Left out, as no operation takes them: {', '.join(report.left_out)}.")
     return "\n".join([*lines, extent(report)]) + "\n"
 
 
@@ -490,5 +498,5 @@ def to_json(report: Report) -> dict[str, Any]:
             }
             for cause in report.causes
         ],
-        "silent": list(report.silent), "elsewhere": list(report.elsewhere),
+        "silent": list(report.silent), "elsewhere": list(report.elsewhere), "left_out": list(report.left_out),
     }

@@ -807,7 +807,13 @@ def outcomes(litmus: Litmus, kernel: Kernel, system: System) -> tuple[frozenset[
     """
     run = Run(litmus, kernel, interpreter_of(system, litmus.scope()))
     ends, reason = run.explore(run.start)
-    return frozenset(run.outcome(end) for end in ends), reason
+    return frozenset(run.outcome(end) for end in ends), reason or run.left_out
+
+
+def own_rules(kernel: Kernel, system: System) -> list[str]:
+    """Names of the rules that a user's kernel adds, as far as the system has them."""
+    names = {rule.name.partition(".")[0] for rule in system.rules}
+    return [template.name for template in kernel.own_rules if template.name in names]
 
 
 _UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in (Proc, Frame, Folio, Slot, Pin)}
@@ -909,10 +915,17 @@ class Run:
 
     def result(self) -> Result:
         ends, reason = self.explore(self.start)
+        reason = reason or self.left_out
         wanted = self.litmus.mode != "always"
         shown = next((end for end in ends if self.ends_in_condition(end) == wanted), None)
         answer = answer_of(self.litmus, [not wanted] if shown is None else [wanted], reason)
         return Result(answer, None if shown is None else self.trace(shown), reason, len(ends))
+
+    @property
+    def left_out(self) -> str:
+        """Why there may be more executions: the kernel has rules of its own, which no operation takes."""
+        own = own_rules(self.kernel, self.interpreter.system)
+        return f"no operation takes {', '.join(own)} of {self.kernel.name}" if own else ""
 
     def ends(self, start: Situation | None = None) -> tuple[list[End], str]:
         """The ends of all executions from there, or from the test's own start, nearest first; and why the first that

@@ -389,6 +389,34 @@ def test_a_broken_litmus_test_is_a_violation_also_on_a_kernel_of_ones_own(
     assert "vmsplice" in out
 
 
+OWN_RULE = """\
+from model import V5_9, Page, Param, Proc, Step, put, rule
+from model.state import live, pte_present, pte_write
+@rule([Param("p", Proc), Param("v", Page)], "f", "s")
+def drop_write(kernel, p, v):
+    return Step([live(p, v), pte_present(p, v)], put(pte_write(p, v), False))
+MINE = V5_9.but("mine", "5.9 that write-protects now and then", own_rules=(drop_write,))
+"""
+
+
+def test_what_no_operation_does_leaves_litmus_and_diff_undecided(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A rule of one's own may act at any time: no answer that rests on all executions holds any more."""
+    mine, test = tmp_path / "mine.py", tmp_path / "kept.litmus"
+    mine.write_text(OWN_RULE)
+    test.write_text("litmus kept\npage x\nA: write x 1\nA: r = pin x write\nA: write x 2\nnever r sees 1\n")
+    assert run_json(capsys, "litmus", test, "-k", "v5.9", "-o", tmp_path)[0] == 0
+    code, data = run_json(capsys, "litmus", test, "-k", f"{mine}:MINE", "-o", tmp_path)
+    assert (code, data["results"][0]["answer"]) == (3, "Unknown")
+    assert data["results"][0]["reason"] == "no operation takes drop-write of mine"
+    code, data = run_json(capsys, "diff", "v5.9", f"{mine}:MINE", "--depth", 2, "-o", tmp_path)
+    assert (code, data["causes"], data["left_out"], data["same_terms"]) == (3, [], ["drop-write"], False)
+    code, out, _ = run(capsys, "diff", "v5.9", f"{mine}:MINE", "--depth", 2, "-o", tmp_path)
+    assert "undecided" in out
+    assert "Left out, as no operation takes them: drop-write." in out
+
+
 def test_list_names_every_kernel_invariant_and_rule_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:
     code, data = run_json(capsys, "list")
     assert code == 0

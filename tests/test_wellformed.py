@@ -174,9 +174,10 @@ def mine(kernel, p, v):
 MINE = V5_9.but("mine", "x", own_rules=(mine,))
 PROMISE = Invariant("promise", "x", "me", (Proc, Page), pte_present, vma)
 """)
-    (cell,) = verdicts([f"{file}:MINE"], [f"{file}:PROMISE"], scope="2,1,2,1,1", out=tmp_path, engine="proof", proof_time=2)
+    asked = [f"{file}:MINE"], [f"{file}:PROMISE"]
+    (cell,) = verdicts(*asked, scope="2,1,2,1,1", out=tmp_path, engine="proof", proof_time=2)
     assert cell.verdict == "UNKNOWN"
-    (cell,) = verdicts([f"{file}:MINE"], [f"{file}:PROMISE"], scope="2,1,2,1,1", out=tmp_path, engine="explore")
+    (cell,) = verdicts(*asked, scope="2,1,2,1,1", out=tmp_path, engine="explore")
     assert (cell.verdict, cell.length) == ("VIOLATED", 2)
 
 
