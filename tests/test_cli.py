@@ -408,7 +408,7 @@ def test_what_no_operation_does_leaves_litmus_and_diff_undecided(
     test.write_text("litmus kept\npage x\nA: write x 1\nA: r = pin x write\nA: write x 2\nnever r sees 1\n")
     assert run_json(capsys, "litmus", test, "-k", "v5.9", "-o", tmp_path)[0] == 0
     code, data = run_json(capsys, "litmus", test, "-k", f"{mine}:MINE", "-o", tmp_path)
-    assert (code, data["results"][0]["answer"]) == (3, "Unknown")
+    assert (code, data["results"][0]["answer"]) == (3, "UNKNOWN")
     assert data["results"][0]["reason"] == "no operation takes drop-write of mine"
     code, data = run_json(capsys, "diff", "v5.9", f"{mine}:MINE", "--depth", 2, "-o", tmp_path)
     assert (code, data["causes"], data["left_out"], data["same_terms"]) == (3, [], ["drop-write"], False)
