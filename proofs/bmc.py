@@ -199,7 +199,7 @@ class Unrolling:
         self.after = [self.terms.term(literal) for literal in self.after_literals]
         self.choice = [z3.Bool(name) for name in circuit.inputs[2 * grounder.bits :]]
         alternatives = [[self.terms.term(literal) for literal in clause] for clause in self.clauses]
-        self.transition = z3.And(*(z3.Or(*those) if len(those) > 1 else those[0] for those in alternatives))
+        self.transition = z3.And(*(those[0] if len(those) == 1 else z3.Or(*those) for those in alternatives))
         used = circuit.cone(literal for clause in self.clauses for literal in clause)
         gates = sum(circuit.gates[gate][0] in ("and", "xor") for gate in used)
         self.size = Size(grounder.bits + len(self.choice), gates, len(self.clauses))

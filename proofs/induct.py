@@ -172,8 +172,9 @@ class Cti:
 
     @property
     def scope(self) -> Scope:
-        """The sizes of its universe."""
-        return Scope(tuple(sizes_of(self.tables).items()))
+        """The sizes of its universe; 1 for a sort of which the system does not speak, but a claim may."""
+        every = {s.name(): 1 for f in REGISTRY.values() for s in (*f.domain, f.range) if s != z3.BoolSort()}
+        return Scope(tuple((every | sizes_of(self.tables)).items()))
 
 
 @dataclass(frozen=True)

@@ -214,9 +214,10 @@ def _canonical(literals: tuple[tuple[bool, str, str], ...]) -> tuple[tuple[bool,
 def _absent_cubes(atoms: int, rows: Array) -> tuple[Array, Array]:
     """(mask, value) of the smallest cubes of at most SHORT literals that no row contains."""
     # Literal 2i says atom i, literal 2i + 1 denies it; its plane has one bit for each row that agrees.
-    planes = np.array([
-        _packed((rows >> np.uint64(i) & np.uint64(1)) == holds) for i in range(atoms) for holds in (1, 0)
-    ])
+    planes = np.zeros((2 * atoms, -(-len(rows) // 64)), np.uint64)
+    for literal in range(2 * atoms):
+        i, denied = divmod(literal, 2)
+        planes[literal] = _packed((rows >> np.uint64(i) & np.uint64(1)) == 1 - denied)
     glimpse = planes[:, : GLIMPSE // 64]
     absent: set[tuple[int, ...]] = set()
     present: dict[tuple[int, ...], Array] = {(): np.full(glimpse.shape[1], ~np.uint64(0))}
