@@ -1,21 +1,32 @@
 """The explorer: one walks through a kernel's states by hand, in a terminal step by step or on a local page.
 
 The server keeps nothing: each request brings its path from the initial state. It hears only this machine, and answers
-only who has the token that its address carries, asked as the host that it is.
+only who has the token that its address carries, asked as the host that it is. Connections and what is said on them are
+the business of waitress, which waits for all of them at once and hands on whole requests within limits.
 """
 
 from __future__ import annotations
 
+import gc
 import hmac
 import json
+import logging
+import queue
 import secrets
-import selectors
+import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from functools import cached_property, partial
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
+
+from waitress import create_server, wasyncore
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.task import ErrorTask
 
 from invariants import FURTHER, INVARIANTS, Invariant
 from model.blame import nearest
@@ -24,7 +35,7 @@ from proofs import domain
 from proofs.check import trace_system
 from proofs.graph import state_graphs
 from proofs.interpreter import Instance, Interpreter, State
-from proofs.kernel_file import check_spoken, features_of, find_invariant, find_kernel, formula_of
+from proofs.kernel_file import check_spoken, features_of, file_of, find_invariant, find_kernel, formula_of
 from proofs.render import to_itf
 from proofs.report import SORT_WORDS, WEB, facts_page, page, scope_words, trace_data
 from proofs.retell import retell
@@ -34,7 +45,13 @@ from proofs.trace import Trace, TraceError, default_names, execute, from_json
 LONGEST = 400
 """Steps of a path."""
 LARGEST = 1 << 22
-"""Bytes of a request."""
+"""Bytes of a request's body."""
+HEADERS = 1 << 14
+"""Bytes of a request's headers."""
+SECONDS = 10
+"""How long a request may take to arrive, from when its connection was made or last answered."""
+CONNECTIONS = 100
+"""How many may be open; of more, the one that has waited longest is closed."""
 UNCLAIMED = "explored"
 """The claim of a saved path that breaks none."""
 ASSETS = {"style.css": "text/css", "stepper.js": "text/javascript", "explorer.js": "text/javascript"}
@@ -123,19 +140,24 @@ class Explorer:
     def path_of(self, data: Any) -> list[Step]:
         """The path of a trace file. Raises ModelError if it is of another kernel or scope, or does not begin initially.
 
-        Its kernel is compared before anything is made of it: a trace may name a file, and a kernel's file is run.
+        Its kernel, claim and scope are compared before anything is made of it: a trace may name a file, which would be
+        run, and sizes that take long.
         """
         meta = data.get("#meta") if isinstance(data, dict) else None
         if not isinstance(meta, dict):
             raise TraceError("this is not a trace")
         if meta.get("kernel") != self.kernel:
             raise TraceError(f"this trace is of {meta.get('kernel')}, not of {self.kernel}: explore that kernel")
-        trace = from_json(data, "this file", lambda kernel: self.system, formula_of)
-        sizes = trace.scope.as_dict()
+        claim, sizes = meta.get("claim"), meta.get("scope")
+        if isinstance(claim, str) and file_of(claim) is not None and claim not in self.own:
+            raise TraceError(f"this trace is of {claim}: explore with --invariant {claim}")
+        if not isinstance(sizes, dict) or not all(type(size) is int for size in sizes.values()):
+            raise TraceError("this trace has no scope")
         larger = [sort for sort, size in sizes.items() if size > self.scope.as_dict().get(sort, 0)]
         if larger:
-            wanted = ",".join(str(sizes[s]) for s in ("Proc", "Page", "Frame", "Pin", "Slot"))
+            wanted = ",".join(str(sizes.get(s, 1)) for s in ("Proc", "Page", "Frame", "Pin", "Slot"))
             raise TraceError(f"this trace has more elements than there are here: --scope {wanted}")
+        trace = from_json(data, "this file", lambda kernel: self.system, formula_of)
         steps = [self._padded(step) for step in trace.steps]
         full = Interpreter(trace.system, trace.scope)
         if trace.states[0] != full.initial():
@@ -201,6 +223,7 @@ class Explorer:
         data = {
             "kernel": self.kernel, "about": find_kernel(self.kernel).about, "path": list(path),
             "scope": scope_words(self.scope, self.kernel), "saved": {name: end for name, (end, _) in SAVED.items()},
+            "largest": LARGEST,
         }
         return page(f"Explorer: {self.kernel}", body, data, ("stepper.js", "explorer.js"))
 
@@ -246,135 +269,217 @@ def to_text(explorer: Explorer, path: Sequence[Step]) -> str:
 
 # The server
 
-class _Server(HTTPServer):
-    """One thread, as z3 wants it. A connection waits without holding up the others until it has something to say."""
-
-    def __init__(self, explorer: Explorer, path: Sequence[Step], port: int) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
-        self.explorer = explorer
-        self.token = secrets.token_urlsafe(24)
-        self.document = explorer.document(path).encode()
-
-    @property
-    def hosts(self) -> tuple[str, str]:
-        return f"127.0.0.1:{self.server_port}", f"localhost:{self.server_port}"
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.hosts[0]}/?token={self.token}"
-
-    def serve(self) -> None:
-        """Answer until interrupted."""
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(self.socket, selectors.EVENT_READ)
-            while True:
-                for key, _ in waiting.select():
-                    if key.fileobj is self.socket:
-                        connection, address = self.get_request()
-                        waiting.register(connection, selectors.EVENT_READ, address)
-                        continue
-                    waiting.unregister(key.fileobj)
-                    self._answer(key.fileobj, key.data)
-
-    def _answer(self, connection: Any, address: Any) -> None:
+class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
+    def parse_header(self, header_plus: bytes) -> None:
         try:
-            self.finish_request(connection, address)
-        except OSError:
-            # It went away, or said nothing more: there is nobody to tell.
-            pass
-        finally:
-            self.shutdown_request(connection)
+            super().parse_header(header_plus)
+        except ValueError as error:
+            # Waitress does not expect it of an address like http://[::1, nor of a length of thousands of digits.
+            raise ParsingError(str(error)) from error
+
+
+class _Refusal(ErrorTask):  # type: ignore[misc]
+    """The answer to what never becomes a request, in the form of all others."""
+
+    def execute(self) -> None:
+        refused = self.request.error
+        body = _error(f"{refused.reason}: {refused.body}")
+        self.status = f"{refused.code} {refused.reason}"
+        self.response_headers.extend(_headers("application/json", body))
+        self.content_length = len(body)
+        self.set_close_on_finish()
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection. Its `last_activity` is when it was made or last answered, whatever was said since."""
+
+    parser_class = _Parser
+    error_task_class = _Refusal
+    last_activity: float
+
+    def __init__(self, server: Any, *args: Any, **named: Any) -> None:
+        super().__init__(server, *args, **named)
+        others = [c for c in server.active_channels.values() if c is not self and not c.requests]
+        if others and len(server.active_channels) > CONNECTIONS:
+            min(others, key=lambda c: c.last_activity).handle_close()
+
+    def handle_read(self) -> None:
+        before = self.last_activity
+        super().handle_read()
+        if not self.requests:
+            self.last_activity = before
 
 
 class _Refused(Exception):
     """An answer other than 200: (status, one line)."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    timeout = 5
+class _Server:
+    """Answers in the thread that calls `serve`, as z3 wants it; another waits for what the connections say."""
 
-    def do_GET(self) -> None:
-        self._respond(self._get)
+    def __init__(self, explorer: Explorer, path: Sequence[Step], port: int) -> None:
+        self.explorer = explorer
+        self.token = secrets.token_urlsafe(24)
+        self.document = explorer.document(path).encode()
+        listening = socket.create_server(("127.0.0.1", port))
+        self.port: int = listening.getsockname()[1]
+        self._open: dict[int, Any] = {}
+        self._asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._ended = False
+        self._listener: Any = create_server(
+            self._application, self._open, sockets=[listening], threads=0, ident="", log_socket_errors=False,
+            max_request_header_size=HEADERS, max_request_body_size=LARGEST + 1, channel_timeout=SECONDS,
+            cleanup_interval=1, connection_limit=2 * CONNECTIONS, asyncore_use_poll=True,
+        )
+        self._listener.channel_class = _Channel
+        self._listener.add_task = self._asked.put
+        # What it warns of, as that a request has to wait, is of no use to who reads the terminal.
+        logging.getLogger("waitress").setLevel(logging.ERROR)
 
-    def do_POST(self) -> None:
-        self._respond(self._post)
+    def __enter__(self) -> _Server:
+        return self
 
-    def _respond(self, answer: Callable[[], tuple[str, bytes]]) -> None:
+    def __exit__(self, *_: object) -> None:
+        wasyncore.close_all(self._open, ignore_all=True)
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        return f"127.0.0.1:{self.port}", f"localhost:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.hosts[0]}/?token={self.token}"
+
+    @cached_property
+    def facts(self) -> bytes:
+        return facts_page().encode()
+
+    def serve(self) -> None:
+        """Answer until interrupted, in the main thread. Raises KeyboardInterrupt then."""
+        waiting = threading.Thread(target=self._listener.run, daemon=True)
+        waiting.start()
+        # Garbage may hold terms: the other thread must not free them while z3 is at work in this one.
+        gc.freeze()
+        gc.disable()
+        before = self._take_signals()
         try:
-            self._known()
-            kind, body = answer()
-            status = 200
+            while not self._ended:
+                if (asked := self._asked.get()) is not None:
+                    asked.service()
+                    gc.collect()
+            raise KeyboardInterrupt
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            gc.enable()
+            gc.unfreeze()
+            self._listener.trigger.pull_trigger(partial(wasyncore.close_all, self._open, ignore_all=True))
+            waiting.join(SECONDS)
+
+    def _take_signals(self) -> dict[signal.Signals, Any]:
+        """Have what interrupts end the server after the answer that is being made; once more, and it ends that too.
+
+        Gives the handlers there were. z3's objects are not made for exceptions at any place: one that is being freed
+        swallows them, one that is being made is freed without having been counted, and the process crashes.
+        """
+        before = {
+            number: handler for number in (signal.SIGINT, signal.SIGTERM)
+            if (handler := signal.getsignal(number)) is signal.default_int_handler
+        }
+
+        def end(*_: object) -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._ended = True
+            self._asked.put(None)
+
+        for number in before:
+            signal.signal(number, end)
+        return before
+
+    def _application(self, environ: Mapping[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        """Answer a request, as WSGI has it."""
+        method, status = environ["REQUEST_METHOD"], 200
+        extra = []
+        try:
+            self._known(environ)
+            if method in ("GET", "HEAD"):
+                kind, body = self._get(environ)
+            elif method == "POST":
+                kind, body = self._post(environ)
+            else:
+                extra.append(("Allow", "GET, HEAD, POST"))
+                raise _Refused(405, "a request is GET, HEAD or POST")
         except _Refused as refused:
             status, kind, body = refused.args[0], "application/json", _error(refused.args[1])
         except ModelError as error:
             status, kind, body = 400, "application/json", _error(str(error))
-        self.send_response(status)
-        for name, value in {
-            "Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body)), "Cache-Control": "no-store",
-            "Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
-        }.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        except RecursionError:
+            status, kind, body = 400, "application/json", _error("the request is nested too deeply")
+        except Exception as error:
+            # Whatever it is, who asked is told, and the next is answered.
+            status, kind, body = 500, "application/json", _error(f"internal error: {type(error).__name__}: {error}")
+        start(f"{status} {HTTPStatus(status).phrase}", [*_headers(kind, body), *extra])
+        return [] if method == "HEAD" else [body]
 
-    def _known(self) -> None:
+    def _known(self, environ: Mapping[str, Any]) -> None:
         """It is asked by a page of its own, under its own name: another name may have been made to lead here."""
-        if self.headers.get("Host") not in self.server.hosts:
+        if environ.get("HTTP_HOST") not in self.hosts:
             raise _Refused(403, "this is not the host that was asked for")
-        origin = self.headers.get("Origin")
-        if origin is not None and origin not in {f"http://{host}" for host in self.server.hosts}:
+        origin = environ.get("HTTP_ORIGIN")
+        if origin is not None and origin not in {f"http://{host}" for host in self.hosts}:
             raise _Refused(403, f"no answer for pages of {origin}")
 
     def _expect_token(self, given: str) -> None:
-        if not hmac.compare_digest(given.encode(), self.server.token.encode()):
+        if not hmac.compare_digest(given.encode(), self.token.encode()):
             raise _Refused(403, "the token is missing or wrong: use the address that was printed")
 
-    def _get(self) -> tuple[str, bytes]:
-        asked = urlsplit(self.path)
-        if asked.path == "/":
-            self._expect_token(parse_qs(asked.query).get("token", [""])[0])
-            return "text/html", self.server.document
-        name = asked.path.removeprefix("/")
+    def _get(self, environ: Mapping[str, Any]) -> tuple[str, bytes]:
+        place = environ["PATH_INFO"]
+        if place == "/":
+            self._expect_token(parse_qs(environ["QUERY_STRING"]).get("token", [""])[0])
+            return "text/html", self.document
+        name = place.removeprefix("/")
         if name == domain.PAGE and domain.text():
-            return "text/html", facts_page().encode()
+            return "text/html", self.facts
         if name not in ASSETS:
             raise _Refused(404, "there is no such page")
         return ASSETS[name], (WEB / name).read_bytes()
 
-    def _post(self) -> tuple[str, bytes]:
-        self._expect_token(self.headers.get("X-Token", ""))
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
-            raise _Refused(411, "how long the request is must be said")
-        if int(length) > LARGEST:
-            raise _Refused(413, f"a request has at most {LARGEST} bytes")
+    def _post(self, environ: Mapping[str, Any]) -> tuple[str, bytes]:
+        self._expect_token(environ.get("HTTP_X_TOKEN", ""))
         try:
-            asked = json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError) as error:
+            asked = json.loads(environ["wsgi.input"].read())
+        except ValueError as error:
             raise _Refused(400, f"the request is not JSON: {error}") from error
-        explorer, place = self.server.explorer, urlsplit(self.path).path
+        place = environ["PATH_INFO"]
         if place == "/load":
-            return _json({"path": explorer.path_of(asked)})
+            return _json({"path": self.explorer.path_of(asked)})
         if not isinstance(asked, dict) or not isinstance(asked.get("path"), list):
             raise _Refused(400, "the request has no path")
         claim = asked.get("claim") if isinstance(asked.get("claim"), str) else None
         if place == "/view":
-            return _json(explorer.view(asked["path"], claim))
+            return _json(self.explorer.view(asked["path"], claim))
         if place.startswith("/save/") and (name := place.removeprefix("/save/")) in SAVED:
-            return "text/plain", SAVED[name][1](explorer.trace(asked["path"], claim)).encode()
+            return "text/plain", SAVED[name][1](self.explorer.trace(asked["path"], claim)).encode()
         raise _Refused(404, f"there is no {place}{nearest(place, ['/view', '/load', *map('/save/'.__add__, SAVED)])}")
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the terminal has the address."""
+
+def _headers(kind: str, body: bytes) -> list[tuple[str, str]]:
+    """The headers that every answer has."""
+    return [
+        ("Content-Type", f"{kind}; charset=utf-8"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store"),
+        ("Content-Security-Policy", _POLICY), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"),
+    ]
 
 
 def _json(data: Any) -> tuple[str, bytes]:
-    return "application/json", json.dumps(data, ensure_ascii=False).encode()
+    return "application/json", json.dumps(data).encode()
 
 
 def _error(message: str) -> bytes:
-    return json.dumps({"error": message}, ensure_ascii=False).encode()
+    return json.dumps({"error": message}).encode()
 
 
 def server(explorer: Explorer, path: Sequence[Step] = (), port: int = 0) -> _Server:
@@ -384,4 +489,3 @@ def server(explorer: Explorer, path: Sequence[Step] = (), port: int = 0) -> _Ser
         return _Server(explorer, path, port)
     except (OSError, OverflowError) as error:
         raise ModelError(f"cannot listen on port {port}: {error}") from error
-

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,11 +137,25 @@ def test_a_trace_of_check_is_loaded_if_it_fits(
 def test_a_trace_that_names_a_file_does_not_run_it(explorer: Explorer, tmp_path: Path) -> None:
     file = tmp_path / "evil.py"
     file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    data = to_json(explorer.trace(SOFT_DIRTY))
-    data["#meta"]["kernel"] = f"{file}:X"
-    with pytest.raises(ModelError, match=r"this trace is of .*, not of"):
-        explorer.path_of(data)
+    for named, said in (("kernel", "this trace is of .*, not of"), ("claim", "explore with --invariant")):
+        data = to_json(explorer.trace(SOFT_DIRTY))
+        data["#meta"][named] = f"{file}:X"
+        with pytest.raises(ModelError, match=said):
+            explorer.path_of(data)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("sizes", [
+    None, [], 3, {"Proc": "2"}, {"Proc": True}, {"Proc": 1e999}, {"Proc": [2]}, {"Proc": 64}, {"Other": 1}, {"Proc": 0},
+    {},
+])
+def test_a_trace_of_a_scope_that_is_none_here_is_refused_at_once(explorer: Explorer, sizes: Any) -> None:
+    data = to_json(explorer.trace(SOFT_DIRTY))
+    data["#meta"]["scope"] = {**data["#meta"]["scope"], **sizes} if isinstance(sizes, dict) and sizes else sizes
+    started = time.monotonic()
+    with pytest.raises(ModelError):
+        explorer.path_of(data)
+    assert time.monotonic() - started < 2
 
 
 def test_a_trace_that_begins_elsewhere_is_refused(explorer: Explorer) -> None:
@@ -187,17 +204,48 @@ class Running:
         status, text, _ = self.ask("POST", place, body, **{"X_Token": self.token, **headers})
         return status, json.loads(text)
 
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """As a user starts it, in a process of its own."""
+    def say(self, said: bytes) -> bytes:
+        """All that comes back for these bytes, until the connection ends; nothing more is said after them."""
+        heard = b""
+        with self.connect() as connection, suppress(ConnectionError):
+            connection.sendall(said)
+            connection.shutdown(socket.SHUT_WR)
+            while part := connection.recv(1 << 16):
+                heard += part
+        return heard
+
+    def request(self, line: str = "POST /view HTTP/1.1", body: bytes = b'{"path": []}', **headers: str) -> bytes:
+        """A request of whoever has the token, with other headers or, if they are empty, without."""
+        named = {"Host": f"127.0.0.1:{self.port}", "X-Token": self.token, "Content-Length": str(len(body)),
+                 **{name.replace("_", "-"): value for name, value in headers.items()}}
+        lines = [line, *(f"{name}: {value}" for name, value in named.items() if value)]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+    def quick(self) -> bool:
+        """Whether a request is answered as if there were no other."""
+        started = time.monotonic()
+        return self.post("/view", {"path": []})[0] == 200 and time.monotonic() - started < 4
+
+
+def status_of(heard: bytes) -> int:
+    """The status of an answer, 0 if there is none."""
+    found = re.match(rb"HTTP/1\.[01] (\d{3}) ", heard)
+    return int(found[1]) if found else 0
+
+
+@contextmanager
+def started() -> Iterator[tuple[Running, subprocess.Popen[str]]]:
+    """The explorer as a user starts it, in a process of its own, which Ctrl-C ends without another word."""
     command = [sys.executable, "-m", "proofs", "explore", "-k", "v5.9", "--scope", SMALL, "--serve"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout
         found = re.search(r"http://127\.0\.0\.1:(\d+)/\?token=(\S+)", process.stdout.readline())
         assert found
-        yield Running(int(found[1]), found[2])
+        yield Running(int(found[1]), found[2]), process
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         assert process.stderr
@@ -205,6 +253,12 @@ def running() -> Iterator[Running]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with started() as (it, _):
+        yield it
 
 
 def test_the_page_is_for_who_has_the_token(running: Running) -> None:
@@ -239,7 +293,7 @@ def test_nobody_else_is_answered(running: Running) -> None:
     for token in ("", "wrong", running.token[:-1]):
         assert running.post("/view", body, X_Token=token)[0] == 403
     assert running.ask("POST", f"/view?token={running.token}", body)[0] == 403
-    assert running.ask("DELETE", "/view")[0] == 501
+    assert running.ask("DELETE", "/view")[0] == 405
     with socket.socket() as other, pytest.raises(OSError, match="refused"):
         other.connect(("127.0.0.2", running.port))
 
@@ -256,16 +310,260 @@ def test_bad_requests_are_answered_and_do_not_end_it(running: Running) -> None:
     assert running.post("/view", {"path": SOFT_DIRTY})[0] == 200
 
 
-def test_a_connection_that_says_nothing_holds_nobody_up(running: Running) -> None:
-    idle = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(3)]
-    answers: list[int] = []
-    asking = threading.Thread(target=lambda: answers.append(running.post("/view", {"path": []})[0]))
-    asking.start()
-    asking.join(4)
-    assert answers == [200]
-    for each in idle:
-        each.close()
-    assert running.post("/view", {"path": []})[0] == 200
+@pytest.mark.parametrize("target", [
+    "http://[::1", "http://[::1/?token={token}", "http://[", "http://]", "http://[::1]evil/", "http://[v1.x]/",
+    "//[::1", "http://:99999999/x", "http://\u2100/", "https://\u00b2", "*", "?", "#", "/%", "/%ff%fe", "/%00", "/\x00",
+    "/\x7f", "/\u00b2", "a b", "", " ", "/ HTTP/1.1 GET /", "/" + "a" * 10_000, "/" + "a" * 15_000,
+    "/?" + "token=&" * 2_000, "/..;/", "\\",
+])
+def test_any_target_is_answered(running: Running, target: str) -> None:
+    for method in ("GET", "POST"):
+        line = f"{method} {target.format(token=running.token)} HTTP/1.1"
+        heard = running.say(running.request(line, body=b"", Content_Length="", X_Token="wrong"))
+        assert 400 <= status_of(heard) < 500
+        assert json.loads(heard.partition(b"\r\n\r\n")[2])["error"]
+    assert running.quick()
+
+
+@pytest.mark.parametrize("length", [
+    "\u00b2", "\u0661", "\uff11", "-1", "-0", "+1", "1_0", "1 1", "0x10", "1.0", "1e3", "x", "1,1", "12, 12",
+    "9" * 30, "9" * 5000, "12\r\nContent-Length: 3", "12\r\nContent-Length: 12", "\u00a012", "12;",
+])
+def test_a_length_that_is_none_is_refused(running: Running, length: str) -> None:
+    heard = running.say(running.request(Content_Length=length))
+    assert status_of(heard) == (413 if length == "9" * 30 else 400)
+    assert heard.count(b"HTTP/1.1 ") + heard.count(b"HTTP/1.0 ") == 1, "what follows is not taken for a request"
+    assert running.quick()
+
+
+def test_a_body_may_come_in_chunks_if_they_are_such(running: Running) -> None:
+    body = json.dumps({"path": SOFT_DIRTY}).encode()
+    whole = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:3], body[3:])) + b"0\r\n\r\n"
+
+    def chunked(said: bytes, coding: str = "chunked", length: str = "") -> int:
+        return status_of(running.say(running.request(body=said, Transfer_Encoding=coding, Content_Length=length)))
+
+    assert chunked(whole) == 200
+    assert chunked(whole.replace(b"\r\n", b";a=b\r\n", 1)) == 200
+    for bad in (b"-3\r\n", b"zz\r\n", b"0x3\r\n", b"\xc2\xb2\r\n", b"3;=\r\n", b"3\r\nabcd\r\n", b"3 \r\nabc\r\n"):
+        assert chunked(bad + whole) == 400
+    assert chunked(b"f" * 5000 + b"\r\n" + whole) in (0, 400), "it ends before it has begun"
+    assert chunked(b"400001\r\n" + b" " * 0x400001 + b"\r\n0\r\n\r\n") in (0, 413), "hung up while it was said"
+    assert chunked(whole[:-5]) == 0, "it never ended"
+    for coding in ("gzip", "chunked, gzip", "identity", "\u00b2"):
+        assert chunked(whole, coding) == 501
+    assert running.quick()
+
+
+def test_what_is_too_large_is_refused(running: Running) -> None:
+    many = {f"X-{number}": "a" for number in range(3000)}
+    assert status_of(running.say(running.request(**many))) in (0, 431)
+    assert status_of(running.say(running.request(X_Long="a" * explorers.HEADERS))) in (0, 431)
+    assert status_of(running.say(running.request(Content_Length=str(explorers.LARGEST + 1)))) == 413
+    endless = b"POST /view HTTP/1.1\r\nA: " + b"a" * 100_000_000
+    with running.connect() as connection, pytest.raises(ConnectionError):  # it is not heard out
+        connection.sendall(endless)
+    largest = json.dumps({"path": [3], "": "a" * (explorers.LARGEST - 21)}).encode()
+    assert len(largest) == explorers.LARGEST
+    assert running.ask("POST", "/view", largest, X_Token=running.token)[0] == 400
+    assert running.quick()
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900, 950, 1_000, 10_000, 1_000_000])
+def test_any_nesting_is_answered(running: Running, depth: int) -> None:
+    step = b'{"rule": "anon-fault", "binding": {"p": %s, "v": 0, "new": 0}}'
+    for opening, closing in ((b"[", b"]"), (b'{"a":', b"}"), (b'{"path":[', b"]}")):
+        times = min(depth, explorers.LARGEST // 20)
+        nested = opening * times + b"0" + closing * times
+        for body in (nested, b'{"path": %s}' % nested, b'{"path": [%s]}' % (step % nested),
+                     b'{"#meta": {"kernel": "v5.9", "scope": {"Proc": 1}, "steps": %s}}' % nested):
+            for place in ("/view", "/load", "/save/trace"):
+                assert running.ask("POST", place, body, X_Token=running.token)[0] == 400
+    assert running.quick()
+
+
+def test_any_text_is_answered(running: Running) -> None:
+    for text in (r"\ud800", r"\u0000", r"\n", "\u00b2", "a" * 1_000_000):
+        for body in ('{"path": [{"rule": "%s", "binding": {}}]}', '{"path": [], "claim": 3, "%s": 3}, ', '"%s"',
+                     '{"path": [{"rule": "anon-fault", "binding": {"p": "%s", "v": 0, "new": 0}}]}'):
+            assert running.ask("POST", "/view", (body % text).encode(), X_Token=running.token)[0] == 400
+        body = f'{{"#meta": {{"kernel": "{text}"}}}}'
+        assert running.ask("POST", "/load", body.encode(), X_Token=running.token)[0] == 400
+    for bad in (b"\xff\xfe", b"\x00", b'{"path": ["\xc3"]}', b'\xef\xbb\xbf{"path": 3}', b"1" * 5000, b"1e999"):
+        assert running.ask("POST", "/view", bad, X_Token=running.token)[0] == 400
+
+
+def test_any_method_is_answered(running: Running) -> None:
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "X" * 1000, "!"):
+        status, text, headers = running.ask(method, f"/?token={running.token}")
+        assert (status, set(json.loads(text)), headers["Allow"]) == (405, {"error"}, "GET, HEAD, POST")
+    for method in ("get", "G\u00b2T", "G(T", ""):
+        assert status_of(running.say(running.request(f"{method} / HTTP/1.1", b"", Content_Length=""))) == 400
+    status, text, headers = running.ask("HEAD", f"/?token={running.token}")
+    assert (status, text) == (200, "")
+    assert int(headers["Content-Length"]) > 100
+    assert running.ask("HEAD", "/")[0] == 403
+    for version in ("HTTP/0.9", "HTTP/2.0", "HTTP/9.9", "HTTP/1.1 "):
+        heard = running.say(running.request(f"GET /?token=wrong {version}", b"", Content_Length=""))
+        assert 400 <= status_of(heard) < 500
+
+
+@pytest.mark.parametrize("said", [
+    pytest.param(b"", id="nothing"), pytest.param(b"P", id="one byte"), pytest.param(b"\r\n" * 4, id="empty lines"),
+    pytest.param(b"POST /view HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{", id="half a request"),
+])
+@pytest.mark.parametrize("number", [3, 600])
+def test_connections_that_wait_hold_nobody_up(running: Running, number: int, said: bytes) -> None:
+    with ExitStack() as waiting:
+        for _ in range(number):
+            connection = waiting.enter_context(running.connect())
+            with suppress(ConnectionError):
+                connection.sendall(said)
+        assert running.quick()
+    assert running.quick()
+
+
+@pytest.mark.slow
+def test_slow_senders_hold_nobody_up_and_are_ended(running: Running) -> None:
+    said = (
+        b"POST /view HTTP/1.1\r\nX: " + b"a" * 90, b"POST / HTTP/1.1\r\nContent-Length: 90\r\n\r\n" + b"a" * 50,
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"2\r\nab\r\n" * 9, b"\r\n" * 50,
+    )
+    started = time.monotonic()
+    with ExitStack() as senders:
+        slow = [(senders.enter_context(running.connect()), each) for each in said * 22]
+        for number in range(min(map(len, said))):
+            for connection, each in list(slow):
+                try:
+                    connection.sendall(each[number:number + 1])
+                except ConnectionError:
+                    slow.remove((connection, each))
+            if not slow:
+                break
+            assert running.quick()
+            time.sleep(0.5)
+        assert not slow
+    assert explorers.SECONDS - 2 < time.monotonic() - started < explorers.SECONDS + 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_can_be_ended_amid_requests_and_connections(explorer: Explorer, number: signal.Signals) -> None:
+    path: list[dict[str, Any]] = []
+    state = explorer.interpreter.initial()
+    while len(path) < explorers.LONGEST:
+        step, state = next((s, a) for s, a in explorer.choices(state) if "exit" not in s.rule.name)
+        path.append(explorers.as_step(step))
+    body = json.dumps({"path": path}).encode()
+    # Within z3 as often as not: an exception there would be lost, or crash it.
+    for delay in (0.2, 0.5, 0.9):
+        with started() as (it, process), ExitStack() as waiting:
+            for said in [it.request(body=body)] * 20 + [b""] * 200:
+                waiting.enter_context(it.connect()).sendall(said)
+            time.sleep(delay)
+            process.send_signal(number)
+            assert process.wait(10) == 0
+
+
+# Requests at random
+
+INPUTS = int(os.environ.get("PROOFS_REQUESTS", "1000"))
+"""How many; by hand more of them, of another PROOFS_SEED."""
+PUBLIC = ("/", "/style.css", "/explorer.js", "/domain.html")
+PIECES = (
+    b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b"/", b"?", b"#", b"%", b"%00", b"[", b"]", b"//", b"\x00", b"\xff",
+    b"\xc2\xb2", b"http://[::1", b"-1", b"0", b"9" * 25, b"HTTP/1.0", b"HTTP/1.1", b"GET ", b"POST ", b"0\r\n\r\n",
+    b"Content-Length: ", b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"Host: evil\r\n",
+    b"Connection: keep-alive\r\n", b"Connection: close\r\n", b"Origin: null\r\n", b"X-Token: \r\n", b"{", b"}", b'"',
+    b"null", b"true", b"1e999", b"NaN", b"\\ud800",
+)
+
+
+def mutated(rng: random.Random, said: bytes) -> bytes:
+    """The bytes with a few places cut out, doubled, or replaced."""
+    for _ in range(rng.choice((0, 0, 1, 1, 1, 2, 3, 8))):
+        start = rng.randrange(len(said) + 1)
+        end = min(len(said), start + rng.choice((0, 0, 1, 1, 2, 5, 20, 200)))
+        put = rng.choice((b"", rng.choice(PIECES), rng.choice(PIECES), rng.randbytes(1), said[start:end] * 2))
+        said = said[:start] + put + said[end:]
+    return said
+
+
+def altered(rng: random.Random, data: Any) -> Any:
+    """The JSON value with one place changed."""
+    other = (None, True, 0, 1, -1, 64, 1 << 70, 0.5, "", "x", "\ud800", "a.py:X", "v5.9", [], {}, [0], {"rule": "fork"})
+    if not isinstance(data, dict | list) or not data or rng.random() < 0.1:
+        return rng.choice(other)
+    copy: Any = dict(data) if isinstance(data, dict) else list(data)
+    key = rng.choice(list(data)) if isinstance(data, dict) else rng.randrange(len(data))
+    if rng.random() < 0.1:
+        del copy[key]
+    else:
+        copy[key] = altered(rng, data[key])
+    return copy
+
+
+def inputs(rng: random.Random, it: Running, trace: Any) -> Iterator[tuple[bytes, bool]]:
+    """Requests more or less broken, and whether who sends them has the token."""
+    bodies: tuple[tuple[str, Any], ...] = (
+        ("/view", {"path": SOFT_DIRTY, "claim": "coherence-write-pin"}), ("/save/trace", {"path": SOFT_DIRTY}),
+        ("/save/litmus", {"path": SOFT_DIRTY, "claim": "coherence-write-pin"}), ("/load", trace), ("/nowhere", {}),
+    )
+    stranger = Running(it.port, "x" * len(it.token))
+    while True:
+        known = rng.random() < 0.5
+        who = it if known else stranger
+        kind = rng.randrange(5)
+        place, data = rng.choice(bodies)
+        if kind == 0:
+            said = rng.randbytes(rng.choice((1, 10, 100, 3000))) + rng.choice((b"", b"\r\n\r\n"))
+        elif kind == 1:
+            line = f"GET {rng.choice(PUBLIC)}?token={who.token} HTTP/1.1"
+            said = mutated(rng, who.request(line, b"", Content_Length="", X_Token=""))
+        elif kind == 2:
+            said = who.request(f"POST {place} HTTP/1.1", json.dumps(altered(rng, data)).encode())
+        elif kind == 3:
+            body = json.dumps(data).encode()
+            parts = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (body[:9], body[9:])) + b"0\r\n\r\n"
+            named = {"Content_Length": "", "Transfer_Encoding": "chunked"}
+            said = mutated(rng, who.request(f"POST {place} HTTP/1.1", parts, **named))
+        else:
+            said = mutated(rng, who.request(f"POST {place} HTTP/1.1", json.dumps(data).encode()))
+        yield said, it.token.encode() in said
+
+
+DATA = (b"<title>Explorer", b'{"trace": ', b'{"path": ', b'"#meta"', b"# A path", b"litmus test")
+"""What answers have that are not for everybody."""
+
+
+@pytest.mark.slow
+def test_requests_at_random_are_answered_and_give_strangers_nothing(explorer: Explorer) -> None:
+    rng = random.Random(int(os.environ.get("PROOFS_SEED", "1")))
+    seen: dict[int, int] = {}
+    given = 0
+    with started() as (it, process), ExitStack() as open_ones:
+        for number, (said, known) in enumerate(inputs(rng, it, to_json(explorer.trace(SOFT_DIRTY)))):
+            if number == INPUTS:
+                break
+            if rng.random() < 0.05:
+                with suppress(ConnectionError):
+                    open_ones.enter_context(it.connect()).sendall(said)
+                continue
+            heard = it.say(said)
+            status = status_of(heard)
+            seen[status] = seen.get(status, 0) + 1
+            assert status != 500, (said, heard)
+            has_data = any(each in heard for each in DATA)
+            given += has_data
+            assert known or not has_data, (said, heard)
+            if number % 100 == 0:
+                open_ones.pop_all().close()
+                assert it.quick(), said
+                assert process.poll() is None
+        assert it.quick()
+    assert given > INPUTS // 40, "some got what they asked for"
+    assert {200, 400, 403} <= set(seen)
+    print(f"{INPUTS} requests, by status of the answer (0: none): {dict(sorted(seen.items()))}; {given} with data")
 
 
 def test_what_is_saved_can_be_loaded(running: Running) -> None:

@@ -53,6 +53,8 @@ function save(name) {
 
 async function load(file) {
   try {
+    // The server would hang up in the middle of it, and the browser not hear why.
+    if (file.size > data.largest) throw new Error(`a trace has at most ${data.largest} bytes`);
     path = (await (await ask("/load", JSON.parse(await file.text()))).json()).path;
     await go(path.length);
   } catch (error) {
