@@ -31,7 +31,7 @@ def known(function, *cell):
 
 """
 SORTS = ("Proc", "Page", "Frame", "Pin", "Slot")
-NAMES = ("p", "v", "k", "x", "q", "mine", "after0", "init1", "goal0", "cell0", "kept", "instance2", "any", "proc", "only")
+NAMES = ("p", "v", "k", "x", "q", "mine", "after0", "init1", "goal0", "cell0", "kept", "instance2", "any", "only")
 DECISIONS = ("reuse", "fork_copies", "reuse_frees_swap_cache")
 BASES = ("V5_7", "V5_9", "V5_14", "V5_19", "V6_15")
 CARELESS = 0.03

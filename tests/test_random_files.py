@@ -35,6 +35,12 @@ def reached(system: System) -> Iterator[list[State]]:
         seen |= set(level)
 
 
+def refusal(error: ModelError) -> str:
+    """What a file that is refused came to: one line."""
+    assert "\n" not in str(error)
+    return "refused"
+
+
 def agree(seed: int, tmp_path: Path) -> str:
     """What became of the file: `refused`, or which claims were compared, and whether any was proved."""
     file = tmp_path / f"mine{seed}.py"
@@ -44,8 +50,7 @@ def agree(seed: int, tmp_path: Path) -> str:
         whole = system_of(spec)
         stated = find_invariants(str(file))
     except ModelError as error:
-        assert "\n" not in str(error)
-        return "refused"
+        return refusal(error)
     own = {t.name for t in find_kernel(spec).own_rules}
     chance = random.Random(seed)
     usual = [r.name for r in whole.rules if r.name not in own and r.name != "anon-fault"]
@@ -56,9 +61,9 @@ def agree(seed: int, tmp_path: Path) -> str:
         try:
             check_spoken(each, spec, without)
         except ModelError as error:
-            assert "\n" not in str(error)
-            continue
-        claims.append(Claim(each.name, each.formula, each.premise))
+            refusal(error)
+        else:
+            claims.append(Claim(each.name, each.formula, each.premise))
     if not claims:
         return "refused"
     system = system.restricted(system.cone([f for c in claims for f in (c.formula, c.premise)]))
