@@ -495,7 +495,7 @@ class Kernel:
         for template in (*ALL_RULES, *self.own_rules):
             if not template.features <= frozenset(features):
                 continue
-            rules += _built(self, template, split if template.split else frozenset())
+            rules += _built(self, template, split if template.split else frozenset())[1]
         lacking = [f for f in FUNCTIONS if f.feature and not set(f.feature.split("|")) & set(features)]
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
@@ -588,23 +588,21 @@ _known: dict[tuple[RuleTemplate, frozenset[str]], list[tuple[dict[str, Any], tup
 _MOST_KNOWN = 64
 
 
-def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tuple[Rule, ...]:
-    """The rules of one template, built once for all kernels that decide alike what it asks for."""
+def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tuple[dict[str, Any], tuple[Rule, ...]]:
+    """The rules of one template, built once for all kernels that decide alike what it asks for; and what that is."""
     known = _known.setdefault((template, split), [])
     for decisions, rules in known:
         if all(getattr(kernel, name) is value for name, value in decisions.items()):
-            return rules
+            return decisions, rules
     asked = _Asked(kernel)
     rules = tuple(template.build(asked, fresh, split, locks.asks))
     known[:] = [(asked.decisions, rules), *known[:_MOST_KNOWN - 1]]
-    return rules
+    return asked.decisions, rules
 
 
 def asked_of(kernel: Kernel, template: RuleTemplate) -> frozenset[str]:
     """The decisions for which the template's rule asks the kernel."""
-    asked = _Asked(kernel)
-    template.build(asked, fresh, (), locks.asks)
-    return frozenset(asked.decisions)
+    return frozenset(_built(kernel, template, frozenset())[0])
 
 
 def _one_of(kernel: str, decision: str, value: str, allowed: tuple[str, ...]) -> None:

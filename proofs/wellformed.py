@@ -9,7 +9,8 @@ one truth in both, a rule must be enabled in both and lead to two that again dif
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import z3
@@ -40,6 +41,7 @@ class Defect(NamedTuple):
     what: str
 
 
+@functools.lru_cache(8)
 def facts_of(system: System) -> list[Term]:
     """Those facts that hold initially and that, together, every rule of the system preserves."""
     facts = [f for f in map(system.reduced, _FACTS) if _holds([], initially(f))]
@@ -172,6 +174,11 @@ def _holds(assumed: Iterable[Term], term: Term) -> bool:
 # A user's kernels and claims
 
 
+def _found(defects: Callable[[Sequence[Term]], Iterator[Defect]], system: System) -> Iterator[Defect]:
+    """The defects that there are by the facts; most rules and claims have none without them, which is quicker seen."""
+    return iter(()) if next(defects(()), None) is None else defects(facts_of(system))
+
+
 def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> None:
     """Raises ModelError, with the line, for what is wrong with a rule that the user wrote or that asks a decision of
     the user's; `system` is that of the kernel with those features.
@@ -187,10 +194,9 @@ def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> Non
         return
     usual = next((k for k in (*KERNELS, *FURTHER) if k.name == kernel.base), KERNELS[0])
     plain = dataclasses.replace(kernel, own_rules=(), **{d: getattr(usual, d) for d in mine})
-    facts = facts_of(system)
     for rule in system.rules:
         place = places.get(rule.name.partition(".")[0], "")
-        for defect in defects_of_rule(rule, system, facts) if place else ():
+        for defect in _found(functools.partial(defects_of_rule, rule, system), system) if place else ():
             original = plain.system(features)
             same = [r for r in original.rules if r.name == rule.name]
             known = {d.key for r in same for d in defects_of_rule(r, original, facts_of(original))}
@@ -200,5 +206,5 @@ def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> Non
 
 def check_claim(stated: Invariant, system: System) -> None:
     """Raises ModelError, with the line, if the claim depends on what has no meaning in that system."""
-    for defect in defects_of_claim(stated, system, facts_of(system)):
+    for defect in _found(functools.partial(defects_of_claim, stated, system), system):
         raise ModelError(f"{place_of(stated.then) or place_of(stated.when)}: invariant {stated.name}: {defect.what}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import z3
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
@@ -15,7 +16,8 @@ from model.features import FEATURES, SPLIT
 from model.kernels import FURTHER, KERNELS
 from model.logic import ModelError, System, functions_in
 from proofs.check import verdicts
-from proofs.kernel_file import find_kernel, system_of
+from proofs.induct import after
+from proofs.kernel_file import find_invariant, find_kernel, system_of
 from proofs.wellformed import defects_of_claim, defects_of_rule, facts_of
 
 EVERY = [k.name for k in (*KERNELS, *FURTHER)]
@@ -174,10 +176,11 @@ def mine(kernel, p, v):
 MINE = V5_9.but("mine", "x", own_rules=(mine,))
 PROMISE = Invariant("promise", "x", "me", (Proc, Page), pte_present, vma)
 """)
-    asked = [f"{file}:MINE"], [f"{file}:PROMISE"]
-    (cell,) = verdicts(*asked, scope="2,1,2,1,1", out=tmp_path, engine="proof", proof_time=2)
-    assert cell.verdict == "UNKNOWN"
-    (cell,) = verdicts(*asked, scope="2,1,2,1,1", out=tmp_path, engine="explore")
+    system, promised = system_of(f"{file}:MINE"), find_invariant(f"{file}:PROMISE").formula
+    asserted = z3.Solver()
+    asserted.add(promised, *system.rule("mine").guard, z3.Not(after(system.rule("mine"), promised)))
+    assert asserted.check() == z3.sat
+    (cell,) = verdicts([f"{file}:MINE"], [f"{file}:PROMISE"], scope="2,1,2,1,1", out=tmp_path, engine="explore")
     assert (cell.verdict, cell.length) == ("VIOLATED", 2)
 
 
