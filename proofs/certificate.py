@@ -32,13 +32,11 @@ import z3
 
 from invariants import Invariant
 from model.logic import ModelError, Rule, StateFunction, System, Term, Update, initial_value, names_in
-from proofs.kernel_file import built, file_name, find_invariant, system_of
+from proofs.kernel_file import Terms, features_of, file_name, find_invariant, system_of
 from proofs.pool import each_done
 from proofs.reading import in_words
 
 SCHEMA = 1
-LONGEST = 150
-"""Characters of a file name that list the rules left out; more than that are hashed."""
 NESTING = 100
 """Parentheses in a clause are less deep than this."""
 BUILT_IN = ("z3", "cvc5")
@@ -514,9 +512,39 @@ def copied(manifest: Path, folder: Path) -> Path:
 def manifest_path(folder: Path, spec: str, name: str, without: Sequence[str] = ()) -> Path:
     """Where in a folder the manifest for that kernel, less the rules in `without`, and invariant is."""
     less = "".join(f".without-{rule}" for rule in sorted(without))
-    if len(less) > LONGEST:
-        less = f".without-{_hash(less)}"
-    return folder / file_name(spec) / f"{file_name(name)}{less}.json"
+    return folder / file_name(spec) / f"{file_name(name + less)}.json"
+
+
+def unlike(manifest: Path, asked: Terms) -> str:
+    """Why the manifest is no certificate of those terms, of the first claim; empty if it says that it is one.
+
+    It is compared with what was asked, and not verified. Raises ModelError if there are no such terms.
+    """
+    name, _ = asked.claims[0]
+    try:
+        read = json.loads(manifest.read_text(encoding="utf-8"))
+        if (other := _is_of(read, asked)):
+            return other
+        if read["terms"] != asked.system:
+            return f"it is for other terms than those of {asked.kernel}"
+        claim = clause_of(find_invariant(name).formula, system_of(asked.kernel, asked.without))
+        rows = [(tuple((str(x), str(sort)) for x, sort in row["variables"]), row["body"]) for row in read["clauses"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"the manifest cannot be read: {type(error).__name__}: {error}"
+    return "" if (claim.variables, claim.body) in rows else f"it does not state what {name} does"
+
+
+def _is_of(read: Mapping[str, Any], asked: Terms) -> str:
+    """Why the manifest is of another kernel, other features, another invariant or other rules; empty if it is not."""
+    name, _ = asked.claims[0]
+    for what, said, wanted in (
+        ("kernel", features_of(str(read["kernel"])), features_of(asked.kernel)),
+        ("invariant", read["invariant"], name),
+        ("without", sorted(map(str, read["without"])), sorted(asked.without)),
+    ):
+        if said != wanted:
+            return f"it is a certificate of {what} {read[what]}, not {asked.kernel if what == 'kernel' else wanted}"
+    return ""
 
 
 def write(folder: Path, spec: str, name: str, clauses: Sequence[Term], without: Sequence[str] = ()) -> Path:
@@ -525,7 +553,7 @@ def write(folder: Path, spec: str, name: str, clauses: Sequence[Term], without: 
     `without`: rules that the kernel is taken to lack. Nothing is solved here. Equal obligations are one file, whichever
     kernel they are of. Raises ModelError as `obligations` does.
     """
-    stated, system = find_invariant(name), built(spec, without)
+    stated, system = find_invariant(name), system_of(spec, tuple(without))
     said = sorted({clause_of(c, system) for c in clauses})
     texts = obligations(system, stated, said)
     manifest = {
@@ -622,7 +650,7 @@ def described(manifest: Path, as_json: bool = False) -> str:
 
     No solver is asked. Raises ModelError if it cannot be read or is not what it says.
     """
-    (opened,) = _opened_together([manifest])
+    (opened,) = _opened_together([(manifest, None)])
     if opened.refused:
         raise ModelError(f"{manifest}: {opened.refused}")
     told = contents(manifest)
@@ -640,20 +668,16 @@ def described(manifest: Path, as_json: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _opened_together(paths: Sequence[Path]) -> list[_Opened]:
-    systems: dict[tuple[str, tuple[str, ...]], System] = {}
-
-    def system_of(kernel: str, without: tuple[str, ...]) -> System:
-        if (kernel, without) not in systems:
-            systems[kernel, without] = built(kernel, without)
-        return systems[kernel, without]
-
-    return [_opened(path, system_of) for path in paths]
+def _opened_together(wanted: Sequence[tuple[Path, Terms | None]]) -> list[_Opened]:
+    """Manifests, each with what it has to be of, None for what it says itself. Raises ModelError as `Terms.compare`."""
+    for terms in dict.fromkeys(asked for _, asked in wanted if asked is not None):
+        terms.compare()
+    return [_opened(Path(os.path.abspath(path)), asked) for path, asked in wanted]
 
 
-def _opened(path: Path, system_of: Callable[[str, tuple[str, ...]], System]) -> _Opened:
-    """The manifest, compared with what the model and its clauses give."""
-    kernel, name = path.resolve().parent.name, path.stem
+def _opened(path: Path, asked: Terms | None) -> _Opened:
+    """The manifest, compared with what the model and its clauses give, and with what was asked."""
+    kernel, name = path.parent.name, path.stem
     without: tuple[str, ...] = ()
     try:
         try:
@@ -662,9 +686,11 @@ def _opened(path: Path, system_of: Callable[[str, tuple[str, ...]], System]) -> 
             schema, statement, terms = manifest["schema"], manifest["statement"], manifest["terms"]
             without = tuple(map(str, manifest["without"]))
             rows, hashes = manifest["clauses"], dict(manifest["obligations"])
+            other = "" if asked is None else _is_of(manifest, asked)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _RefusedError(f"the manifest cannot be read: {type(error).__name__}: {error}") from error
         _expect(schema == SCHEMA, f"schema {schema!r}, not {SCHEMA}")
+        _expect(not other, other)
         stated, system = find_invariant(name), system_of(kernel, without)
         _expect(statement == stated.statement, f"it states something else than {name} does")
         _expect(terms == system.digest(), f"certificate for other terms: {terms}, {kernel} has {system.digest()}")
@@ -678,6 +704,12 @@ def _opened(path: Path, system_of: Callable[[str, tuple[str, ...]], System]) -> 
             files[each] = path.parent.parent / "obligations" / f"{_hash(text)}.smt2"
             _expect(files[each].is_file(), f"obligation {each!r}: there is no file {files[each].name}")
             _expect(files[each].read_bytes() == text.encode(), f"obligation {each!r}: {files[each].name} was changed")
+        place = manifest_path(path.parent.parent, kernel, name, without)
+        _expect(
+            (path.parent.name, path.name) == (place.parent.name, place.name),
+            f"it lies where another's certificate is looked for: it is of {kernel}, {name}, and belongs into "
+            f"{place.parent.name}/{place.name}",
+        )
     except (_RefusedError, ModelError, OSError) as error:
         return _Opened(kernel, name, without, {}, refused=str(error))
     return _Opened(kernel, name, without, files, len(rows))
@@ -781,15 +813,17 @@ def _judged(
 
 def verify(
     paths: Path | Sequence[Path], solvers: Sequence[str] = BUILT_IN, timeout: float = 60, workers: int = 2,
-    progress: Callable[[int, int], Any] = lambda done, total: None,
+    progress: Callable[[int, int], Any] = lambda done, total: None, asked: Mapping[Path, Terms] | None = None,
 ) -> list[Checked]:
     """Check manifests, or all those in folders: each is the proof that it says it is, and every solver says so.
 
-    A certificate for a kernel in a file runs that file.
+    A certificate for a kernel in a file runs that file. `asked`: what manifests are wanted for; one that is of
+    something else is refused.
 
     `solvers`: `z3` and `cvc5` are built in, any other is a command that gets a file's path and prints `unsat`.
     `timeout`: seconds for each solver and file; each file is asked once. `progress(done, total)` counts them.
-    Raises ModelError if there is no manifest, no solver, no time, or no such command.
+    Raises ModelError if there is no manifest, no solver, no time, or no such command, or if what was asked has other
+    terms where it is verified.
     """
     places = [paths] if isinstance(paths, Path) else list(paths)
     manifests = [m for place in places for m in (manifests_in(place) if place.is_dir() else [place])]
@@ -803,10 +837,11 @@ def verify(
         if not (words := shlex.split(solver)) or shutil.which(words[0]) is None:
             raise ModelError(f"no solver {solver!r}: neither {' nor '.join(BUILT_IN)} nor a command")
     # Those of one kernel together, so that its terms are built once.
-    by_folder = [tuple(group) for _, group in itertools.groupby(sorted(set(manifests)), lambda m: m.parent)]
+    wanted = [(m, (asked or {}).get(m)) for m in sorted(set(manifests))]
+    by_folder = [tuple(group) for _, group in itertools.groupby(wanted, lambda each: each[0].parent)]
     by_path: dict[Path, _Opened] = {}
     for group, several in each_done(_opened_together, by_folder, workers):
-        by_path |= zip(group, several, strict=True)
+        by_path |= zip((m for m, _ in group), several, strict=True)
     opened = [by_path[m] for m in manifests]
     files = dict.fromkeys(path for each in opened for path in each.files.values())
     questions = [(solver, path) for path in files for solver in dict.fromkeys(solvers)]

@@ -27,13 +27,16 @@ from proofs.bmc import Induction, Unrolling, bmc, k_induction
 from proofs.explore import Claim, Exploration, Finding, explore
 from proofs.interpreter import EngineError, Instance
 from proofs.kernel_file import (
+    Terms,
     check_spoken,
     file_name,
     find_invariant,
     find_invariants,
     find_kernel,
     spec_of,
+    state_of,
     system_of,
+    terms_of,
     with_features,
 )
 from proofs.pool import each_done, heard_here, tell
@@ -134,7 +137,8 @@ def mark(cell: Cell | None) -> str:
 class Job:
     """Invariants of one kernel that need the same state functions, and how to check them.
 
-    `kernel` carries the features; `table`: the name of the table that asks.
+    `kernel` carries the features; `table`: the name of the table that asks. `terms`: what the process that asks has
+    built of all that, None if it has not.
     """
 
     kernel: str
@@ -146,6 +150,7 @@ class Job:
     without: tuple[str, ...]
     key: str
     table: str = ""
+    terms: Terms | None = None
 
     def cone(self) -> System:
         """The part of the kernel's system on which its invariants can depend."""
@@ -212,9 +217,13 @@ def claim_of(stated: Invariant) -> Claim:
     return Claim(stated.name, stated.formula, stated.premise)
 
 
-@functools.lru_cache(64)
 def trace_system(spec: str, claims: tuple[Invariant, ...] = ()) -> System:
     """The system on which traces of `check` are executed, for those claims beside what every trace shows."""
+    return _trace_system(spec, claims, state_of(spec))
+
+
+@functools.lru_cache(64)
+def _trace_system(spec: str, claims: tuple[Invariant, ...], state: int) -> System:
     system = system_of(spec)
     shown = [f(*(z3.Const(s.name(), s) for s in f.domain)) for f in system.functions if f.name not in OBSERVED_ONLY]
     # Some feature may make a rule depend on what is otherwise observed only, as KSM on the content of pages.
@@ -260,7 +269,8 @@ def jobs(table: Table, engine: str, depth: int) -> list[Job]:
             )
             key = hashlib.sha256(text.encode()).hexdigest()[:24]
             names = tuple(i.name for i in members)
-            made.append(Job(spec, names, scope, engine, timeout, depth, without, key, table.name))
+            terms = terms_of(spec, names, without)
+            made.append(Job(spec, names, scope, engine, timeout, depth, without, key, table.name, terms))
     return made
 
 
@@ -277,7 +287,9 @@ class Means:
 
 
 def posed(job: Job) -> tuple[System, list[Claim]]:
-    """The system and the claims of a job."""
+    """The system and the claims of a job. Raises ModelError if they are others than where the job was made."""
+    if job.terms is not None:
+        job.terms.compare()
     return job.cone(), [claim_of(find_invariant(name)) for name in job.invariants]
 
 
@@ -440,15 +452,26 @@ def scope_named(text: str) -> Scope:
 
 # Running many jobs
 
-def _stored(path: Path) -> list[Cell] | None:
-    """Results kept earlier, or None if there are none that can be read."""
+def _stored(path: Path, job: Job) -> list[Cell] | None:
+    """Results kept earlier, or None if there are none that can be read and say that they are of this job's content."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["of"] != job.key or len(kept["cells"]) != len(job.invariants):
+            return None
         return [
-            Cell(**{**row, "steps": _tuples(row["steps"]), "dead_rules": tuple(row["dead_rules"])}) for row in rows
+            Cell(**{**row, "steps": _tuples(row["steps"]), "dead_rules": tuple(row["dead_rules"])})
+            for row in kept["cells"]
         ]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _named(job: Job, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells as those of the job, which may be of other names than that of the same content which was done."""
+    return [
+        dataclasses.replace(cell, kernel=job.kernel, invariant=name)
+        for cell, name in zip(cells, job.invariants, strict=True)
+    ]
 
 
 def _tuples(value: Any) -> Any:
@@ -472,12 +495,12 @@ def run(
     todo: dict[str, list[Job]] = {}
     done = 0
     for job in work:
-        cells = _stored(kept / f"{job.key}.json") if resume else None
+        cells = _stored(kept / f"{job.key}.json", job) if resume else None
         if cells is None:
             todo.setdefault(job.key, []).append(job)
         else:
             done += 1
-            yield job, [dataclasses.replace(c, kernel=job.kernel) for c in cells]
+            yield job, _named(job, cells)
     progress(done, len(work))
     unfinished = out / "unfinished"
     if not resume:
@@ -499,11 +522,11 @@ def run(
         if all(c.verdict != "UNKNOWN" for c in cells):
             rows = [dataclasses.asdict(c) for c in cells]
             part = kept / f"{first.key}.part"
-            part.write_text(json.dumps(rows), encoding="utf-8")
+            part.write_text(json.dumps({"of": first.key, "cells": rows}), encoding="utf-8")
             part.rename(kept / f"{first.key}.json")
         for job in todo[first.key]:
             done += 1
-            yield job, [dataclasses.replace(c, kernel=job.kernel) for c in cells]
+            yield job, _named(job, cells)
         progress(done, len(work))
 
 

@@ -856,7 +856,7 @@ def restrict(
     except KeyboardInterrupt:
         _tell(f"interrupted: what is decided is kept in {out}; the same command goes on from there")
         return INCONCLUSIVE
-    name = f"restrict-{file_name(spec)}-{file_name(stated.name)}"
+    name = file_name(f"restrict-{spec}-{stated.name}")
     for ending, render in (("dot", restricting.to_dot), ("mmd", restricting.to_mermaid)):
         (out / f"{name}.{ending}").write_text(render(found), encoding="utf-8")
     if as_json:

@@ -666,7 +666,7 @@ def table(spec: str, out: Path | None = None, seconds: float = SECONDS) -> Table
 def _cell(spec: str, op: Operation, meter: str, reached: Worst, bound: Bound, out: Path | None) -> Cell:
     trace, path = reached.trace, ""
     if trace is not None and out is not None:
-        path = str(out / f"{file_name(spec)}.{op.name}.{meter}.trace.json".replace(" ", "-"))
+        path = str(out / f"{file_name(spec)}.{op.name.replace(' ', '-')}.{meter.replace(' ', '-')}.trace.json")
         write(trace, Path(path))
     steps = () if trace is None else tuple(trace.label(n) for n in range(len(trace.steps)))
     return Cell(op.name, meter, reached.count, steps, reached.stopped, bound, path)

@@ -7,7 +7,6 @@ the second one does. Every test shown is asked again of the litmus engine.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, System
 from proofs import litmus
 from proofs.interpreter import EngineError, Interpreter
-from proofs.kernel_file import features_of, find_kernel, system_of, with_features
+from proofs.kernel_file import features_of, file_name, find_kernel, system_of, with_features
 from proofs.litmus import End, Litmus, Run
 from proofs.lockstep import (
     ALWAYS,
@@ -232,7 +231,7 @@ def compare(
     searched = search(*sides, wanted, bounds, causes.add, progress)
     told = []
     for n, (names, kept) in enumerate(causes.kept.items(), 1):
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{a}-{b}-{n}")
+        name = f"{file_name(f'{a}-{b}', kept='A-Za-z0-9_.-')}-{n}"
         shown = (_shown((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
         told.append(Cause(_decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
     silent = [d for d in differing if not any(d in names for names in causes.kept)]

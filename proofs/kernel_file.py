@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import importlib.util
+import hashlib
 import multiprocessing
+import re
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import model.kernels
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
-from model.blame import blamed, is_ours, nearest, short_path
+from model.blame import is_ours, nearest, short_path
 from model.features import FEATURES, SPLIT
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, System, functions_in, kind_text
 from model.restrictions import BARE, BASES, SWITCHES, bare, restricted
-from proofs import wellformed
+from proofs import steady, user_files, wellformed
+
+LONGEST = 200
+"""Characters of a name that a file's name has; what follows is hashed."""
 
 
 def features_of(spec: str) -> tuple[str, tuple[str, ...]]:
@@ -75,15 +78,58 @@ def built(spec: str, without: Iterable[str] = ()) -> System:
     """
     kernel, features = find_kernel(spec), features_of(spec)[1]
     system = kernel.system(features)
+    steady.check_system(kernel, features, system)
     if multiprocessing.parent_process() is None:
         wellformed.check_kernel(kernel, system, features)
     return system.without(without).settled() if without else system
 
 
-@functools.lru_cache(2048)
 def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
-    """As `built`, and kept."""
+    """As `built`, and kept as long as the kernel's file does not change."""
+    return _system_of(spec, without, state_of(spec))
+
+
+@functools.lru_cache(2048)
+def _system_of(spec: str, without: tuple[str, ...], state: int) -> System:
     return built(spec, without)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What one process built of a kernel, less the rules `without`, and of invariants: digests, for others to compare
+    with what they build. `claims`: by the invariants' names."""
+
+    kernel: str
+    without: tuple[str, ...]
+    system: str
+    claims: tuple[tuple[str, str], ...]
+
+    def compare(self) -> None:
+        """Raises ModelError if this process builds other terms."""
+        here = terms_of(self.kernel, [name for name, _ in self.claims], self.without)
+        others = [name for (name, a), (_, b) in zip(self.claims, here.claims, strict=True) if a != b]
+        for name in [self.kernel] * (here.system != self.system) + others:
+            raise ModelError(
+                f"{name} gives other terms in another process: its file must make the same ones whenever it is read, "
+                "whatever the time, chance, the process or its environment, and must not change meanwhile"
+            )
+
+
+def terms_of(spec: str, names: Iterable[str], without: tuple[str, ...] = ()) -> Terms:
+    """What this process builds of the kernel and of the invariants of those names. Raises ModelError."""
+    claims = tuple((name, claim_digest(find_invariant(name))) for name in names)
+    return Terms(spec, without, _digest_of(spec, without, state_of(spec)), claims)
+
+
+@functools.lru_cache(2048)
+def _digest_of(spec: str, without: tuple[str, ...], state: int) -> str:
+    return system_of(spec, without).digest()
+
+
+def claim_digest(stated: Invariant) -> str:
+    """Short hash of the terms of what the invariant says, and of when it says something."""
+    text = f"{stated.formula.sexpr()}\n{stated.premise.sexpr()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _restricted(spec: str) -> Kernel:
@@ -113,6 +159,7 @@ def find_invariants(name: str) -> list[Invariant]:
     chosen = _values(file, Invariant, name.rpartition(".py")[2].removeprefix(":"))
     for each in chosen.values():
         each.check(str(file))
+        steady.check_invariant(each, str(file))
     return [dataclasses.replace(each, name=f"{file}:{n}") for n, each in chosen.items()]
 
 
@@ -130,9 +177,11 @@ def formula_of(name: str) -> Any:
     return find_invariant(name).formula if known else None
 
 
-def file_name(spec: str) -> str:
-    """A kernel's or an invariant's name as part of a file's."""
-    return spec.replace("/", "_").replace(":", "_")
+def file_name(text: str, kept: str = "A-Za-z0-9_.@+,-") -> str:
+    """The text, as a kernel's or an invariant's name, as part of a file's: itself if it is short and of characters that
+    are `kept`, else what is like it and a hash of it, so that no two texts have one name."""
+    plain = re.sub(f"[^{kept}]+", "_", text)[:LONGEST]
+    return text if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) -> None:
@@ -158,15 +207,12 @@ def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) ->
 
 # Users' files
 
-_being_read: list[Path] = []
-
-
 def spec_of(value: Kernel | Invariant) -> str:
     """The name by which the kernel or invariant is found again: the model's, or `file.py:NAME` of one in a file.
 
     Raises ModelError if it has none, or its file is being read just now.
     """
-    if _being_read:
+    if user_files.being_read():
         raise ModelError("this runs whenever the file is read; put it under `if __name__ == \"__main__\":`")
     if value in (*KERNELS, *FURTHER, *INVARIANTS, *FURTHER_INVARIANTS) or file_of(value.name) is not None:
         return value.name
@@ -176,6 +222,24 @@ def spec_of(value: Kernel | Invariant) -> str:
             if other is value:
                 return f"{short_path(file)}:{name}"
     raise ModelError(f"{value.name} has no name in any file: say MINE = ... at the top level of a file")
+
+
+def file_in(spec: str) -> Path | None:
+    """The user's file in the spec of a kernel or an invariant, whatever stands around it; None if there is none."""
+    found = re.match(r"(?:bare:)?(.*\.py)(?=$|[:@+])", spec)
+    return Path(found[1]) if found else None
+
+
+def state_of(spec: str) -> int:
+    """A number that is another one once the user's file in the spec has changed; 0 if there is none."""
+    file = file_in(spec)
+    return user_files.loaded(file).serial if file is not None else 0
+
+
+def files_digest(specs: Iterable[str]) -> str:
+    """Hash of the text of the users' files among the specs, and of what those import of the users' own."""
+    files = (file_in(spec) for spec in specs)
+    return " ".join(user_files.loaded(file).digest() for file in files if file is not None)
 
 
 def file_of(spec: str) -> Path | None:
@@ -190,13 +254,14 @@ def _kernel_in(path: Path, name: str) -> Kernel:
         raise ModelError(f"{path}: say which kernel of the file, as {path}:{next(iter(kernels))}")
     kernel: Kernel = kernels[name]
     kernel.check()
+    steady.check_decisions(kernel)
     return kernel
 
 
 def _values(path: Path, kind: type, name: str) -> dict[str, Any]:
     """The value of that type to which the file gives the name; without one, all of its own. Raises ModelError."""
     what = kind.__name__.lower()
-    module = vars(_loaded(path))
+    module = vars(user_files.loaded(path).module)
     imported = vars(model.kernels)
     found = {n: v for n, v in module.items() if isinstance(v, kind) and (imported.get(n) is not v or n == name)}
     if not found:
@@ -209,42 +274,3 @@ def _values(path: Path, kind: type, name: str) -> dict[str, Any]:
 
 
 _MADE = {"kernel": "V5_9.but(...)", "invariant": "Invariant(...)"}
-
-
-def _loaded(path: Path) -> ModuleType:
-    try:
-        told = path.stat()
-    except OSError as error:
-        raise ModelError(f"no file {path}") from error
-    if not path.is_file():
-        raise ModelError(f"{path} is no file")
-    return _executed(path, told.st_mtime_ns, told.st_size)
-
-
-@functools.lru_cache(64)
-def _executed(path: Path, changed: int, size: int) -> ModuleType:
-    """The file's module, executed once for each state of the file. Raises ModelError."""
-    loader = importlib.util.spec_from_file_location(f"kernel_file_{path.stem}", path)
-    assert loader is not None
-    assert loader.loader is not None
-    module = importlib.util.module_from_spec(loader)
-    sys.modules[loader.name] = module
-    _being_read.append(path)
-    try:
-        with _beside(path), blamed("", str(path)):
-            loader.loader.exec_module(module)
-    finally:
-        _being_read.pop()
-    return module
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[None]:
-    """The file may import what lies beside it."""
-    folder = str(path.parent.absolute())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(folder)

@@ -114,11 +114,13 @@ class Checkpoint:
     """An unfinished exploration in a folder: a file of states, which only grows, and a small one that says how many of
     them count and where it stands.
 
-    `text`: whatever the exploration depends on; another text is another checkpoint. `every`: seconds between two.
+    `text`: whatever the exploration depends on; another text is another checkpoint, whatever its files are called.
+    `every`: seconds between two.
     """
 
     def __init__(self, folder: Path, text: str, words: int, every: float = 60.0) -> None:
-        name = hashlib.sha256(text.encode()).hexdigest()[:24]
+        self._of = hashlib.sha256(text.encode()).hexdigest()
+        name = self._of[:24]
         self.folder = folder
         self.every = every
         self.words = words
@@ -128,9 +130,12 @@ class Checkpoint:
         self._digest = hashlib.sha256()
 
     def load(self) -> tuple[np.ndarray[Any, Any], Standing] | None:
-        """The states, one row of words each, and where it stands; None if nothing was kept that can be read."""
+        """The states, one row of words each, and where it stands; None if nothing was kept that can be read and says
+        that it is of this."""
         try:
             row = json.loads(self._standing.read_text(encoding="utf-8"))
+            if row.pop("of") != self._of:
+                return None
             standing = Standing(**{**row, "broken": {int(k): v for k, v in row["broken"].items()}})
             states = np.fromfile(self._states, "<u8", standing.states * self.words).reshape(-1, self.words)
         except (OSError, ValueError, KeyError, TypeError):
@@ -159,7 +164,8 @@ class Checkpoint:
             file.flush()
             os.fsync(file.fileno())
         part = self._standing.with_suffix(".part")
-        part.write_text(json.dumps({**asdict(standing), "digest": self._digest.hexdigest()}), encoding="utf-8")
+        told = {"of": self._of, **asdict(standing), "digest": self._digest.hexdigest()}
+        part.write_text(json.dumps(told), encoding="utf-8")
         part.replace(self._standing)
         self._kept = standing.states
 

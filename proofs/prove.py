@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from model.logic import ModelError, System, Term
 from proofs import certificate
 from proofs.induct import Cti, Proof, Search, Unproved, dead_rules, state_of, unwritten
 from proofs.interpreter import EngineError
-from proofs.kernel_file import find_invariant, find_kernel, system_of
+from proofs.kernel_file import Terms, find_invariant, find_kernel, system_of, terms_of
 from proofs.mine import Clause, Miner
 from proofs.picture import to_svg
 from proofs.pool import each_done
@@ -27,13 +26,17 @@ SECONDS = 120.0
 
 @dataclass(frozen=True)
 class ProofJob:
-    """Invariants to prove of kernels that have the same terms, less some rules; certificates go to `folder`."""
+    """Invariants to prove of kernels that have the same terms, less some rules; certificates go to `folder`.
+
+    `terms`: what the process that asks has built of each kernel; None if it has not.
+    """
 
     kernels: tuple[str, ...]
     invariants: tuple[str, ...]
     without: tuple[str, ...]
     seconds: float
     folder: Path
+    terms: tuple[Terms, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,10 @@ class Attempt:
 
 
 def kept(spec: str, name: str, without: tuple[str, ...], folder: Path) -> Path | None:
-    """The manifest in the folder that is for this kernel's terms as they are, or None. It is not verified."""
+    """The manifest in the folder that is for this kernel's terms, less those rules, and this claim, all as they are; or
+    None. It is not verified."""
     path = certificate.manifest_path(folder, spec, name, without)
-    try:
-        fits = json.loads(path.read_text(encoding="utf-8"))["terms"] == system_of(spec, without).digest()
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return path if fits else None
+    return path if not certificate.unlike(path, terms_of(spec, [name], without)) else None
 
 
 def _kept_or_shipped(spec: str, name: str, without: tuple[str, ...], folder: Path) -> Path | None:
@@ -76,10 +76,14 @@ def jobs(
     by_kernel: dict[str, list[str]] = {}
     for spec, name in wanted:
         by_kernel.setdefault(spec, []).append(name)
-    same: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    same: dict[tuple[str, tuple[str, ...]], list[Terms]] = {}
     for spec, names in by_kernel.items():
-        same.setdefault((system_of(spec, without).digest(), tuple(names)), []).append(spec)
-    return [ProofJob(tuple(specs), names, without, seconds, folder) for (_, names), specs in same.items()]
+        terms = terms_of(spec, names, without)
+        same.setdefault((terms.system, tuple(names)), []).append(terms)
+    return [
+        ProofJob(tuple(t.kernel for t in terms), names, without, seconds, folder, tuple(terms))
+        for (_, names), terms in same.items()
+    ]
 
 
 def search_of(
@@ -99,7 +103,9 @@ def careless(kernel: Kernel, system: System, clauses: Sequence[Term]) -> str:
 
 
 def attempt(job: ProofJob) -> list[Attempt]:
-    """Search; every proof found is written as a certificate at once."""
+    """Search; every proof found is written as a certificate at once. Raises ModelError as `Terms.compare`."""
+    for terms in job.terms:
+        terms.compare()
     kernel = find_kernel(job.kernels[0])
     search = search_of(job.kernels[0], job.invariants, job.without)
     attempts = []
@@ -120,20 +126,20 @@ def attempt(job: ProofJob) -> list[Attempt]:
             if not note:
                 manifest = certificate.write(job.folder, spec, name, formulas, job.without)
             elif isinstance(found, Unproved) and found.cti is not None and found.cti.step is not None:
-                cti = _write_cti(job.folder, spec, name, search.system, found.cti)
+                cti = _write_cti(job, spec, name, search.system, found.cti)
             attempts.append(Attempt(spec, name, manifest, note, cti, found.seconds))
     return attempts
 
 
-def _write_cti(folder: Path, spec: str, name: str, system: System, cti: Cti) -> Path:
+def _write_cti(job: ProofJob, spec: str, name: str, system: System, cti: Cti) -> Path:
     """The counterexample to induction as a trace of one step, and its picture."""
     assert cti.step is not None
     stated = find_invariant(name)
     trace = execute(
         spec, name, stated.statement, system, cti.scope, [cti.step], start=state_of(system, cti.tables),
-        violated=stated.formula, reachable=False,
+        violated=stated.formula, reachable=False, without=job.without,
     )
-    path = certificate.manifest_path(folder, spec, name).with_suffix(".cti.trace.json")
+    path = certificate.manifest_path(job.folder, spec, name, job.without).with_suffix(".cti.trace.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     write(trace, path)
     path.with_suffix("").with_suffix(".svg").write_text(to_svg(trace), encoding="utf-8")
@@ -180,14 +186,14 @@ def prove(
     """
     folder = out / "certificates"
     had = [] if fresh else [(pair, _kept_or_shipped(*pair, without, folder)) for pair in wanted]
-    verdicts = _verified([Attempt(*pair, path) for pair, path in had if path is not None], workers, progress)
+    verdicts = _verified([Attempt(*pair, path) for pair, path in had if path is not None], without, workers, progress)
     refused = {pair for pair, v in verdicts.items() if v.checked is not None and v.checked.verdict == "refused"}
     work = jobs([pair for pair in wanted if pair in refused or pair not in verdicts], without, seconds, folder)
     attempts: list[Attempt] = []
     for _, more in each_done(attempt, work, workers):
         attempts += more
         progress("proving", len({a.kernel for a in attempts}), len({k for job in work for k in job.kernels}))
-    verdicts |= _verified(attempts, workers, progress)
+    verdicts |= _verified(attempts, without, workers, progress)
     for verdict in verdicts.values():
         if verdict.checked is not None and verdict.checked.verdict == "refused":
             raise EngineError(f"{verdict.attempt.kernel}, {verdict.attempt.invariant}: proof refuted: {verdict.note}")
@@ -195,12 +201,15 @@ def prove(
 
 
 def _verified(
-    attempts: Sequence[Attempt], workers: int, progress: Callable[[str, int, int], Any]
+    attempts: Sequence[Attempt], without: tuple[str, ...], workers: int, progress: Callable[[str, int, int], Any]
 ) -> dict[tuple[str, str], Verdict]:
     def verifying(done: int, total: int) -> None:
         progress("verifying", done, total)
 
+    asked = {
+        a.manifest: terms_of(a.kernel, [a.invariant], without) for a in attempts if a.manifest is not None
+    }
     paths = [a.manifest for a in attempts if a.manifest is not None]
-    checked = certificate.verify(paths, workers=workers, progress=verifying) if paths else []
+    checked = certificate.verify(paths, workers=workers, progress=verifying, asked=asked) if paths else []
     said = dict(zip(paths, checked, strict=True))
     return {(a.kernel, a.invariant): Verdict(a, said.get(a.manifest) if a.manifest else None) for a in attempts}

@@ -24,10 +24,19 @@ from proofs import check as checking
 from proofs import prove as proving
 from proofs.induct import Proof, Search
 from proofs.interpreter import EngineError, Instance
-from proofs.kernel_file import features_of, find_invariant, find_kernel, system_of
+from proofs.kernel_file import (
+    Terms,
+    features_of,
+    files_digest,
+    find_invariant,
+    find_kernel,
+    formula_of,
+    system_of,
+    terms_of,
+)
 from proofs.mine import Clause, Miner
 from proofs.pool import each_done
-from proofs.trace import execute
+from proofs.trace import TraceError, execute, read
 
 ALL_VARIANTS = tuple(variant.name for variant in VARIANTS)
 SUFFICIENT, INSUFFICIENT, UNDECIDED = "sufficient", "insufficient", "undecided"
@@ -39,7 +48,10 @@ Steps = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
 
 @dataclass(frozen=True)
 class CornerJob:
-    """All sets of restrictions, with one set of variants."""
+    """All sets of restrictions, with one set of variants.
+
+    `key`: hash of all that the result depends on. `terms`: what the process that asks has built; None if it has not.
+    """
 
     base: str
     invariant: str
@@ -47,6 +59,7 @@ class CornerJob:
     seconds: float
     out: Path
     key: str
+    terms: Terms | None = None
 
 
 @dataclass(frozen=True)
@@ -102,11 +115,15 @@ def subsets(names: Sequence[str]) -> list[frozenset[str]]:
 def corners(base: str, name: str, variants: Sequence[str], seconds: float, out: Path) -> list[CornerJob]:
     """One job for each set of those variants."""
     made = []
+    asked = terms_of(base, [name])
+    # The terms of every set would be much to build; what they are made of is the program and the users' files.
+    program = f"{checking.program_digest()} {files_digest([base, name])}"
     for some in sorted(subsets(variants), key=lambda s: (len(s), sorted(s))):
         chosen = tuple(v.name for v in VARIANTS if v.name in some)
         terms = [system_of(spec_of(base, (*chosen, *on))).digest() for on in ((), offered(base))]
-        text = f"{base} {name} {chosen} {terms} {checking.program_digest()}"
-        made.append(CornerJob(base, name, chosen, seconds, out, hashlib.sha256(text.encode()).hexdigest()[:24]))
+        text = f"{base} {name} {chosen} {offered(base)} {terms} {asked.claims} {program}"
+        key = hashlib.sha256(text.encode()).hexdigest()[:24]
+        made.append(CornerJob(base, name, chosen, seconds, out, key, asked))
     return made
 
 
@@ -203,7 +220,12 @@ class _Lattice:
 
 
 def decide_corner(job: CornerJob) -> Corner:
-    """Decide every set of restrictions with the job's variants; write traces and certificates of the outermost ones."""
+    """Decide every set of restrictions with the job's variants; write traces and certificates of the outermost ones.
+
+    Raises ModelError as `Terms.compare`.
+    """
+    if job.terms is not None:
+        job.terms.compare()
     lattice = _Lattice(job)
     lattice.decide_all(subsets(offered(job.base)))
     found = {verdict: [s for s, (v, _) in lattice.decided.items() if v == verdict]
@@ -256,43 +278,76 @@ def restrict(
     by z3 and cvc5.
 
     `base`: as `spec_of` takes it. `seconds`: for each search of a proof. What is decided stays in `out`/results, and is
-    not decided again unless `fresh`. Raises EngineError if a proof is refuted.
+    not decided again unless `fresh`, or its evidence is none. Raises EngineError if a proof is refuted.
     """
     kept = out / "results"
     kept.mkdir(parents=True, exist_ok=True)
     work = corners(base, name, variants, seconds, out)
-    done = {} if fresh else {job.key: c for job in work if (c := _stored(kept / f"{job.key}.json")) is not None}
+
+    def verified(found: Iterable[tuple[CornerJob, Corner]]) -> dict[str, str]:
+        """Key to why a proof of that corner is refused or not confirmed."""
+        asked = {path: (job, terms) for job, c in found for path, terms in _certificates(job, c).items()}
+        checked = certificate.verify(
+            list(asked), workers=workers, progress=lambda n, total: progress("verifying", n, total),
+            asked={path: terms for path, (_, terms) in asked.items()},
+        ) if asked else []
+        return {
+            job.key: f"{one.kernel}, {one.invariant}: {one.verdict}: {one.reason}"
+            for one, (job, _) in zip(checked, asked.values(), strict=True) if not one.accepted
+        }
+
+    had = [(job, c) for job in work if not fresh and (c := _stored(kept / f"{job.key}.json", job)) is not None]
+    doubtful = verified(had)
+    done = {job.key: c for job, c in had if job.key not in doubtful}
     progress("deciding", len(done), len(work))
+    decided = []
     for job, corner in each_done(decide_corner, [job for job in work if job.key not in done], workers):
         done[job.key] = corner
+        decided.append((job, corner))
         if not corner.undecided:
-            (kept / f"{job.key}.json").write_text(json.dumps(dataclasses.asdict(corner)), encoding="utf-8")
+            told = {"of": job.key, "corner": dataclasses.asdict(corner)}
+            (kept / f"{job.key}.json").write_text(json.dumps(told), encoding="utf-8")
         progress("deciding", len(done), len(work))
-    found = [done[job.key] for job in work]
-    manifests = [Path(str(d.evidence)) for corner in found for d in corner.minimal_sufficient]
-    checked = certificate.verify(
-        manifests, workers=workers, progress=lambda n, total: progress("verifying", n, total)
-    ) if manifests else []
-    for one in checked:
-        if not one.accepted:
-            raise EngineError(f"{one.kernel}, {one.invariant}: {one.verdict}: {one.reason}")
-    return found
+    for refuted in verified(decided).values():
+        raise EngineError(refuted)
+    return [done[job.key] for job in work]
 
 
-def _stored(path: Path) -> Corner | None:
-    """A result kept earlier, or None if there is none that can be read, or its evidence is gone."""
+def _certificates(job: CornerJob, corner: Corner) -> dict[Path, Terms]:
+    """The certificates of the corner's sufficient sets, and what each has to be of."""
+    sets = {Path(str(d.evidence)): spec_of(job.base, (*job.variants, *d.restrictions))
+            for d in corner.minimal_sufficient}
+    return {path: terms_of(spec, [job.invariant]) for path, spec in sets.items()}
+
+
+def _shows(job: CornerJob, insufficient: Decided) -> bool:
+    """Its evidence is a counterexample of that set, of the length told, when it is executed again."""
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
+        trace = read(Path(str(insufficient.evidence)), system_of, formula_of)
+    except TraceError:
+        return False
+    spec = spec_of(job.base, (*job.variants, *insufficient.restrictions))
+    return (trace.kernel, trace.claim, len(trace.steps)) == (spec, job.invariant, insufficient.length)
+
+
+def _stored(path: Path, job: CornerJob) -> Corner | None:
+    """A result kept earlier, or None if there is none that can be read, or it or its evidence is of something else."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        row = kept["corner"]
+        if kept["of"] != job.key:
+            return None
         sets = {
             key: tuple(Decided(**{**d, "restrictions": tuple(d["restrictions"])}) for d in row[key])
             for key in ("minimal_sufficient", "maximal_insufficient", "undecided")
         }
-        if not all(Path(str(d.evidence)).is_file() for ds in sets.values() for d in ds):
-            return None
         exceptions = tuple((tuple(a), tuple(b)) for a, b in row["exceptions"])
-        return Corner(
+        corner = Corner(
             tuple(row["variants"]), exceptions=exceptions, sets=row["sets"], offered=tuple(row["offered"]), **sets
         )
+        if any(certificate.unlike(manifest, terms) for manifest, terms in _certificates(job, corner).items()):
+            return None
+        return corner if all(_shows(job, d) for d in corner.maximal_insufficient) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

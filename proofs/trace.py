@@ -5,6 +5,7 @@ ITF is the Informal Trace Format of Apalache; what it has no place for stands un
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,8 +45,9 @@ def default_names(scope: Scope) -> dict[str, tuple[str, ...]]:
 class Trace:
     """Steps from a start state and the states they pass through.
 
-    `kernel`: a kernel's name, or `file.py:NAME`. `claim`: name of the invariant or litmus test. `statement`: what the
-    last state shows, in words. `witness`: sort-named elements that break the claim, as (sort, element number).
+    `kernel`: a kernel's name, or `file.py:NAME`, and `without` the rules that it is taken to lack. `claim`: name of the
+    invariant or litmus test, and `formula` what `formula_digest` says of it. `statement`: what the last state shows, in
+    words. `witness`: sort-named elements that break the claim, as (sort, element number).
     `notes`: one text per step, empty if none (a litmus test's statement). `reachable`: False for a counterexample to
     induction, whose start state need not be reachable.
     """
@@ -61,6 +63,8 @@ class Trace:
     witness: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
     reachable: bool = True
+    without: tuple[str, ...] = ()
+    formula: str = ""
 
     @cached_property
     def interpreter(self) -> Interpreter:
@@ -109,11 +113,11 @@ class Trace:
 def execute(
     kernel: str, claim: str, statement: str, system: System, scope: Scope, steps: Sequence[Instance], *,
     names: Names | None = None, start: State | None = None, notes: Sequence[str] = (),
-    violated: Term | None = None, reachable: bool = True,
+    violated: Term | None = None, reachable: bool = True, without: Sequence[str] = (),
 ) -> Trace:
     """Run the steps on the reference interpreter.
 
-    `violated`: a closed formula that must fail in the last state.
+    `violated`: a closed formula that must fail in the last state. `without`: rules that the system lacks.
     Raises TraceError if a step is not enabled or `violated` is not broken there.
     """
     interpreter = Interpreter(system, scope)
@@ -131,8 +135,13 @@ def execute(
         witness = tuple(zip(sorts, found.values(), strict=True))
     return Trace(
         kernel, claim, statement, system, scope, names or default_names(scope), tuple(steps), tuple(states), witness,
-        tuple(notes), reachable,
+        tuple(notes), reachable, tuple(without), formula_digest(violated),
     )
+
+
+def formula_digest(claim: Term | None) -> str:
+    """Short hash of a claim's terms, by which a trace says what it breaks; empty if it is no invariant."""
+    return "" if claim is None else hashlib.sha256(claim.sexpr().encode()).hexdigest()[:16]
 
 
 # JSON
@@ -149,6 +158,8 @@ def to_json(trace: Trace) -> dict[str, Any]:
             "claim": trace.claim,
             "statement": trace.statement,
             "terms": trace.system.digest(),
+            "without": list(trace.without),
+            "formula": trace.formula,
             "scope": trace.scope.as_dict(),
             "names": {sort: list(names) for sort, names in trace.names.items()},
             "reachable": trace.reachable,
@@ -190,7 +201,7 @@ def write(trace: Trace, path: Path) -> None:
 
 
 def read(
-    path: Path, system_of: Callable[[str], System], formula_of: Callable[[str], Term | None] = lambda claim: None
+    path: Path, system_of: Callable[..., System], formula_of: Callable[[str], Term | None] = lambda claim: None
 ) -> Trace:
     """Read a trace and execute it again, as `from_json` does. Raises TraceError."""
     return from_json(read_json(path), str(path), system_of, formula_of)
@@ -207,14 +218,15 @@ def read_json(path: Path) -> Any:
 
 
 def from_json(
-    data: Any, path: str, system_of: Callable[[str], System],
+    data: Any, path: str, system_of: Callable[..., System],
     formula_of: Callable[[str], Term | None] = lambda claim: None,
 ) -> Trace:
     """The trace of an ITF object, executed again. `path`: how messages call it.
 
-    `system_of(kernel)`: the full System of a kernel's name. `formula_of(claim)`: the closed formula that the last state
-    must break, None for a claim that is not an invariant. Raises TraceError if the object is no trace, is for other
-    terms, or its states are not what the steps give.
+    `system_of(kernel)`: the full System of a kernel's name, `system_of(kernel, rules)` without those.
+    `formula_of(claim)`: the closed formula that the last state must break, None for a claim that is not an invariant.
+    Raises TraceError if the object is no trace, is for other terms or another claim, or its states are not what the
+    steps give.
     """
     try:
         meta = data["#meta"]
@@ -227,15 +239,19 @@ def from_json(
         if max(scope.as_dict().values()) > LARGEST:
             raise TraceError(f"{path}: a scope of more than {LARGEST} elements of a sort")
         names = {sort: tuple(values) for sort, values in meta["names"].items()}
-        system = system_of(meta["kernel"]).restricted(data["vars"])
+        without = tuple(map(str, meta["without"]))
+        full = system_of(meta["kernel"], without) if without else system_of(meta["kernel"])
+        system, violated = full.restricted(data["vars"]), formula_of(meta["claim"])
         if system.digest() != meta["terms"]:
             raise TraceError(f"{path} is for other terms than those of {meta['kernel']} here")
+        if meta["formula"] != formula_digest(violated):
+            raise TraceError(f"{path} is for another claim than {meta['claim']} is here")
         steps = [_read_step(system.rule(s["rule"]), s["binding"]) for s in meta["steps"]]
         start = _read_state(Interpreter(system, scope), names, data["states"][0])
         trace = execute(
             meta["kernel"], meta["claim"], meta["statement"], system, scope, steps, names=names, start=start,
-            notes=[str(s["note"]) for s in meta["steps"]], violated=formula_of(meta["claim"]),
-            reachable=bool(meta.get("reachable", True)),
+            notes=[str(s["note"]) for s in meta["steps"]], violated=violated,
+            reachable=bool(meta.get("reachable", True)), without=without,
         )
         if not trace.witness:
             witness = tuple((sort, names[sort].index(name)) for sort, name in meta["witness"])

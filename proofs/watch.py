@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from proofs import user_files
+from proofs.kernel_file import file_in
+
 INTERVAL = 0.5
 """Seconds between two looks at the files."""
-
-
-def stamps(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
-    """(time of the last change, size) of those that are there."""
-    found = {}
-    for path in paths:
-        try:
-            told = path.stat()
-        except OSError:
-            continue
-        found[path] = (told.st_mtime_ns, told.st_size)
-    return found
 
 
 def sources() -> list[Path]:
@@ -34,22 +27,37 @@ def sources() -> list[Path]:
 
 def files_of(specs: Iterable[str]) -> list[Path]:
     """The users' files among kernels' and invariants' specs."""
-    found = [re.match(r"(?:bare:)?(.*\.py)(?=$|[:@+])", spec) for spec in specs]
-    return [Path(match[1]) for match in found if match]
+    return [file for spec in specs if (file := file_in(spec)) is not None]
 
 
 def watch(arguments: Sequence[str], paths: Sequence[Path], tell: Callable[[str], Any]) -> int:
-    """Run `python -m proofs` with those arguments, and again after each change of one of the paths, until interrupted.
+    """Run `python -m proofs` with those arguments, and again after each change of one of the paths, or of what the run
+    read of users' files, until interrupted.
 
     Returns the exit code of the last run. A process of its own for each run: it reads everything anew.
     """
     code = 0
-    try:
-        while True:
-            before = stamps(paths)
-            code = subprocess.run([sys.executable, "-m", "proofs", *arguments], check=False).returncode
-            tell(f"exit code {code}; waiting for a change, Ctrl-C ends")
-            while stamps(paths) == before:
-                time.sleep(INTERVAL)
-    except KeyboardInterrupt:
-        return code
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "read"
+        environment = {**os.environ, user_files.LOG: str(log)}
+        try:
+            while True:
+                log.write_text("", encoding="utf-8")
+                before: dict[Path, user_files.Stamp | None] = {path: user_files.stamp(path) for path in paths}
+                command = [sys.executable, "-m", "proofs", *arguments]
+                code = subprocess.run(command, env=environment, check=False).returncode
+                before |= noted(log)
+                tell(f"exit code {code}; waiting for a change, Ctrl-C ends")
+                while all(user_files.stamp(path) == then for path, then in before.items()):
+                    time.sleep(INTERVAL)
+        except KeyboardInterrupt:
+            return code
+
+
+def noted(log: Path) -> dict[Path, user_files.Stamp | None]:
+    """What processes noted in the file: each file that they read, or (None) missed, as the first of them found it."""
+    found: dict[Path, user_files.Stamp | None] = {}
+    for line in log.read_text(encoding="utf-8").splitlines():
+        path, told = json.loads(line)
+        found.setdefault(Path(path), None if told is None else (told[0], told[1]))
+    return found

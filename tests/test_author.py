@@ -11,20 +11,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from z3 import And, Not
+from z3 import And, Not, Or
 
 from invariants import invariant
 from model.fault import P, V
 from model.kernels import FURTHER, KERNELS, V5_9, Kernel
-from model.logic import Step, Term, put, rule
-from model.state import pte_present, pte_write
+from model.logic import ModelError, Step, Term, put, rule
+from model.state import mapped_only_by, pte_present, pte_write
 from proofs.check import scope_of, verdicts
 from proofs.cli import main
 from proofs.coverage import cover
 from proofs.explore import explore
-from proofs.kernel_file import find_invariants, find_kernel, system_of
+from proofs.kernel_file import find_invariants, find_kernel, system_of, terms_of
 from proofs.new_kernel import meanings, starting_file
 from proofs.watch import files_of
 
@@ -154,6 +155,123 @@ def test_what_is_watched_are_the_files_of_kernels_and_invariants() -> None:
     assert [str(f) for f in files_of(specs)] == ["a/mine.py", "b.py", "promise.py", "promise.py"]
 
 
+# Files that import others, and what must not depend on when it is asked
+
+MINE = """
+from model import V5_9, Or
+from model.state import mapped_only_by
+import helper
+
+def reuse(p, v, f):
+    import late
+    return Or(V5_9.reuse(p, v, f), mapped_only_by(p, v, f)) if late.WIDE else V5_9.reuse(p, v, f)
+
+MINE = V5_9.but(helper.NAME, "", reuse=reuse, mprotect_pinned=helper.PINNED)
+"""
+
+
+def authors(folder: Path) -> dict[str, str]:
+    """Two folders with a file and two modules each, all of the same names: folder to the kernel's spec."""
+    specs = {}
+    for name, pinned, wide in (("a", "skip", True), ("b", "refuse", False)):
+        (folder / name).mkdir()
+        (folder / name / "mine.py").write_text(MINE)
+        (folder / name / "helper.py").write_text(f"NAME, PINNED = 'of {name}', '{pinned}'\n")
+        (folder / name / "late.py").write_text(f"from helper import NAME\nWIDE = {wide}\n")
+        specs[name] = f"{folder / name / 'mine.py'}:MINE"
+    return specs
+
+
+def test_each_file_has_the_modules_that_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = authors(tmp_path)
+    of_a_script = ModuleType("helper")
+    of_a_script.__file__ = str(tmp_path / "helper.py")
+    monkeypatch.setitem(sys.modules, "helper", of_a_script)
+    wanted = {"a": V5_9.but("", "", mprotect_pinned="skip", reuse=lambda p, v, f: Or(
+        V5_9.reuse(p, v, f), mapped_only_by(p, v, f)
+    )), "b": V5_9.but("", "", mprotect_pinned="refuse")}
+    for name in ("a", "b", "a"):
+        assert (find_kernel(specs[name]).name, find_kernel(specs[name]).mprotect_pinned) == (
+            f"of {name}", wanted[name].mprotect_pinned
+        )
+        assert system_of(specs[name]).digest() == wanted[name].system().digest()
+    assert sys.modules["helper"] is of_a_script
+    assert "late" not in sys.modules
+    assert not list(tmp_path.rglob("a/__pycache__"))
+
+
+def test_a_module_that_changes_is_read_again(tmp_path: Path) -> None:
+    spec = authors(tmp_path)["b"]
+    before = system_of(spec).digest()
+    (tmp_path / "b" / "late.py").write_text("WIDE = True \n")
+    widened = system_of(spec).digest()
+    assert widened != before
+    (tmp_path / "b" / "helper.py").write_text("NAME, PINNED = 'of c', 'skip'\n")
+    assert find_kernel(spec).name == "of c"
+    assert system_of(spec).digest() not in (before, widened)
+
+
+def test_a_module_that_is_not_there_is_an_error_until_it_is(tmp_path: Path) -> None:
+    spec = authors(tmp_path)["a"]
+    (tmp_path / "a" / "helper.py").unlink()
+    with pytest.raises(ModelError, match=r"mine\.py:4: .*No module named 'helper'"):
+        find_kernel(spec)
+    (tmp_path / "a" / "helper.py").write_text("NAME, PINNED = 'of a', 'skip'\n")
+    assert find_kernel(spec).name == "of a"
+
+
+UNSTEADY = {
+    "a decision by chance": (
+        "import random\ndef reuse(p, v, f):\n    return Or(random.random() < 0.5, V5_9.reuse(p, v, f))\n"
+        "MINE = V5_9.but('mine', '', reuse=reuse)\n", "mine.py:5: reuse gives"),
+    "a decision that counts": (
+        "asked = []\ndef reuse(p, v, f):\n    asked.append(f)\n"
+        "    return V5_9.reuse(p, v, f) if len(asked) < 12 else Not(maybe_pinned(f))\n"
+        "MINE = V5_9.but('mine', '', reuse=reuse)\n", "mine.py:5: reuse: rule wp-reuse, which asks for that"),
+    "a rule by chance": (
+        "import random\n@rule([P, V], 'f', 'here')\ndef odd(kernel, p, v):\n    \"\"\"Odd.\"\"\"\n"
+        "    return Step([pte_write(p, v)], put(pte_write(p, v), random.random() < 0.5))\n"
+        "MINE = V5_9.but('mine', '', own_rules=(odd,))\n", "mine.py:5: rule odd is not the same"),
+    "a rule that counts": (
+        "asked = []\n@rule([P, V], 'f', 'here')\ndef odd(kernel, p, v):\n    \"\"\"Odd.\"\"\"\n"
+        "    asked.append(p)\n    return Step([pte_write(p, v)], put(pte_write(p, v), len(asked) % 9 == 8))\n"
+        "MINE = V5_9.but('mine', '', own_rules=(odd,))\n", "mine.py:5: rule odd is not the same"),
+}
+
+
+@pytest.mark.parametrize("case", UNSTEADY)
+def test_what_is_not_the_same_each_time_is_told_at_its_line(case: str, tmp_path: Path) -> None:
+    text, says = UNSTEADY[case]
+    (tmp_path / "mine.py").write_text(
+        "from model import *\nfrom model.state import *\nP, V = Param('p', Proc), Param('v', Page)\n" + text
+    )
+    with pytest.raises(ModelError) as refused:
+        system_of(f"{tmp_path}/mine.py:MINE")
+    assert says in str(refused.value)
+    assert "whenever it is asked" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_invariant_by_chance_is_told_at_its_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN.replace("from model import", "import random\nfrom model import").replace(
+        "lambda p, v: Not(pte_write(p, v)),", "lambda p, v: pte_write(p, v) == (random.random() < 0.5),"
+    ))
+    with pytest.raises(ModelError, match=r"mine\.py:9: invariant mine: then gives .* whenever it is asked"):
+        find_invariants(f"{tmp_path}/mine.py:AS_MPROTECT")
+
+
+def test_what_a_process_compares_names_what_is_other() -> None:
+    asked = terms_of("v5.9", ["mprotect", "soft-dirty"], ("fork",))
+    asked.compare()
+    for other, name in (
+        (dataclasses.replace(asked, system="0" * 16), "v5.9"),
+        (dataclasses.replace(asked, without=()), "v5.9"),
+        (dataclasses.replace(asked, claims=(asked.claims[0], ("soft-dirty", "0" * 16))), "soft-dirty"),
+    ):
+        with pytest.raises(ModelError, match=f"^{name} gives other terms"):
+            other.compare()
+
+
 # coverage
 
 @rule([P, V], "my_function", "here")
@@ -218,7 +336,7 @@ def test_a_coverage_cut_short_is_inconclusive(capsys: pytest.CaptureFixture[str]
 # check --watch, and completion
 
 def test_watch_checks_again_when_the_file_changes(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
+    file, helper = tmp_path / "mine.py", tmp_path / "helper.py"
     file.write_text("from model.kernels import V5_9\nMINE = V5_9.but('mine', 'as 5.9')\n")
     log = tmp_path / "log"
     with log.open("w") as output:
@@ -234,14 +352,22 @@ def test_watch_checks_again_when_the_file_changes(tmp_path: Path) -> None:
             assert "no decision 'nothing'" in log.read_text()
             file.write_text("from model.kernels import V5_19\nMINE = V5_19.but('mine', 'as 5.19')\n")
             until(log, "exit code 0", running)
+            # A module that is not there yet, comes, and changes.
+            file.write_text("import helper\nMINE = helper.BASE.but('mine', 'as that')\n")
+            until(log, "No module named 'helper'", running)
+            until(log, "exit code 2", running, 2)
+            helper.write_text("from model.kernels import V5_19 as BASE\n")
+            until(log, "exit code 0", running, 2)
+            helper.write_text("from model.kernels import V5_9 as BASE\n")
+            until(log, "exit code 1", running, 2)
         finally:
             os.killpg(running.pid, signal.SIGINT)
             assert running.wait(30) in (0, 1, 2, 3)
 
 
-def until(log: Path, text: str, running: subprocess.Popen[bytes]) -> None:
+def until(log: Path, text: str, running: subprocess.Popen[bytes], times: int = 1) -> None:
     for _ in range(600):
-        if text in log.read_text():
+        if log.read_text().count(text) >= times:
             return
         assert running.poll() is None, log.read_text()
         time.sleep(0.1)

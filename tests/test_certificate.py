@@ -21,8 +21,8 @@ import pytest
 import z3
 from z3 import And, Implies, Not, Or
 
-from invariants import invariant
-from model.kernels import KERNELS
+from invariants import INVARIANTS, invariant
+from model.kernels import FURTHER, KERNELS
 from model.logic import ModelError, Param, Scope, StateFunction, System, exists, forall, meaning
 from model.state import (
     Page,
@@ -43,8 +43,10 @@ from model.state import (
     vma,
     vma_write,
 )
-from proofs.certificate import Checked, _answer, clause_of, fragment, obligations, parsed, verify, write
+from proofs import certificate
+from proofs.certificate import Checked, _answer, clause_of, fragment, obligations, parsed, unlike, verify, write
 from proofs.interpreter import Instance, Interpreter, State
+from proofs.kernel_file import file_name, find_invariant, terms_of
 
 ROOT = Path(__file__).parent.parent
 READ_ONLY = forall(
@@ -241,6 +243,67 @@ def test_a_manifest_that_was_tampered_with_is_refused(proof: Path, edit: str) ->
     assert checked.verdict == "refused"
     assert reason in checked.reason
     assert "\n" not in checked.reason
+
+
+def test_no_two_specs_have_one_file_and_the_model_s_own_are_called_as_they_are(tmp_path: Path) -> None:
+    known = [k.name for k in (*KERNELS, *FURTHER)] + [i.name for i in INVARIANTS]
+    known += ["v5.9@huge,zero", "page-count+uffd-wp-skip"]
+    assert [file_name(name) for name in known] == known
+    others = ["x_i.py:P", "x/i.py:P", "x/i.py_P", "x_i.py_P", "x i.py:P", "bare:v5.9", "bare/v5.9"]
+    others += ["x" * 300, "x" * 301, *(f"{'y' * 250}.py:{name}" for name in "PQ")]
+    names = {file_name(text) for text in (*known, *others)}
+    assert len(names) == len(known) + len(others)
+    assert all(re.fullmatch(r"[\w.@+,-]{1,209}", name, re.ASCII) for name in names)
+    assert file_name("x/i.py:P").startswith("x_i.py_P-")
+    places = {certificate.manifest_path(tmp_path, *given) for given in (
+        ("v5.9", "a.py:P"), ("v5.9", "a.py:P", ("fork",)), ("v5.9", "a.py:P", ("fork", "exit")), ("v5.9", "a.py_P"),
+        ("v5.9@huge", "a.py:P"), ("v5.9", "a/py:P"),
+    )}
+    assert len(places) == 6
+
+
+def test_a_certificate_in_another_s_place_is_refused(tmp_path: Path) -> None:
+    proof = write(tmp_path, "v5.9", "mprotect", [READ_ONLY, IN_VMA])
+    text = proof.read_text()
+    for place in (
+        "v5.9/soft-dirty.json", "v5.9@zero/mprotect.json", "v5.19/mprotect.json", "v5.9/mprotect.without-fork.json",
+    ):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(text)
+        (checked,) = verify([tmp_path / place], solvers=["z3"])
+        assert (checked.verdict, checked.invariant) == ("refused", "mprotect")
+        assert checked.reason.endswith("it is of v5.9, mprotect, and belongs into v5.9/mprotect.json")
+    assert verify([proof], solvers=["z3"])[0].accepted
+
+
+def test_a_certificate_is_taken_only_for_what_it_states(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from invariants import Invariant, invariant\nfrom model import Proc, Page\n"
+        "M = invariant('mprotect')\nP = Invariant('p', 'says', 'here', (Proc, Page), M.when, M.then)\n"
+    )
+    name = f"{own}:P"
+    proof = write(tmp_path / "out", "v5.9", name, [find_invariant(name).formula], ["fork"])
+    asked = terms_of("v5.9", [name], ("fork",))
+    assert unlike(proof, asked) == ""
+    for other, says in (
+        (terms_of("v5.9@zero", [name], ("fork",)), "a certificate of kernel v5.9, not v5.9@zero"),
+        (terms_of("v5.11", [name], ("fork",)), "a certificate of kernel v5.9, not v5.11"),
+        (terms_of("v5.9", ["mprotect"], ("fork",)), f"a certificate of invariant {name}, not mprotect"),
+        (terms_of("v5.9", [name], ()), "a certificate of without ['fork'], not []"),
+        (replace(asked, system="0" * 16), "for other terms than those of v5.9"),
+    ):
+        assert says in unlike(proof, other)
+        if other.system != "0" * 16:
+            (checked,) = verify([proof], solvers=["z3"], asked={proof: other})
+            assert checked.verdict == "refused"
+            assert says in checked.reason
+    (accepted,) = verify([proof], solvers=["z3"], asked={proof: asked})
+    assert accepted.accepted
+    own.write_text(own.read_text().replace("M.when, M.then", "M.then, M.when"))
+    assert unlike(proof, terms_of("v5.9", [name], ("fork",))) == f"it does not state what {name} does"
+    with pytest.raises(ModelError, match="gives other terms in another process"):
+        verify([proof], solvers=["z3"], asked={proof: asked})
 
 
 def test_files_that_were_tampered_with_are_refused(proof: Path) -> None:

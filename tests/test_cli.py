@@ -311,9 +311,9 @@ def test_finished_results_are_not_computed_again(capsys: pytest.CaptureFixture[s
     _, first = run_json(capsys, *arguments)
     kept = list((tmp_path / "results").glob("*.json"))
     assert len(kept) == 1
-    rows = json.loads(kept[0].read_text())
-    rows[0]["states"] = 7
-    kept[0].write_text(json.dumps(rows))
+    told = json.loads(kept[0].read_text())
+    told["cells"][0]["states"] = 7
+    kept[0].write_text(json.dumps(told))
     _, second = run_json(capsys, *arguments)
     _, third = run_json(capsys, *arguments, "--fresh")
     counts = [d["results"][0]["states"] for d in (first, second, third)]
@@ -552,3 +552,77 @@ def test_engines_that_disagree_end_the_program_with_a_code_of_its_own(
     code, out, err = run(capsys, "check", "-k", "v5.9", "-o", tmp_path)
     assert (code, out) == (4, "")
     assert "internal error: one says this" in err
+
+
+# What only a user's files can do wrong
+
+BY_PROCESS = {
+    "a kernel": (
+        "MINE = V5_9.but('mine', '', mprotect_pinned='skip' if parent_process() else 'clear')\n", "mprotect"),
+    "an invariant": (
+        "P = Invariant('p', 's', 'here', (Proc, Page), lambda p, v: And(vma(p, v), parent_process() is None),\n"
+        "              lambda p, v: Not(pte_write(p, v)))\n", "P"),
+}
+
+
+@pytest.mark.parametrize("engine", ["explore", "proof"])
+@pytest.mark.parametrize("case", BY_PROCESS)
+def test_what_only_worker_processes_see_is_no_verdict(
+    case: str, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, name = BY_PROCESS[case]
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from multiprocessing import parent_process\nfrom invariants import Invariant\n"
+        "from model import *\nfrom model.state import *\n" + text
+    )
+    given = ["-k", f"{file}:MINE", "-i", name] if case == "a kernel" else ["-k", "v5.9", "-i", f"{file}:{name}"]
+    assert main(["check", *given, "--engine", engine, "--scope", "2,1,2,1,1", "-o", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"proofs: \S+ gives other terms in another process: .*\n", told.err)
+    assert not list((tmp_path / "out").rglob("*.json"))
+
+
+CLAIM = """from invariants import Invariant
+from model import *
+from model.state import *
+P = Invariant('p', 'what a read-only VMA has', 'here', (Proc, Page),
+              lambda p, v: And(vma(p, v), Not(vma_write(p, v)), pte_present(p, v)),
+              lambda p, v: {then}(pte_write(p, v)))
+"""
+
+
+def test_a_claim_does_not_get_the_proof_of_one_of_a_like_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x").mkdir()
+    Path("x_i.py").write_text(CLAIM.format(then="Not"))
+    Path("x/i.py").write_text(CLAIM.format(then=""))
+    given = ["-k", "v5.9", "--engine", "proof", "--proof-time", "10"]
+    code, data = run_json(capsys, "check", *given, "-i", "x_i.py:P")
+    assert (code, [c["verdict"] for c in data["results"]]) == (0, ["PROVED"])
+    code, data = run_json(capsys, "check", *given, "-i", "x/i.py:P")
+    assert (code, [c["verdict"] for c in data["results"]]) == (3, ["UNKNOWN"])
+
+
+def test_a_kept_result_is_of_what_was_asked_whatever_its_name_and_its_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(CLAIM.format(then="Not"))
+    out = tmp_path / "out"
+    given = ["-k", "v5.9", "--engine", "explore", "--scope", SMALL, "-o", out]
+
+    def asked(*names: str) -> dict[str, str]:
+        _, data = run_json(capsys, "check", *given, *(x for name in names for x in ("-i", name)))
+        return {c["invariant"]: c["verdict"] for c in data["results"]}
+
+    own = f"{tmp_path}/mine.py:P"
+    assert asked("mprotect") == {"mprotect": "EXHAUSTED"}
+    (kept,) = (out / "results").iterdir()
+    assert asked(own) == {own: "EXHAUSTED"}
+    assert asked("write-bit") == {"write-bit": "VIOLATED"}
+    (violated,) = (f for f in (out / "results").iterdir() if '"VIOLATED"' in f.read_text())
+    kept.write_text(violated.read_text())
+    assert asked("mprotect") == {"mprotect": "EXHAUSTED"}

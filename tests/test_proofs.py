@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 import z3
 from z3 import And, Implies, Not
@@ -24,6 +26,7 @@ from proofs.induct import Proof, Search, Unproved, after, dead_rules, initially,
 from proofs.interpreter import Interpreter
 from proofs.kernel_file import find_kernel, system_of
 from proofs.mine import Clause, Miner, Tables
+from proofs.progress import Checkpoint, Standing
 from proofs.text import to_table
 
 SCOPES = (
@@ -190,6 +193,57 @@ class NoCandidates(Miner):
 
     def deeper(self, tables: Tables) -> list[Clause]:
         return []
+
+
+# What is kept
+
+def test_a_kept_certificate_of_something_else_is_not_taken(tmp_path: Path) -> None:
+    pair = ("v5.9", "soft-dirty")
+    proved = prove.prove([pair, ("v5.9", "mprotect")], tmp_path, workers=1)
+    manifest = proved[pair].attempt.manifest
+    assert manifest is not None
+    text = manifest.read_text()
+    manifest.write_text((manifest.parent / "mprotect.json").read_text())
+    assert prove.kept(*pair, (), tmp_path / "certificates") is None
+    again = prove.prove([pair], tmp_path, workers=1)[pair]
+    assert again.proved
+    assert again.checked is not None
+    assert again.checked.invariant == "soft-dirty"
+    assert manifest.read_text() == text
+
+
+def test_a_counterexample_to_induction_without_a_rule_is_one_of_that_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prove, "Miner", lambda *_, **__: NoCandidates())
+    found = []
+    for without in ((), ("fork",)):
+        (attempt,) = prove.attempt(prove.ProofJob(("v5.19",), ("coherence-write-pin",), without, 60, tmp_path))
+        assert attempt.cti is not None
+        found.append(attempt.cti)
+        trace = traces.read(attempt.cti, system_of, lambda name: invariant(name).formula)
+        assert trace.without == without
+    assert len(set(found)) == 2
+
+
+def test_a_trace_of_another_claim_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "Miner", lambda *_, **__: NoCandidates())
+    (attempt,) = prove.attempt(prove.ProofJob(("v5.19",), ("coherence-write-pin",), (), 60, tmp_path))
+    assert attempt.cti is not None
+    with pytest.raises(traces.TraceError, match="is for another claim than coherence-write-pin is here"):
+        traces.read(attempt.cti, system_of, lambda name: invariant("write-bit").formula)
+
+
+def test_a_checkpoint_under_another_s_name_is_not_taken(tmp_path: Path) -> None:
+    standing = Standing(2, [1, 1], 1, {}, [], [], [], 0.5)
+    Checkpoint(tmp_path, "one", 1).save(np.array([[3, 4]], np.uint64), standing)
+    kept = Checkpoint(tmp_path, "one", 1).load()
+    assert kept is not None
+    assert kept[0].tolist() == [[3], [4]]
+    for file in tmp_path.iterdir():
+        other = hashlib.sha256(b"other").hexdigest()[:24]
+        file.rename(tmp_path / f"{other}{file.suffix}")
+    assert Checkpoint(tmp_path, "other", 1).load() is None
 
 
 # Lemmas

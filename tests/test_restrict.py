@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,59 @@ def test_a_careless_rule_of_ones_own_makes_no_set_sufficient(tmp_path: Path, mon
     found = decide_corner(CornerJob(f"bare:{file}:MINE", "counters", (), 60, tmp_path, "key"))
     assert found.minimal_sufficient == ()
     assert ["rule remap may let" in d.note for d in found.undecided] == [True]
+
+
+OWN = """
+from invariants import Invariant
+from model import And, Not, Page, Proc
+from model.state import pte_present, pte_write, vma, vma_write
+
+P = Invariant(
+    "p", "what a read-only VMA has", "a test", (Proc, Page),
+    lambda p, v: And(vma(p, v), Not(vma_write(p, v)), pte_present(p, v)), lambda p, v: Not(pte_write(p, v)),
+)
+"""
+
+
+def test_what_is_kept_is_of_the_claim_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restrict, "RESTRICTIONS", ())
+    asked: list[CornerJob] = []
+
+    def here(function: Callable[[CornerJob], Corner], jobs: list[CornerJob], workers: int) -> Any:
+        asked.extend(jobs)
+        return [(job, function(job)) for job in jobs]
+
+    monkeypatch.setattr(restrict, "each_done", here)
+    file, out = tmp_path / "mine.py", tmp_path / "out"
+
+    def verdict() -> str:
+        (found,) = restrict.restrict("mapcount", f"{file}:P", out, variants=())
+        assert len(found.minimal_sufficient) + len(found.maximal_insufficient) == 1
+        return SUFFICIENT if found.minimal_sufficient else INSUFFICIENT
+
+    file.write_text(OWN)
+    assert [verdict(), verdict()] == [SUFFICIENT, SUFFICIENT]
+    assert len(asked) == 1
+    (result,), (manifest,) = (out / "results").iterdir(), (out / "certificates" / "mapcount").iterdir()
+    proved, certified = result.read_text(), manifest.read_text()
+    file.write_text(OWN.replace("Not(pte_write(p, v)),", "pte_write(p, v),"))
+    assert [verdict(), verdict()] == [INSUFFICIENT, INSUFFICIENT]
+    assert len(asked) == 2
+    (violated,) = (f for f in (out / "results").iterdir() if f != result)
+    shown = violated.read_text()
+    # What is copied over another's is decided again, be it the answer or its evidence.
+    violated.write_text(proved)
+    assert (verdict(), violated.read_text()) == (INSUFFICIENT, shown)
+    (trace,) = out.glob("mapcount/*.trace.json")
+    trace.write_text(trace.read_text().replace('"formula": "', '"formula": "0'))
+    assert verdict() == INSUFFICIENT
+    file.write_text(OWN)
+    changed = json.loads(certified)
+    changed["obligations"]["safety"] = "0" * 24
+    manifest.write_text(json.dumps(changed))
+    assert verdict() == SUFFICIENT
+    assert manifest.read_text() == certified
+    assert len(asked) == 5
 
 
 ERRORS = {
