@@ -90,6 +90,11 @@ def _bind(sorts: Sequence[Sort], body: Callable[..., Any]) -> tuple[list[Term], 
         _open_binders = first
 
 
+def binders_open() -> int:
+    """How many bound terms there are just now: what is made inside is named by it."""
+    return _open_binders
+
+
 def forall(*sorts_and_body: Any) -> Term:
     """`forall(Proc, Page, lambda p, v: ...)`: the closed universal formula over those sorts."""
     bound, body = _bind(sorts_and_body[:-1], sorts_and_body[-1])

@@ -18,7 +18,7 @@ from z3 import Const, ExprRef
 from invariants import Invariant
 from model.blame import blamed, place_of
 from model.kernels import Kernel
-from model.logic import ModelError, RuleTemplate, Staged, Step, System, short
+from model.logic import ModelError, RuleTemplate, Staged, Step, System, binders_open, short
 
 TIMES = 6
 """How often a function is asked for the same."""
@@ -40,7 +40,7 @@ class _Asked:
 
     def __call__(self, *given: Any) -> Any:
         # The arguments are kept beside the answer: z3 gives the number of a term that nobody holds to another one.
-        key = tuple(x.get_id() if isinstance(x, ExprRef) else (x,) for x in given)
+        key = (binders_open(), *(x.get_id() if isinstance(x, ExprRef) else (x,) for x in given))
         for _ in range(TIMES):
             answer = self.__wrapped__(*given)
             _, first = self.answers.setdefault(key, (given, answer))

@@ -560,7 +560,7 @@ BY_PROCESS = {
     "a kernel": (
         "MINE = V5_9.but('mine', '', mprotect_pinned='skip' if parent_process() else 'clear')\n", "mprotect"),
     "an invariant": (
-        "P = Invariant('p', 's', 'here', (Proc, Page), lambda p, v: And(vma(p, v), parent_process() is None),\n"
+        "P = Invariant('p', 's', 'here', (Proc, Page), lambda p, v: And(pte_present(p, v), parent_process() is None),\n"
         "              lambda p, v: Not(pte_write(p, v)))\n", "P"),
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from invariants import invariant
+from model.logic import ModelError
 from model.restrictions import RESTRICTIONS
 from proofs import certificate, restrict
 from proofs import trace as traces
@@ -121,7 +122,7 @@ def test_where_neither_a_proof_nor_a_counterexample_is_found_the_set_is_undecide
     assert found.minimal_sufficient == ()
 
 
-def test_a_careless_rule_of_ones_own_makes_no_set_sufficient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_careless_rule_of_ones_own_is_refused(tmp_path: Path) -> None:
     """A proof takes a cell that nobody wrote to keep its value; other engines need not."""
     file = tmp_path / "careless.py"
     file.write_text(
@@ -134,10 +135,8 @@ def test_a_careless_rule_of_ones_own_makes_no_set_sufficient(tmp_path: Path, mon
         "    return Step([live(p, v), pte_swap(p, v)], [put(pte_present(p, v), True), put(pte_swap(p, v), False)])\n"
         "MINE = V5_9.but('mine', '', own_rules=(remap,))\n"
     )
-    monkeypatch.setattr(restrict, "RESTRICTIONS", ())
-    found = decide_corner(CornerJob(f"bare:{file}:MINE", "counters", (), 60, tmp_path, "key"))
-    assert found.minimal_sufficient == ()
-    assert ["rule remap may let" in d.note for d in found.undecided] == [True]
+    with pytest.raises(ModelError, match="rule remap: may let pte_frame matter without writing it"):
+        decide_corner(CornerJob(f"bare:{file}:MINE", "counters", (), 60, tmp_path, "key"))
 
 
 OWN = """
