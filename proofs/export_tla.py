@@ -91,10 +91,9 @@ class _Writer:
         self.needs = {name: functions_in(term) for name, f in by_name.items() if (term := meaning(f)[1]) is not None}
         self.groups = [tuple(by_name[name] for name in group) for group in _ordered(list(by_name), self.needs)]
         self.functions = [function for group in self.groups for function in group]
-        constants = {c.decl().name(): c.decl().name() for c in system.constants}
-        self.first = {c.sort().name(): c.decl().name() for c in reversed(system.constants)}
-        sorts = _sorts(system)
-        self.names = _Names(constants, frozenset([
+        sorts, constants = _sorts(system), _constants(system)
+        self.first = {sort: name for name, sort in reversed(constants.items())}
+        self.names = _Names({name: name for name in constants}, frozenset([
             *sorts, *constants, *by_name, *map(_default, sorts), *map(_matters, by_name), *map(claim_name, claims),
             "vars", "TypeOK", "Init", "Next", "Spec",
         ]))
@@ -214,14 +213,20 @@ def _sorts(system: System) -> list[str]:
     return sorted(cells | {p.sort.name() for r in system.rules for p in r.params})
 
 
+def _constants(system: System) -> dict[str, str]:
+    """Constant to its sort, of the sorts that the module speaks of."""
+    sorts = _sorts(system)
+    return {c.decl().name(): c.sort().name() for c in system.constants if c.sort().name() in sorts}
+
+
 def to_tla(spec: str, about: str, system: System, claims: Sequence[Invariant]) -> str:
     """The module. `about`: one line on the kernel."""
     writer = _Writer(system, claims)
     functions = writer.functions
-    sorts = _sorts(system)
+    sorts, constants = _sorts(system), _constants(system)
     lines = [f"---- MODULE {module_name(spec)} ----", f"\\* {spec}: {about}", "",
-             f"CONSTANTS {', '.join([*sorts, *(c.decl().name() for c in system.constants)])}", "",
-             "ASSUME " + r" /\ ".join(f"{c} \\in {c.sort().name()}" for c in system.constants), "",
+             f"CONSTANTS {', '.join([*sorts, *constants])}", "",
+             *(f"ASSUME {name} \\in {sort}" for name, sort in constants.items()), "",
              "VARIABLES"]
     for i, function in enumerate(functions):
         lines += [f"  \\* {function.about}", f"  {function.name}{',' if i < len(functions) - 1 else ''}"]
@@ -346,6 +351,6 @@ def to_cfg(system: System, scope: Scope, claims: Sequence[Invariant]) -> str:
     names = {sort: elements for sort, elements in default_names(scope).items() if sort in _sorts(system)}
     lines = ["SPECIFICATION Spec", "CONSTANTS"]
     lines += [f"  {sort} = {{{', '.join(elements)}}}" for sort, elements in sorted(names.items())]
-    lines += [f"  {c.decl().name()} = {names[c.sort().name()][0]}" for c in system.constants]
+    lines += [f"  {name} = {names[sort][0]}" for name, sort in _constants(system).items()]
     lines += ["INVARIANTS", "  TypeOK", *(f"  {claim_name(claim)}" for claim in claims), ""]
     return "\n".join(lines)
