@@ -156,7 +156,7 @@ def to_smt2(made: Machine, depth: int) -> str:
     if depth < 0:
         raise ModelError(f"a depth is 0 or more, not {depth}")
     lines = [*_comments(made, ";"), f"; Satisfiable: the claim can be broken by at most {depth} steps.",
-             "(set-logic QF_UF)"]
+             "(set-option :produce-models true)", "(set-logic QF_UF)"]
     now = ["true" if value else "false" for value in made.initial]
     for time in range(depth + 1):
         state = [f"|{name}@{time}|" for name in made.names]
@@ -172,7 +172,8 @@ def to_smt2(made: Machine, depth: int) -> str:
             inputs |= {literal >> 1: name for literal, name in zip(made.choice, choice, strict=True)}
             gates, now = _smt_definitions(made.circuit, made.following, inputs, f"g{time}.")
             lines += gates
-    return "\n".join([*lines, "(check-sat)", "(get-model)", ""])
+    # Without a model to get, get-model is an error: who wants one asks for it.
+    return "\n".join([*lines, "(check-sat)", ""])
 
 
 def to_vmt(made: Machine) -> str:
@@ -181,7 +182,7 @@ def to_vmt(made: Machine) -> str:
     lines = [*_comments(made, ";")]
     for i, name in enumerate(state):
         lines += [f"(declare-const {name} Bool)", f"(declare-const |{made.names[i]}'| Bool)",
-                  f"(define-fun .state{i} () Bool (! {name} :next |{made.names[i]}'|))"]
+                  f"(define-fun state{i} () Bool (! {name} :next |{made.names[i]}'|))"]
     lines += [f"(declare-const |{name}| Bool)" for name in made.choice_names]
     inputs = {literal >> 1: name for literal, name in zip(made.state, state, strict=True)}
     inputs |= {literal >> 1: f"|{name}|" for literal, name in zip(made.choice, made.choice_names, strict=True)}
@@ -190,9 +191,9 @@ def to_vmt(made: Machine) -> str:
     moves = [f"(= |{name}'| {term})" for name, term in zip(made.names, following, strict=True)]
     return "\n".join([
         *lines, *gates,
-        f"(define-fun .init () Bool (! (and {' '.join(start)}) :init true))",
-        f"(define-fun .trans () Bool (! (and {' '.join(moves)}) :trans true))",
-        f"(define-fun .property () Bool (! (not {bad}) :invar-property 0))", "",
+        f"(define-fun init () Bool (! (and {' '.join(start)}) :init true))",
+        f"(define-fun trans () Bool (! (and {' '.join(moves)}) :trans true))",
+        f"(define-fun property () Bool (! (not {bad}) :invar-property 0))", "",
     ])
 
 

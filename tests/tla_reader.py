@@ -1,6 +1,6 @@
 """Evaluates a TLA+ module as exports write them, from the tree that an independent parser (PyPI's `tla`) makes of it.
 
-Functions are dicts from tuples of arguments. There is no TLC here: this reads the module in its place.
+Functions are dicts from tuples of arguments. Where TLC counts states, this says which step goes wrong.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ class Module:
         return [item.expression for item in expression.arguments]
 
     def steps(self, now: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(operator, next state) for every way to take Next."""
-        for disjunct in self.conjuncts(self.operators["Next"][1]):
+        """(operator, next state) for every way to take Next, but for the last: nothing happens."""
+        *disjuncts, last = self.conjuncts(self.operators["Next"][1])
+        assert (last.operator, last.arguments[0].operator) == ("UNCHANGED", "vars")
+        for disjunct in disjuncts:
             bound: list[tuple[str, list[Any]]] = []
             call = disjunct
             if type(disjunct).__name__ == "Quantification":
@@ -66,19 +68,39 @@ class Module:
         """The next state, None if a conjunct is false. Every variable must be given exactly one value."""
         after: dict[str, Any] = {}
         for conjunct in self.conjuncts(body):
-            operator = getattr(conjunct, "operator", "")
-            if operator == "UNCHANGED":
-                for item in conjunct.arguments[0].items:
-                    assert item.operator not in after
-                    after[item.operator] = now[item.operator]
-            elif operator == "=" and getattr(conjunct.arguments[0], "operator", "") == "'":
-                name = conjunct.arguments[0].arguments[0].operator
-                assert name not in after
-                after[name] = self.value(conjunct.arguments[1], env, now, after)
-            elif not self.value(conjunct, env, now, after):
+            if getattr(conjunct, "operator", "") == "UNCHANGED":
+                given = {item.operator: now[item.operator] for item in conjunct.arguments[0].items}
+            elif (found := self.given(conjunct, env, now, after)) is not None:
+                given = found
+            elif self.value(conjunct, env, now, after):
+                continue
+            else:
                 return None
+            assert not given.keys() & after.keys()
+            after |= given
         assert after.keys() == set(self.variables)
         return after
+
+    def given(self, e: Any, env: Mapping[str, Any], now: Any, after: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Next values that an expression gives, None if it is one that is true or false: `x' = e`, several of them, or
+        `\\E y \\in {e} : ...` around them."""
+        match type(e).__name__, getattr(e, "operator", ""):
+            case "Parentheses", _:
+                return self.given(e.expression, env, now, after)
+            case "OperatorApplication", "=" if getattr(e.arguments[0], "operator", "") == "'":
+                return {e.arguments[0].arguments[0].operator: self.value(e.arguments[1], env, now, after)}
+            case "OperatorApplication", "/\\":
+                found: dict[str, Any] = {}
+                for part in e.arguments:
+                    if (more := self.given(part, env, now, {**after, **found})) is None:
+                        return None
+                    assert not more.keys() & found.keys()
+                    found |= more
+                return found
+            case "Quantification", _ if all(type(d.arguments[1]).__name__ == "SetEnumeration" for d in e.declarations):
+                (inner,) = self.bound(e.declarations, env, now, after)
+                return self.given(e.predicate, inner, now, after)
+        return None
 
     def over(self, declaration: Any, env: Mapping[str, Any], now: Any, after: Any) -> tuple[str, list[Any]]:
         """The variable of `x \\in S`, and its values."""
@@ -123,6 +145,8 @@ class Module:
             case "Let":
                 (definition,) = e.definitions
                 return self.value(e.expression, {**env, definition.name: of(definition.definiens)}, now, after)
+            case "SetEnumeration":
+                return [of(item) for item in e.items]
             case "SetOfFunctions":
                 domain, codomain = list(of(e.domain)), list(of(e.codomain))
                 keys = [d if isinstance(d, tuple) else (d,) for d in domain]
