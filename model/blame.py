@@ -5,11 +5,14 @@ from __future__ import annotations
 import builtins
 import contextlib
 import difflib
+import functools
+import inspect
 import os
 import re
 import sys
 import sysconfig
 import traceback
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,10 @@ def close(wanted: str, names: Iterable[str], alike: float = 0.4) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
+DEEPEST, LARGEST = 100, 100_000
+"""How deep a term may be nested, and how many operators it may have written out: whatever reads it must walk it."""
+
+
 def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], given: Iterable[Term]) -> str:
     """Why that is no term of the sort over those state functions and what is `given`; empty if it is one.
 
@@ -39,6 +46,8 @@ def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], given:
     names = {g.name(): g for g in (g if isinstance(g, z3.FuncDeclRef) else g.decl() for g in given)}
     if not isinstance(term, z3.ExprRef) or term.sort() != sort:
         return f"gives {kind_text(term)}, where {sort_text(sort)} is wanted"
+    if wrong := _unwieldy(term):
+        return wrong
     sorts = {s.name() for f in functions.values() for s in (*f.domain, f.range)}
     seen: set[int] = set()
     stack = [term]
@@ -70,6 +79,28 @@ def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], given:
     return ""
 
 
+def _unwieldy(term: Term) -> str:
+    """Why the term is too large to be worked with; empty if it is not."""
+    known: dict[int, tuple[int, int]] = {}
+    stack = [term]
+    while stack:
+        t = stack[-1]
+        parts = [t.body()] if z3.is_quantifier(t) else t.children()
+        if unknown := [part for part in parts if part.get_id() not in known]:
+            stack += unknown
+            continue
+        stack.pop()
+        measured = [known[part.get_id()] for part in parts]
+        depth = 1 + max((deep for deep, _ in measured), default=0)
+        size = 1 + sum(large for _, large in measured)
+        if depth > DEEPEST:
+            return f"is nested more than {DEEPEST} deep"
+        if size > LARGEST:
+            return f"is too large: written out it has more than {LARGEST:,} operators"
+        known[t.get_id()] = depth, size
+    return ""
+
+
 def _own_folders() -> tuple[str, ...]:
     root = Path(__file__).parent.parent
     ours = [str(root / name) + os.sep for name in ("model", "invariants", "proofs")]
@@ -96,13 +127,38 @@ def place(file: str, line: int) -> str:
     return f"{short_path(file)}:{line}"
 
 
+_WRAPPED = 100
+"""So many times over a function may be wrapped."""
+
+
+def code_of(function: Any) -> types.CodeType | None:
+    """The code that calling it runs, wrappers left out; None where it is not Python's. Nothing of a user's is run."""
+    for _ in range(_WRAPPED):
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif isinstance(function, types.MethodType):
+            function = function.__func__
+        elif (inner := inspect.getattr_static(function, "__wrapped__", None)) is not None:
+            function = inner
+        elif isinstance(function, types.FunctionType):
+            return function.__code__
+        elif (called := inspect.getattr_static(type(function), "__call__", None)) is None:
+            return None
+        else:
+            function = called
+    return None
+
+
 def place_of(function: Any) -> str:
     """`file.py:12`, where a user's function stands; empty for one of this program, or what is no function."""
-    while hasattr(function, "func") or hasattr(function, "__wrapped__"):
-        function = getattr(function, "func", None) or function.__wrapped__
-    called = function if hasattr(function, "__code__") else vars(type(function)).get("__call__")
-    code = getattr(called, "__code__", None)
+    code = code_of(function)
     return "" if code is None or is_ours(code.co_filename) else place(code.co_filename, code.co_firstlineno)
+
+
+def is_models(function: Any) -> bool:
+    """The function is of the model itself, which needs no looking at."""
+    code = code_of(function)
+    return code is not None and code.co_filename.startswith(_OWN[0])
 
 
 def place_in(error: BaseException) -> str:
@@ -125,8 +181,12 @@ def reason_of(error: BaseException) -> str:
     """What went wrong, on one line, in words of somebody who does not know z3's."""
     if isinstance(error, RecursionError):
         return "it calls itself without end"
-    said = error.args[0] if error.args else ""
-    text = " ".join((said.decode(errors="replace") if isinstance(said, bytes) else str(error)).split())
+    try:
+        said = error.args[0] if error.args else ""
+        text = " ".join((said.decode(errors="replace") if isinstance(said, bytes) else str(error)).split())
+    except Exception:
+        # A user's exception may fail even at saying what it is.
+        return f"{type(error).__name__}, which cannot say more: its text fails too"
     if isinstance(error, ModelError):
         return text
     if isinstance(error, SyntaxError):
@@ -163,8 +223,12 @@ def blamed(what: str, fallback: str = "") -> Iterator[None]:
 
     z3.BoolRef.__bool__ = no_truth
     try:
-        yield
-    except (Exception, SystemExit) as error:
+        # What is printed meanwhile must not come among our results.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
         parts = [place_in(error) or fallback, what, reason_of(error)]
         raise ModelError(": ".join(part for part in parts if part)) from error
     finally:

@@ -16,7 +16,7 @@ from typing import Any
 from z3 import And, BoolVal, Const, Implies, Not, Or
 
 from model import costs, fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
-from model.blame import blamed, defect, nearest, place_of
+from model.blame import blamed, defect, is_models, nearest, place_of
 from model.features import FEATURES, SPLIT
 from model.logic import (
     ModelError,
@@ -505,8 +505,8 @@ class Kernel:
         """Raises ModelError, with the line, if a decision or rule of the user's own makes no sense."""
         for f in fields(self):
             decide = getattr(self, f.name)
-            if str(f.type).startswith("Predicate") and (where := place_of(decide)):
-                _check_decision(f.name, decide, where)
+            if str(f.type).startswith("Predicate") and decide is not None and not is_models(decide):
+                _check_decision(f.name, decide, place_of(decide) or f"kernel {self.name}")
         for template in self.own_rules:
             _check_rule(self, template)
 
@@ -541,7 +541,7 @@ def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
     with blamed(what, place):
         said = template.body(kernel, *(p.term for p in template.params))
     if said is not None and not isinstance(said, Step | Staged):
-        raise ModelError(f"{place}: {what} gives a Step, or None for a kernel that lacks it, not {said!r}")
+        raise ModelError(f"{place}: {what} gives a Step, or None for a kernel that lacks it, not {kind_text(said)}")
     with blamed(what, place):
         step = said.whole() if isinstance(said, Staged) else said
         updates = step.flat_updates() if step else ()

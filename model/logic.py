@@ -175,6 +175,11 @@ class Param:
     of: Term = None
     needed: Term = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.sort, z3.SortRef):
+            raise ModelError(f"Param takes a name and a sort, as Param('p', Proc), not "
+                             f"{kind_text(self.name)} and {kind_text(self.sort)}")
+
     @property
     def term(self) -> Any:
         if self.over is None:
@@ -195,6 +200,17 @@ class Update:
     value: Term
     over: tuple[Term, ...] = ()
     when: Term = field(default_factory=lambda: z3.BoolVal(True))
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.function, StateFunction):
+            given = kind_text(self.function)
+            raise ModelError(f"Update takes a state function, as in Update(alive, (p,), ...), not {given}")
+        for what, terms in (("index", self.index), ("over", self.over)):
+            if not isinstance(terms, tuple) or not all(isinstance(term, z3.ExprRef) for term in terms):
+                raise ModelError(f"the update of {self.function}: {what} is a tuple of terms, not {kind_text(terms)}")
+        if len(self.index) != len(self.function.domain):
+            wanted = ", ".join(s.name() for s in self.function.domain)
+            raise ModelError(f"the update of {self.function}: it takes ({wanted}), not {len(self.index)} terms")
 
 
 @by_term
@@ -261,7 +277,11 @@ def _negated(term: Term) -> Term:
 
 def short(value: Any) -> str:
     """Its text, on one line and not too long."""
-    text = " ".join(str(value).split())
+    try:
+        text = " ".join(str(value).split())
+    except Exception:
+        # A user's object may fail at being shown.
+        text = "..."
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -455,6 +475,11 @@ class RuleTemplate:
     lock: str = ""
 
     def __post_init__(self) -> None:
+        for what in ("name", "kernel_function", "source"):
+            if not isinstance(text := getattr(self, what), str) or not text.isprintable():
+                raise ModelError(f"rule {short(self.name)}: {what} is a text, not {kind_text(text)}")
+        if not callable(self.body):
+            raise ModelError(f"rule {self.name}: it is a function of the kernel and the parameters")
         if self.kind not in KINDS:
             raise ModelError(f"rule {self.name}: kind is one of {', '.join(KINDS)}, not {self.kind!r}")
         if not all(isinstance(p, Param) for p in self.params):

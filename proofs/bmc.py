@@ -20,6 +20,7 @@ import z3
 
 from model.logic import Rule, Scope, System, Term
 from proofs.circuit import FALSE, TRUE, Circuit
+from proofs.clock import look
 from proofs.explore import Claim
 from proofs.ground import Element, Grounder
 from proofs.interpreter import EngineError, Instance, Interpreter, State
@@ -79,6 +80,7 @@ class Terms:
     def term(self, literal: int) -> Any:
         for gate in self.circuit.cone([literal]):
             if gate not in self.known:
+                look()
                 op, a, b = self.circuit.gates[gate]
                 if op == "in":
                     self.known[gate] = z3.Bool(self.circuit.inputs[a])

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shlex
@@ -32,13 +33,16 @@ import z3
 
 from invariants import Invariant
 from model.logic import ModelError, Rule, StateFunction, System, Term, Update, initial_value, names_in
+from proofs.clock import check_time
 from proofs.kernel_file import Terms, features_of, file_name, find_invariant, system_of
-from proofs.pool import each_done
+from proofs.pool import each_done, end_with_parent
 from proofs.reading import in_words
 
 SCHEMA = 1
 NESTING = 100
 """Parentheses in a clause are less deep than this."""
+MOST_INSTANCES = 100_000
+"""Instances of a clause in a file are no more than these."""
 BUILT_IN = ("z3", "cvc5")
 """Solvers that run inside this program; any other one is a command to which a file's path is appended."""
 CVC5_OPTIONS = {"mbqi": "true"}
@@ -271,7 +275,10 @@ def _assumed(clauses: Sequence[Clause], elements: Mapping[str, Sequence[str]]) -
         name = f"clause{number}"
         lines.append(f"(define-fun {name} {_declared(clause.variables)} Bool {clause.body})")
         if clause.chooses:
-            chosen = itertools.product(*(elements.get(sort, ()) for _, sort in clause.variables))
+            choices = [elements.get(sort, ()) for _, sort in clause.variables]
+            if math.prod(map(len, choices)) > MOST_INSTANCES:
+                raise ModelError(f"a clause of {len(choices)} variables has too many instances to be assumed")
+            chosen = itertools.product(*choices)
             lines += [f"(assert {_applied(name, arguments)})" for arguments in chosen]
         else:
             holds = _applied(name, [variable for variable, _ in clause.variables])
@@ -746,6 +753,7 @@ def _by_command(command: str, path: Path, timeout: float) -> str:
     process = subprocess.Popen(
         [*shlex.split(command), str(path)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True, errors="replace", start_new_session=True,
+        preexec_fn=end_with_parent,  # noqa: PLW1509  it only asks libc
     )
     try:
         return process.communicate(timeout=timeout)[0].strip()
@@ -831,10 +839,13 @@ def verify(
         raise ModelError(f"no certificates in {', '.join(map(str, places)) or 'no place at all'}")
     if not solvers:
         raise ModelError("no solver given; there are z3, cvc5 and commands of your own")
-    if timeout <= 0:
-        raise ModelError(f"a time limit is more than 0 seconds, not {timeout:g}")
+    check_time(timeout)
     for solver in set(solvers) - set(BUILT_IN):
-        if not (words := shlex.split(solver)) or shutil.which(words[0]) is None:
+        try:
+            words = shlex.split(solver)
+        except ValueError as error:
+            raise ModelError(f"no solver {solver!r}: {error}") from error
+        if not words or shutil.which(words[0]) is None:
             raise ModelError(f"no solver {solver!r}: neither {' nor '.join(BUILT_IN)} nor a command")
     # Those of one kernel together, so that its terms are built once.
     wanted = [(m, (asked or {}).get(m)) for m in sorted(set(manifests))]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
 import multiprocessing
+import re
 import shutil
+import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +28,7 @@ from model.logic import ModelError, Scope, System, functions_in, names_in
 from model.state import ZERO, Value
 from proofs import cluster
 from proofs.bmc import Induction, Unrolling, bmc, k_induction
+from proofs.clock import OutOfTime, check_time, done_by
 from proofs.explore import Claim, Exploration, Finding, explore
 from proofs.interpreter import EngineError, Instance
 from proofs.kernel_file import (
@@ -43,7 +48,7 @@ from proofs.pool import each_done, heard_here, tell
 from proofs.progress import Progress
 from proofs.prove import SECONDS, Verdict, prove
 from proofs.render import FORMATS
-from proofs.trace import Trace, execute, write
+from proofs.trace import LARGEST, Trace, execute, write
 
 SORT_ORDER = ("Proc", "Page", "Frame", "Pin", "Slot", "Folio", "Block")
 """The sorts whose numbers a scope is made of, in the order in which it gives them."""
@@ -295,6 +300,16 @@ def posed(job: Job) -> tuple[System, list[Claim]]:
 
 def run_job(job: Job, means: Means = Means()) -> list[Cell]:
     """Check the job's invariants. Raises EngineError if two engines disagree, OSError if nothing can be kept."""
+    try:
+        return _checked(job, means)
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            raise
+        note = "out of memory: the system gives no more; a smaller scope, --memory or --workers needs less"
+        return [Cell(job.kernel, name, "UNKNOWN", job.engine, 0.0, False, note=note) for name in job.invariants]
+
+
+def _checked(job: Job, means: Means) -> list[Cell]:
     system, claims = posed(job)
     if job.engine == "proof":
         return [Cell(job.kernel, c.name, "UNKNOWN", "proof", 0.0, False) for c in claims]
@@ -318,10 +333,21 @@ def run_job(job: Job, means: Means = Means()) -> list[Cell]:
         )
     cells = [_by_exploration(job, explored, finding) for finding in explored.findings]
     if job.engine == "both":
-        unrolling = Unrolling(system, job.scope, reduce)
+        unrolling = _unrolled(job, system, reduce)
+        if unrolling is None:
+            late = f"BMC: out of time after {job.timeout:g} s"
+            return [dataclasses.replace(cell, note="; ".join(filter(None, (cell.note, late)))) for cell in cells]
         pairs = zip(claims, cells, strict=True)
         cells = [_second_opinion(job, system, claim, cell, unrolling) for claim, cell in pairs]
     return cells
+
+
+def _unrolled(job: Job, system: System, reduce: bool) -> Unrolling | None:
+    """The system's unrolling; None if the job's time does not suffice to make it."""
+    deadline = None if job.timeout is None else time.monotonic() + job.timeout
+    with contextlib.suppress(OutOfTime), done_by(deadline):
+        return Unrolling(system, job.scope, reduce)
+    return None
 
 
 def _plain(path: Sequence[Instance]) -> tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]:
@@ -337,14 +363,16 @@ def _by_exploration(job: Job, explored: Exploration, finding: Finding) -> Cell:
     if finding.path is not None:
         return _violated(cell, finding.path)
     if not explored.complete:
-        note = f"{explored.stopped}; no violation within {explored.diameter} steps"
-        return dataclasses.replace(cell, verdict="UNKNOWN", note=note)
+        return dataclasses.replace(cell, verdict="UNKNOWN", note=_stopped(explored.stopped, explored.diameter))
     return cell
 
 
 def _by_unrolling(job: Job, system: System, claims: Sequence[Claim], reduce: bool) -> list[Cell]:
     """By BMC, or by k-induction where the job asks for it."""
-    unrolling = Unrolling(system, job.scope, reduce)
+    unrolling = _unrolled(job, system, reduce)
+    if unrolling is None:
+        note = _stopped(f"out of time after {job.timeout:g} s", -1)
+        return [Cell(job.kernel, c.name, "UNKNOWN", job.engine, job.timeout or 0.0, False, note=note) for c in claims]
     engine = k_induction if job.engine == "k-induction" else bmc
     cells = []
     for claim in claims:
@@ -359,10 +387,14 @@ def _by_unrolling(job: Job, system: System, claims: Sequence[Claim], reduce: boo
         elif isinstance(found, Induction) and found.k is not None:
             cell = dataclasses.replace(cell, verdict="EXHAUSTED", note=f"by {found.k}-induction", depth=None)
         elif found.stopped:
-            note = f"{found.stopped}; no violation within {found.depth} steps"
-            cell = dataclasses.replace(cell, verdict="UNKNOWN", note=note)
+            cell = dataclasses.replace(cell, verdict="UNKNOWN", note=_stopped(found.stopped, found.depth))
         cells.append(cell)
     return cells
+
+
+def _stopped(why: str, depth: int) -> str:
+    """The note of a search that was cut short; with -1 not even the initial state was looked at."""
+    return f"{why}; no violation within {depth} steps" if depth >= 0 else f"{why}; nothing was searched"
 
 
 def _violated(cell: Cell, path: Sequence[Instance]) -> Cell:
@@ -436,6 +468,10 @@ def _configured(entry: Mapping[str, Any]) -> Table:
     )
 
 
+_DIGITS = 30
+"""Characters of a number that is looked at."""
+
+
 def scope_named(text: str) -> Scope:
     """A scope by name, or as P,V,F,K,S: numbers of processes, pages, frames, references and swap slots; or as
     P,V,F,K,S,D,B with those of folios and blocks. Raises ModelError.
@@ -443,14 +479,43 @@ def scope_named(text: str) -> Scope:
     if text in SCOPES:
         return SCOPES[text]
     parts = text.split(",")
-    if len(parts) not in (5, 7) or not all(p.strip().lstrip("-").isdigit() for p in parts):
+    if len(parts) not in (5, 7) or not all(re.fullmatch(r"\s*-?[0-9]+\s*", p) for p in parts):
         raise ModelError(
             f"scope {text!r} is neither {', '.join(SCOPES)} nor five numbers P,V,F,K,S or seven P,V,F,K,S,D,B"
         )
+    for part in parts:
+        # Python reads numbers of some thousand digits only.
+        if len(part) > _DIGITS or int(part) > LARGEST:
+            raise ModelError(f"a scope has at most {LARGEST} of a sort, not {part.strip()[:_DIGITS]}")
     return scope_of(*(int(p) for p in parts))
 
 
 # Running many jobs
+
+def _store(path: Path, key: str, cells: Sequence[Cell]) -> None:
+    """Keep the results of the job of that key, all of them or none. Raises OSError."""
+    part = path.with_suffix(".part")
+    try:
+        rows = [dataclasses.asdict(c) for c in cells]
+        part.write_text(json.dumps({"of": key, "cells": rows}), encoding="utf-8")
+        part.rename(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, f"cannot keep {path}") from error
+
+
+def undecided(work: Iterable[Job], found: Mapping[CellKey, Cell], why: str) -> dict[CellKey, Cell]:
+    """UNKNOWN cells, with that note, for all of the work that is not found, or found without a verdict or a reason."""
+    cells = {}
+    for job in work:
+        for name in job.invariants:
+            known = found.get(key := (job.table, job.kernel, name))
+            if known is None:
+                cells[key] = Cell(job.kernel, name, "UNKNOWN", job.engine, 0.0, False, note=why)
+            elif known.verdict == "UNKNOWN" and not known.note:
+                cells[key] = dataclasses.replace(known, note=why)
+    return cells
+
 
 def _stored(path: Path, job: Job) -> list[Cell] | None:
     """Results kept earlier, or None if there are none that can be read and say that they are of this job's content."""
@@ -519,30 +584,38 @@ def run(
         results = cluster.each_done(ray, alone_there, jobs)
     for first, cells in results:
         # A result that ran out of time may do better next time.
+        lost: OSError | None = None
         if all(c.verdict != "UNKNOWN" for c in cells):
-            rows = [dataclasses.asdict(c) for c in cells]
-            part = kept / f"{first.key}.part"
-            part.write_text(json.dumps({"of": first.key, "cells": rows}), encoding="utf-8")
-            part.rename(kept / f"{first.key}.json")
+            try:
+                _store(kept / f"{first.key}.json", first.key, cells)
+            except OSError as error:
+                lost = error
         for job in todo[first.key]:
             done += 1
             yield job, _named(job, cells)
+        if lost is not None:
+            # Not before: what is decided is decided, also where it cannot be kept.
+            raise lost
         progress(done, len(work))
 
 
 def with_proofs(
     cells: Iterable[Cell], out: Path, *, without: tuple[str, ...], fresh: bool, seconds: float, workers: int,
-    progress: Callable[[str, int, int], Any],
-) -> dict[tuple[str, str], Cell]:
-    """The cells that are not violated, with what proofs say of them; what the searches said stays where there is none.
-
-    Raises EngineError as `prove` does.
+    progress: Callable[[str, int, int], Any], decided: Callable[[Cell], Any],
+) -> None:
+    """Tell `decided` the cells that are not violated with what proofs say of them, as soon as that is known; what the
+    searches said stays where there is no proof. Raises EngineError as `prove` does.
     """
     left = {(c.kernel, c.invariant): c for c in cells if c.verdict != "VIOLATED"}
-    verdicts = prove(
-        list(left), out, without=without, fresh=fresh, seconds=seconds, workers=workers, progress=progress
+
+    def judged(verdicts: Mapping[tuple[str, str], Verdict]) -> None:
+        for pair, verdict in verdicts.items():
+            decided(_with_proof(left[pair], verdict))
+
+    prove(
+        list(left), out, without=without, fresh=fresh, seconds=seconds, workers=workers, progress=progress,
+        judged=judged,
     )
-    return {pair: _with_proof(cell, verdicts[pair]) for pair, cell in left.items()}
 
 
 def _with_proof(cell: Cell, verdict: Verdict) -> Cell:
@@ -590,18 +663,20 @@ def decide(
     )
     pictures = {ending: FORMATS[ending] for ending in ("svg", "dot")}
     for job, cells in searched:
+        found |= {(job.table, cell.kernel, cell.invariant): cell for cell in cells}
         for cell in cells:
-            traced = cell
             if cell.verdict == "VIOLATED":
                 traced = write_trace(cell, job.scope, out / job.table, pictures)
-            found[job.table, cell.kernel, cell.invariant] = traced
+                found[job.table, cell.kernel, cell.invariant] = traced
     for table in tables if proofs else ():
         if table.proof_time:
-            proved = with_proofs(
+            def decided(cell: Cell, name: str = table.name) -> None:
+                found[name, cell.kernel, cell.invariant] = cell
+
+            with_proofs(
                 table.cells(found), out, without=table.without, fresh=fresh, seconds=table.proof_time, workers=workers,
-                progress=progress,
+                progress=progress, decided=decided,
             )
-            found |= {(table.name, *pair): cell for pair, cell in proved.items()}
 
 
 def verdicts(
@@ -619,6 +694,7 @@ def verdicts(
     """
     if multiprocessing.parent_process() is not None:
         raise ModelError(UNGUARDED)
+    check_time(timeout, proof_time)
     specs = [kernel if isinstance(kernel, str) else spec_of(kernel) for kernel in kernels]
     names = [stated if isinstance(stated, str) else spec_of(stated) for stated in invariants]
     table = Table(

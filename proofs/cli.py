@@ -1,25 +1,25 @@
-"""The command line: `python -m proofs`. Exit codes are in EXIT_CODES; bad input is one line on stderr."""
+"""The command line: `python -m proofs`. Exit codes are in ending.py; bad input is one line on stderr."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import keyword
+import os
 import signal
 import sys
 import threading
 import time
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from typer.exceptions import TyperException
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
@@ -47,7 +47,8 @@ from proofs import restrict as restricting
 from proofs import retell as retelling
 from proofs import trace as traces
 from proofs import watch as watching
-from proofs.interpreter import EngineError
+from proofs.clock import check_time
+from proofs.ending import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION, explained, is_mistaken
 from proofs.kernel_file import (
     check_spoken,
     features_of,
@@ -63,12 +64,6 @@ from proofs.kernel_file import (
 from proofs.lockstep import Bounds
 from proofs.render import FORMATS
 
-OK, VIOLATION, USAGE, INCONCLUSIVE, INTERNAL = 0, 1, 2, 3, 4
-EXIT_CODES = """
-Exit codes: 0 everything asked for holds (without -k and -i: every cell is as the table of expected verdicts says);
-1 a violation, a cell other than expected, or a litmus test that is Broken; 2 wrong usage; 3 inconclusive (time, memory,
-or an operation outside the model); 4 two engines disagree: a defect of this program, not a result.
-"""
 EXPECTED = Path(__file__).parent / "expected.toml"
 
 app = typer.Typer(
@@ -136,12 +131,6 @@ def _progress() -> Progress:
     return Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def _more_than_nothing(*limits: float | None) -> None:
-    for limit in limits:
-        if limit is not None and limit <= 0:
-            raise ModelError(f"a time limit is more than 0 seconds, not {limit:g}")
-
-
 def _writable(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -149,6 +138,8 @@ def _writable(out: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if not is_mistaken(error):
+            raise
         raise ModelError(f"cannot write to {out}: {error.strerror}") from error
     return out
 
@@ -157,6 +148,8 @@ def _write(path: Path, content: str | bytes) -> None:
     try:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
+        if not is_mistaken(error):
+            raise OSError(error.errno, error.strerror, f"cannot write {path}") from error
         raise ModelError(f"cannot write {path}: {error.strerror}") from error
 
 
@@ -225,7 +218,7 @@ def check(
     if watch:
         files = watching.files_of((*(kernel or ()), *(invariant or ())))
         return watching.watch([x for x in context.obj if x != "--watch"], [*files, *watching.sources()], _tell)
-    _more_than_nothing(timeout, proof_time)
+    check_time(timeout, proof_time)
     if not 0 < memory <= 1 << 16:
         raise ModelError(f"memory is more than 0 and at most 65536 GiB, not {memory:g}")
     for file in (junit, sarif, markdown):
@@ -252,6 +245,7 @@ def check(
     found: dict[checking.CellKey, checking.Cell] = {}
     tests = reports.tests_in(litmus or ())
     real = reports.replayed(replayed) if replayed is not None else []
+    stopped, code = "", OK
     try:
         _writable(out)
         if report is not None:
@@ -271,17 +265,21 @@ def check(
                 asked_of = [spec for spec, _ in kernels]
                 answers = reports.answered(tests, asked_of, workers, advance("answering")) if tests else []
                 first = reports.write(report, tables, found, answers, real, advance("drawing"))
-    except KeyboardInterrupt:
-        _tell(f"interrupted: {len(found)} cells done and kept in {out}; the same command goes on from there")
-        return INCONCLUSIVE
+    except (KeyboardInterrupt, Exception) as error:
+        stopped, code = explained(error)
+        if isinstance(error, KeyboardInterrupt):
+            stopped += f": {len(found)} cells done and kept in {out}; the same command goes on from there"
+        if not found:
+            return _complain(stopped, code)
+        found |= checking.undecided(work, found, f"not decided: {stopped}")
     if as_json:
-        _print_json(_results(tables, found, work if verbose else ()))
+        _print_json(_results(tables, found, work if verbose else ()) | ({"stopped": stopped} if stopped else {}))
     else:
         for table in tables:
             _print_table(table, found, out)
         _print_reductions(work if verbose else ())
         _print_encodings(found.values() if verbose else ())
-        if report is not None:
+        if report is not None and not stopped:
             print(f"Report: {first}")
     unexpected = {} if partial else {key: line for table in tables for key, line in _unexpected(table, found).items()}
     outcomes = [
@@ -293,6 +291,8 @@ def check(
             _write(path, render(outcomes))
     for line in unexpected.values():
         _tell(line)
+    if stopped:
+        return _complain(stopped, code)
     verdicts = {c.verdict for c in found.values()}
     if unexpected or (partial and "VIOLATED" in verdicts):
         return VIOLATION
@@ -388,8 +388,11 @@ def _print_table(
     else:
         print()
     violated = [c for c in cells if c.verdict == "VIOLATED"]
-    if violated:
-        number = f"{len(violated)} counterexample{'s' * (len(violated) > 1)}"
+    written = [c for c in violated if c.trace]
+    if len(written) < len(violated):
+        print(f"{len(violated) - len(written)} counterexamples are not written.")
+    if written:
+        number = f"{len(written)} counterexample{'s' * (len(written) > 1)}"
         print(f"{number} under {out / table.name}: .trace.json, .svg and .dot for each;"
               " `python -m proofs show FILE` prints one.")
     for note in sorted({f"{c.kernel}, {c.invariant}: {c.note}" for c in cells if c.note}):
@@ -701,7 +704,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> int:
     """Do a litmus test or a trace on a real kernel, step by step, and compare with the model."""
-    _more_than_nothing(seconds)
+    check_time(seconds)
     test = _told(file)
     if kernel:
         find_kernel(kernel)
@@ -745,7 +748,7 @@ def conform(
     as_json: JsonOption = False,
 ) -> int:
     """Run litmus tests on real kernels and compare each with the model. Exit code 1 for a disagreement."""
-    _more_than_nothing(seconds)
+    check_time(seconds)
     if kernel:
         find_kernel(kernel)
     tests = (
@@ -838,7 +841,7 @@ def restrict(
         raise ModelError("say either --base or --kernel")
     if base is not None and features_of(base)[0] not in BASES:
         raise ModelError(f"no base {base!r}{nearest(base, BASES)}")
-    _more_than_nothing(proof_time)
+    check_time(proof_time)
     stated = find_invariant(invariant)
     spec = base or BARE + str(kernel)
     if not stated.applies_to(find_kernel(spec)):
@@ -884,7 +887,7 @@ def diff(
     out: OutOption = Path("proofs-out"),
 ) -> int:
     """What two kernels do differently: shortest sequences of operations, as litmus tests, by cause."""
-    _more_than_nothing(seconds)
+    check_time(seconds)
     bounds = Bounds(processes, pages, references, depth=depth, seconds=seconds)
     features = _named_features(world, WORLD, "feature")
     folder = _writable(out) / "diff"
@@ -966,7 +969,7 @@ def coverage(
     as_json: JsonOption = False,
 ) -> int:
     """Which rules fire in a scope, which guard conjuncts decide, which invariants have something to speak of."""
-    _more_than_nothing(timeout)
+    check_time(timeout)
     sizes = checking.scope_named(scope)
     own = _own(invariant)
     found = {}
@@ -1160,35 +1163,66 @@ def _needing(features: Collection[str]) -> str:
     return f" (with {', '.join(features)})" if features else ""
 
 
+SWALLOWS = ("__del__", "from_param")
+"""Functions out of which no exception comes: Python reports what a finalizer raises, ctypes what a conversion does."""
+
+
+def _interrupted(number: int, frame: Any) -> None:
+    """Raise KeyboardInterrupt, where it would be swallowed a little later."""
+    while frame is not None:
+        if frame.f_code.co_name in SWALLOWS:
+            again = threading.Timer(0.01, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if threading.current_thread() is threading.main_thread():
         # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _interrupted)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, _interrupted)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A file's name, or a terminal, may know other characters than ours.
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = app(args=given or ["--help"], obj=given, standalone_mode=False, prog_name="python -m proofs")
-    except TyperException as error:
-        return _complain(error.format_message(), USAGE)
-    except (typer.Abort, KeyboardInterrupt):
-        return _complain("interrupted", INCONCLUSIVE)
-    except EngineError as error:
-        return _complain(f"internal error: {error}", INTERNAL)
-    except (reproducer.NotObservable, retelling.RetellError) as error:
-        return _complain(f"not observable: {error}", INCONCLUSIVE)
-    except ModelError as error:
-        return _complain(str(error), USAGE)
-    except BrokenProcessPool:
-        return _complain("a worker process was killed, probably for want of memory; try a smaller scope", INCONCLUSIVE)
+        # typer's own answer to Ctrl-C.
+        code = _complain("interrupted", INCONCLUSIVE) if result == 130 else int(result or OK)
+    except (BrokenPipeError, SystemExit):
+        # Whoever read our output has gone, which typer makes an exit of. No verdict is told, so none is claimed.
+        code = INCONCLUSIVE
+    except (KeyboardInterrupt, Exception) as error:
+        code = _complain(*explained(error))
+    return _flushed(code)
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once everything is written that was printed."""
+    try:
+        sys.stdout.flush()
     except BrokenPipeError:
-        return OK
+        code = INCONCLUSIVE
     except OSError as error:
-        return _complain(f"cannot write {error.filename}: {error.strerror}", USAGE)
-    return int(result or 0)
+        code = _complain(f"cannot write the results: {error.strerror}", INCONCLUSIVE)
+    else:
+        return code
+    # What could not be written would be tried again, and complained of, on leaving.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _tell(message: str) -> None:
-    print(f"proofs: {' '.join(message.split())}", file=sys.stderr)
+    # Where nobody can be told any more, the exit code still says it.
+    with contextlib.suppress(OSError):
+        print(f"proofs: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _complain(message: str, code: int) -> int:

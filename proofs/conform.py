@@ -22,6 +22,7 @@ from model.logic import ModelError
 from proofs import litmus, reproducer, vm
 from proofs.kernel_file import find_kernel, system_of, with_features
 from proofs.litmus import Litmus, Outcome
+from proofs.pool import end_with_parent
 
 AGREE, DISAGREE, NOT_OBSERVABLE = "agree", "disagree", "not-observable"
 SECONDS = 600.0
@@ -86,6 +87,7 @@ def run_here(program: Path, allow_host_settings: bool, seconds: float = SECONDS)
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         start_new_session=True,
+        preexec_fn=end_with_parent,  # noqa: PLW1509  it only asks libc
     )
     try:
         return tuple(process.communicate(timeout=seconds)[0].splitlines())

@@ -18,6 +18,7 @@ import numpy as np
 
 from model.logic import ModelError, Scope, System, Term, initial_value
 from proofs import machine, runtime
+from proofs.clock import OutOfTime, done_by
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter
 from proofs.progress import Checkpoint, Progress, Standing, expected_states, in_bytes, round_number
@@ -33,6 +34,8 @@ ALL_VIOLATED = "every claim is violated"
 """Why an exploration ended early that was told to look no further."""
 TELL = 0.5
 """Seconds between two reports of progress."""
+LEAST = 3.0
+"""Seconds that making the machine code may take whatever the time limit: one that goes on later must get to a state."""
 WORTH_OPTIMISING = 60_000
 """States from which compiling better code pays."""
 WORTH_THREADS = 1 << 15
@@ -370,8 +373,16 @@ def explore(
     not fit the memory, and OSError if the folder cannot be written.
     """
     started = time.monotonic()
-    model = Model(system, scope, claims, reduce)
-    code = machine.Code(model.text, optimised=False)
+    deadline = None if timeout is None else started + max(timeout, LEAST)
+    try:
+        with done_by(deadline):
+            model = Model(system, scope, claims, reduce)
+            code = machine.Code(model.text, optimised=False)
+    except OutOfTime:
+        unseen = tuple(Finding(claim, None, False) for claim in claims)
+        fired = {rule.name: 0 for rule in system.rules}
+        late = f"out of time after {timeout:g} s"
+        return Exploration(unseen, False, late, 0, 0, -1, (), fired, time.monotonic() - started)
     store = model.room(memory, threads)
     checkpoint = Checkpoint(checkpoints, model.text, store.words) if checkpoints else None
 
@@ -435,7 +446,8 @@ def explore(
             stopped = ALL_VIOLATED
             break
         if not code.optimised and store.count > WORTH_OPTIMISING:
-            code = machine.Code(model.text, optimised=True)
+            with contextlib.suppress(OutOfTime), done_by(deadline):
+                code = machine.Code(model.text, optimised=True)
     if checkpoint and stopped in ("", ALL_VIOLATED):
         checkpoint.discard()
 

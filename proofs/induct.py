@@ -33,11 +33,14 @@ from model.logic import (
     meaning,
     names_in,
 )
+from proofs.clock import OutOfTime, done_by, look
 from proofs.interpreter import Instance, Interpreter, Layout, State
 from proofs.mine import Clause, Miner, Tables, sizes_of
 
 QUERY_SECONDS = 10
 """Time limit of one solver query."""
+MOST_INSTANCES = 10_000
+"""So many instances of a clause are assumed, at most."""
 PROVED, GAVE_UP = "proved", "gave up"
 _NEVER = Clause(z3.BoolVal(False), "never chosen")
 
@@ -146,7 +149,11 @@ def assumed(clause: Term, constants: Sequence[Term]) -> list[Term]:
             ranges = [[c for c in constants if c.sort() == s] for s in function.domain]
             terms += [function(*index) for index in itertools.product(*ranges)]
     places = [[t for t in terms if t.sort() == b.sort()] for b in bound]
-    return [z3.substitute(body, *zip(bound, chosen, strict=True)) for chosen in itertools.product(*places)]
+    instances = []
+    for chosen in itertools.islice(itertools.product(*places), MOST_INSTANCES):
+        look()
+        instances.append(z3.substitute(body, *zip(bound, chosen, strict=True)))
+    return instances
 
 
 # The search
@@ -188,6 +195,12 @@ class Unproved:
     cti: Cti | None = None
 
 
+def _whole(mine: Callable[[], Miner]) -> Miner:
+    """A miner, whatever time that takes: it serves the next claims too."""
+    with done_by(None):
+        return mine()
+
+
 class Search:
     """Looks for inductive invariants of one system among the user's lemmas, `hints` and a miner's candidates.
 
@@ -199,7 +212,7 @@ class Search:
         self, system: System, mine: Callable[[], Miner], lemmas: Sequence[Term] = (), hints: Sequence[Clause] = ()
     ) -> None:
         self.system = system
-        self.mine = functools.cache(mine)
+        self.mine = functools.cache(functools.partial(_whole, mine))
         self.lemmas = [Clause(system.reduced(lemma), f"lemma {i}") for i, lemma in enumerate(lemmas, 1)]
         self.hints = list(hints)
         self.dropped: dict[Clause, str] = {}
@@ -212,11 +225,12 @@ class Search:
         deadline = started + seconds
         claim = replace(claim, formula=self.system.reduced(claim.formula))
         try:
-            found = self._support(claim, deadline)
-            if isinstance(found, Unproved):
-                return replace(found, seconds=time.monotonic() - started)
-            clauses = self._smallest(claim, deadline)
-        except TimeoutError:
+            with done_by(deadline):
+                found = self._support(claim, deadline)
+                if isinstance(found, Unproved):
+                    return replace(found, seconds=time.monotonic() - started)
+                clauses = self._smallest(claim, deadline)
+        except (TimeoutError, OutOfTime):
             return Unproved(claim, f"no proof after {seconds:g} s", time.monotonic() - started)
         return Proof(claim, tuple(clauses), time.monotonic() - started)
 

@@ -14,6 +14,8 @@ import functools
 import hashlib
 import itertools
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,9 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from proofs.circuit import FALSE, TRUE, Circuit
+from proofs.clock import OutOfTime, left, look
 from proofs.ground import GroundedStep, Grounder
+from proofs.pool import end_with_parent
 from proofs.runtime import BATCH, BLOCK, FIELDS, M, V, completed, runtime, splat
 from proofs.symmetry import Naming, Renaming, Symmetry
 
@@ -133,6 +137,7 @@ def _expand(grounder: Grounder, steps: Sequence[GroundedStep], words: int, renam
     emitter = _Emitter(grounder.circuit, body, {}, itertools.count())
     most = 1
     for number, step in enumerate(steps):
+        look()
         changes = _changes(grounder, step, words)
         guard = emitter.value(step.guard)
         mask = emitter.do(f"and {V} {guard}, %here")
@@ -489,8 +494,38 @@ def _target(level: int) -> Any:
     )
 
 
+WORTH_A_PROCESS = 1 << 20
+"""Characters of machine code whose compilation takes about a second, and may have to be ended before it is done."""
+
+
+def _compiled(text: str, level: int) -> bytes:
+    """Object code. Raises OutOfTime where it is not made by then."""
+    seconds = left()
+    if seconds is None or len(text) < WORTH_A_PROCESS:
+        return bytes(_target(level).emit_object(llvm.parse_assembly(text)))
+    # LLVM cannot be told to stop.
+    program = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import _compile; _compile({level})"
+    look()
+    try:
+        return subprocess.run(
+            [sys.executable, "-P", "-c", program, str(Path(__file__).parent.parent)], input=text.encode(),
+            stdout=subprocess.PIPE, check=True, timeout=seconds,
+        ).stdout
+    except subprocess.TimeoutExpired:
+        raise OutOfTime from None
+    except subprocess.CalledProcessError as error:
+        raise MemoryError("the compiler was ended") from error
+
+
+def _compile(level: int) -> None:
+    """What that process does: from standard input to standard output."""
+    end_with_parent()
+    text = sys.stdin.buffer.read().decode()
+    sys.stdout.buffer.write(_target(level).emit_object(llvm.parse_assembly(text)))
+
+
 class Code:
-    """Compiled functions; keeps the engine that owns their memory alive.
+    """Compiled functions; keeps the engine that owns their memory alive. Raises OutOfTime.
 
     `optimised`: takes longer to compile and runs two to three times as fast; taken anyway where it is kept from before.
     Object code is kept in the user's cache, named by a hash of what it was made from.
@@ -503,12 +538,11 @@ class Code:
         self.optimised = optimised or kept is not None
         level = int(self.optimised)
         kept = kept or kept_object(f"{name}.{level}.o")
-        target = _target(level)
         if kept is None:
             # In SSA form with common subterms shared already: optimisation passes cost more than they save.
-            kept = target.emit_object(llvm.parse_assembly(text))
+            kept = _compiled(text, level)
             keep_object(f"{name}.{level}.o", kept)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(level))
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(kept))
         self._engine.finalize_object()
         self.expand = self._function("expand")

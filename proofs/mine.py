@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ import z3
 
 from model.logic import REGISTRY, Scope, System, Term, functions_in
 from model.vocabulary import PLACES, PROFILES, VARIABLES, WORDS, Word
+from proofs.clock import look
 from proofs.explore import sample
 from proofs.reading import sentence
 from proofs.terms import Node, node
@@ -37,6 +39,8 @@ SHORT, LONG = 4, 7
 """Most literals of the candidates found beforehand, and of those sought for one state that none of them excludes."""
 CHUNK = 1 << 21
 """Rows made at once."""
+MOST = 1 << 22
+"""Assignments of a profile's variables that are looked at in one state: more than any state of a kernel's own has."""
 GLIMPSE = 1 << 11
 """Rows, out of all, in which most cubes that occur do so: those are not looked for further."""
 
@@ -63,10 +67,17 @@ class Profile:
         return word.holds(*(z3.Const(x, VARIABLES[x]) for x in letters))
 
     def rows(self, tables: Tables) -> Array:
-        """The different rows that occur in the states, for all assignments of the variables: uint64, sorted."""
+        """The different rows that occur in the states, for all assignments of the variables: uint64, sorted.
+
+        In states of very many elements, which a claim of many variables asks for, the variables are but the first of
+        them: rows are left out then, none is wrong.
+        """
         formulas = [node(self.formula(i)) for i in range(len(self.atoms))]
-        sizes = sizes_of(tables)
-        ranges = [np.arange(sizes[VARIABLES[x].name()]) for x in self.letters]
+        known = sizes_of(tables)
+        sizes = [known[VARIABLES[x].name()] for x in self.letters]
+        while math.prod(sizes) > MOST:
+            sizes[sizes.index(max(sizes))] -= 1
+        ranges = [np.arange(size) for size in sizes]
         total = len(next(iter(tables.values())))
         some = max(1, CHUNK // int(np.prod([len(r) for r in ranges])))
         found = [np.zeros(0, np.uint64)]
@@ -172,6 +183,7 @@ class Miner:
         for profile, (mask, value) in zip(self.profiles, self._cubes, strict=True):
             broken = np.zeros(len(mask), bool)
             for row in profile.rows(tables):
+                look()
                 broken |= row & mask == value
             found += [self._clause(profile, int(mask[i]), int(value[i])) for i in np.flatnonzero(broken)]
         return _by_size(found)
@@ -182,6 +194,7 @@ class Miner:
         found = []
         for profile, rows in zip(self.profiles, self.rows, strict=True):
             for row in np.setdiff1d(profile.rows(tables), rows):
+                look()
                 for mask in _smallest_parts(rows ^ row):
                     found.append(self._clause(profile, mask, int(row) & mask))
         return _by_size(found)

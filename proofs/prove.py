@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.blame import reason_of
 from model.kernels import Kernel
 from model.logic import ModelError, System, Term
 from proofs import certificate
@@ -116,6 +118,8 @@ def attempt(job: ProofJob) -> list[Attempt]:
         except ModelError as error:
             # A rule whose next state is no term can still be explored.
             found = Unproved(claim, str(error), 0)
+        except MemoryError:
+            found = Unproved(claim, "out of memory", 0)
         if isinstance(found, Proof):
             formulas = [c.formula for c in found.clauses]
             note = careless(kernel, search.system, formulas)
@@ -123,12 +127,29 @@ def attempt(job: ProofJob) -> list[Attempt]:
             note = found.reason
         for spec in job.kernels:
             manifest = cti = None
+            undrawn = ""
             if not note:
                 manifest = certificate.write(job.folder, spec, name, formulas, job.without)
             elif isinstance(found, Unproved) and found.cti is not None and found.cti.step is not None:
-                cti = _write_cti(job, spec, name, search.system, found.cti)
-            attempts.append(Attempt(spec, name, manifest, note, cti, found.seconds))
+                cti, undrawn = _drawn(job, spec, name, search.system, found.cti)
+            attempts.append(Attempt(spec, name, manifest, note + undrawn, cti, found.seconds))
     return attempts
+
+
+DRAWN = 1_000_000
+"""So many assignments of a claim's variables are looked at, at most, to draw how a counterexample breaks it."""
+
+
+def _drawn(job: ProofJob, spec: str, name: str, system: System, cti: Cti) -> tuple[Path | None, str]:
+    """The trace file of a counterexample to induction, or what to add to the note where it cannot be drawn."""
+    sizes, stated = cti.scope.as_dict(), find_invariant(name)
+    if math.prod(sizes.get(sort.name(), 1) for sort in stated.sorts) > DRAWN:
+        return None, "; the counterexample to induction is too large to be drawn"
+    try:
+        return _write_cti(job, spec, name, system, cti), ""
+    except Exception as error:
+        # It only illustrates why there is no proof.
+        return None, f"; the counterexample to induction cannot be drawn: {reason_of(error)}"
 
 
 def _write_cti(job: ProofJob, spec: str, name: str, system: System, cti: Cti) -> Path:
@@ -177,23 +198,27 @@ def prove(
     wanted: Sequence[tuple[str, str]], out: Path, *, without: tuple[str, ...] = (), fresh: bool = False,
     seconds: float = SECONDS, workers: int = 2,
     progress: Callable[[str, int, int], Any] = lambda stage, done, total: None,
+    judged: Callable[[dict[tuple[str, str], Verdict]], Any] = lambda verdicts: None,
 ) -> dict[tuple[str, str], Verdict]:
     """Proofs of (kernel, invariant), each re-checked by z3 and cvc5 in the form of its certificate.
 
     `without`: rules that the kernels are taken to lack. Kept certificates are taken from `out`/certificates or from
-    those shipped, unless `fresh`; new ones go to the former. `seconds` limits each search. Raises EngineError if a
-    solver refutes an obligation that the search had proved.
+    those shipped, unless `fresh`; new ones go to the former. `seconds` limits each search. `judged` is told verdicts as
+    soon as they are final. Raises EngineError if a solver refutes an obligation that the search had proved.
     """
     folder = out / "certificates"
     had = [] if fresh else [(pair, _kept_or_shipped(*pair, without, folder)) for pair in wanted]
     verdicts = _verified([Attempt(*pair, path) for pair, path in had if path is not None], without, workers, progress)
     refused = {pair for pair, v in verdicts.items() if v.checked is not None and v.checked.verdict == "refused"}
+    judged({pair: verdict for pair, verdict in verdicts.items() if pair not in refused})
     work = jobs([pair for pair in wanted if pair in refused or pair not in verdicts], without, seconds, folder)
     attempts: list[Attempt] = []
     for _, more in each_done(attempt, work, workers):
         attempts += more
         progress("proving", len({a.kernel for a in attempts}), len({k for job in work for k in job.kernels}))
-    verdicts |= _verified(attempts, without, workers, progress)
+    late = _verified(attempts, without, workers, progress)
+    judged({pair: v for pair, v in late.items() if v.checked is None or v.checked.verdict != "refused"})
+    verdicts |= late
     for verdict in verdicts.values():
         if verdict.checked is not None and verdict.checked.verdict == "refused":
             raise EngineError(f"{verdict.attempt.kernel}, {verdict.attempt.invariant}: proof refuted: {verdict.note}")

@@ -17,8 +17,8 @@ from model.logic import ModelError, Rule, Scope, System, Term
 from proofs.interpreter import Instance, Interpreter, State
 
 SCHEMA = 1
-LARGEST = 64
-"""Elements of one sort in a trace that is read; more than any scope here has."""
+LARGEST = 256
+"""Elements of one sort, at most, in a scope that is asked for and in a trace that is read."""
 Names = Mapping[str, tuple[str, ...]]
 """Sort name to the names of its elements."""
 _ALPHABET: dict[str, str] = {

@@ -27,6 +27,7 @@ from typing import IO, Literal
 
 from model.logic import ModelError
 from proofs import vmlinuz as image
+from proofs.pool import end_with_parent
 
 QEMU = "qemu-system-x86_64"
 SWAP_BYTES = 64 << 20
@@ -276,7 +277,8 @@ def _running(command: Sequence[str], errors: IO[bytes] | int) -> Iterator[subpro
     if setpriv := shutil.which("setpriv"):  # even if we are killed
         command = [setpriv, "--pdeathsig", "KILL", *command]
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+        preexec_fn=end_with_parent,  # noqa: PLW1509  it only asks libc
     )
     try:
         yield process

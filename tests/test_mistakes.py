@@ -12,9 +12,18 @@ from proofs.check import verdicts
 from proofs.kernel_file import find_invariants, system_of
 
 HEAD = """\
+import functools
+class Mute(Exception):
+    def __str__(self): raise RuntimeError
+class Odd:
+    def __getattr__(self, name): raise RuntimeError
+    def __repr__(self): raise RuntimeError
+    def __call__(self, *_): return Odd()
+def deep(n, around, term): return functools.reduce(lambda t, _: around(t), range(n), term)
 from z3 import BoolSort, BoolVal, DeclareSort, Function, Int, IntSort
 from invariants import Invariant
 from model import *
+from model.logic import Update
 from model.state import *
 """
 FIRST = HEAD.count("\n") + 1
@@ -53,6 +62,13 @@ REUSE = [
     ("lambda p, v, f: maybe_pined(f)", 0, "there is no 'maybe_pined' here; did you mean maybe_pinned?"),
     ("lambda p, v, f: MINE.reuse(p, v, f)", 0, "calls itself without end"),
     ("lambda p, v, f: 1 / 0", 0, "division by zero"),
+    ("lambda p, v, f: exec('raise BaseException')", 0, "BaseException"),
+    ("lambda p, v, f: exec('raise Mute')", 0, "Mute, which cannot say more"),
+    ("lambda p, v, f: Odd()", 0, "gives '...' (Odd)"),
+    ("Odd()", -7, "gives '...' (Odd)"),
+    ("lambda p, v, f: deep(600, lambda t: Not(And(t, maybe_pinned(f))), mapped(f))", 0, "nested more than 100 deep"),
+    ("lambda p, v, f: deep(60, lambda t: Or(And(t, mapped(f)), And(Not(t), pte_write(p, v))), maybe_pinned(f))", 0,
+     "more than 100,000 operators"),
     ("True", 1, "reuse is a function (p, v, f), not True"),
 ]
 
@@ -64,6 +80,15 @@ def test_a_decision_that_makes_no_sense_is_told_at_its_line(
     message = told(tmp_path, f"wrong = {decision}\nMINE = V5_9.but('mine', 'x', reuse=wrong)\n", "MINE")
     assert message.startswith(f"mine.py:{FIRST + line}: ")
     assert says in message
+
+
+def test_a_function_that_python_does_not_show_is_looked_at_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "MINE = V5_9.but('mine', 'x', reuse=print)\n"
+    assert told(tmp_path, text, "MINE") == "kernel mine: reuse(p, v, f) gives nothing, where a Bool term is wanted"
+    # What a user's file prints is not among our results.
+    assert capsys.readouterr().out == ""
 
 
 FILES = [
@@ -103,6 +128,10 @@ RULES = [
     ("return Step([live(p, v)], put(pte_frame(p, v), False))", "pte_frame takes a Frame term, not 'False' (bool)"),
     ("return Step([live(p, v)], put(pte_write(p, p), False))", "pte_write takes (Proc, Page), not (Proc, Proc)"),
     ("return Step([mapped(forgotten)])", "there is no 'forgotten' here"),
+    ("return Step([live(p, v)], [Update('alive', (p,), BoolVal(False))])", "takes a state function"),
+    ("return Step([live(p, v)], [Update(alive, p, BoolVal(False))])", "index is a tuple of terms, not a Proc term, p"),
+    ("return Step([live(p, v)], [Update(alive, (p, v), BoolVal(False))])", "it takes (Proc), not 2 terms"),
+    ("return Step([live(p, v)], [Update(alive, (p,), False)])", "gives 'False' (bool), where a Bool term is wanted"),
     ("return Step([exists(Frame, lambda g: g == Function('n', Frame)())])", "a condition speaks of 'n'"),
 ]
 
@@ -124,6 +153,11 @@ DECORATED = [
     ("[Param('p', Proc)], 'f', 's', features=['hugee']", "no feature 'hugee'; did you mean huge?"),
     ("[Param('p', Proc)], 'f', 's', lock='mmap'", "no lock 'mmap'; there are read, write"),
     ("[Param('p', Proc)], 'f', 's', lock='rmap'", "which the rule has not"),
+    ("[Param('p', Proc)], 'f', 's', name=1", "name is a text, not '1' (int)"),
+    ("[Param('p', Proc)], 'f', None", "source is a text, not nothing"),
+    ("[Param('p', Proc)], 'f', 's', name='a\\nb'", "name is a text"),
+    ("[Param('p', 'Proc')], 'f', 's'", "Param takes a name and a sort"),
+    ("[Param(1, Proc)], 'f', 's'", "Param takes a name and a sort"),
     ("[Param('p', Proc)], 'f', 's', name='fork'", "there is a rule 'fork' already"),
     ("['p'], 'f', 's'", "parameters are made by Param"),
     ("[Param('p', Proc), Param('v', Page)], 'f', 's'", "takes 2 positional arguments but 3 were given"),
@@ -150,6 +184,7 @@ INVARIANTS = [
     ("Pin, pin_live, pin_live", "sorts is a tuple of Proc, Page"),
     ("(Pin,), pin_live, pin_live, features=('hug',)", "no feature 'hug'; did you mean huge?"),
     ("(Pin,), pin_live, pin_live, features='huge'", "features is a tuple of names"),
+    ("(Pin,), pin_live, lambda k: deep(600, lambda t: Not(And(t, pin_write(k))), pin_live(k))", "more than 100 deep"),
     ("(Pin,), pin_live", "missing 1 required positional argument: 'then'"),
 ]
 

@@ -1,0 +1,48 @@
+"""Time limits: which there may be, and work that looks at the clock while it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+from model.logic import ModelError
+
+LONGEST = 1_000_000
+"""Seconds that a time limit may be at most, eleven days: solvers count milliseconds in 32 bits."""
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+class OutOfTime(Exception):
+    """The work was to be done by now."""
+
+
+def check_time(*limits: float | None) -> None:
+    """Raises ModelError for what is no time limit in seconds; None is one."""
+    for limit in limits:
+        if limit is not None and not 0 < limit <= LONGEST:
+            raise ModelError(f"a time limit is more than 0 seconds and at most {LONGEST:,}, not {limit:g}")
+
+
+@contextlib.contextmanager
+def done_by(deadline: float | None) -> Iterator[None]:
+    """Within, `look` raises OutOfTime from that time of the monotonic clock on; never without one."""
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def left() -> float | None:
+    """The seconds until then, None for as many as wanted."""
+    deadline = _deadline.get()
+    return None if deadline is None else deadline - time.monotonic()
+
+
+def look() -> None:
+    """Raises OutOfTime if the time is over."""
+    deadline = _deadline.get()
+    if deadline is not None and time.monotonic() > deadline:
+        raise OutOfTime

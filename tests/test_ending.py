@@ -1,0 +1,281 @@
+"""How a run ends that cannot go on: one line, an exit code of its own, and what was decided before."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model import logic
+from proofs import check, prove
+from proofs.cli import main
+from proofs.ending import explained
+
+SMALL = "2,1,2,1,1"
+MODULE = [sys.executable, "-m", "proofs"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def ended(error: BaseException) -> Any:
+    """As `check.run`, which ends so after the first result."""
+    real = check.run
+
+    def run(*given: Any, **options: Any) -> Iterator[Any]:
+        for done in real(*given, **options):
+            yield done
+            raise error
+
+    return run
+
+
+class Mute(Exception):
+    """It cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(("error", "code", "says"), [
+    (TypeError("no such thing"), 5, "internal error: TypeError: no such thing"),
+    (Mute(), 5, "internal error: Mute"),
+    (RecursionError(), 5, "internal error"),
+    (MemoryError(), 3, "out of memory"),
+    (OSError(errno.ENOMEM, "x"), 3, "out of memory"),
+    (OSError(errno.ENOSPC, "x"), 3, "cannot go on: No space left on device"),
+    (OSError(errno.EACCES, "x", "a.json"), 2, "a.json: Permission denied"),
+    (KeyboardInterrupt(), 3, "interrupted: 1 cells done"),
+])
+def test_what_was_decided_before_is_printed(
+    error: BaseException, code: int, says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(check, "run", ended(error))
+    asked = ("check", "-k", "v5.9", "-i", "write-bit", "-i", "mprotect", "--engine", "explore", "--scope", SMALL, "-o",
+             tmp_path, "--workers", 1)
+    found, out, err = run(capsys, *asked, "--json")
+    assert found == code
+    assert err.count("\n") == 1
+    assert says in err
+    told = json.loads(out)
+    assert says in told["stopped"]
+    verdicts = {c["invariant"]: (c["verdict"], c["note"]) for c in told["results"]}
+    assert len(verdicts) == 2
+    [[undecided, note]] = [v for v in verdicts.values() if v[1]]
+    assert undecided == "UNKNOWN"
+    assert note.startswith("not decided: ")
+    found, out, err = run(capsys, *asked)
+    assert found == code
+    assert "UNKNOWN: see the notes" in out
+
+
+def test_an_internal_error_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    line, code = explained(ZeroDivisionError("division by zero"))
+    [kept] = tmp_path.iterdir()
+    assert code == 5
+    assert line == f"internal error: ZeroDivisionError: division by zero; traceback in {kept}"
+    assert "ZeroDivisionError" in kept.read_text()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    assert explained(ZeroDivisionError("division by zero"))[0] == "internal error: ZeroDivisionError: division by zero"
+
+
+def test_a_result_that_cannot_be_kept_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, cells: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", f"cannot keep {path}")
+
+    monkeypatch.setattr(check, "_store", full)
+    code, out, err = run(
+        capsys, "check", "-k", "v5.9", "-i", "write-bit", "--engine", "explore", "--scope", SMALL, "-o", tmp_path
+    )
+    assert code == 3
+    assert "v5.9    V 3" in out
+    assert "No space left on device" in err
+
+
+def test_a_trace_that_cannot_be_written_is_not_told_to_be_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(check, "write", full)
+    code, out, err = run(
+        capsys, "check", "-k", "v5.9", "-i", "write-bit", "--engine", "explore", "--scope", SMALL, "-o", tmp_path
+    )
+    assert code == 3
+    assert "v5.9    V 3" in out
+    assert "1 counterexamples are not written." in out
+    assert "`python -m proofs show FILE`" not in out
+    assert "No space left on device" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+def test_results_that_cannot_be_printed_are_no_pass() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*MODULE, "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith(": No space left on device\n")
+
+
+def test_whoever_reads_no_further_is_left_alone_and_told_no_verdict() -> None:
+    with subprocess.Popen([*MODULE, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 3
+
+
+@pytest.mark.parametrize("engine", ["both", "k-induction"])
+def test_a_time_limit_holds_while_a_scope_is_grounded(
+    engine: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    code, out, _ = run(
+        capsys, "check", "-k", "v5.9", "-i", "soft-dirty", "--scope", "2,1,200,1,1", "--timeout", 1, "--engine", engine,
+        "--json", "-o", tmp_path,
+    )
+    [cell] = json.loads(out)["results"]
+    assert (code, cell["verdict"]) == (3, "UNKNOWN")
+    assert "out of time after 1 s" in cell["note"]
+    assert "nothing was searched" in cell["note"]
+    # One second each for exploration and BMC; to begin with, both take longer, and machines may be slow.
+    assert time.monotonic() - started < 25
+
+
+MANY = """
+from z3 import And, Or
+from invariants import Invariant
+from model.state import *
+MANY = Invariant("many", "x", "me", (Frame,) * 12, lambda *f: And(*(frame_free(x) for x in f)),
+                 lambda *f: Or(*(x == f[0] for x in f[1:])))
+"""
+
+
+def test_a_claim_of_many_variables_is_searched_with_what_memory_there_is(tmp_path: Path) -> None:
+    file = tmp_path / "many.py"
+    file.write_text(MANY)
+    [cell] = check.verdicts(["v5.9"], [f"{file}:MANY"], engine="proof", proof_time=30, out=tmp_path)
+    assert cell.verdict == "UNKNOWN"
+    assert "no proof" in cell.note
+
+
+def test_a_counterexample_to_induction_that_cannot_be_drawn_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise IndexError("nothing to draw")
+
+    monkeypatch.setattr(prove, "_write_cti", fail)
+    [tried] = prove.attempt(prove.ProofJob(("v5.9",), ("write-bit",), (), 60, tmp_path))
+    assert (tried.manifest, tried.cti) == (None, None)
+    assert "cannot be drawn: IndexError: nothing to draw" in tried.note
+
+
+# Signals
+
+def descendants(process: int) -> list[int]:
+    """The children of a process, and theirs."""
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def alive(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@contextlib.contextmanager
+def checking(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A check that takes a while, with workers, in a process group of its own."""
+    with subprocess.Popen(
+        [*MODULE, "check", "-k", "v5.9", "-k", "v5.19", "--scope", "3,1,4,2,1", "--fresh", "-o", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as running:
+        try:
+            yield running
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [0.3, 1, 2, 4, 8])
+def test_a_signal_at_any_moment_ends_it_with_one_line(number: int, seconds: float, tmp_path: Path) -> None:
+    with checking(tmp_path) as running:
+        time.sleep(seconds)
+        # As a terminal does it for Ctrl-C: to the workers too.
+        os.killpg(running.pid, number) if number == signal.SIGINT else running.send_signal(number)
+        _, err = running.communicate(timeout=30)
+    assert running.returncode == 3
+    assert err.startswith("proofs: interrupted")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    with checking(tmp_path) as running:
+        deadline = time.monotonic() + 60
+        while len(workers := descendants(running.pid)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(3)
+        running.kill()
+        started = time.monotonic()
+        # Whoever waits for the end of the output does not wait for workers.
+        running.communicate(timeout=30)
+        assert time.monotonic() - started < 5
+        while any(map(alive, workers)) and time.monotonic() - started < 5:
+            time.sleep(0.1)
+        assert not any(map(alive, workers))
+
+
+def test_an_interrupt_is_put_off_where_it_would_be_swallowed() -> None:
+    script = """
+import os, signal, time
+from proofs import cli
+signal.signal(signal.SIGINT, cli._interrupted)
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.001)
+try:
+    Finalized()
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("heard")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("heard\n", "")
+
+
+def test_a_program_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
+    (tmp_path / "z3.py").write_text("raise OSError('libz3.so: cannot map')")
+    done = subprocess.run(
+        MODULE, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+        cwd=Path(logic.__file__).parent.parent,
+    )
+    assert done.returncode == 5
+    assert done.stderr == "proofs: internal error: cannot be loaded: OSError: libz3.so: cannot map\n"
