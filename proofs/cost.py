@@ -212,7 +212,7 @@ def _numbered(rule: Rule, number: int) -> Rule:
     names = [(p.term, z3.Const(f"{p.name}!{number}", p.sort)) for p in own]
     renamed = rule.rewritten(lambda term: z3.substitute(term, *names))
     assert renamed is not None
-    return replace(renamed, params=tuple(replace(p, name=f"{p.name}{number}") if p in own else p for p in rule.params))
+    return replace(renamed, params=tuple(replace(p, name=f"{p.name}!{number}") if p in own else p for p in rule.params))
 
 
 def _before(rules: Sequence[Rule], term: Term) -> Term:

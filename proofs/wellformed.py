@@ -121,14 +121,13 @@ def _misread(
     system: System, facts: Sequence[Term], where: Sequence[Term], term: Term, what: str
 ) -> Iterator[Defect]:
     """The state functions on which the term depends in a cell that has no meaning, where those other terms hold."""
-    spoken = functions_in(term)
-    reached = {f.name for f in system.functions if meaning(f)[1] is not None}
-    if not spoken & reached or _holds([*facts, *where, *_alike(system)], _changed(system, term) == term):
+    known = [*facts, *where]
+    if _independent(system, [*known, *_alike(system)], term):
         return
     # One function at a time is enough to find which, unless what has a meaning depends on what has none.
     named = False
     for function in system.functions:
-        if function.name in spoken and not _holds([*facts, *where], _changed(system, term, [function]) == term):
+        if function.name in functions_in(term) and not _holds(known, _changed(system, term, [function]) == term):
             named = True
             bound, matters = meaning(function)
             cell = f"{function.name}({', '.join(str(x) for x in bound)})"
@@ -138,7 +137,26 @@ def _misread(
                 f"{short(matters)}",
             )
     if not named:
-        yield Defect((", ".join(sorted(spoken)), what), f"{what}: it may depend on cells that have no meaning")
+        yield Defect((", ".join(sorted(functions_in(term))), what), f"{what}: it may depend on cells without a meaning")
+
+
+def _independent(system: System, known: Sequence[Term], term: Term) -> bool:
+    """The term has one value in both states: each of its parts has, or z3 proves it of the whole."""
+    if all(meaning(f)[1] is None for f in system.functions if f.name in functions_in(term)):
+        return True
+    parts = [_opened(term)] if z3.is_quantifier(term) else term.children() if z3.is_bool(term) else []
+    if parts and _is_connective(term) and all(_independent(system, known, part) for part in parts):
+        return True
+    return _holds(known, _changed(system, term) == term)
+
+
+def _opened(term: Term) -> Term:
+    constants = [z3.Const(f"open!{term.get_id()}!{i}", term.var_sort(i)) for i in range(term.num_vars())]
+    return z3.substitute_vars(term.body(), *reversed(constants))
+
+
+def _is_connective(term: Term) -> bool:
+    return bool(z3.is_quantifier(term) or term.decl().kind() != z3.Z3_OP_UNINTERPRETED)
 
 
 def _changed(system: System, term: Term, functions: Iterable[StateFunction] | None = None) -> Term:

@@ -97,7 +97,7 @@ def test_an_internal_error_keeps_its_traceback(tmp_path: Path, monkeypatch: pyte
 def test_a_result_that_cannot_be_kept_is_told(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, cells: object) -> None:
+    def full(path: Path, key: str, cells: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", f"cannot keep {path}")
 
     monkeypatch.setattr(check, "_store", full)

@@ -210,7 +210,7 @@ class Running:
     def say(self, said: bytes) -> bytes:
         """All that comes back for these bytes, until the connection ends; nothing more is said after them."""
         heard = b""
-        with self.connect() as connection, suppress(ConnectionError):
+        with self.connect() as connection, suppress(OSError):
             connection.sendall(said)
             connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(1 << 16):

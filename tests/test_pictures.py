@@ -25,6 +25,7 @@ from model.kernels import KERNELS, V5_7, V5_9, V5_11, V6_15, Kernel
 from model.logic import Scope, System
 from proofs.graph import NODE_TYPES, Graph, state_graphs, to_dot, to_graphml, to_mermaid, trace_graph
 from proofs.interpreter import Instance
+from proofs.kernel_file import formula_of
 from proofs.picture import to_svg
 from proofs.render import FORMATS
 from proofs.text import to_table
@@ -349,7 +350,7 @@ def test_trace_file_round_trip(swapped: Trace, walks: list[Trace], tmp_path: Pat
         path = tmp_path / "trace.itf.json"
         write(trace, path)
         assert path.read_text() == FORMATS["itf"](trace)
-        again = read(path, system_of)
+        again = read(path, system_of, formula_of)
         assert again.states == trace.states
         assert again.witness == trace.witness
         assert to_svg(again) == to_svg(trace)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from model.logic import ModelError
-from proofs import cli, conform, litmus, matrix, reproducer, vm
+from proofs import cli, conform, ending, litmus, matrix, reproducer, vm
 from proofs.conform import AGREE, DISAGREE, NOT_OBSERVABLE, Observation
 from proofs.litmus import Litmus, Outcome
 
@@ -235,7 +235,7 @@ def test_without_a_compiler_one_line_names_the_package(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert cli.main(["replay", str(SUITE / "F1-vmsplice-leak.litmus")]) == cli.USAGE
+    assert cli.main(["replay", str(SUITE / "F1-vmsplice-leak.litmus")]) == ending.USAGE
     assert "package gcc" in capsys.readouterr().err
 
 

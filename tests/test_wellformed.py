@@ -153,7 +153,7 @@ NAMES = [
     ('[Param("proc\'0", Proc), Param(\'v\', Page)]', "letters, digits and _, not \"proc'0\""),
     ("[Param('goal!0', Proc), Param('v', Page)]", "letters, digits and _, not 'goal!0'"),
     ("[Param('', Proc), Param('v', Page)]", "letters, digits and _, not ''"),
-    ("[Param(1, Proc), Param('v', Page)]", "letters, digits and _, not 1"),
+    ("[Param(1, Proc), Param('v', Page)]", "Param takes a name and a sort"),
 ]
 
 
