@@ -10,7 +10,7 @@ from typing import Any
 
 from model.blame import reason_of
 from model.kernels import Kernel
-from model.logic import ModelError, System, Term
+from model.logic import ModelError, System, Term, functions_in
 from proofs import certificate
 from proofs.induct import Cti, Proof, Search, Unproved, dead_rules, state_of, unwritten
 from proofs.interpreter import EngineError
@@ -95,7 +95,10 @@ def search_of(
     kernel, full = find_kernel(spec), system_of(spec, without)
     stated = [find_invariant(name) for name in names]
     system = full.restricted(full.cone([*(f for i in stated for f in (i.formula, i.premise)), *kernel.lemmas]))
-    return Search(system, lambda: Miner(system, reduce=not kernel.own_rules), kernel.lemmas, hints)
+    had = {f.name for f in system.functions}
+    # A hint of another kernel may speak of what this one has not got, or does not need.
+    fitting = [h for h in hints if functions_in(system.reduced(h.formula)) <= had]
+    return Search(system, lambda: Miner(system, reduce=not kernel.own_rules), kernel.lemmas, fitting)
 
 
 def careless(kernel: Kernel, system: System, clauses: Sequence[Term]) -> str:

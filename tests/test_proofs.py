@@ -144,6 +144,14 @@ def test_a_rule_whose_next_state_is_no_term_is_not_proved(tmp_path: Path) -> Non
     assert attempt.note == "rule fork: the next value of frame_value is not a term"
 
 
+def test_hints_that_speak_of_what_the_search_has_not_got_are_left_out() -> None:
+    """What proved one set of restrictions may speak of what another one does not need."""
+    pinned, mapped = (Clause(invariant(name).formula, name) for name in ("coherence-write-pin", "isolation-mapping"))
+    search = prove.search_of("exclusive", ["isolation-mapping"], hints=[pinned, mapped])
+    assert "pin_foll_pin" not in {f.name for f in search.system.functions}
+    assert search.hints == [mapped]
+
+
 # Counterexamples to induction
 
 def test_a_counterexample_to_induction_is_a_step_that_the_interpreter_takes() -> None:
