@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing.connection import wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -52,17 +56,42 @@ def end_with_parent() -> None:
 
 
 def _watch(parent: Any) -> None:
-    """End when the parent does, where the system does not see to it."""
+    """End when the parent does."""
     wait([parent.sentinel])
     os._exit(1)
 
 
-def _started(channel: Any) -> None:
+TOLD, DONE, FAILED = range(3)
+"""What a worker sends: a message on how far it is, a result, or what was raised."""
+
+
+def _work(function: Callable[[Any], Any], channel: Connection) -> None:
+    """What a worker does: the items that it gets, one after the other, until there are none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    # A parent that had ended before would not have been noticed.
-    threading.Thread(target=_watch, args=(multiprocessing.parent_process(),), daemon=True).start()
-    _listeners.append(channel.put)
+    if _LIBRARY is None:
+        threading.Thread(target=_watch, args=(multiprocessing.parent_process(),), daemon=True).start()
+    _listeners.append(lambda message: channel.send((TOLD, message)))
+    # Who has gone waits for nothing.
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            item = channel.recv()
+            try:
+                answer = (DONE, function(item))
+                pickled = ForkingPickler.dumps(answer)
+            except Exception as error:
+                pickled = ForkingPickler.dumps((FAILED, _portable(error)))
+            channel.send_bytes(pickled)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error with its traceback as a note, or one that says the same where it cannot be sent."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(ForkingPickler.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__} in a worker: {error}")
+    return error
 
 
 @contextlib.contextmanager
@@ -82,25 +111,45 @@ def each_done(
     """(item, function(item)) in the order in which they end. `heard` gets what the function tells meanwhile.
 
     What the function raises is raised here; a worker that died is a BrokenProcessPool. Leaving early, by an interrupt
-    or otherwise, ends the workers; so does the end of this process, even by SIGKILL.
+    or otherwise, ends the workers; so does the end of this process, even by SIGKILL. There are no threads, which for
+    want of memory may fail unnoticed.
     """
-    if not items:
-        return
     context = multiprocessing.get_context("spawn")
-    channel = context.SimpleQueue()
-    listener = threading.Thread(target=lambda: [heard(message) for message in iter(channel.get, None)], daemon=True)
-    listener.start()
-    pool = ProcessPoolExecutor(
-        min(workers, len(items)), mp_context=context, initializer=_started, initargs=(channel,)
-    )
+    waiting = collections.deque(items)
+    busy: dict[Connection, Item] = {}
+    processes: list[Any] = []
+
+    def give(channel: Connection) -> None:
+        if waiting:
+            busy[channel] = waiting.popleft()
+            channel.send(busy[channel])
+
     try:
-        with _uninterrupted():
-            asked = {pool.submit(function, item): item for item in items}
-        for future in as_completed(asked):
-            yield asked[future], future.result()
+        for _ in range(min(workers, len(items))):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(function, theirs))
+            with _uninterrupted():
+                process.start()
+                processes.append(process)
+            # Else its death would not be an end of what it sends.
+            theirs.close()
+            give(ours)
+        while busy:
+            for channel in wait(list(busy)):
+                assert isinstance(channel, Connection)
+                kind, value = channel.recv()
+                if kind == TOLD:
+                    heard(value)
+                    continue
+                item = busy.pop(channel)
+                if kind == FAILED:
+                    raise value
+                give(channel)
+                yield item, value
+    except (EOFError, ConnectionError) as error:
+        raise BrokenProcessPool("a worker process ended") from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        # While the workers live: one that is ended amid telling keeps the channel's lock for ever.
-        channel.put(None)
-        for process in multiprocessing.active_children():
+        for process in processes:
             process.terminate()
+        for process in processes:
+            process.join()

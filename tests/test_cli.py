@@ -267,7 +267,7 @@ def test_bmc_alone_is_bounded_and_inconclusive_where_it_finds_nothing(
 def test_running_out_of_time_is_unknown_and_never_a_pass(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, data = run_json(
         capsys, "check", "-k", "v5.19", "-i", "exclusive", "--engine", "explore", "--timeout", 0.001, "-o", tmp_path,
-        "--scope", "3,1,4,2,1",
+        "--scope", "medium",
     )
     cell = data["results"][0]
     assert (code, cell["verdict"]) == (3, "UNKNOWN")

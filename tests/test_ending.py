@@ -11,13 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+import hardship
 import pytest
 
 from model import logic
-from proofs import check, prove
+from proofs import check, pool, prove
 from proofs.cli import main
 from proofs.ending import explained
 
@@ -279,3 +281,42 @@ def test_a_program_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
     )
     assert done.returncode == 5
     assert done.stderr == "proofs: internal error: cannot be loaded: OSError: libz3.so: cannot map\n"
+
+
+# In hardship
+
+@pytest.mark.slow
+def test_what_is_decided_stays_and_what_is_shown_is_true_in_hardship() -> None:
+    rounds, failures = hardship.hold(hardship.KINDS, 5, 3, 25)
+    assert not failures
+    assert rounds
+
+
+def test_a_worker_s_error_is_told_with_its_traceback_and_its_death_is_noticed() -> None:
+    with pytest.raises(ZeroDivisionError) as raised:
+        list(pool.each_done(divmod_by, [0], 1))
+    assert "divmod_by" in raised.value.__notes__[0]
+    with pytest.raises(RuntimeError, match="Particular in a worker: 1"):
+        list(pool.each_done(divmod_by, [-1], 1))
+    with pytest.raises(BrokenProcessPool):
+        list(pool.each_done(divmod_by, [1, 2, -2], 2))
+    heard: list[str] = []
+    assert sorted(pool.each_done(divmod_by, [2, 3, 4], 2, heard.append)) == [(2, 3), (3, 2), (4, 1)]
+    assert sorted(heard) == ["by 2", "by 3", "by 4"]
+
+
+class Particular(Exception):
+    """It cannot be made anew from its text alone."""
+
+    def __init__(self, number: int, more: str) -> None:
+        super().__init__(number)
+        self.more = more
+
+
+def divmod_by(number: int) -> int:
+    pool.tell(f"by {number}")
+    if number == -1:
+        raise Particular(1, "more")
+    if number == -2:
+        os._exit(1)
+    return 7 // number
