@@ -271,8 +271,7 @@ def test_running_out_of_time_is_unknown_and_never_a_pass(capsys: pytest.CaptureF
     )
     cell = data["results"][0]
     assert (code, cell["verdict"]) == (3, "UNKNOWN")
-    assert "out of time" in cell["note"]
-    assert "nothing was searched" in cell["note"]
+    assert re.search("out of time.*(nothing was searched|no violation within)", cell["note"])
 
 
 @pytest.mark.slow
