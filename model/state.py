@@ -169,7 +169,9 @@ exclusive = StateFunction(
 large = StateFunction(
     "large", (Frame,), Bool, "a sub-page of a large folio", meaningful=lambda f: Not(frame_free(f))
 )
-folio = StateFunction("folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=large)
+folio = StateFunction(
+    "folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=lambda f: And(large(f), Not(frame_free(f)))
+)
 nonanon = StateFunction(
     "nonanon", (Frame,), Bool, "a page of the page cache, or the zero page", meaningful=lambda f: Not(frame_free(f))
 )

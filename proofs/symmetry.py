@@ -184,9 +184,21 @@ def frames(grounder: Grounder, sort: str = "Frame") -> Naming | None:
 
 
 def _valid(grounder: Grounder, place: int) -> tuple[int, ...] | None:
-    """The cells of the Bools of which one must be true for that cell to mean something; None if it is not so."""
+    """The cells of the Bools of which one must be true for that cell to mean something; None if it is not so.
+
+    Of states that keep cells without a meaning cleared, so that a Bool that is true has one.
+    """
+    circuit = grounder.circuit
     cell_of = {grounder.inputs[start]: i for i, (start, width) in enumerate(grounder.bit_of_cell) if width}
-    valid = _disjuncts(grounder.circuit, grounder.meaningful_now[place])
+    conjuncts = _conjuncts(circuit, grounder.meaningful_now[place])
+    implied = {
+        c for literal in conjuncts if literal in cell_of
+        for c in _conjuncts(circuit, grounder.meaningful_now[cell_of[literal]])
+    }
+    left = [c for c in conjuncts if c not in implied]
+    if len(left) != 1:
+        return None
+    valid = _disjuncts(circuit, left[0])
     return None if any(v not in cell_of for v in valid) else tuple(cell_of[v] for v in valid)
 
 
@@ -221,9 +233,14 @@ def unmoved(grounder: Grounder, sort: str, a: int, b: int) -> int:
     return circuit.all(same)
 
 
+def _conjuncts(circuit: Circuit, literal: int) -> list[int]:
+    """The literals of which the given one is the conjunction; itself if it is none."""
+    op, a, b = circuit.gates[literal >> 1]
+    if op != "and" or literal & 1:
+        return [literal]
+    return [*_conjuncts(circuit, a), *_conjuncts(circuit, b)]
+
+
 def _disjuncts(circuit: Circuit, literal: int) -> list[int]:
     """The literals of which the given one is the disjunction; itself if it is none."""
-    op, a, b = circuit.gates[literal >> 1]
-    if op != "and" or not literal & 1:
-        return [literal]
-    return [*_disjuncts(circuit, a ^ 1), *_disjuncts(circuit, b ^ 1)]
+    return [c ^ 1 for c in _conjuncts(circuit, literal ^ 1)]

@@ -125,6 +125,19 @@ def walk(interpreter: Interpreter, walks: int, steps: int) -> Iterator[tuple[Sta
             state = chance.choice([result for instance, result in moved if instance.rule.name == chosen])
 
 
+@pytest.mark.parametrize("features", [
+    "huge", *(pytest.param(f, marks=pytest.mark.slow) for f in (
+        "huge,zero,tlb,split-pmd,collapse", "file,ksm,lazyfree,force,mremap",
+    )),
+])
+def test_a_step_leaves_no_cell_that_is_still_to_be_cleared(features: str) -> None:
+    scope = Scope.of(Proc=2, Page=2, Frame=4, Pin=1, Slot=1, Value=1, Block=1, Folio=2)
+    interpreter = Interpreter(system_of(f"v7.2@{features}"), scope)
+    seen = {after for _, _, after in walk(interpreter, 6, 30)}
+    assert len(seen) > 1000
+    assert [state for state in seen if interpreter.canonical(state) != state] == []
+
+
 class Sub:
     """A system in sub-steps beside the same one in single steps."""
 
