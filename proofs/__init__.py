@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from proofs.check import Cell, scope_of, trace_of, verdicts
-    from proofs.interpreter import EngineError
+    from proofs.errors import EngineError
     from proofs.render import FORMATS
     from proofs.trace import Trace
 
 __all__ = ["FORMATS", "Cell", "EngineError", "Trace", "scope_of", "trace_of", "verdicts"]
 
-_HOMES = {"EngineError": "interpreter", "FORMATS": "render", "Trace": "trace"}
+_HOMES = {"EngineError": "errors", "FORMATS": "render", "Trace": "trace"}
 
 
 def __getattr__(name: str) -> Any:

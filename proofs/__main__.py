@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 INTERRUPTED, NOT_LOADED = 3, 5
-"""Exit codes, as ending.py has them: that is not loaded yet."""
+"""Exit codes, as errors.py has them: that is not loaded yet."""
 
 
 def _at_once(number: int, frame: Any) -> None:

@@ -21,9 +21,10 @@ import z3
 from model.logic import Rule, Scope, System, Term
 from proofs.circuit import FALSE, TRUE, Circuit
 from proofs.clock import look
+from proofs.errors import EngineError
 from proofs.explore import Claim
 from proofs.ground import Element, Grounder
-from proofs.interpreter import EngineError, Instance, Interpreter, State
+from proofs.interpreter import Instance, Interpreter, State
 from proofs.symmetry import unmoved
 
 

@@ -28,9 +28,10 @@ from model.logic import ModelError, Scope, System, functions_in, names_in
 from model.state import ZERO, Value
 from proofs import cluster
 from proofs.bmc import Induction, Unrolling, bmc, k_induction
-from proofs.clock import OutOfTime, check_time, done_by
+from proofs.clock import check_time, done_by
+from proofs.errors import EngineError, OutOfTime
 from proofs.explore import Claim, Exploration, Finding, explore
-from proofs.interpreter import EngineError, Instance
+from proofs.interpreter import Instance
 from proofs.kernel_file import (
     Terms,
     check_spoken,

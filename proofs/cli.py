@@ -1,4 +1,4 @@
-"""The command line: `python -m proofs`. Exit codes are in ending.py; bad input is one line on stderr."""
+"""The command line: `python -m proofs`. Exit codes are in errors.py; bad input is one line on stderr."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ from proofs import retell as retelling
 from proofs import trace as traces
 from proofs import watch as watching
 from proofs.clock import check_time
-from proofs.ending import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION, explained, is_mistaken
+from proofs.ending import explained, is_mistaken
+from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
 from proofs.kernel_file import (
     check_spoken,
     features_of,

@@ -8,14 +8,11 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 from model.logic import ModelError
+from proofs.errors import OutOfTime
 
 LONGEST = 1_000_000
 """Seconds that a time limit may be at most, eleven days: solvers count milliseconds in 32 bits."""
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
-
-
-class OutOfTime(Exception):
-    """The work was to be done by now."""
 
 
 def check_time(*limits: float | None) -> None:
@@ -45,4 +42,4 @@ def look() -> None:
     """Raises OutOfTime if the time is over."""
     deadline = _deadline.get()
     if deadline is not None and time.monotonic() > deadline:
-        raise OutOfTime
+        raise OutOfTime("the time is over")

@@ -21,6 +21,7 @@ import numpy as np
 
 from model.logic import ModelError, Scope, System
 from proofs import machine
+from proofs.errors import OutOfMemory
 from proofs.explore import (
     ALL_VIOLATED,
     CHUNK,
@@ -30,7 +31,6 @@ from proofs.explore import (
     Exploration,
     Key,
     Model,
-    OutOfMemory,
     predecessors,
     shortest_paths,
 )

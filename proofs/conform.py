@@ -20,6 +20,7 @@ from typing import Any
 from model.kernels import FURTHER, KERNELS
 from model.logic import ModelError
 from proofs import litmus, reproducer, vm
+from proofs.errors import NotObservable
 from proofs.kernel_file import find_kernel, system_of, with_features
 from proofs.litmus import Litmus, Outcome
 from proofs.pool import end_with_parent
@@ -152,7 +153,7 @@ def observe(
     for test in tests:
         try:
             reproducer.check(test)
-        except reproducer.NotObservable as error:
+        except NotObservable as error:
             hopeless[test.name] = str(error)
         else:
             doable.append(test)

@@ -55,9 +55,10 @@ from model.state import (
 )
 from proofs import certificate
 from proofs.check import scope_of
+from proofs.errors import EngineError
 from proofs.explore import Claim, explore
 from proofs.induct import Proof, Search, after
-from proofs.interpreter import EngineError, Instance, Interpreter, State
+from proofs.interpreter import Instance, Interpreter, State
 from proofs.kernel_file import file_name, find_kernel, system_of, with_features
 from proofs.mine import Clause, Miner
 from proofs.pool import each_done

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, System
 from proofs import litmus
-from proofs.interpreter import EngineError, Interpreter
+from proofs.errors import EngineError
+from proofs.interpreter import Interpreter
 from proofs.kernel_file import features_of, file_name, find_kernel, system_of, with_features
 from proofs.litmus import End, Litmus, Run
 from proofs.lockstep import (

@@ -13,18 +13,8 @@ import z3
 from typer.exceptions import Abort, TyperException
 
 from model.blame import reason_of
-from model.logic import ModelError
-from proofs.interpreter import EngineError
-from proofs.reproducer import NotObservable
-from proofs.retell import RetellError
+from proofs.errors import ENDINGS, INCONCLUSIVE, INTERNAL, USAGE
 
-OK, VIOLATION, USAGE, INCONCLUSIVE, DISAGREEMENT, INTERNAL = range(6)
-EXIT_CODES = """
-Exit codes: 0 everything asked for holds (without -k and -i: every cell is as the table of expected verdicts says);
-1 a violation, a cell other than expected, or a litmus test that is Broken; 2 wrong usage; 3 inconclusive (time, memory,
-disk, an interrupt, or an operation outside the model); 4 two engines disagree, 5 an internal error: a defect of this
-program, not a result. What was decided before is printed in any case.
-"""
 _MISTAKEN = (
     errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
     errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ENXIO,
@@ -43,12 +33,9 @@ def explained(error: BaseException) -> tuple[str, int]:
         return error.format_message(), USAGE
     if isinstance(error, (Abort, KeyboardInterrupt)):
         return "interrupted", INCONCLUSIVE
-    if isinstance(error, EngineError):
-        return f"internal error: {error}", DISAGREEMENT
-    if isinstance(error, (NotObservable, RetellError)):
-        return f"not observable: {error}", INCONCLUSIVE
-    if isinstance(error, ModelError):
-        return str(error), USAGE
+    for kind, (before, code) in ENDINGS.items():
+        if isinstance(error, kind):
+            return f"{before}{error}", code
     if isinstance(error, BrokenProcessPool):
         return "a worker process was killed, probably for want of memory; try a smaller scope", INCONCLUSIVE
     if _lacks_memory(error):

@@ -18,7 +18,8 @@ import numpy as np
 
 from model.logic import ModelError, Scope, System, Term, initial_value
 from proofs import machine, runtime
-from proofs.clock import OutOfTime, done_by
+from proofs.clock import done_by
+from proofs.errors import OutOfMemory, OutOfTime
 from proofs.ground import Grounder
 from proofs.interpreter import Instance, Interpreter
 from proofs.progress import Checkpoint, Progress, Standing, expected_states, in_bytes, round_number
@@ -40,10 +41,6 @@ WORTH_OPTIMISING = 60_000
 """States from which compiling better code pays."""
 WORTH_THREADS = 1 << 15
 """States of a level from which a second thread pays."""
-
-
-class OutOfMemory(Exception):
-    """The next enlargement would pass the memory that the caller allowed."""
 
 
 @dataclass(frozen=True)

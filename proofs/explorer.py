@@ -33,6 +33,7 @@ from model.blame import nearest
 from model.logic import ModelError, Scope, System
 from proofs import domain
 from proofs.check import trace_system
+from proofs.errors import TraceError
 from proofs.graph import state_graphs
 from proofs.interpreter import Instance, Interpreter, State
 from proofs.kernel_file import check_spoken, features_of, file_of, find_invariant, find_kernel, formula_of
@@ -40,7 +41,7 @@ from proofs.render import to_itf
 from proofs.report import SORT_WORDS, WEB, facts_page, page, scope_words, trace_data
 from proofs.retell import retell
 from proofs.text import first_sentence, state_lines
-from proofs.trace import Trace, TraceError, default_names, execute, from_json
+from proofs.trace import Trace, default_names, execute, from_json
 
 LONGEST = 400
 """Steps of a path."""

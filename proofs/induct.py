@@ -33,7 +33,8 @@ from model.logic import (
     meaning,
     names_in,
 )
-from proofs.clock import OutOfTime, done_by, look
+from proofs.clock import done_by, look
+from proofs.errors import OutOfTime
 from proofs.interpreter import Instance, Interpreter, Layout, State
 from proofs.mine import Clause, Miner, Tables, sizes_of
 

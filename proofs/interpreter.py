@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import z3
 
 from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value, meaning
+from proofs.errors import EngineError
 from proofs.terms import Node, node
 
 State = tuple[int, ...]
@@ -19,10 +20,6 @@ Value = Any
 Binding = Mapping[str, Any]
 """Parameter name to element number; for a function parameter, to a tuple of them."""
 Evaluator = Callable[[State, Binding, tuple[int, ...]], Value]
-
-
-class EngineError(Exception):
-    """Two derivations of the same terms disagree: a defect of this program, never a result."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import z3
 
 from model.features import SPLIT
 from model.kernels import Kernel
-from model.logic import ModelError, Param, Rule, Scope, Sort, System, Term
+from model.logic import Param, Rule, Scope, Sort, System, Term
 from model.operations import (
     GIVES_UP,
     OPERATIONS,
@@ -54,6 +54,7 @@ from model.state import (
     slot_free,
     vma_soft_dirty,
 )
+from proofs.errors import LitmusError
 from proofs.interpreter import Instance, Interpreter, State
 from proofs.trace import Trace, default_names, execute
 
@@ -70,10 +71,6 @@ _LARGEST = 16
 """Sub-pages of a huge page: two show whatever many would, and a trace has room for no more than this."""
 _DEEPEST = 50
 _MOST_FAULTS = 16
-
-
-class LitmusError(ModelError):
-    """A litmus test that cannot be read or run; the message is `FILE:LINE: what is wrong`."""
 
 
 @dataclass(frozen=True)

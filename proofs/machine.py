@@ -24,7 +24,8 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from proofs.circuit import FALSE, TRUE, Circuit
-from proofs.clock import OutOfTime, left, look
+from proofs.clock import left, look
+from proofs.errors import OutOfTime
 from proofs.ground import GroundedStep, Grounder
 from proofs.pool import end_with_parent
 from proofs.runtime import BATCH, BLOCK, FIELDS, M, V, completed, runtime, splat
@@ -512,7 +513,7 @@ def _compiled(text: str, level: int) -> bytes:
             stdout=subprocess.PIPE, check=True, timeout=seconds,
         ).stdout
     except subprocess.TimeoutExpired:
-        raise OutOfTime from None
+        raise OutOfTime("the time is over") from None
     except subprocess.CalledProcessError as error:
         raise MemoryError("the compiler was ended") from error
 

@@ -12,8 +12,8 @@ from model.blame import reason_of
 from model.kernels import Kernel
 from model.logic import ModelError, System, Term, functions_in
 from proofs import certificate
+from proofs.errors import EngineError
 from proofs.induct import Cti, Proof, Search, Unproved, dead_rules, state_of, unwritten
-from proofs.interpreter import EngineError
 from proofs.kernel_file import Terms, find_invariant, find_kernel, system_of, terms_of
 from proofs.mine import Clause, Miner
 from proofs.picture import to_svg

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import z3
 
-from model.logic import ModelError, Term
+from model.logic import Term
+from proofs.errors import NotObservable
 from proofs.litmus import Fact, Litmus, Outcome, Statement
 
 REPLAY = Path(__file__).parent / "replay"
@@ -37,10 +38,6 @@ _RESERVED = frozenset(re.findall(r"\w+", """
 """Words that a C name cannot be."""
 _ORDER = ("maps", "same", "soft-dirty", "slots", "refused", "blocked", "sees", "writable", "loads")
 """In which facts are asked for: what changes nothing first, then stores of what is there already, then loads."""
-
-
-class NotObservable(ModelError):
-    """No program can do this test; the message says why."""
 
 
 @dataclass(frozen=True)

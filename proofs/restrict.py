@@ -22,8 +22,9 @@ from model.restrictions import RESTRICTIONS, SWITCHES, VARIANTS, WITH_FEATURES, 
 from proofs import certificate
 from proofs import check as checking
 from proofs import prove as proving
+from proofs.errors import EngineError, TraceError
 from proofs.induct import Proof, Search
-from proofs.interpreter import EngineError, Instance
+from proofs.interpreter import Instance
 from proofs.kernel_file import (
     Terms,
     features_of,
@@ -36,7 +37,7 @@ from proofs.kernel_file import (
 )
 from proofs.mine import Clause, Miner
 from proofs.pool import each_done
-from proofs.trace import TraceError, execute, read
+from proofs.trace import execute, read
 
 ALL_VARIANTS = tuple(variant.name for variant in VARIANTS)
 SUFFICIENT, INSUFFICIENT, UNDECIDED = "sufficient", "insufficient", "undecided"

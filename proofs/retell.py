@@ -58,10 +58,11 @@ from model.state import (
     vma_soft_dirty,
 )
 from proofs import litmus as litmus_tests
+from proofs.errors import LitmusError, RetellError, TraceError
 from proofs.interpreter import Instance
 from proofs.kernel_file import features_of, formula_of
-from proofs.litmus import FIRST_PROCESS, RESERVED, Litmus, LitmusError, answer
-from proofs.trace import Trace, TraceError, execute
+from proofs.litmus import FIRST_PROCESS, RESERVED, Litmus, answer
+from proofs.trace import Trace, execute
 
 MOST_TELLINGS = 64
 """Ways to tell one trace that are tried."""
@@ -73,10 +74,6 @@ _COLUMN, _WIDTH = 34, 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Place = tuple[int, int]
 """A process and a page, by number."""
-
-
-class RetellError(ModelError):
-    """A trace that no litmus test tells; the message names the step."""
 
 
 @dataclass(frozen=True)

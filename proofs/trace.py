@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model.logic import ModelError, Rule, Scope, System, Term
+from proofs.errors import TraceError
 from proofs.interpreter import Instance, Interpreter, State
 
 SCHEMA = 1
@@ -25,10 +26,6 @@ _ALPHABET: dict[str, str] = {
     "Proc": "A C D E G H I J", "Page": "x y z u v w", "Frame": "P Q R S T U V W X Y Z", "Pin": "r t k l m n",
     "Slot": "s0 s1 s2 s3 s4 s5",
 }
-
-
-class TraceError(ModelError):
-    """A trace file that cannot be read, or a trace that is none: a step is not enabled, the claim is not broken."""
 
 
 def default_names(scope: Scope) -> dict[str, tuple[str, ...]]:

@@ -24,8 +24,9 @@ from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, Rule, Scope, System, folded, functions_in, text_of
 from model.state import Page, Proc, fresh
 from proofs import cow_selftest
+from proofs.errors import EngineError
 from proofs.explore import Claim, explore
-from proofs.interpreter import EngineError, Instance, Interpreter, State
+from proofs.interpreter import Instance, Interpreter, State
 from proofs.litmus import parse, read
 
 FIRST = ("v5.9", "v6.15", "v5.7", "v5.19", "v7.2")

@@ -30,7 +30,7 @@ from model.features import FEATURES
 from model.kernels import KERNELS
 from model.logic import ModelError
 from proofs import check, cli
-from proofs.ending import USAGE
+from proofs.errors import USAGE
 
 ROOT = Path(__file__).parents[1]
 SLOW = 60

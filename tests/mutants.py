@@ -24,8 +24,9 @@ from invariants import INVARIANTS
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, Rule, Scope, System, Term, Update, functions_in, names_in
 from proofs import cow_selftest
+from proofs.errors import EngineError
 from proofs.explore import Claim, Exploration, explore
-from proofs.interpreter import EngineError, Instance, Interpreter, State
+from proofs.interpreter import Instance, Interpreter, State
 from proofs.litmus import Litmus, Run, answer_of, parse, read
 
 HERE = Path(__file__).parent

@@ -19,7 +19,7 @@ from model.kernels import FURTHER, KERNELS
 from proofs import check
 from proofs.bmc import Unrolling
 from proofs.cli import main
-from proofs.interpreter import EngineError
+from proofs.errors import EngineError
 
 SMALL = "2,1,2,1,1"
 F1 = """litmus F1

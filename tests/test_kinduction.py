@@ -31,8 +31,9 @@ from model.state import (
 )
 from proofs.bmc import Induction, Unrolling, k_induction
 from proofs.check import claim_of
+from proofs.errors import EngineError
 from proofs.explore import Claim, explore
-from proofs.interpreter import EngineError, Interpreter, State
+from proofs.interpreter import Interpreter, State
 from proofs.kernel_file import system_of
 from proofs.trace import execute
 

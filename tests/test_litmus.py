@@ -36,7 +36,8 @@ from model.kernels import (
 from model.logic import Staged, System
 from model.operations import GIVES_UP, OPERATIONS, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults
 from proofs import trace
-from proofs.litmus import Answer, Litmus, LitmusError, Result, answer, parse, read
+from proofs.errors import LitmusError
+from proofs.litmus import Answer, Litmus, Result, answer, parse, read
 
 SUITE = Path(__file__).parent / "litmus"
 FILES = sorted(SUITE.glob("*.litmus"))

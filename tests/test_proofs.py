@@ -21,6 +21,7 @@ from model.logic import Param, Scope, Step, System, Term, forall, put, rule
 from model.state import Frame, Page, Proc, alive, exclusive, maps, pte_present, vma
 from proofs import certificate, induct, prove
 from proofs import trace as traces
+from proofs.errors import TraceError
 from proofs.explore import Claim, explore
 from proofs.induct import Proof, Search, Unproved, after, dead_rules, initially, state_of, unwritten
 from proofs.interpreter import Interpreter
@@ -238,7 +239,7 @@ def test_a_trace_of_another_claim_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(prove, "Miner", lambda *_, **__: NoCandidates())
     (attempt,) = prove.attempt(prove.ProofJob(("v5.19",), ("coherence-write-pin",), (), 60, tmp_path))
     assert attempt.cti is not None
-    with pytest.raises(traces.TraceError, match="is for another claim than coherence-write-pin is here"):
+    with pytest.raises(TraceError, match="is for another claim than coherence-write-pin is here"):
         traces.read(attempt.cti, system_of, lambda name: invariant("write-bit").formula)
 
 

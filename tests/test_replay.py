@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from model.logic import ModelError
-from proofs import cli, conform, ending, litmus, matrix, reproducer, vm
+from proofs import cli, conform, errors, litmus, matrix, reproducer, vm
 from proofs.conform import AGREE, DISAGREE, NOT_OBSERVABLE, Observation
+from proofs.errors import NotObservable
 from proofs.litmus import Litmus, Outcome
 
 SUITE = Path(__file__).parent / "litmus"
@@ -44,7 +45,7 @@ def doable() -> list[Litmus]:
     for each in whole_suite():
         try:
             reproducer.check(each)
-        except reproducer.NotObservable:
+        except NotObservable:
             continue
         found.append(each)
     return found
@@ -104,7 +105,7 @@ def test_names_of_a_test_never_are_names_of_c_or_of_the_runtime() -> None:
     ("page x\n*: trylock-fails\nA: write x 1\nexists A.x == 1", "page lock"),
 ])
 def test_what_no_program_can_do_is_said(text: str, reason: str) -> None:
-    with pytest.raises(reproducer.NotObservable, match=reason):
+    with pytest.raises(NotObservable, match=reason):
         reproducer.program([written(text)])
 
 
@@ -235,7 +236,7 @@ def test_without_a_compiler_one_line_names_the_package(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert cli.main(["replay", str(SUITE / "F1-vmsplice-leak.litmus")]) == ending.USAGE
+    assert cli.main(["replay", str(SUITE / "F1-vmsplice-leak.litmus")]) == errors.USAGE
     assert "package gcc" in capsys.readouterr().err
 
 

@@ -21,9 +21,10 @@ from model.operations import DECLARED, OPERATIONS, TOLD_AS, faults
 from model.state import pte_present, pte_write
 from proofs import check, litmus, trace
 from proofs.cli import main
+from proofs.errors import RetellError
 from proofs.interpreter import Instance
 from proofs.kernel_file import find_kernel, system_of
-from proofs.retell import RetellError, Retold, retell
+from proofs.retell import Retold, retell
 from proofs.trace import Trace, execute
 
 DOCS = Path(__file__).parent.parent / "docs" / "litmus.md"
