@@ -14,8 +14,8 @@ from benchmarks.bmc import CASES, SEARCHERS, answers
 from benchmarks.explore import CHECKERS, SCOPES, Comparison, Disagreement, Missing, compared
 from model.blame import nearest
 from model.logic import ModelError
-from proofs.check import scope_named
-from proofs.kernel_file import find_kernel
+from proofs.check.scopes import scope_named
+from proofs.naming.specs import find_kernel
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 

@@ -17,10 +17,11 @@ import z3
 from benchmarks.explore import Disagreement, Missing
 from invariants import invariant
 from model.logic import Scope, System
-from proofs.bmc import Unrolling, bmc, parameters
-from proofs.check import claim_of
-from proofs.circuit import FALSE
-from proofs.explore import Claim
+from proofs.bmc.bounded import bmc
+from proofs.bmc.unrolling import Unrolling, parameters
+from proofs.check.cells import claim_of
+from proofs.derive.circuit import FALSE
+from proofs.engine import Claim
 
 Search = Callable[[System, Scope, Claim, int], tuple[int | None, dict[str, int]]]
 """(system, scope, claim, depth) to the length of a shortest violation or None, and the size of a step's encoding."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.models import murphi, promela
 from model.logic import System
-from proofs.check import scope_named
+from proofs.check.scopes import scope_named
 
 SCOPES = {"small": "2,1,1,1,1", "medium": "2,1,2,1,1", "large": "2,1,3,1,1"}
 """About 10^5, 3 * 10^6 and 3.5 * 10^7 states of v6.15."""

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from model.logic import Rule, Scope, StateFunction, System, Term, Update, initial_value, meaning
-from proofs.ground import Grounder
-from proofs.interpreter import Instance
-from proofs.terms import Node, node
+from proofs.derive.ground import Grounder
+from proofs.derive.interpreter import Instance
+from proofs.derive.terms import Node, node
 
 Env = Mapping[str, "str | tuple[str, ...]"]
 

@@ -3,10 +3,10 @@
 import sys
 from unittest.mock import patch
 
-from proofs import machine
-from proofs.check import scope_named
-from proofs.explore import explore
-from proofs.kernel_file import find_kernel
+from proofs.check.scopes import scope_named
+from proofs.explore import machine
+from proofs.explore.search import explore
+from proofs.naming.specs import find_kernel
 
 
 def main() -> None:

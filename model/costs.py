@@ -1,7 +1,7 @@
 """What a kernel's decisions cost: page locks taken and counters read while a write fault finds out whose a page is.
 
 A predicate of `kernels.py` says what is decided; its `Evaluation` here says how the kernel finds out, and PRICES which
-steps ask. Copies of pages and swap slots left behind are read off the rules themselves (proofs/cost.py). Counts are
+steps ask. Copies of pages and swap slots left behind are read off the rules themselves (proofs/cost). Counts are
 linear in N, the sub-pages of a large folio (HPAGE_PMD_NR, 512 on x86-64). Sources: do_wp_page, do_swap_page
 (mm/memory.c), do_huge_pmd_wp_page, __split_huge_pmd (mm/huge_memory.c), reuse_swap_page,
 page_trans_huge_map_swapcount, try_to_free_swap (mm/swapfile.c), free_swap_cache (mm/swap_state.c), at the commits

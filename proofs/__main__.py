@@ -23,13 +23,13 @@ def main() -> int:
     for number in heard:
         signal.signal(number, _at_once)
     try:
-        from proofs import cli  # noqa: PLC0415  loading takes a second, in which Ctrl-C is to be understood
+        from proofs.cli.main import main as run  # noqa: PLC0415  loading takes a second, in which Ctrl-C is to be understood
     except Exception as error:
         # A library that is missing or broken, or for which there is no memory.
         said = " ".join(str(error).split())
         print(f"proofs: internal error: cannot be loaded: {type(error).__name__}: {said}", file=sys.stderr)
         return NOT_LOADED
-    code = cli.main()
+    code = run()
     for number in heard:
         signal.signal(number, lambda *_: os._exit(code))
     return code

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from proofs.cli import main
+from proofs.cli.main import main
 
 _BLOCK = re.compile(r"^<!-- (?P<mark>[^\n]*?) -->\n+```(?P<language>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
 

@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 import z3
-from mutants import CONTENTS, HERE, Asked, Change, Fate, Seen, by_name, changes, conjuncts, noticed_by, say
+from mutants import CONTENTS, Asked, Change, Fate, Seen, by_name, changes, conjuncts, noticed_by, say
 from rule_specs import FEATURE_SPECS, SPECS, test_of
 
 from model import locks
@@ -23,11 +23,13 @@ from model.features import SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, Rule, Scope, System, folded, functions_in, text_of
 from model.state import Page, Proc, fresh
-from proofs import cow_selftest
+from proofs.data import SUITE
+from proofs.derive.interpreter import Instance, Interpreter, State
+from proofs.engine import Claim
 from proofs.errors import EngineError
-from proofs.explore import Claim, explore
-from proofs.interpreter import Instance, Interpreter, State
-from proofs.litmus import parse, read
+from proofs.explore.search import explore
+from proofs.litmus import cow_selftest
+from proofs.litmus.parser import parse, read
 
 FIRST = ("v5.9", "v6.15", "v5.7", "v5.19", "v7.2")
 """Kernels of which specifications speak most; others are added until every variant of every rule is there."""
@@ -134,7 +136,7 @@ def world(kernel: str) -> World:
 @functools.cache
 def feature_tests() -> tuple[Asked, ...]:
     """Those without sub-steps and without operations at the same time."""
-    files = (read(path) for path in sorted((HERE / "litmus").glob("*.litmus")))
+    files = (read(path) for path in sorted(SUITE.glob("*.litmus")))
     selftest = (parse(text, name) for name, text in cow_selftest.tests())
     return tuple(
         Asked(t) for t in (*files, *selftest)

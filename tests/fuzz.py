@@ -24,12 +24,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from proofs.data import CERTIFICATES, SUITE
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from model.features import FEATURES
 from model.kernels import KERNELS
 from model.logic import ModelError
-from proofs import check, cli
+from proofs.check import jobs, tables
+from proofs.cli.main import main as run
 from proofs.errors import USAGE
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +129,7 @@ def of_json(text: str, random_: random.Random) -> str:
 
 def litmus(random_: random.Random, made: Path) -> Input:
     """Mutated tests of the suite, asked of one kernel."""
-    files = sorted((ROOT / "tests" / "litmus").glob("*.litmus"))
+    files = sorted(SUITE.glob("*.litmus"))
     text = of_text(random_.choice(files).read_text(encoding="utf-8"), random_)
     command = random_.choice((["litmus", "-k", random_.choice(("v5.7", "v5.9", "v6.15"))], ["reproducer"]))
     return [*command, "{test.litmus}", *(["-o", str(made / "out")] if command[0] == "litmus" else [])], {
@@ -181,14 +184,14 @@ POSITIONAL = {
 def arguments(random_: random.Random, made: Path) -> Input:
     """Command lines, of which what takes long is not done."""
     words = (
-        *(k.name for k in KERNELS), *FEATURES, *check.ENGINES, "coherence", "mprotect", "soft-dirty", "2,1,2,1,1", "1",
+        *(k.name for k in KERNELS), *FEATURES, *jobs.ENGINES, "coherence", "mprotect", "soft-dirty", "2,1,2,1,1", "1",
         "3", "z3", "cvc5", "page-count", "mapcount", "exclusive", "svg", "smt2", "btor2", "fork", "huge,zero",
         "v5.9@huge", "bare:v5.9+unmap-refuse", "{empty}", "{some.py}", "{some.py}:MINE",
     )
     kernels = [k.name for k in KERNELS]
     usual: dict[str, Sequence[str]] = {
         "-k": kernels, "-i": ("mprotect", "coherence", "soft-dirty"), "--scope": ("2,1,2,1,1", "default"),
-        "--timeout": ("1",), "--engine": check.ENGINES, "--base": ("page-count",), "--from": kernels,
+        "--timeout": ("1",), "--engine": jobs.ENGINES, "--base": ("page-count",), "--from": kernels,
     }
     word = random_.choice(list(COMMANDS))
     given = [word] if word else []
@@ -224,12 +227,12 @@ def _too_slow(*_: object) -> None:
 
 def prepared(made: Path) -> None:
     """What is mutated and not in the repository: traces, and certificates with their obligations."""
-    cells = check.verdicts(
+    cells = tables.verdicts(
         ["v5.7", "v5.9"], ["isolation-reference", "write-bit", "coherence-write-pin"], engine="explore",
         scope="2,1,2,1,1", out=made / "traces",
     )
     assert all(cell.trace for cell in cells)
-    shipped = ROOT / "proofs" / "certificates"
+    shipped = CERTIFICATES
     for name in ("mprotect", "soft-dirty", "counters", "uffd-wp"):
         target = made / "certificates" / "v5.9" / f"{name}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -242,9 +245,9 @@ def _not_done(*_: Any, **__: Any) -> Any:
 
 
 NOT_DONE = (
-    "proofs.check.decide", "proofs.restrict.restrict", "proofs.diff.compare", "proofs.coverage.cover",
-    "proofs.cost.tables", "proofs.certificate.verify", "proofs.watch.watch", "proofs.export.written",
-    "proofs.explorer.server",
+    "proofs.check.tables.decide", "proofs.restrict.lattice.restrict", "proofs.compare.diff.compare",
+    "proofs.check.coverage.cover", "proofs.cost.tables.tables", "proofs.certify.verify.verify",
+    "proofs.cli.watch.watch", "proofs.export.circuits.written", "proofs.pages.server.server",
 )
 """What only takes time, once the arguments are understood."""
 
@@ -273,7 +276,7 @@ def ended(given: Input, folder: Path, kind: str) -> tuple[int, str, str]:
             stack.enter_context(unittest.mock.patch("tempfile.tempdir", str(folder)))
             for name in NOT_DONE if kind in ("arguments", "kernel-files") else ():
                 stack.enter_context(unittest.mock.patch(name, _not_done))
-            code = cli.main(line)
+            code = run(line)
     except TooSlowError:
         code, wrong = -1, f"takes more than {SLOW} s"
     except BaseException as error:

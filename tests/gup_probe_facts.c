@@ -1,6 +1,6 @@
 /*
  * Known facts of the kernel, asked of /dev/gup_probe: a line "ok FACT" or "WRONG FACT: what was seen" for each. Runs as
- * the only program of a virtual machine with one processor, two NUMA nodes and a swap disk (proofs/vm.py).
+ * the only program of a virtual machine with one processor, two NUMA nodes and a swap disk (proofs/hardware/vm.py).
  */
 #define _GNU_SOURCE
 #include <errno.h>

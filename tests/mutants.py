@@ -23,11 +23,15 @@ from rule_specs import SPECS, Spec, failures, test_of
 from invariants import INVARIANTS
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, Rule, Scope, System, Term, Update, functions_in, names_in
-from proofs import cow_selftest
+from proofs.data import SUITE
+from proofs.derive.interpreter import Instance, Interpreter, State
+from proofs.engine import Claim, Exploration
 from proofs.errors import EngineError
-from proofs.explore import Claim, Exploration, explore
-from proofs.interpreter import Instance, Interpreter, State
-from proofs.litmus import Litmus, Run, answer_of, parse, read
+from proofs.explore.search import explore
+from proofs.litmus import cow_selftest
+from proofs.litmus.execution import Run, answer_of
+from proofs.litmus.language import Litmus
+from proofs.litmus.parser import parse, read
 
 HERE = Path(__file__).parent
 EVERY_RULE = (
@@ -165,7 +169,7 @@ def mutants(system: System, started: System) -> Iterator[Mutant]:
 def litmus_tests() -> tuple[Asked, ...]:
     """Those that need no feature but STARTED, since the default table's rules are mutated; reads do without the zero
     page."""
-    files = (read(path) for path in sorted((HERE / "litmus").glob("*.litmus")))
+    files = (read(path) for path in sorted(SUITE.glob("*.litmus")))
     selftest = (parse(text, name) for name, text in cow_selftest.tests())
     return tuple(
         Asked(t) for t in (*files, *selftest)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from model.kernels import KERNELS
 from model.logic import StateFunction
-from proofs.kernel_file import system_of
+from proofs.naming.specs import system_of
 
 HEAD = """\
 import z3

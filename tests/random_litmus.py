@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from model.logic import ModelError
 from model.operations import OPERATIONS, Operation
-from proofs import litmus, reproducer
+from proofs.hardware import reproducer
+from proofs.litmus.parser import parse
 
 KINDS = ("", "", "zero", "file", "huge 2", "huge 2", "huge 2 zero")
 RARE = {"writeback-end": 0.3, "uffd-continue": 0.3, "mremap": 0.6, "exit": 0.3, "munmap": 0.5, "clear-soft-dirty": 0.6}
@@ -95,7 +96,7 @@ def written(seed: int, number: int, without: frozenset[str]) -> list[str]:
     while len(found) < number:
         text = generated(random_, f"random-{seed}-{len(found)}", without)
         try:
-            reproducer.check(litmus.parse(text, "random"))
+            reproducer.check(parse(text, "random"))
         except ModelError:
             continue
         found.append(text)

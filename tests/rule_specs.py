@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from model.kernels import Kernel
 from model.logic import System
-from proofs.interpreter import Instance
-from proofs.litmus import Litmus, answer, parse
-from proofs.trace import Trace
+from proofs.derive.interpreter import Instance
+from proofs.litmus.execution import answer
+from proofs.litmus.language import Litmus
+from proofs.litmus.parser import parse
+from proofs.traces.trace import Trace
 
 OLD = ("v5.7", "v5.9", "v5.14", "v5.18")
 ALL = (*OLD, "v5.8", "v5.19", "v6.0", "v6.15", "mapcount-unshare", "wrprotect-fail", "wrprotect-skip")

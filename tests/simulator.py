@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proofs.circuit import Circuit
+from proofs.derive.circuit import Circuit
 
 
 class Simulation:

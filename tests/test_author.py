@@ -21,13 +21,14 @@ from model.fault import P, V
 from model.kernels import FURTHER, KERNELS, V5_9, Kernel
 from model.logic import ModelError, Step, Term, put, rule
 from model.state import mapped_only_by, pte_present, pte_write
-from proofs.check import scope_of, verdicts
-from proofs.cli import main
-from proofs.coverage import cover
-from proofs.explore import explore
-from proofs.kernel_file import find_invariants, find_kernel, system_of, terms_of
-from proofs.new_kernel import meanings, starting_file
-from proofs.watch import files_of
+from proofs.check.coverage import cover
+from proofs.check.scopes import scope_of
+from proofs.check.tables import verdicts
+from proofs.cli.main import main
+from proofs.cli.start import meanings, starting_file
+from proofs.cli.watch import files_of
+from proofs.explore.search import explore
+from proofs.naming.specs import find_invariants, find_kernel, system_of, terms_of
 
 SMALL = scope_of(2, 1, 2, 1, 1)
 

@@ -11,7 +11,7 @@ from benchmarks import __main__ as command
 from benchmarks.bmc import answers
 from benchmarks.explore import CHECKERS, LOSSY, Run, compared
 from model.kernels import KERNELS
-from proofs.check import scope_named
+from proofs.check.scopes import scope_named
 
 SMALLEST = "1,1,2,1,1"
 NEEDED = {"spin": ("spin", "gcc"), "rumur": ("rumur", "gcc")}

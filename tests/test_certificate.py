@@ -43,10 +43,13 @@ from model.state import (
     vma,
     vma_write,
 )
-from proofs import certificate
-from proofs.certificate import Checked, _answer, clause_of, fragment, obligations, parsed, unlike, verify, write
-from proofs.interpreter import Instance, Interpreter, State
-from proofs.kernel_file import file_name, find_invariant, terms_of
+from proofs.certify.fragment import fragment
+from proofs.certify.manifest import Checked, manifest_path, unlike, write
+from proofs.certify.obligations import clause_of, obligations, parsed
+from proofs.certify.solvers import _answer
+from proofs.certify.verify import verify
+from proofs.derive.interpreter import Instance, Interpreter, State
+from proofs.naming.specs import file_name, find_invariant, terms_of
 
 ROOT = Path(__file__).parent.parent
 READ_ONLY = forall(
@@ -255,7 +258,7 @@ def test_no_two_specs_have_one_file_and_the_model_s_own_are_called_as_they_are(t
     assert len(names) == len(known) + len(others)
     assert all(re.fullmatch(r"[\w.@+,-]{1,209}", name, re.ASCII) for name in names)
     assert file_name("x/i.py:P").startswith("x_i.py_P-")
-    places = {certificate.manifest_path(tmp_path, *given) for given in (
+    places = {manifest_path(tmp_path, *given) for given in (
         ("v5.9", "a.py:P"), ("v5.9", "a.py:P", ("fork",)), ("v5.9", "a.py:P", ("fork", "exit")), ("v5.9", "a.py_P"),
         ("v5.9@huge", "a.py:P"), ("v5.9", "a/py:P"),
     )}

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from proofs.cli import main
+from proofs.cli.main import main
 
 SCOPE = ["--scope", "2,1,2,1,1"]
 FORMS = ("junit", "sarif", "markdown")

@@ -16,10 +16,12 @@ from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, invariant
 from model.features import FEATURES
 from model.kernels import FURTHER, KERNELS
-from proofs import check
-from proofs.bmc import Unrolling
-from proofs.cli import main
+from proofs.bmc.unrolling import Unrolling
+from proofs.check import jobs, scopes, tables
+from proofs.check.cells import Cell, claim_of
+from proofs.cli.main import main
 from proofs.errors import EngineError
+from proofs.naming.specs import system_of
 
 SMALL = "2,1,2,1,1"
 F1 = """litmus F1
@@ -136,9 +138,9 @@ def test_full_adds_the_tables_of_the_configurations(
 ) -> None:
     file = tmp_path / "full.toml"
     file.write_text(FULL if expected else FULL.replace('kernels = ["v4.8"]', "kernels = []"))
-    real = check.configured
-    monkeypatch.setattr(check, "configured", lambda: real(file))
-    monkeypatch.setattr("proofs.cli.KERNELS", ())
+    real = scopes.configured
+    monkeypatch.setattr(scopes, "configured", lambda: real(file))
+    monkeypatch.setattr("proofs.cli.app.KERNELS", ())
     code, out, err = run(capsys, "check", "--full", "-o", tmp_path)
     assert code == (0 if expected else 1)
     assert "\none: pages migrate (features: migration)\n" in out
@@ -149,9 +151,9 @@ def test_full_adds_the_tables_of_the_configurations(
 
 @pytest.mark.slow
 def test_the_configurations_that_come_along_name_what_there_is() -> None:
-    tables = check.configured()
-    assert len({t.name for t in tables}) == len(tables)
-    for table in tables:
+    configured = scopes.configured()
+    assert len({t.name for t in configured}) == len(configured)
+    for table in configured:
         cells = {(spec, i.name) for spec, _ in table.kernels for i in table.invariants}
         assert table.violated.keys() | table.holds.keys() <= cells, table.name
         assert all(table.violated.values())
@@ -168,9 +170,9 @@ invariants = ["coherence-write-pin"]
 kernels = ["v5.9"]
 because = "a test"
 """)
-    real = check.configured
-    monkeypatch.setattr(check, "configured", lambda: real(file))
-    monkeypatch.setattr("proofs.cli.KERNELS", ())
+    real = scopes.configured
+    monkeypatch.setattr(scopes, "configured", lambda: real(file))
+    monkeypatch.setattr("proofs.cli.app.KERNELS", ())
     code, _, err = run(capsys, "check", "--full", "-o", tmp_path)
     assert code == 1
     assert "v5.9@migration, coherence-write-pin: VIOLATED, but no violation was expected" in err
@@ -545,15 +547,15 @@ def test_an_interrupted_check_keeps_what_is_done(tmp_path: Path) -> None:
 
 
 def test_a_violation_where_exploration_saw_none_is_a_disagreement_even_if_it_ran_out_of_time() -> None:
-    system = check.system_of("v5.9")
-    claim = check.claim_of(invariant("coherence-write-pin"))
-    job = check.Job("v5.9", (claim.name,), check.SCOPES["default"], "both", None, 5, (), "")
-    cell = check.Cell("v5.9", claim.name, "UNKNOWN", "explore", 0.0, False, diameter=3)
+    system = system_of("v5.9")
+    claim = claim_of(invariant("coherence-write-pin"))
+    job = jobs.Job("v5.9", (claim.name,), scopes.SCOPES["default"], "both", None, 5, (), "")
+    cell = Cell("v5.9", claim.name, "UNKNOWN", "explore", 0.0, False, diameter=3)
     unrolling = Unrolling(system.restricted(system.cone([claim.formula, claim.premise])), job.scope)
-    found = check._second_opinion(job, unrolling.grounder.system, claim, cell, unrolling)
+    found = jobs._second_opinion(job, unrolling.grounder.system, claim, cell, unrolling)
     assert (found.verdict, found.length, found.engine) == ("VIOLATED", 4, "bmc")
     with pytest.raises(EngineError, match="exploration says UNKNOWN"):
-        check._second_opinion(job, unrolling.grounder.system, claim, replace(cell, diameter=4), unrolling)
+        jobs._second_opinion(job, unrolling.grounder.system, claim, replace(cell, diameter=4), unrolling)
 
 
 def test_engines_that_disagree_end_the_program_with_a_code_of_its_own(
@@ -562,7 +564,7 @@ def test_engines_that_disagree_end_the_program_with_a_code_of_its_own(
     def disagree(*_: object, **__: object) -> None:
         raise EngineError("one says this, one says that")
 
-    monkeypatch.setattr(check, "run", disagree)
+    monkeypatch.setattr(tables, "run", disagree)
     code, out, err = run(capsys, "check", "-k", "v5.9", "-o", tmp_path)
     assert (code, out) == (4, "")
     assert "internal error: one says this" in err

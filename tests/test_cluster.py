@@ -13,10 +13,13 @@ import pytest
 
 from invariants import INVARIANTS
 from model.kernels import KERNELS
-from proofs import cluster
-from proofs.check import Job, posed, run, scope_of
-from proofs.cluster import Question, owner
-from proofs.explore import Exploration, explore
+from proofs.check.jobs import Job, posed
+from proofs.check.scopes import scope_of
+from proofs.check.tables import run
+from proofs.engine import Exploration
+from proofs.explore import cluster
+from proofs.explore.cluster import Question, owner
+from proofs.explore.search import explore
 
 SCOPE = scope_of(2, 1, 2, 1, 1)
 

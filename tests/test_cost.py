@@ -11,10 +11,12 @@ import z3
 
 from model import costs
 from model.costs import LOCKS, MAPCOUNTS, SWAPCOUNTS, Count
-from proofs import certificate, cost, cost_report
-from proofs.cli import main
-from proofs.cost import COPIES, METERS, OPERATIONS, SHOWN, SLOTS, Costs
-from proofs.interpreter import Instance, Interpreter, State
+from proofs.certify import solvers
+from proofs.cli.main import main
+from proofs.cost import bounds, report, tables, workload, worst
+from proofs.cost.chains import Costs
+from proofs.cost.meters import COPIES, METERS, OPERATIONS, SHOWN, SLOTS
+from proofs.derive.interpreter import Instance, Interpreter, State
 
 ROOT = Path(__file__).parent.parent
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
@@ -25,7 +27,7 @@ def most(spec: str, name: str) -> dict[str, str]:
     operation = BY_NAME[name]
     these = Costs(spec, operation.features)
     sums = [profile for chain in these.chains(operation) for profile in these.sums(chain)]
-    return {meter: ", ".join(map(str, cost.greatest(p.count(meter) for p in sums))) for meter in METERS}
+    return {meter: ", ".join(map(str, bounds.greatest(p.count(meter) for p in sums))) for meter in METERS}
 
 
 def kernel_file(tmp_path: Path, text: str) -> str:
@@ -37,10 +39,10 @@ def kernel_file(tmp_path: Path, text: str) -> str:
 def test_counts_are_compared_for_every_size() -> None:
     n, one = costs.PER_SUBPAGE, costs.ONE
     assert [str(c) for c in (n + one, n + n + one, Count(), Count(0, 0, 1))] == ["N+1", "2N+1", "0", "P"]
-    assert cost.at_most(one, n)
-    assert not cost.at_most(Count(3), n), "of two sub-pages there are fewer"
-    assert cost.greatest([one, n, n + one]) == (n + one,)
-    assert cost.greatest([Count(3), n]) == (Count(3), n)
+    assert bounds.at_most(one, n)
+    assert not bounds.at_most(Count(3), n), "of two sub-pages there are fewer"
+    assert bounds.greatest([one, n, n + one]) == (n + one,)
+    assert bounds.greatest([Count(3), n]) == (Count(3), n)
 
 
 def test_the_mapcount_rule_locks_every_page_and_the_count_rule_only_those_it_may_reuse(tmp_path: Path) -> None:
@@ -49,7 +51,7 @@ def test_the_mapcount_rule_locks_every_page_and_the_count_rule_only_those_it_may
     swapped = kernel_file(tmp_path, "MINE = V5_9.but('mine', '', reuse=mapcount_is_one)")
     assert most(swapped, "write small")[SWAPCOUNTS] == "1"
     shared = [
-        cost.shared(these := Costs(spec), BY_NAME["write small"], these.chains(BY_NAME["write small"]))[LOCKS].ones
+        tables.shared(these := Costs(spec), BY_NAME["write small"], these.chains(BY_NAME["write small"]))[LOCKS].ones
         for spec in ("v5.8", "v5.9", swapped)
     ]
     assert shared == [1, 0, 1]
@@ -67,19 +69,19 @@ def test_a_predicate_of_ones_own_needs_a_price(tmp_path: Path, capsys: pytest.Ca
 def test_a_bound_that_is_too_low_is_refuted_by_both_solvers() -> None:
     these = Costs("v5.9")
     (reuse,) = [chain for chain in these.chains(BY_NAME["write small"]) if chain.name == "wp-reuse"]
-    free = cost.obligation(these, reuse.guard, cost.dearer(reuse.charges, LOCKS, [Count()]))
-    assert certificate.said_of(free, 20) == {"z3": "sat", "cvc5": "sat"}
-    assert z3.is_false(cost.dearer(reuse.charges, LOCKS, [costs.ONE]))
+    free = bounds.obligation(these, reuse.guard, bounds.dearer(reuse.charges, LOCKS, [Count()]))
+    assert solvers.said_of(free, 20) == {"z3": "sat", "cvc5": "sat"}
+    assert z3.is_false(bounds.dearer(reuse.charges, LOCKS, [costs.ONE]))
 
 
 def test_an_idle_slot_goes_at_reuse_or_after_the_copy_or_stays() -> None:
-    alone, shared, *_ = cost.SITUATIONS
-    fates = {spec: cost.fate(Costs(spec), alone) for spec in ("v5.8", "v5.9", "v5.14", "v5.18")}
+    alone, shared, *_ = tables.SITUATIONS
+    fates = {spec: tables.fate(Costs(spec), alone) for spec in ("v5.8", "v5.9", "v5.14", "v5.18")}
     assert fates == {
         "v5.8": "freed, page reused", "v5.9": "kept, page copied", "v5.14": "freed, page copied",
         "v5.18": "freed, page reused",
     }
-    assert cost.fate(Costs("v5.8"), shared) == "kept, page copied"
+    assert tables.fate(Costs("v5.8"), shared) == "kept, page copied"
 
 
 def test_wrong_usage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +112,7 @@ def run(
 def test_the_workload_run_in_the_model_pays_what_the_formula_says(spec: str, expected: int) -> None:
     """A fills a THP of two sub-pages, forks, and the child writes both: N = 2."""
     these = Costs(spec, ("huge",))
-    interpreter = Interpreter(these.system, cost.SCOPES["huge",])
+    interpreter = Interpreter(these.system, tables.SCOPES["huge",])
     state = interpreter.initial()
     for names in (["madvise-hugepage"], ["huge-fault"], ["fork"]):
         (step, *_) = (
@@ -123,14 +125,14 @@ def test_the_workload_run_in_the_model_pays_what_the_formula_says(spec: str, exp
         before = state
         names = [n for n in these.faults("store") if n != "wp-copy-spurious"]
         state, faults = run(these, interpreter, state, names, p=1, v=page)
-        total += cost.paid(these, interpreter, before, faults, MAPCOUNTS).at(2)
+        total += worst.paid(these, interpreter, before, faults, MAPCOUNTS).at(2)
     assert total == expected
     found = {
-        op.name: cost.shared(these, op, these.chains(op)) for op in OPERATIONS if op.shared and op.features
+        op.name: tables.shared(these, op, these.chains(op)) for op in OPERATIONS if op.shared and op.features
     }
-    table = cost.Table(spec, (), {}, {**found, "write small": {meter: Count() for meter in METERS}})
+    table = tables.Table(spec, (), {}, {**found, "write small": {meter: Count() for meter in METERS}})
     # The same by the formula, N being 512 there.
-    blocks = cost.workload(table, 1, 512 * 4096, thp=True).counts[MAPCOUNTS]
+    blocks = workload.workload(table, 1, 512 * 4096, thp=True).counts[MAPCOUNTS]
     assert blocks == {3: 513, 9: 513 * 513, 0: 0}[expected]
 
 
@@ -166,6 +168,6 @@ def test_the_document_shows_what_the_command_prints(
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("gcc"), reason="needs a C compiler (Debian: gcc)")
 def test_faults_are_timed_on_the_running_kernel() -> None:
-    measured = cost_report.measure()
+    measured = report.measure()
     assert all(ratio > 0 for ratio in measured.ratios.values())
-    assert measured.release in cost_report.to_text([], cost_report.Workload(), measured)
+    assert measured.release in report.to_text([], report.Workload(), measured)

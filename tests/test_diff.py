@@ -14,9 +14,10 @@ from z3 import And, Or
 from model.kernels import V5_8, V5_9, V5_18, V5_19, Kernel
 from model.logic import ModelError, Term
 from model.state import maybe_pinned
-from proofs import diff, litmus, lockstep
-from proofs.cli import main
-from proofs.lockstep import Bounds, Move, Pages, Side
+from proofs.cli.main import main
+from proofs.compare import diff, lockstep
+from proofs.compare.lockstep import Bounds, Move, Pages, Side
+from proofs.litmus import execution, parser
 
 SMALL = Bounds(processes=1, references=1, depth=3)
 PLAIN: Pages = (frozenset(),)
@@ -138,8 +139,8 @@ def test_each_test_shown_is_answered_by_the_litmus_command_as_it_says(
     assert shown
     assert len(files) == len(shown)
     for each in shown:
-        test = litmus.parse(each["litmus"], "shown")
-        answers = [str(litmus.answer(test, k, k.system(test.features)).answer) for k in (V5_18, V5_19)]
+        test = parser.parse(each["litmus"], "shown")
+        answers = [str(execution.answer(test, k, k.system(test.features)).answer) for k in (V5_18, V5_19)]
         assert answers == each["answers"]
         assert set(answers) == {"Allowed", "Forbidden"}
 

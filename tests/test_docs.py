@@ -11,10 +11,10 @@ import documents
 import pytest
 from documents import block
 
-from proofs import litmus
-from proofs.cli import main
-from proofs.kernel_file import find_kernel, system_of, with_features
-from proofs.prove import SHIPPED
+from proofs.cli.main import main
+from proofs.data import CERTIFICATES
+from proofs.litmus import execution, parser
+from proofs.naming.specs import find_kernel, system_of, with_features
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,8 +33,8 @@ def test_the_kernel_of_ones_own_in_the_readme_works(tmp_path: Path, capsys: pyte
 def test_the_litmus_test_in_the_readme_answers_as_it_says() -> None:
     text = re.search(r"```\n(litmus F1\n.*?)```", README, re.S)
     assert text
-    test = litmus.parse(text.group(1), "README.md")
-    answers = [litmus.answer(test, find_kernel(k), system_of(k)).answer for k in ("v5.7", "v5.8")]
+    test = parser.parse(text.group(1), "README.md")
+    answers = [execution.answer(test, find_kernel(k), system_of(k)).answer for k in ("v5.7", "v5.8")]
     assert answers == ["Allowed", "Forbidden"]
 
 
@@ -50,7 +50,7 @@ def test_the_table_in_the_readme_is_the_one_that_comes_out(
 
 
 def test_the_invariant_in_the_readme_is_the_one_that_comes_along(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", str(SHIPPED / "v7.2" / "coherence-write-pin.json")]) == 0
+    assert main(["show", str(CERTIFICATES / "v7.2" / "coherence-write-pin.json")]) == 0
     printed = capsys.readouterr().out
     assert printed.split("\n\n")[:2] == block(README, "proof").rstrip().split("\n\n")
 
@@ -172,10 +172,10 @@ def test_the_differences_in_the_docs_are_answered_as_they_say() -> None:
     shown = re.findall(r"     (litmus .*?)\n\n     (\S+): (\w+); (\S+): (\w+)\n", DIFF, re.S)
     assert len(shown) >= 12
     for text, a, answer, b, other in shown:
-        test = litmus.parse(re.sub(r"^     ", "", text, flags=re.M) + "\n", "docs/diff.md")
+        test = parser.parse(re.sub(r"^     ", "", text, flags=re.M) + "\n", "docs/diff.md")
         for kernel, expected in ((a, answer), (b, other)):
             system = system_of(with_features(kernel, test.features))
-            assert litmus.answer(test, find_kernel(kernel), system).answer == expected
+            assert execution.answer(test, find_kernel(kernel), system).answer == expected
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.restrictions import RESTRICTIONS, VARIANTS
-from proofs import domain
+from proofs.pages import domain
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "domain.md").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def citations() -> Iterator[tuple[str, str]]:
 def mentions() -> Iterator[tuple[str, str]]:
     """Lines of sources and documents in which the file, a failure or an invariant is named."""
     named = re.compile(r"domain\.md[^\"`]*|\bF\d+[a-z]?\b'?|\bI\d+\b")
-    folders = ((ROOT / name).rglob(end) for name in ("model", "invariants", "proofs", "docs", "tests/litmus")
+    folders = ((ROOT / name).rglob(end) for name in ("model", "invariants", "proofs", "docs", "proofs/data/litmus")
                for end in ("*.py", "*.toml", "*.md"))
     for path in (path for folder in folders for path in sorted(folder)):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

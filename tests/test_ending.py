@@ -19,9 +19,10 @@ import hardship
 import pytest
 
 from model import logic
-from proofs import check, pool, prove
-from proofs.cli import main
-from proofs.ending import explained
+from proofs import parallel
+from proofs.check import cells, prove, tables
+from proofs.cli.ending import explained
+from proofs.cli.main import main
 
 SMALL = "2,1,2,1,1"
 MODULE = [sys.executable, "-m", "proofs"]
@@ -35,7 +36,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 def ended(error: BaseException) -> Any:
     """As `check.run`, which ends so after the first result."""
-    real = check.run
+    real = tables.run
 
     def run(*given: Any, **options: Any) -> Iterator[Any]:
         for done in real(*given, **options):
@@ -66,7 +67,7 @@ def test_what_was_decided_before_is_printed(
     error: BaseException, code: int, says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(check, "run", ended(error))
+    monkeypatch.setattr(tables, "run", ended(error))
     asked = ("check", "-k", "v5.9", "-i", "write-bit", "-i", "mprotect", "--engine", "explore", "--scope", SMALL, "-o",
              tmp_path, "--workers", 1)
     found, out, err = run(capsys, *asked, "--json")
@@ -102,7 +103,7 @@ def test_a_result_that_cannot_be_kept_is_told(
     def full(path: Path, key: str, cells: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", f"cannot keep {path}")
 
-    monkeypatch.setattr(check, "_store", full)
+    monkeypatch.setattr(tables, "_store", full)
     code, out, err = run(
         capsys, "check", "-k", "v5.9", "-i", "write-bit", "--engine", "explore", "--scope", SMALL, "-o", tmp_path
     )
@@ -117,7 +118,7 @@ def test_a_trace_that_cannot_be_written_is_not_told_to_be_there(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(check, "write", full)
+    monkeypatch.setattr(cells, "write", full)
     code, out, err = run(
         capsys, "check", "-k", "v5.9", "-i", "write-bit", "--engine", "explore", "--scope", SMALL, "-o", tmp_path
     )
@@ -175,7 +176,7 @@ MANY = Invariant("many", "x", "me", (Frame,) * 12, lambda *f: And(*(frame_free(x
 def test_a_claim_of_many_variables_is_searched_with_what_memory_there_is(tmp_path: Path) -> None:
     file = tmp_path / "many.py"
     file.write_text(MANY)
-    [cell] = check.verdicts(["v5.9"], [f"{file}:MANY"], engine="proof", proof_time=30, out=tmp_path)
+    [cell] = tables.verdicts(["v5.9"], [f"{file}:MANY"], engine="proof", proof_time=30, out=tmp_path)
     assert cell.verdict == "UNKNOWN"
     assert "no proof" in cell.note
 
@@ -294,14 +295,14 @@ def test_what_is_decided_stays_and_what_is_shown_is_true_in_hardship() -> None:
 
 def test_a_worker_s_error_is_told_with_its_traceback_and_its_death_is_noticed() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
-        list(pool.each_done(divmod_by, [0], 1))
+        list(parallel.each_done(divmod_by, [0], 1))
     assert "divmod_by" in raised.value.__notes__[0]
     with pytest.raises(RuntimeError, match="Particular in a worker: 1"):
-        list(pool.each_done(divmod_by, [-1], 1))
+        list(parallel.each_done(divmod_by, [-1], 1))
     with pytest.raises(BrokenProcessPool):
-        list(pool.each_done(divmod_by, [1, 2, -2], 2))
+        list(parallel.each_done(divmod_by, [1, 2, -2], 2))
     heard: list[str] = []
-    assert sorted(pool.each_done(divmod_by, [2, 3, 4], 2, heard.append)) == [(2, 3), (3, 2), (4, 1)]
+    assert sorted(parallel.each_done(divmod_by, [2, 3, 4], 2, heard.append)) == [(2, 3), (3, 2), (4, 1)]
     assert sorted(heard) == ["by 2", "by 3", "by 4"]
 
 
@@ -314,7 +315,7 @@ class Particular(Exception):
 
 
 def divmod_by(number: int) -> int:
-    pool.tell(f"by {number}")
+    parallel.tell(f"by {number}")
     if number == -1:
         raise Particular(1, "more")
     if number == -2:

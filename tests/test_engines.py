@@ -22,17 +22,21 @@ from simulator import Simulation, ones
 from invariants import INVARIANTS, Invariant, invariant
 from model.kernels import KERNELS
 from model.logic import Scope, System, meaning
-from proofs import explore as exploration
-from proofs import machine
-from proofs.bmc import Unrolling, _least, bmc
-from proofs.check import scope_of
-from proofs.explore import Claim, Exploration, Memory, explore, packed_words
-from proofs.ground import Grounder
-from proofs.induct import unwritten
-from proofs.interpreter import Instance, Interpreter, State
-from proofs.progress import Progress, expected_states
-from proofs.symmetry import symmetry_of, unmoved
-from proofs.trace import execute
+from proofs.bmc.bounded import bmc
+from proofs.bmc.unrolling import Unrolling, _least
+from proofs.check.scopes import scope_of
+from proofs.derive.ground import Grounder
+from proofs.derive.interpreter import Instance, Interpreter, State
+from proofs.derive.symmetry import symmetry_of, unmoved
+from proofs.engine import Claim, Exploration
+from proofs.explore import code as machine_code
+from proofs.explore import machine, memory
+from proofs.explore import search as exploration
+from proofs.explore.memory import Memory, packed_words
+from proofs.explore.progress import Progress, expected_states
+from proofs.explore.search import explore
+from proofs.induct.search import unwritten
+from proofs.traces.trace import execute
 
 BY_NAME = {k.name: k for k in KERNELS}
 ERAS = (
@@ -258,7 +262,7 @@ class Tight(Memory):
     START = 64
     growths = 0
 
-    def grow(self, code: machine.Code) -> None:
+    def grow(self, code: machine_code.Code) -> None:
         super().grow(code)
         Tight.growths += 1
 
@@ -278,7 +282,7 @@ def test_enlarging_the_tables_loses_nothing(story: Story, monkeypatch: pytest.Mo
 def test_two_threads_find_the_same_states_and_the_same_paths(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the order in which they find them; small tables and levels make them meet often."""
     monkeypatch.setattr(exploration, "Memory", Tight)
-    monkeypatch.setattr(exploration, "WORTH_THREADS", 0)
+    monkeypatch.setattr(memory, "WORTH_THREADS", 0)
     claims = [claim(i) for i in applicable("v5.19")]
     alone, *together = (explore(story.of("v5.19"), story.scope, claims, threads=n) for n in (1, 2, 3, 2, 3))
     for explored in together:
@@ -335,8 +339,8 @@ def test_a_processor_without_avx_512_finds_the_same(
         return explored.levels, explored.transitions, explored.fired, [f.path for f in explored.findings]
 
     here = found()
-    without = frozenset(name for name in machine._features() if "avx512" not in name)
-    monkeypatch.setattr(machine, "_features", lambda: without)
+    without = frozenset(name for name in machine_code.cpu_features() if "avx512" not in name)
+    monkeypatch.setattr(machine_code, "cpu_features", lambda: without)
     assert found() == here
 
 
@@ -453,7 +457,7 @@ def machine_states(of: System, scope: Scope, most: int = 1 << 17) -> list[State]
     """The representatives that the machine code keeps, or the first `most` and a few more."""
     grounder = Grounder(of, scope)
     steps = grounder.steps()
-    code = machine.Code(machine.assembly(grounder, steps, [], [], symmetry_of(grounder)), optimised=False)
+    code = machine_code.Code(machine.assembly(grounder, steps, [], [], symmetry_of(grounder)), optimised=False)
     store = Memory(machine.state_words(grounder), len(steps), 0, 1 << 30)
     symmetry = symmetry_of(grounder)
     initial = grounder.unpack(grounder.initial())

@@ -23,12 +23,13 @@ from browser import browser, needs_chromium
 
 from invariants import INVARIANTS
 from model.logic import ModelError
-from proofs import explorer as explorers
-from proofs.check import scope_named
-from proofs.cli import main
-from proofs.explorer import Explorer
-from proofs.kernel_file import formula_of, system_of
-from proofs.trace import from_json, read, to_json
+from proofs.check.scopes import scope_named
+from proofs.cli.main import main
+from proofs.naming.specs import formula_of, system_of
+from proofs.pages import explorer as explorers
+from proofs.pages import server
+from proofs.pages.explorer import Explorer
+from proofs.traces.trace import from_json, read, to_json
 
 SMALL = "2,1,3,1,1"
 SOFT_DIRTY = [
@@ -358,7 +359,7 @@ def test_a_body_may_come_in_chunks_if_they_are_such(running: Running) -> None:
 def test_what_is_too_large_is_refused(running: Running) -> None:
     many = {f"X-{number}": "a" for number in range(3000)}
     assert status_of(running.say(running.request(**many))) in (0, 431)
-    assert status_of(running.say(running.request(X_Long="a" * explorers.HEADERS))) in (0, 431)
+    assert status_of(running.say(running.request(X_Long="a" * server.HEADERS))) in (0, 431)
     assert status_of(running.say(running.request(Content_Length=str(explorers.LARGEST + 1)))) == 413
     endless = b"POST /view HTTP/1.1\r\nA: " + b"a" * 100_000_000
     with running.connect() as connection, pytest.raises(ConnectionError):  # it is not heard out
@@ -443,7 +444,7 @@ def test_slow_senders_hold_nobody_up_and_are_ended(running: Running) -> None:
             assert running.quick()
             time.sleep(0.5)
         assert not slow
-    assert explorers.SECONDS - 2 < time.monotonic() - started < explorers.SECONDS + 15
+    assert server.SECONDS - 2 < time.monotonic() - started < server.SECONDS + 15
 
 
 @pytest.mark.slow

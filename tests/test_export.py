@@ -25,15 +25,16 @@ from model.features import FEATURES
 from model.kernels import FURTHER as FURTHER_KERNELS
 from model.kernels import KERNELS, V5_9, V5_19, Kernel
 from model.logic import Scope, System
-from proofs import export
-from proofs.bmc import bmc
-from proofs.check import claim_of, scope_named, scope_of
-from proofs.cli import main
-from proofs.explore import explore
-from proofs.export import Machine, machine
-from proofs.export_tla import camel, claim_name, module_name, to_cfg, to_tla
-from proofs.interpreter import Interpreter
-from proofs.kernel_file import built, features_spec, system_of
+from proofs.bmc.bounded import bmc
+from proofs.check.cells import claim_of
+from proofs.check.scopes import scope_named, scope_of
+from proofs.cli.main import main
+from proofs.derive.interpreter import Interpreter
+from proofs.explore.search import explore
+from proofs.export import circuits
+from proofs.export.circuits import Machine, machine
+from proofs.export.tla import camel, claim_name, module_name, to_cfg, to_tla
+from proofs.naming.specs import built, features_spec, system_of
 
 SCOPE = scope_of(2, 1, 3, 1, 1)
 VIOLATED = [("v5.9", "coherence-write-pin"), ("v5.7", "write-bit"), ("v5.11", "swap-slot")]
@@ -94,14 +95,14 @@ def test_smt2_is_satisfiable_from_the_shortest_violation_on(kernel: str, name: s
     assert length is not None
     for depth, answer in ((length - 1, z3.unsat), (length, z3.sat), (length + 1, z3.sat)):
         solver = z3.Solver()
-        solver.from_string(export.to_smt2(made(kernel, name), depth))
+        solver.from_string(circuits.to_smt2(made(kernel, name), depth))
         assert solver.check() == answer
 
 
 @pytest.mark.parametrize(("kernel", "name"), HELD)
 def test_smt2_of_a_claim_that_holds_is_unsatisfiable(kernel: str, name: str) -> None:
     solver = z3.Solver()
-    solver.from_string(export.to_smt2(made(kernel, name), 4))
+    solver.from_string(circuits.to_smt2(made(kernel, name), 4))
     assert solver.check() == z3.unsat
 
 
@@ -119,7 +120,7 @@ def told_by_cvc5(text: str) -> list[str]:
 
 
 def test_cvc5_reads_smt2_and_has_a_model_for_who_asks() -> None:
-    text = export.to_smt2(made("v5.7", "write-bit"), 3)
+    text = circuits.to_smt2(made("v5.7", "write-bit"), 3)
     assert told_by_cvc5(text) == ["sat"]
     answer, model = told_by_cvc5(text + "(get-model)")
     assert answer == "sat"
@@ -128,7 +129,7 @@ def test_cvc5_reads_smt2_and_has_a_model_for_who_asks() -> None:
 
 @pytest.mark.parametrize(("kernel", "name"), VIOLATED[:2])
 def test_vmt_unrolled_by_its_annotations_has_the_same_shortest_violation(kernel: str, name: str) -> None:
-    text = export.to_vmt(made(kernel, name))
+    text = circuits.to_vmt(made(kernel, name))
     pairs = re.findall(r"\(! (\|[^|]*\|) :next (\|[^|]*\|)\)", text)
     asserted = "\n".join(f"(assert {term})" for term in ("init", "trans", "property"))
     start, moves, good = z3.parse_smt2_string(text + asserted)
@@ -175,9 +176,9 @@ def unrolled(vmt: str, steps: int) -> str:
 def test_cvc5_finds_violations_of_the_length_that_we_find(spec: str, name: str, sizes: tuple[int, ...]) -> None:
     cell = cell_of(spec, name, sizes)
     answers = {4: "unsat"} if cell.length is None else {cell.length - 1: "unsat", cell.length: "sat"}
-    vmt = export.to_vmt(cell.machine)
+    vmt = circuits.to_vmt(cell.machine)
     for steps, answer in answers.items():
-        assert told_by_cvc5(export.to_smt2(cell.machine, steps)) == [answer]
+        assert told_by_cvc5(circuits.to_smt2(cell.machine, steps)) == [answer]
         assert told_by_cvc5(unrolled(vmt, steps)) == [answer]
 
 
@@ -193,7 +194,7 @@ def abc() -> str:
 
 def asked(abc: str, made_: Machine, folder: Path, commands: str) -> str:
     file = folder / "exported.aig"
-    file.write_bytes(export.to_aiger(made_))
+    file.write_bytes(circuits.to_aiger(made_))
     return subprocess.run(
         [abc, "-c", f"read_aiger {file}; {commands}"], capture_output=True, text=True, check=True, timeout=300
     ).stdout
@@ -265,7 +266,7 @@ def test_btor2_does_what_the_interpreter_does_on_random_walks(kernel: str, name:
     system = system_of(kernel).restricted(system_of(kernel).cone([stated.formula]))
     interpreter = Interpreter(system, SCOPE)
     one = made(kernel, name)
-    text = export.to_btor2(one)
+    text = circuits.to_btor2(one)
     states, run = simulated(text)
     assert list(states.values()) == list(one.names)
     start = {line.split()[3]: line.split()[4] for line in text.splitlines() if " init " in line}
@@ -319,7 +320,7 @@ def pointer(value: Any) -> ctypes.c_void_p:
 def test_boolector_parses_btor2_and_finds_the_shortest_violation(kernel: str, name: str, tmp_path: Path) -> None:
     lib, libc = boolector(), ctypes.CDLL(None)
     file = tmp_path / "exported.btor2"
-    text = export.to_btor2(made(kernel, name))
+    text = circuits.to_btor2(made(kernel, name))
     file.write_text(text)
     libc.fopen.restype = ctypes.c_void_p
     stream = libc.fopen(str(file).encode(), b"r")

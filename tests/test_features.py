@@ -14,10 +14,12 @@ from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, Kernel
 from model.logic import Scope, System
 from model.state import CONSTANTS, FUNCTIONS, fresh
-from proofs.check import claim_of, scope_of
-from proofs.explore import Claim, Exploration, explore
-from proofs.interpreter import Instance, Interpreter, State, instances
-from proofs.kernel_file import find_kernel, system_of
+from proofs.check.cells import claim_of
+from proofs.check.scopes import scope_of
+from proofs.derive.interpreter import Instance, Interpreter, State, instances
+from proofs.engine import Claim, Exploration
+from proofs.explore.search import explore
+from proofs.naming.specs import find_kernel, system_of
 
 SMALL = scope_of(2, 1, 2, 1, 1)
 CLAIMS = [claim_of(invariant(name)) for name in ("coherence-write-pin", "coherence-read-pin", "isolation-mapping")]

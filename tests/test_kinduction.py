@@ -29,13 +29,15 @@ from model.state import (
     pte_soft_dirty,
     pte_write,
 )
-from proofs.bmc import Induction, Unrolling, k_induction
-from proofs.check import claim_of
+from proofs.bmc.bounded import Induction, k_induction
+from proofs.bmc.unrolling import Unrolling
+from proofs.check.cells import claim_of
+from proofs.derive.interpreter import Interpreter, State
+from proofs.engine import Claim
 from proofs.errors import EngineError
-from proofs.explore import Claim, explore
-from proofs.interpreter import Interpreter, State
-from proofs.kernel_file import system_of
-from proofs.trace import execute
+from proofs.explore.search import explore
+from proofs.naming.specs import system_of
+from proofs.traces.trace import execute
 
 DEFAULT = Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1)
 SMALL = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=1)

@@ -35,11 +35,13 @@ from model.kernels import (
 )
 from model.logic import Staged, System
 from model.operations import GIVES_UP, OPERATIONS, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults
-from proofs import trace
+from proofs.data import SUITE
 from proofs.errors import LitmusError
-from proofs.litmus import Answer, Litmus, Result, answer, parse, read
+from proofs.litmus.execution import Answer, Result, answer
+from proofs.litmus.language import Litmus
+from proofs.litmus.parser import parse, read
+from proofs.traces import trace
 
-SUITE = Path(__file__).parent / "litmus"
 FILES = sorted(SUITE.glob("*.litmus"))
 EXPECTED = tomllib.loads((SUITE / "expected.toml").read_text(encoding="utf-8"))
 ALL_KERNELS = {kernel.name: kernel for kernel in (*KERNELS, *FURTHER)}

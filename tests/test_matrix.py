@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from model.kernels import FURTHER, KERNELS, V5_7, Kernel
-from proofs import cow_selftest, litmus, matrix
-from proofs.cli import main
-from proofs.kernel_file import find_kernel, system_of, with_features
-from proofs.litmus import Answer
-from proofs.matrix import Cell, Found, Suite
+from proofs.cli.main import main
+from proofs.data import SUITE as FOLDER
+from proofs.litmus import cow_selftest, execution, matrix, parser
+from proofs.litmus.execution import Answer
+from proofs.litmus.matrix import Cell, Found, Suite
+from proofs.naming.specs import find_kernel, system_of, with_features
+from proofs.traces.picture import to_svg
+from proofs.traces.trace import Trace
 
 ROOT = Path(__file__).parent.parent
 SUITE = matrix.read_suite()
@@ -29,9 +32,9 @@ def as_expected(suite: Suite) -> Found:
     return Found({(r.name, k): Cell(OF_MARK[mark]) for r in suite.rows for k, mark in r.expected.items()}, {})
 
 
-def trace_of(text: str, kernel: Kernel = V5_7) -> litmus.Trace:
-    test = litmus.parse(f"litmus t\n{text}", "t")
-    found = litmus.answer(test, kernel, kernel.system(test.features)).trace
+def trace_of(text: str, kernel: Kernel = V5_7) -> Trace:
+    test = parser.parse(f"litmus t\n{text}", "t")
+    found = execution.answer(test, kernel, kernel.system(test.features)).trace
     assert found
     return found
 
@@ -45,7 +48,7 @@ def test_every_test_has_an_expectation_for_every_kernel() -> None:
     for row in SUITE.rows:
         assert set(row.expected) == set(SUITE.kernels), row.name
         assert set(row.expected.values()) <= set(OF_MARK), row.name
-        assert litmus.parse(row.text, row.name).name == row.name
+        assert parser.parse(row.text, row.name).name == row.name
 
 
 def test_every_failure_of_the_domain_has_a_test_or_is_said_to_be_out_of_the_model() -> None:
@@ -75,7 +78,7 @@ def test_cow_c_has_its_21_cases_each_in_the_environments_that_apply() -> None:
 
 
 def test_each_outcome_of_cow_c_stands_once_in_its_table() -> None:
-    tables = tomllib.loads((matrix.SUITE / "cow.toml").read_text(encoding="utf-8"))["table"]
+    tables = tomllib.loads((FOLDER / "cow.toml").read_text(encoding="utf-8"))["table"]
     stated = [(c, e) for table in tables for e in table["environments"] for c in table["answers"]]
     assert sorted(stated) == sorted((case.key, environment.name) for case, environment in PAIRS)
 
@@ -91,11 +94,11 @@ def test_every_kernel_gives_what_is_expected_of_cow_c(environment: cow_selftest.
     found, expected = {}, {}
     for row in SUITE.rows:
         if row.group == matrix.COW + environment.name:
-            test = litmus.parse(row.text, row.name)
+            test = parser.parse(row.text, row.name)
             for kernel, mark in row.expected.items():
                 expected[row.name, kernel] = mark
                 system = system_of(with_features(kernel, test.features))
-                found[row.name, kernel] = matrix.MARKS[litmus.answer(test, find_kernel(kernel), system).answer]
+                found[row.name, kernel] = matrix.MARKS[execution.answer(test, find_kernel(kernel), system).answer]
     assert found
     assert found == expected
 
@@ -116,7 +119,7 @@ def test_a_column_says_of_which_kernels_it_speaks(bad: str, shown: str) -> None:
 
 
 def test_the_document_shows_what_was_published_where_it_is_another_entry() -> None:
-    page = matrix.to_markdown(SUITE, as_expected(SUITE), "../tests/litmus")
+    page = matrix.to_markdown(SUITE, as_expected(SUITE), "../proofs/data/litmus")
     row = next(line for line in page.splitlines() if line.startswith("| [F3 pin + fork"))
     assert row.split(" | ")[1:] == ["B", "B", "B", "B", ".", ".", ". (~)", ".", ".", ".", ".", ".", ".", ". |"]
 
@@ -144,7 +147,7 @@ def test_operations_that_only_prepare_are_left_out_of_a_picture() -> None:
 
 
 def test_a_smaller_picture_says_the_same() -> None:
-    svg = matrix.to_svg(trace_of(LEAK))
+    svg = to_svg(trace_of(LEAK))
     small = matrix.smaller(svg)
     assert len(small) < len(svg) * 0.6
 
@@ -211,7 +214,7 @@ def test_the_command_writes_all_tests_as_files(tmp_path: Path, capsys: pytest.Ca
     assert main(["matrix", "--write-suite", str(tmp_path / "all")]) == 0
     assert f"{len(SUITE.rows)} tests" in capsys.readouterr().out
     for name, row in ROWS.items():
-        assert litmus.read(tmp_path / "all" / f"{name}.litmus").condition_text in row.text
+        assert parser.read(tmp_path / "all" / f"{name}.litmus").condition_text in row.text
 
 
 @pytest.mark.parametrize(
@@ -240,7 +243,7 @@ def test_the_document_has_the_entries_that_are_expected() -> None:
     """Quick: whether the pictures are current takes all answers."""
     page = (ROOT / "docs" / "matrix.md").read_text(encoding="utf-8")
     without = re.sub(rf"\[([^]]*)\]\({matrix.PICTURES}[^)]*\)", r"\1", page)
-    assert without == matrix.to_markdown(SUITE, as_expected(SUITE), "../tests/litmus")
+    assert without == matrix.to_markdown(SUITE, as_expected(SUITE), "../proofs/data/litmus")
 
 
 @pytest.mark.slow
@@ -248,7 +251,7 @@ def test_the_document_and_its_pictures_are_those_that_come_out(tmp_path: Path) -
     found = matrix.ask(SUITE, 2, pictures=True)
     assert found.unexpected(SUITE) == []
     docs = ROOT / "docs"
-    assert (docs / "matrix.md").read_text(encoding="utf-8") == matrix.to_markdown(SUITE, found, "../tests/litmus")
+    assert (docs / "matrix.md").read_text(encoding="utf-8") == matrix.to_markdown(SUITE, found, "../proofs/data/litmus")
     shown = {path.name: path.read_text(encoding="utf-8") for path in (docs / matrix.PICTURES).iterdir()}
     assert shown == found.pictures
     assert sum(map(len, shown.values())) < 20_000 * len(shown)

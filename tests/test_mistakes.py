@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from model.logic import ModelError
-from proofs.check import verdicts
-from proofs.kernel_file import find_invariants, system_of
+from proofs.check.tables import verdicts
+from proofs.naming.specs import find_invariants, system_of
 
 HEAD = """\
 import functools

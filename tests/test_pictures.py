@@ -23,14 +23,15 @@ import pytest
 from invariants import invariant
 from model.kernels import KERNELS, V5_7, V5_9, V5_11, V6_15, Kernel
 from model.logic import Scope, System
+from proofs.derive.interpreter import Instance
 from proofs.errors import TraceError
-from proofs.graph import NODE_TYPES, Graph, state_graphs, to_dot, to_graphml, to_mermaid, trace_graph
-from proofs.interpreter import Instance
-from proofs.kernel_file import formula_of
-from proofs.picture import to_svg
-from proofs.render import FORMATS
-from proofs.text import to_table
-from proofs.trace import Trace, default_names, execute, read, write
+from proofs.naming.specs import formula_of
+from proofs.traces.drawn_graph import to_dot, to_graphml, to_mermaid, trace_graph
+from proofs.traces.graph import NODE_TYPES, Graph, state_graphs
+from proofs.traces.picture import to_svg
+from proofs.traces.render import FORMATS
+from proofs.traces.text import to_table
+from proofs.traces.trace import Trace, default_names, execute, read, write
 
 SCOPE = Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=2)
 Steps = Sequence[tuple[str, Mapping[str, int]]]

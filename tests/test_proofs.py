@@ -19,16 +19,22 @@ from invariants import INVARIANTS, invariant
 from model.kernels import KERNELS, V5_9, never
 from model.logic import Param, Scope, Step, System, Term, forall, put, rule
 from model.state import Frame, Page, Proc, alive, exclusive, maps, pte_present, vma
-from proofs import certificate, induct, prove
-from proofs import trace as traces
+from proofs.certify import manifest as manifests
+from proofs.certify import verify
+from proofs.check import prove
+from proofs.data import CERTIFICATES, EXPECTED
+from proofs.derive.interpreter import Interpreter
+from proofs.derive.steps import after, initially
+from proofs.engine import Claim
 from proofs.errors import TraceError
-from proofs.explore import Claim, explore
-from proofs.induct import Proof, Search, Unproved, after, dead_rules, initially, state_of, unwritten
-from proofs.interpreter import Interpreter
-from proofs.kernel_file import find_kernel, system_of
-from proofs.mine import Clause, Miner, Tables
-from proofs.progress import Checkpoint, Standing
-from proofs.text import to_table
+from proofs.explore.progress import Checkpoint, Standing
+from proofs.explore.search import explore
+from proofs.induct import search as searching
+from proofs.induct.mine import Clause, Miner, Tables
+from proofs.induct.search import Proof, Search, Unproved, dead_rules, state_of, unwritten
+from proofs.naming.specs import find_kernel, system_of
+from proofs.traces import trace as traces
+from proofs.traces.text import to_table
 
 SCOPES = (
     Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1),
@@ -118,7 +124,7 @@ def test_a_wrong_rule_is_never_proved(make: Callable[[], System], broken: str) -
 
 
 def test_an_unknown_answer_is_not_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(induct, "QUERY_SECONDS", 0)
+    monkeypatch.setattr(searching, "QUERY_SECONDS", 0)
     monkeypatch.setattr(z3.Solver, "check", lambda self, *assumptions: z3.unknown)
     found = Search(system_of("v5.9"), no_miner).prove(claim("mprotect"), 60)
     assert isinstance(found, Unproved)
@@ -343,7 +349,7 @@ def test_a_rule_whose_guard_contradicts_the_invariant_is_dead() -> None:
 
 def of_default_table() -> list[tuple[str, str]]:
     """(kernel, invariant) of every cell that is not violated."""
-    expected = tomllib.loads((prove.SHIPPED.parent / "expected.toml").read_text())
+    expected = tomllib.loads(EXPECTED.read_text())
     return [
         (k.name, i.name) for k in KERNELS for i in INVARIANTS
         if i.applies_to(k) and i.name not in expected[k.name]["violated"]
@@ -351,12 +357,12 @@ def of_default_table() -> list[tuple[str, str]]:
 
 
 def test_every_cell_that_is_not_violated_has_a_certificate() -> None:
-    assert [pair for pair in of_default_table() if prove.kept(*pair, (), prove.SHIPPED) is None] == []
+    assert [pair for pair in of_default_table() if prove.kept(*pair, (), CERTIFICATES) is None] == []
 
 
 @pytest.mark.slow
 def test_both_solvers_accept_every_certificate() -> None:
-    checked = certificate.verify(prove.SHIPPED)
+    checked = verify.verify(CERTIFICATES)
     assert [(c.kernel, c.invariant, c.reason) for c in checked if not c.accepted] == []
     assert {(c.kernel, c.invariant) for c in checked} == set(of_default_table())
 
@@ -371,7 +377,7 @@ def test_every_clause_of_a_certificate_holds_in_every_reachable_state(kernel: st
     full = system_of(kernel)
     clauses = {
         c for pair in of_default_table() if pair[0] == kernel
-        for c in certificate.formulas(certificate.manifest_path(prove.SHIPPED, *pair), full)
+        for c in manifests.formulas(manifests.manifest_path(CERTIFICATES, *pair), full)
     }
     claims = [Claim(str(n), c, z3.BoolVal(True)) for n, c in enumerate(clauses)]
     system = full.restricted(full.cone(clauses))

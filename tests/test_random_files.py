@@ -10,12 +10,14 @@ import pytest
 import random_files
 
 from model.logic import ModelError, System
-from proofs import prove
-from proofs.bmc import Unrolling, bmc
-from proofs.check import scope_of
-from proofs.explore import Claim, explore
-from proofs.interpreter import Interpreter, State
-from proofs.kernel_file import check_spoken, find_invariants, find_kernel, system_of
+from proofs.bmc.bounded import bmc
+from proofs.bmc.unrolling import Unrolling
+from proofs.check import prove
+from proofs.check.scopes import scope_of
+from proofs.derive.interpreter import Interpreter, State
+from proofs.engine import Claim
+from proofs.explore.search import explore
+from proofs.naming.specs import check_spoken, find_invariants, find_kernel, system_of
 
 SMALL, WIDER = scope_of(2, 1, 2, 1, 1), scope_of(2, 2, 2, 2, 1)
 KEPT = 7

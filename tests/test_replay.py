@@ -1,4 +1,4 @@
-"""Litmus tests as C programs, and what real kernels do: proofs/reproducer.py, proofs/conform.py."""
+"""Litmus tests as C programs, and what real kernels do: proofs/hardware/reproducer.py, proofs/hardware/conform.py."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from pathlib import Path
 import pytest
 
 from model.logic import ModelError
-from proofs import cli, conform, errors, litmus, matrix, reproducer, vm
-from proofs.conform import AGREE, DISAGREE, NOT_OBSERVABLE, Observation
+from proofs import errors
+from proofs.cli import main
+from proofs.data import SUITE
 from proofs.errors import NotObservable
-from proofs.litmus import Litmus, Outcome
+from proofs.hardware import conform, reproducer, vm
+from proofs.hardware.conform import AGREE, DISAGREE, NOT_OBSERVABLE, Observation
+from proofs.litmus import matrix, parser
+from proofs.litmus.execution import Outcome
+from proofs.litmus.language import Litmus
 
-SUITE = Path(__file__).parent / "litmus"
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (Debian package gcc)")
 COMPILERS = [
     pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name} (its Debian package)"))
@@ -29,15 +33,15 @@ NOTHING: frozenset[int] = frozenset()
 
 
 def named(name: str) -> Litmus:
-    return litmus.read(SUITE / f"{name}.litmus")
+    return parser.read(SUITE / f"{name}.litmus")
 
 
 def written(text: str) -> Litmus:
-    return litmus.parse(f"litmus t\n{text}", "t.litmus")
+    return parser.parse(f"litmus t\n{text}", "t.litmus")
 
 
 def whole_suite() -> list[Litmus]:
-    return [litmus.parse(row.text, row.name) for row in matrix.read_suite().rows]
+    return [parser.parse(row.text, row.name) for row in matrix.read_suite().rows]
 
 
 def doable() -> list[Litmus]:
@@ -221,14 +225,14 @@ def test_the_running_kernel_does_what_every_kernel_does() -> None:
 @needs_compiler
 def test_conform_prints_results_by_its_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     files = [str(SUITE / f"{name}.litmus") for name in ("F2-reference-before-fork", "F4-gup-fast-fork")]
-    code = cli.main(["conform", *files, "--json", "--out", str(tmp_path / "c.md")])
+    code = main.main(["conform", *files, "--json", "--out", str(tmp_path / "c.md")])
     printed = json.loads(capsys.readouterr().out)
     assert printed["schema"] == 1
     assert [set(result) for result in printed["results"]] == [
         {"litmus", "release", "kernel", "model", "observed", "status", "reason"}
     ] * 2
     assert printed["results"][1]["status"] == NOT_OBSERVABLE
-    assert code in (cli.OK, cli.VIOLATION)
+    assert code in (errors.OK, errors.VIOLATION)
     assert "F4-gup-fast-fork" in (tmp_path / "c.md").read_text()
 
 
@@ -236,7 +240,7 @@ def test_without_a_compiler_one_line_names_the_package(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert cli.main(["replay", str(SUITE / "F1-vmsplice-leak.litmus")]) == errors.USAGE
+    assert main.main(["replay", str(SUITE / "F1-vmsplice-leak.litmus")]) == errors.USAGE
     assert "package gcc" in capsys.readouterr().err
 
 
@@ -244,7 +248,7 @@ def test_without_a_compiler_one_line_names_the_package(
 def test_a_kernel_that_cannot_be_run_loses_nothing_of_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(conform.vm, "find", lambda path: type("Machine", (), {"release": "6.1.0"}))
+    monkeypatch.setattr(vm, "find", lambda path: type("Machine", (), {"release": "6.1.0"}))
 
     def fails(*_: object) -> tuple[str, ...]:
         raise ModelError("no qemu")

@@ -15,11 +15,12 @@ import pytest
 from browser import Page, browser, needs_chromium
 
 from invariants import invariant
-from proofs import check as checking
-from proofs import picture
-from proofs.cli import main
-from proofs.kernel_file import find_kernel
-from proofs.report import WEB, write
+from proofs.check import jobs, scopes
+from proofs.check.cells import Table
+from proofs.cli.main import main
+from proofs.naming.specs import find_kernel
+from proofs.pages.report import WEB, write
+from proofs.traces.svg import CHANGED_FILL
 
 SCOPE = "2,1,2,1,1"
 CLAIMS = ("coherence-write-pin", "write-bit", "exclusive")
@@ -194,7 +195,7 @@ def test_every_colour_of_the_pictures_has_one_in_the_dark(report: Report) -> Non
         (attribute, colour) for name in report.pages for svg in report.data(name).get("pictures", ())
         for attribute, colour in re.findall(r'(fill|stroke)="(#\w+)"', svg)
     }
-    assert ("fill", picture.CHANGED_FILL) in used
+    assert ("fill", CHANGED_FILL) in used
     assert {pair for pair in used if f'svg [{pair[0]}="{pair[1]}"]' not in sheet} == set()
     light, dark = (set(re.findall(r"(--[\w-]+):", part)) for part in sheet.split("prefers-color-scheme")[:2])
     assert light == dark
@@ -205,13 +206,13 @@ def test_what_is_not_proved_says_how_far_it_was_looked_at(tmp_path: Path) -> Non
     found, tables = {}, []
     for name, engine in (("thp", "explore"), ("quick", "bmc")):
         kernels = (("v5.9", find_kernel("v5.9")),)
-        table = checking.Table(
-            kernels, (invariant("mprotect"),), checking.scope_named(SCOPE), name=name, about="A <b>table</b>",
+        table = Table(
+            kernels, (invariant("mprotect"),), scopes.scope_named(SCOPE), name=name, about="A <b>table</b>",
             features=("huge",) if name == "thp" else (),
         )
         tables.append(table)
-        for job in checking.jobs(table, engine, 2):
-            found |= {(name, cell.kernel, cell.invariant): cell for cell in checking.run_job(job)}
+        for job in jobs.jobs(table, engine, 2):
+            found |= {(name, cell.kernel, cell.invariant): cell for cell in jobs.run_job(job)}
     index = Document(write(tmp_path, tables, found).read_text(encoding="utf-8"))
     first, second = json.loads(index.data)["cells"]
     assert (first["table"], first["kernel"], first["verdict"]) == ("thp", "v5.9@huge", "EXHAUSTED")

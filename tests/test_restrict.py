@@ -12,23 +12,17 @@ import pytest
 from invariants import invariant
 from model.logic import ModelError
 from model.restrictions import RESTRICTIONS
-from proofs import certificate, restrict
-from proofs import trace as traces
-from proofs.check import SCOPES
-from proofs.cli import main
-from proofs.explore import Claim, explore
-from proofs.kernel_file import system_of
-from proofs.restrict import (
-    INSUFFICIENT,
-    SUFFICIENT,
-    Corner,
-    CornerJob,
-    decide_corner,
-    graph,
-    subsets,
-    to_mermaid,
-    to_text,
-)
+from proofs.certify import verify
+from proofs.check.scopes import SCOPES
+from proofs.cli.main import main
+from proofs.engine import Claim
+from proofs.explore.search import explore
+from proofs.naming.specs import system_of
+from proofs.restrict import lattice as restricting
+from proofs.restrict import show
+from proofs.restrict.lattice import INSUFFICIENT, SUFFICIENT, Corner, CornerJob, decide_corner, subsets
+from proofs.restrict.show import graph, to_mermaid, to_text
+from proofs.traces import trace as traces
 
 FEW = ("fork-early-copy", "mprotect-refuse", "unmap-refuse")
 
@@ -37,7 +31,7 @@ FEW = ("fork-early-copy", "mprotect-refuse", "unmap-refuse")
 def corner(tmp_path_factory: pytest.TempPathFactory) -> Corner:
     """Three restrictions on the mapcount rule: what a write pin needs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(restrict, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
+        patch.setattr(restricting, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
         out = tmp_path_factory.mktemp("restrict")
         return decide_corner(CornerJob("mapcount", "coherence-write-pin", (), 60, out, "key"))
 
@@ -52,7 +46,7 @@ def test_a_write_pin_under_the_mapcount_rule_needs_the_early_copy_and_to_stay_in
 
 
 def test_a_sufficient_set_has_a_certificate_that_both_solvers_accept(corner: Corner) -> None:
-    (checked,) = certificate.verify([Path(str(d.evidence)) for d in corner.minimal_sufficient])
+    (checked,) = verify.verify([Path(str(d.evidence)) for d in corner.minimal_sufficient])
     assert (checked.kernel, checked.verdict) == ("mapcount+fork-early-copy+unmap-refuse", "accepted")
 
 
@@ -71,7 +65,7 @@ def test_an_insufficient_set_has_a_shortest_trace(corner: Corner) -> None:
 
 
 def test_the_text_says_what_each_restriction_does(corner: Corner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restrict, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
+    monkeypatch.setattr(restricting, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
     text = "\n".join(to_text([corner]))
     assert "enough      fork-early-copy, unmap-refuse (PROVED)" in text
     assert "not enough  all but unmap-refuse (VIOLATED in 6 steps)" in text
@@ -82,7 +76,7 @@ def test_the_text_says_what_each_restriction_does(corner: Corner, monkeypatch: p
 def test_the_graph_has_the_outermost_sets_between_nothing_and_everything(
     corner: Corner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restrict, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
+    monkeypatch.setattr(restricting, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
     made = graph([corner])
     verdicts = {data["label"]: data["verdict"] for _, data in made.nodes(data=True)}
     assert verdicts == {
@@ -103,20 +97,20 @@ def test_a_larger_set_that_breaks_what_a_smaller_one_keeps_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Monotonicity is a result: here is a lattice that has it not."""
-    monkeypatch.setattr(restrict, "RESTRICTIONS", RESTRICTIONS[:2])
+    monkeypatch.setattr(restricting, "RESTRICTIONS", RESTRICTIONS[:2])
     verdicts = {0: SUFFICIENT, 1: SUFFICIENT, 2: INSUFFICIENT}
-    monkeypatch.setattr(restrict._Lattice, "decide", lambda self, names, seconds: (verdicts[len(names)], ()))
+    monkeypatch.setattr(restricting._Lattice, "decide", lambda self, names, seconds: (verdicts[len(names)], ()))
     for name, verdict in (("_with_certificate", SUFFICIENT), ("_with_trace", INSUFFICIENT)):
-        monkeypatch.setattr(restrict, name, lambda lattice, s, v=verdict: restrict.Decided(tuple(sorted(s)), v))
+        monkeypatch.setattr(restricting, name, lambda lattice, s, v=verdict: restricting.Decided(tuple(sorted(s)), v))
     found = decide_corner(CornerJob("mapcount", "write-bit", (), 1, tmp_path, "key"))
     assert found.exceptions == (((), ("fork-early-copy", "mprotect-refuse")),)
-    assert restrict.to_json("mapcount", "write-bit", [found])["monotone"] is False
+    assert show.to_json("mapcount", "write-bit", [found])["monotone"] is False
 
 
 def test_where_neither_a_proof_nor_a_counterexample_is_found_the_set_is_undecided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(restrict, "RESTRICTIONS", ())
+    monkeypatch.setattr(restricting, "RESTRICTIONS", ())
     found = decide_corner(CornerJob("exclusive", "isolation-mapping", (), 0, tmp_path, "key"))
     assert [d.note for d in found.undecided] == ["no proof after 0 s"]
     assert found.minimal_sufficient == ()
@@ -152,18 +146,18 @@ P = Invariant(
 
 
 def test_what_is_kept_is_of_the_claim_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restrict, "RESTRICTIONS", ())
+    monkeypatch.setattr(restricting, "RESTRICTIONS", ())
     asked: list[CornerJob] = []
 
     def here(function: Callable[[CornerJob], Corner], jobs: list[CornerJob], workers: int) -> Any:
         asked.extend(jobs)
         return [(job, function(job)) for job in jobs]
 
-    monkeypatch.setattr(restrict, "each_done", here)
+    monkeypatch.setattr(restricting, "each_done", here)
     file, out = tmp_path / "mine.py", tmp_path / "out"
 
     def verdict() -> str:
-        (found,) = restrict.restrict("mapcount", f"{file}:P", out, variants=())
+        (found,) = restricting.restrict("mapcount", f"{file}:P", out, variants=())
         assert len(found.minimal_sufficient) + len(found.maximal_insufficient) == 1
         return SUFFICIENT if found.minimal_sufficient else INSUFFICIENT
 

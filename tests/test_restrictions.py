@@ -42,10 +42,12 @@ from model.state import (
     pte_swap,
     writeback,
 )
-from proofs.check import claim_of
-from proofs.explore import Claim, explore
-from proofs.kernel_file import find_kernel, system_of
-from proofs.litmus import Answer, answer, parse
+from proofs.check.cells import claim_of
+from proofs.engine import Claim
+from proofs.explore.search import explore
+from proofs.litmus.execution import Answer, answer
+from proofs.litmus.parser import parse
+from proofs.naming.specs import find_kernel, system_of
 
 SMALL = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=1)
 R2 = ("fork-early-copy", "soft-dirty-skip", "swap-out-refuse")

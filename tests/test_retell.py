@@ -19,13 +19,17 @@ from model.kernels import KERNELS, V5_8, V5_9, V5_19, Kernel
 from model.logic import ModelError, Scope, Step, System, Term, put, rule
 from model.operations import DECLARED, OPERATIONS, TOLD_AS, faults
 from model.state import pte_present, pte_write
-from proofs import check, litmus, trace
-from proofs.cli import main
+from proofs.check import jobs, scopes
+from proofs.check.cells import Table, trace_of
+from proofs.cli.main import main
+from proofs.data import FULL
+from proofs.derive.interpreter import Instance
 from proofs.errors import RetellError
-from proofs.interpreter import Instance
-from proofs.kernel_file import find_kernel, system_of
-from proofs.retell import Retold, retell
-from proofs.trace import Trace, execute
+from proofs.litmus import execution, parser
+from proofs.litmus.retell import Retold, retell
+from proofs.naming.specs import find_kernel, system_of
+from proofs.traces import trace
+from proofs.traces.trace import Trace, execute
 
 DOCS = Path(__file__).parent.parent / "docs" / "litmus.md"
 
@@ -34,9 +38,9 @@ DOCS = Path(__file__).parent.parent / "docs" / "litmus.md"
 def counterexamples(spec: str, *claims: str, scope: str = "default", without: tuple[str, ...] = ()) -> dict[str, Trace]:
     """What exploration finds, by claim."""
     stated = tuple(i for i in INVARIANTS if i.name in claims)
-    table = check.Table(((spec, find_kernel(spec)),), stated, check.scope_named(scope), without)
-    cells = [cell for job in check.jobs(table, "explore", 0) for cell in check.run_job(job)]
-    return {c.invariant: check.trace_of(c, table.scope) for c in cells if c.verdict == "VIOLATED"}
+    table = Table(((spec, find_kernel(spec)),), stated, scopes.scope_named(scope), without)
+    cells = [cell for job in jobs.jobs(table, "explore", 0) for cell in jobs.run_job(job)]
+    return {c.invariant: trace_of(c, table.scope) for c in cells if c.verdict == "VIOLATED"}
 
 
 def counterexample(spec: str, claim: str, **how: tuple[str, ...]) -> Trace:
@@ -69,15 +73,15 @@ def told(found: Trace, kernel: Kernel | None = None) -> Retold:
     kernel = kernel or find_kernel(found.kernel)
     retold = retell(found, kernel)
     broken = invariant(found.claim).formula
-    parsed = litmus.parse(retold.text, "retold.litmus")
+    parsed = parser.parse(retold.text, "retold.litmus")
     assert parsed == replace(retold.litmus, filename="retold.litmus")
     system = built(kernel, parsed.features)
-    result = litmus.answer(parsed, kernel, system)
-    assert result.answer == litmus.Answer.ALLOWED
+    result = execution.answer(parsed, kernel, system)
+    assert result.answer == execution.Answer.ALLOWED
     assert result.trace is not None
     assert not result.trace.interpreter.evaluate(broken, result.trace.states[-1])
     unbroken = replace(parsed, condition=z3.And(parsed.condition, broken))
-    assert litmus.answer(unbroken, kernel, system).answer == litmus.Answer.FORBIDDEN
+    assert execution.answer(unbroken, kernel, system).answer == execution.Answer.FORBIDDEN
     return retold
 
 
@@ -126,17 +130,17 @@ def test_every_counterexample_of_the_default_table_can_be_told(kernel: Kernel) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [entry["name"] for entry in tomllib.loads(check.FULL.read_text())["configuration"]])
+@pytest.mark.parametrize("name", [entry["name"] for entry in tomllib.loads(FULL.read_text())["configuration"]])
 def test_counterexamples_with_features_can_be_told_unless_they_end_amid_operations(name: str) -> None:
-    table = next(table for table in check.configured() if table.name == name)
+    table = next(table for table in scopes.configured() if table.name == name)
     kept = replace(table, kernels=table.kernels[:6:3] + table.kernels[-2:], timeout=60)
     found = 0
-    for job in check.jobs(kept, "explore", 0):
-        for cell in check.run_job(job):
+    for job in jobs.jobs(kept, "explore", 0):
+        for cell in jobs.run_job(job):
             if cell.verdict != "VIOLATED":
                 continue
             found += 1
-            example = check.trace_of(cell, table.scope)
+            example = trace_of(cell, table.scope)
             # KSM may merge pages of two processes, which no operation names.
             apart = any(step.as_dict.get("q", step.as_dict.get("p")) != step.as_dict.get("p") for step in example.steps)
             if table.name == "tlb" or apart:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rule_specs import FEATURE_SPECS, SPECS, Spec, failures
 
-from proofs.kernel_file import find_kernel, system_of
+from proofs.naming.specs import find_kernel, system_of
 
 STARTED = "vm-soft-dirty,exec,stable-writes"
 """The features with which a litmus test may start."""

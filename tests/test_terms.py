@@ -15,10 +15,10 @@ from z3 import And, Distinct, If, Implies, Not, Or, Xor
 
 from model.logic import Scope, StateFunction, System, exists, forall
 from model.state import Bool, Frame, Page, Proc
-from proofs.circuit import FALSE, TRUE, Circuit
-from proofs.ground import Grounder
-from proofs.interpreter import Interpreter, State
-from proofs.terms import node
+from proofs.derive.circuit import FALSE, TRUE, Circuit
+from proofs.derive.ground import Grounder
+from proofs.derive.interpreter import Interpreter, State
+from proofs.derive.terms import node
 
 # Three frames need two bits each, of which one value is none of them.
 SCOPE = Scope.of(Proc=2, Page=2, Frame=3)

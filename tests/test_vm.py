@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 from model.logic import ModelError
-from proofs import vm, vmlinuz
+from proofs.hardware import vm, vmlinuz
+from proofs.hardware.reproducer import REPLAY
 
 HERE = Path(__file__).parent
 KERNELS = sorted(Path(os.environ.get("PROOFS_KERNELS", "/nonexistent")).glob("*/vmlinuz"))
@@ -279,7 +280,7 @@ def build(tmp_path: Path, name: str) -> Path:
     """A static program of this folder's."""
     program = tmp_path / name
     subprocess.run(
-        ["cc", "-static", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{HERE.parent}/proofs/replay", "-o", program,
+        ["cc", "-static", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{REPLAY}", "-o", program,
          HERE / f"{name}.c"], check=True,
     )  # fmt: skip
     return program

@@ -15,10 +15,10 @@ from invariants import INVARIANTS, Invariant
 from model.features import FEATURES, SPLIT
 from model.kernels import FURTHER, KERNELS
 from model.logic import ModelError, System, functions_in
-from proofs.check import verdicts
-from proofs.induct import after
-from proofs.kernel_file import find_invariant, find_kernel, system_of
-from proofs.wellformed import defects_of_claim, defects_of_rule, facts_of
+from proofs.check.tables import verdicts
+from proofs.derive.steps import after
+from proofs.naming.specs import find_invariant, find_kernel, system_of
+from proofs.naming.wellformed import defects_of_claim, defects_of_rule, facts_of
 
 EVERY = [k.name for k in (*KERNELS, *FURTHER)]
 QUICK = ("v5.7", "v5.9", "v7.2")

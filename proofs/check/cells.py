@@ -1,0 +1,178 @@
+"""What a check says of one kernel and one invariant, its trace, and tables of such cells."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import z3
+
+from invariants import Invariant
+from model.kernels import Kernel
+from model.logic import Scope, System, functions_in, names_in
+from model.state import ZERO, Value
+from proofs.check.prove import SECONDS
+from proofs.derive.interpreter import Instance
+from proofs.engine import Claim
+from proofs.naming.specs import file_name, find_invariant, state_of, system_of, with_features
+from proofs.traces.trace import Trace, execute, write
+
+LEGEND = {
+    "VIOLATED": "V n  VIOLATED: the shortest counterexample has n steps",
+    "PROVED": "P n  PROVED for any number of processes, pages, frames, references and slots, by n clauses; "
+              "z3 and cvc5 agree",
+    "EXHAUSTED": "E    EXHAUSTED: holds in every state of the scope; not proved beyond it",
+    "BOUNDED": "B n  BOUNDED: no violation within n steps",
+    "UNKNOWN": "?    UNKNOWN: see the notes",
+}
+"""Verdict to what `mark` writes for it, explained."""
+CellKey = tuple[str, str, str]
+"""A cell's place: table, kernel with features, invariant."""
+PROVING = ("all", "proof")
+"""The engines after which a proof is sought of what is not violated."""
+OBSERVED_ONLY = ("frame_value", "slot_value", "vma_soft_dirty")
+"""State functions that no claim needs; traces of `check` leave them out."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One verdict. `length`: steps of the shortest counterexample. `depth`: steps that BMC excluded.
+
+    `note`: what ran out. `clauses`: size of the inductive invariant, `certificate`: the manifest of its proof.
+    `steps`: the counterexample as (rule name, binding); `trace`: its file, once written. `encoding`: the size of a step
+    as BMC or k-induction encodes it, by the names of `bmc.Size`.
+    """
+
+    kernel: str
+    invariant: str
+    verdict: str
+    engine: str
+    seconds: float
+    vacuous: bool
+    length: int | None = None
+    states: int | None = None
+    transitions: int | None = None
+    diameter: int | None = None
+    depth: int | None = None
+    note: str = ""
+    clauses: int | None = None
+    certificate: str | None = None
+    steps: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+    trace: str | None = None
+    dead_rules: tuple[str, ...] = ()
+    encoding: Mapping[str, int] | None = field(default=None, hash=False)
+
+    def public(self) -> dict[str, Any]:
+        """The cell as `check --json` prints it."""
+        shown = dataclasses.asdict(self)
+        del shown["steps"]
+        shown["seconds"] = round(self.seconds, 3)
+        shown["dead_rules"] = list(self.dead_rules)
+        return shown
+
+
+def mark(cell: Cell | None) -> str:
+    """The verdict as a table has it; LEGEND explains it."""
+    if cell is None:
+        return "n/a"
+    text = {
+        "VIOLATED": f"V {cell.length}", "PROVED": f"P {cell.clauses}", "EXHAUSTED": "E",
+        "BOUNDED": f"B {cell.depth}", "UNKNOWN": "?",
+    }[cell.verdict]
+    return text + (" (vacuous)" if cell.vacuous else "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Kernels against invariants in one scope. A cell is of the kernel with `features` and those of the invariant.
+
+    `kernels` are (name by which to find it again, kernel). `without`: rules left out. `name`: of a configuration of
+    `check --full`, empty for the table that was asked for. `timeout`, `proof_time`: limits in seconds for a search and
+    for one proof; with no time for proofs none is sought. `violated`: (kernel, invariant) to the reason why that is
+    expected; with `inherits` also what is known of the kernel without features, but for `holds`.
+    """
+
+    kernels: tuple[tuple[str, Kernel], ...]
+    invariants: tuple[Invariant, ...]
+    scope: Scope
+    without: tuple[str, ...] = ()
+    timeout: float | None = None
+    proof_time: float = SECONDS
+    name: str = ""
+    about: str = ""
+    features: tuple[str, ...] = ()
+    inherits: bool = True
+    violated: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    holds: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def spec(self, kernel: str, stated: Invariant) -> str:
+        """The kernel with the features of its cell."""
+        return with_features(kernel, (*self.features, *stated.features))
+
+    def cells(self, found: Mapping[CellKey, Cell]) -> list[Cell]:
+        """Those of its cells that are found, by rows."""
+        keys = ((self.name, self.spec(spec, i), i.name) for spec, _ in self.kernels for i in self.invariants)
+        return [found[key] for key in keys if key in found]
+
+
+def claim_of(stated: Invariant) -> Claim:
+    """The invariant as engines take it."""
+    return Claim(stated.name, stated.formula, stated.premise)
+
+
+def trace_system(spec: str, claims: tuple[Invariant, ...] = ()) -> System:
+    """The system on which traces of `check` are executed, for those claims beside what every trace shows."""
+    return _trace_system(spec, claims, state_of(spec))
+
+
+@functools.lru_cache(64)
+def _trace_system(spec: str, claims: tuple[Invariant, ...], state: int) -> System:
+    system = system_of(spec)
+    shown = [f(*(z3.Const(s.name(), s) for s in f.domain)) for f in system.functions if f.name not in OBSERVED_ONLY]
+    # Some feature may make a rule depend on what is otherwise observed only, as KSM on the content of pages.
+    return system.restricted(system.cone([*shown, *(i.formula for i in claims)]))
+
+
+def with_contents(scope: Scope, stated: Invariant, system: System) -> Scope:
+    """The scope, with two contents of pages where the invariant speaks of contents, or a rule of the system that it
+    depends on looks for zeros; else they do not matter."""
+    if functions_in(stated.formula) & {"frame_value", "slot_value"} or looks_for_zeros(system):
+        return Scope(tuple((sort, 2 if sort == "Value" else size) for sort, size in scope.sizes))
+    return scope
+
+
+def looks_for_zeros(system: System) -> bool:
+    """Some rule does one thing to a page of zeros and another to a page of something else."""
+    zero = ZERO.decl().name()
+    asked = (
+        term for r in system.rules
+        for term in (*r.guard, *(u.when for u in r.updates), *(u.value for u in r.updates if u.function.range != Value))
+    )
+    return any(zero in names_in(term) for term in asked)
+
+
+def trace_of(cell: Cell, scope: Scope) -> Trace:
+    """The cell's counterexample, executed on the reference interpreter. Raises TraceError if it is none."""
+    broken = find_invariant(cell.invariant)
+    system = trace_system(cell.kernel, (broken,))
+    steps = [Instance(system.rule(name), binding) for name, binding in cell.steps]
+    alone = system_of(cell.kernel).restricted(system_of(cell.kernel).cone([broken.formula, broken.premise]))
+    sizes = with_contents(scope, broken, alone)
+    return execute(cell.kernel, broken.name, broken.statement, system, sizes, steps, violated=broken.formula)
+
+
+def write_trace(cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable[[Trace], str]]) -> Cell:
+    """Write the counterexample as JSON and in each of `formats` (file ending to renderer); the cell with its path."""
+    folder = out / file_name(cell.kernel)
+    folder.mkdir(parents=True, exist_ok=True)
+    trace = trace_of(cell, scope)
+    name = file_name(cell.invariant)
+    path = folder / f"{name}.trace.json"
+    write(trace, path)
+    for ending, render in formats.items():
+        (folder / f"{name}.{ending}").write_text(render(trace), encoding="utf-8")
+    return dataclasses.replace(cell, trace=str(path))

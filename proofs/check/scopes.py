@@ -1,0 +1,98 @@
+"""Scopes, and the tables of `check --full`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from model.blame import nearest
+from model.kernels import KERNELS
+from model.logic import ModelError, Scope
+from proofs.check.cells import Table
+from proofs.check.prove import SECONDS
+from proofs.data import FULL
+from proofs.naming.specs import find_invariant, find_kernel, system_of, with_features
+from proofs.traces.trace import LARGEST
+
+SORT_ORDER = ("Proc", "Page", "Frame", "Pin", "Slot", "Folio", "Block")
+"""The sorts whose numbers a scope is made of, in the order in which it gives them."""
+
+
+def scope_of(procs: int, pages: int, frames: int, pins: int, slots: int, *more: int) -> Scope:
+    """The scope of those sizes; `more` is the number of folios and that of blocks, or nothing."""
+    # A folio for each process and one to be made; more than frames there cannot be.
+    folios, blocks = more or (max(1, min(procs + 1, frames)), 1)
+    sizes = (procs, pages, frames, pins, slots, folios, blocks)
+    return Scope((*zip(SORT_ORDER, sizes, strict=True), ("Value", 1)))
+
+
+SCOPES: dict[str, Scope] = {
+    "default": scope_of(2, 1, 3, 1, 1),
+    "medium": scope_of(2, 1, 4, 2, 1),
+    "large": scope_of(3, 1, 3, 1, 1),
+}
+
+
+# The tables of `check --full`
+
+def rules_named(names: Iterable[str], specs: Iterable[str]) -> tuple[str, ...]:
+    """The rules of those names in the kernels; that of a rule in sub-steps stands for all of them.
+
+    Raises ModelError for one that none of the kernels has.
+    """
+    rules = {r.name for spec in specs for r in system_of(spec).rules}
+    found: set[str] = set()
+    for name in names:
+        these = {r for r in rules if name in (r, r.partition(".")[0])}
+        if not these:
+            raise ModelError(f"no rule {name!r}{nearest(name, sorted(rules))}")
+        found |= these
+    return tuple(sorted(found))
+
+
+def configured(path: Path = FULL) -> list[Table]:
+    """The tables of a file of configurations; the comment at its top says what is in it. Raises ModelError."""
+    return [_configured(entry) for entry in tomllib.loads(path.read_text(encoding="utf-8"))["configuration"]]
+
+
+def _configured(entry: Mapping[str, Any]) -> Table:
+    def because(what: str) -> dict[tuple[str, str], str]:
+        return {
+            (kernel, name): cells["because"]
+            for cells in entry.get(what, ()) for kernel in cells["kernels"] for name in cells["invariants"]
+        }
+
+    kernels = entry.get("kernels", [*(k.name for k in KERNELS), *entry.get("also", ())])
+    features = tuple(entry["features"])
+    return Table(
+        tuple((spec, find_kernel(spec)) for spec in kernels),
+        tuple(find_invariant(name) for name in entry["invariants"]), scope_named(entry["scope"]),
+        rules_named(entry.get("without", ()), [with_features(spec, features) for spec in kernels]),
+        entry.get("timeout"), entry.get("proof_time", SECONDS), entry["name"], entry["about"], features,
+        entry.get("inherits", False), because("violated"), because("holds"),
+    )
+
+
+_DIGITS = 30
+"""Characters of a number that is looked at."""
+
+
+def scope_named(text: str) -> Scope:
+    """A scope by name, or as P,V,F,K,S: numbers of processes, pages, frames, references and swap slots; or as
+    P,V,F,K,S,D,B with those of folios and blocks. Raises ModelError.
+    """
+    if text in SCOPES:
+        return SCOPES[text]
+    parts = text.split(",")
+    if len(parts) not in (5, 7) or not all(re.fullmatch(r"\s*-?[0-9]+\s*", p) for p in parts):
+        raise ModelError(
+            f"scope {text!r} is neither {', '.join(SCOPES)} nor five numbers P,V,F,K,S or seven P,V,F,K,S,D,B"
+        )
+    for part in parts:
+        # Python reads numbers of some thousand digits only.
+        if len(part) > _DIGITS or int(part) > LARGEST:
+            raise ModelError(f"a scope has at most {LARGEST} of a sort, not {part.strip()[:_DIGITS]}")
+    return scope_of(*(int(p) for p in parts))

@@ -1,0 +1,186 @@
+"""What commands share: options, reading their values, printing."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from invariants import FURTHER as FURTHER_INVARIANTS
+from invariants import INVARIANTS, Invariant
+from model.blame import nearest
+from model.kernels import FURTHER, KERNELS, Kernel
+from model.logic import ModelError
+from proofs.cli.ending import is_mistaken
+from proofs.errors import EXIT_CODES
+from proofs.litmus import execution as litmus_tests
+from proofs.litmus import language, parser
+from proofs.litmus import retell as retelling
+from proofs.naming.specs import file_of, find_invariants, find_kernel, formula_of, system_of, with_features
+from proofs.traces import trace as traces
+
+app = typer.Typer(
+    help="Model checker for copy-on-write and page pinning in Linux." + EXIT_CODES, add_completion=True,
+    rich_markup_mode=None, pretty_exceptions_enable=False,
+)
+
+
+def completed_kernels(incomplete: str) -> list[str]:
+    return [k.name for k in (*KERNELS, *FURTHER) if k.name.startswith(incomplete)]
+
+
+def completed_invariants(incomplete: str) -> list[str]:
+    return [i.name for i in (*INVARIANTS, *FURTHER_INVARIANTS) if i.name.startswith(incomplete)]
+
+
+KernelOption = Annotated[
+    list[str] | None, typer.Option("--kernel", "-k", autocompletion=completed_kernels, help=(
+        "A kernel by name, or file.py:NAME, or BASE+RESTRICTION+..., bare:KERNEL+RESTRICTION+...; any of these may be "
+        "followed by features, as v5.9@huge,ksm; may be repeated."
+    ))
+]
+OwnInvariantOption = Annotated[list[str] | None, typer.Option(
+    "--invariant", "-i", help="Beside the model's invariants your own, file.py:NAME or file.py; may be repeated."
+)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for traces, graphs and results.")]
+TextOutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write instead of standard output.")
+]
+
+
+def asked_kernels(specs: Sequence[str] | None) -> list[tuple[str, Kernel]]:
+    if not specs:
+        return [(k.name, k) for k in KERNELS]
+    return [(spec, find_kernel(spec)) for spec in dict.fromkeys(specs)]
+
+
+def asked_invariants(names: Sequence[str] | None) -> list[Invariant]:
+    """Those named, as `find_invariants` has them; the default table's without any."""
+    if not names:
+        return list(INVARIANTS)
+    return list({i.name: i for name in names for i in find_invariants(name)}.values())
+
+
+def own_invariants(names: Sequence[str] | None) -> list[Invariant]:
+    """Users' invariants, beside all of the model's. Raises ModelError for one of the model's."""
+    for name in names or ():
+        if file_of(name) is None:
+            raise ModelError(f"the model's invariants are there without -i; {name!r} is not file.py:NAME")
+    return asked_invariants(names) if names else []
+
+
+def names_in_options(given: Sequence[str] | None, known: Iterable[str], what: str) -> tuple[str, ...]:
+    """The names in options that each hold one or several with commas between. Raises ModelError for one not known."""
+    names = [name.strip() for text in given or () for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise ModelError(f"no {what} {name!r}{nearest(name, known)}")
+    return tuple(dict.fromkeys(names))
+
+
+def progress_bar() -> Progress:
+    """A bar on a terminal, silence elsewhere."""
+    return Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+def writable_folder(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        if not is_mistaken(error):
+            raise
+        raise ModelError(f"cannot write to {out}: {error.strerror}") from error
+    return out
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    try:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        if not is_mistaken(error):
+            raise OSError(error.errno, error.strerror, f"cannot write {path}") from error
+        raise ModelError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _widths(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [
+        max(len(text) for text in [*head, *(row[i] for row in rows)]) for i, head in enumerate(heads)
+    ]
+
+
+def width_of(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> int:
+    return sum(_widths(heads, rows)) + 2 * (len(heads) - 1)
+
+
+def print_columns(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> None:
+    """A table; each heading is a list of lines."""
+    widths = _widths(heads, rows)
+    head_rows = itertools.zip_longest(*heads, fillvalue="")
+    for row in [*head_rows, ["-" * w for w in widths], *rows]:
+        print("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip())
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=1, ensure_ascii=False))
+
+
+def give_out(text: str, out: Path | None) -> None:
+    """The text on standard output, or in that file."""
+    text = text if text.endswith("\n") else text + "\n"
+    if out is None:
+        print(text, end="")
+    else:
+        write_file(out, text)
+
+
+VmlinuzOption = Annotated[
+    list[Path] | None, typer.Option("--vmlinuz", help=(
+        "A kernel image to boot in qemu instead of the running kernel; its modules and probe are looked for beside it "
+        "(docs/kernels.md)."
+    ))
+]
+HostOption = Annotated[bool, typer.Option("--allow-host-settings", help=(
+    "On the running kernel: change, and put back, settings of the machine (KSM, khugepaged, memory cgroups)."
+))]
+
+
+def read_test(file: Path) -> language.Litmus:
+    """The litmus test in a file, or that which a trace is told as."""
+    if file.suffix != ".json":
+        return parser.read(file)
+    trace = traces.read(file, system_of, formula_of)
+    return retelling.retell(trace, find_kernel(trace.kernel)).litmus
+
+
+def predict(test: language.Litmus, kernel: str) -> dict[str, Iterable[litmus_tests.Outcome]] | None:
+    """The outcomes that the model's kernel of that name has for the test; None without a name."""
+    if not kernel:
+        return None
+    built = with_features(kernel, test.features)
+    found, reason = litmus_tests.outcomes(test, find_kernel(kernel), system_of(built))
+    if reason:
+        raise ModelError(f"{test.name}: {reason}")
+    return {test.name: found}
+
+
+def say(message: str) -> None:
+    # Where nobody can be told any more, the exit code still says it.
+    with contextlib.suppress(OSError):
+        print(f"proofs: {' '.join(message.split())}", file=sys.stderr)
+
+
+def complain(message: str, code: int) -> int:
+    say(message)
+    return code

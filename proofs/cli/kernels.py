@@ -1,0 +1,158 @@
+"""Commands about what there is and for what one adds: list, new-kernel, new-invariant."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from invariants import FURTHER as FURTHER_INVARIANTS
+from invariants import INVARIANTS
+from model.features import FEATURES, SPLIT, WORLD
+from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
+from model.logic import ModelError, RuleTemplate
+from model.restrictions import RESTRICTIONS, VARIANTS, Restriction
+from proofs.cli import start as starting
+from proofs.cli.app import JsonOption, KernelOption, app, asked_kernels, completed_kernels, print_json, write_file
+from proofs.errors import EXIT_CODES, OK
+from proofs.naming.specs import system_of
+from proofs.pages import domain
+
+
+@app.command("new-kernel", epilog=EXIT_CODES)
+def new_kernel(
+    file: Annotated[Path, typer.Argument(help="The Python file to write.")],
+    base: Annotated[str, typer.Option("--from", help="The kernel to start from.", autocompletion=completed_kernels)]
+    = "v5.9",
+    name: Annotated[str, typer.Option(help="Its name in the file.")] = "MINE",
+    as_json: JsonOption = False,
+) -> int:
+    """Write a commented file with a kernel of one's own to start from."""
+    _start(file, name, starting.starting_file(base, str(file), name))
+    if as_json:
+        print_json({"schema": 1, "file": str(file), "kernel": f"{file}:{name}", "base": base})
+    else:
+        print(f"{file}: python -m proofs check -k {file}:{name} -k {base}")
+    return OK
+
+
+def _start(file: Path, name: str, text: str) -> None:
+    """Write a file to start from. Raises ModelError for one that is there already, or names that Python has not."""
+    if file.suffix != ".py" or not name.isidentifier() or keyword.iskeyword(name):
+        raise ModelError(f"a Python file and a Python name are wanted, as mine.py and MINE, not {file} and {name}")
+    if file.exists():
+        raise ModelError(f"{file} is there already")
+    write_file(file, text)
+
+
+@app.command("new-invariant", epilog=EXIT_CODES)
+def new_invariant(
+    file: Annotated[Path, typer.Argument(help="The Python file to write.")],
+    name: Annotated[str, typer.Option(help="Its name in the file.")] = "PROMISE",
+    as_json: JsonOption = False,
+) -> int:
+    """Write a commented file with an invariant of one's own to start from."""
+    _start(file, name, starting.starting_invariant(str(file), name))
+    if as_json:
+        print_json({"schema": 1, "file": str(file), "invariant": f"{file}:{name}"})
+    else:
+        print(f"{file}: python -m proofs check -i {file}:{name}")
+    return OK
+
+
+@app.command("list", epilog=EXIT_CODES)
+def list_(
+    kernel: KernelOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """List kernels, invariants and rules, each with its meaning and source; with -k, that kernel's decisions."""
+    kernels = asked_kernels(kernel) if kernel else [(k.name, k) for k in (*KERNELS, *FURTHER)]
+    rules: dict[str, dict[str, Any]] = {}
+    for spec, each in kernels:
+        for template in _templates(spec, each):
+            entry = rules.setdefault(template.name, {
+                "name": template.name, "about": " ".join((template.body.__doc__ or "").split()),
+                "kernel_function": template.kernel_function, "source": template.source,
+                "places": domain.places(template.source), "kind": template.kind,
+                "features": sorted(template.features), "split": sorted(template.split), "kernels": [],
+            })
+            entry["kernels"].append(each.name)
+    data = {
+        "schema": 1,
+        "kernels": [{"name": k.name, "about": k.about, "base": k.base, "cite": dict(k.cite),
+                     "places": _places_of_kernel(k), "decisions": k.decisions()} for _, k in kernels],
+        "invariants": [
+            {"name": i.name, "statement": i.statement, "source": i.source, "places": domain.places(i.source),
+             "features": list(i.features)}
+            for i in (*INVARIANTS, *FURTHER_INVARIANTS)
+        ],
+        "rules": list(rules.values()),
+        "features": [{"name": n, "about": about, "split": n in SPLIT} for n, about in FEATURES.items()],
+        "restrictions": [_switch_data(r) for r in RESTRICTIONS],
+        "variants": [_switch_data(r) for r in VARIANTS],
+    }
+    if as_json:
+        print_json(data)
+        return OK
+    print("Kernels")
+    for _, k in kernels:
+        print(f"  {k.name:17} {k.about}" + (f" [from {k.base}]" if k.base else ""))
+        for what, commit in k.cite:
+            print(f"  {'':17}   {what}: {commit}")
+        if kernel:
+            for decision, value in k.decisions().items():
+                print(f"  {'':17}   {decision} = {value}")
+    print("\nInvariants")
+    for i in (*INVARIANTS, *FURTHER_INVARIANTS):
+        print(f"  {i.name:23} {i.statement} [{i.source}]" + _needing(i.features)
+              + _hashes(domain.cited(i.source) if kernel else []))
+    print("\nRules")
+    for entry in rules.values():
+        print(f"  {entry['name']:26} {entry['about']} [{entry['kernel_function']}; {entry['source']}]"
+              + _needing(entry["features"]) + _hashes(domain.cited(entry["source"]) if kernel else []))
+    for title, features in (("Features, as in -k v5.9@huge,ksm or --with huge,ksm", WORLD),
+                            ("Sub-steps, as in -k v5.9@gup-fast or --split gup-fast", SPLIT)):
+        print(f"\n{title}")
+        for name, about in features.items():
+            print(f"  {name:17} {about}")
+    for title, switches in (("Restrictions", RESTRICTIONS), ("Variants", VARIANTS)):
+        print(f"\n{title}, as in -k page-count+fork-early-copy or bare:v5.18+swap-out-refuse")
+        for r in switches:
+            print(f"  {r.name:17} {r.about} [{r.source}]")
+    if kernel:
+        print(f"\nWhat stands after # is a place in {domain.NAME}; kernels and decisions have places of their names.")
+    return OK
+
+
+def _hashes(anchors: Sequence[str]) -> str:
+    """Places of the reference of facts, for the end of a line."""
+    return "".join(f" #{anchor}" for anchor in anchors)
+
+
+def _switch_data(switch: Restriction) -> dict[str, Any]:
+    return {"name": switch.name, "about": switch.about, "source": switch.source, "places": domain.places(switch.source)}
+
+
+def _places_of_kernel(kernel: Kernel) -> dict[str, list[str]]:
+    """Where the reference of facts speaks of the kernel (`kernel`), of its decisions and of what it cites."""
+    cited = {what: domain.places(source) for what, source in kernel.cite}
+    known = {name: anchor for name in ("kernel", *kernel.decisions())
+             if (anchor := domain.anchor_of(kernel.name if name == "kernel" else name))}
+    places = {name: [f"{domain.NAME}#{anchor}"] for name, anchor in known.items()}
+    return {name: places.get(name, []) + cited.get(name, []) for name in {**places, **cited}}
+
+
+def _templates(spec: str, kernel: Kernel) -> Iterator[RuleTemplate]:
+    """The rules that the kernel has, or has where their features are on."""
+    built = {rule.name.partition(".")[0] for rule in system_of(spec).rules}
+    for template in (*ALL_RULES, *kernel.own_rules):
+        on = template.features and template.body(kernel, *(p.term for p in template.params)) is not None
+        if on or template.name in built:
+            yield template
+
+
+def _needing(features: Collection[str]) -> str:
+    return f" (with {', '.join(features)})" if features else ""

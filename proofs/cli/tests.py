@@ -1,0 +1,189 @@
+"""Commands about litmus tests: litmus, matrix, diff."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from model.features import FEATURES, SPLIT, WORLD
+from proofs.cli.app import (
+    JsonOption,
+    KernelOption,
+    OutOption,
+    app,
+    asked_kernels,
+    completed_kernels,
+    names_in_options,
+    print_columns,
+    print_json,
+    progress_bar,
+    say,
+    writable_folder,
+)
+from proofs.clock import check_time
+from proofs.compare import diff as differences
+from proofs.compare.lockstep import Bounds
+from proofs.data import SUITE
+from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
+from proofs.litmus import execution as litmus_tests
+from proofs.litmus import matrix as matrices
+from proofs.litmus import parser
+from proofs.naming.specs import features_of, file_name, system_of, with_features
+from proofs.traces import trace as traces
+
+
+@app.command(epilog=EXIT_CODES)
+def litmus(
+    files: Annotated[list[Path], typer.Argument(help="Litmus tests; docs/litmus.md has the language.")],
+    kernel: KernelOption = None,
+    split: Annotated[list[str] | None, typer.Option(
+        help=f"Sub-steps beside those that a test asks for, with commas between: {', '.join(SPLIT)}."
+    )] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also print of what part of the model the answer is.")]
+    = False,
+    as_json: JsonOption = False,
+    out: OutOption = Path("proofs-out"),
+) -> int:
+    """Answer litmus tests: Allowed or Forbidden, Holds or Broken, per kernel, with a shortest trace."""
+    more = names_in_options(split, SPLIT, "sub-steps")
+    tests = [parser.read(f) for f in files]
+    tests = [dataclasses.replace(test, split=test.split.union(more)) for test in tests]
+    kernels = asked_kernels(kernel)
+    folder = writable_folder(out) / "litmus"
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for test in tests:
+        for spec, each in kernels:
+            built = with_features(spec, test.features)
+            result = litmus_tests.answer(test, each, system_of(built))
+            path = None
+            if result.trace is not None:
+                path = folder / f"{test.name}.{file_name(spec)}.trace.json"
+                # The name by which the kernel is found again, which for a user's file is not its own.
+                traces.write(dataclasses.replace(result.trace, kernel=built), path)
+            rows.append({
+                "litmus": test.name, "kernel": spec, "answer": str(result.answer),
+                "trace": None if path is None else str(path), "reason": result.reason,
+                **(_part_of_model(spec, built) if verbose else {}),
+            })
+    if as_json:
+        print_json({"schema": 1, "results": rows})
+    else:
+        _print_answers([t.name for t in tests], [k for k, _ in kernels], rows)
+    answers = {r["answer"] for r in rows}
+    if "Broken" in answers:
+        return VIOLATION
+    return INCONCLUSIVE if "UNKNOWN" in answers else OK
+
+
+def _print_answers(names: Sequence[str], kernels: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    answers = {(r["litmus"], r["kernel"]): r["answer"] for r in rows}
+    print_columns(
+        [["kernel"], *(n.split("-") for n in names)], [[k, *(answers[n, k] for n in names)] for k in kernels]
+    )
+    for reason in dict.fromkeys(f"{r['litmus']}, {r['kernel']}: {r['reason']}" for r in rows if r["reason"]):
+        print(reason)
+    for r in rows:
+        if "features" in r:
+            print(f"{r['litmus']}, {r['kernel']}: {', '.join(r['features']) or 'no'} features, {r['functions']} of "
+                  f"{r['all_functions']} state functions, {r['rules']} of {r['all_rules']} rules")
+
+
+def _part_of_model(spec: str, built: str) -> dict[str, Any]:
+    """How much of the kernel's model the spec `built` keeps, which is `spec` with features."""
+    part, everything = system_of(built), system_of(with_features(spec, FEATURES))
+    return {
+        "features": features_of(built)[1], "functions": len(part.functions), "rules": len(part.rules),
+        "all_functions": len(everything.functions), "all_rules": len(everything.rules),
+    }
+
+
+@app.command(epilog=EXIT_CODES)
+def matrix(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=(
+        "A Markdown document to write, its pictures in pictures/matrix beside it; without it, print the tables."
+    ))] = None,
+    suite: Annotated[Path, typer.Option(help="The folder of the tests, with their expected.toml and cow.toml.")]
+    = SUITE,
+    write_suite: Annotated[Path | None, typer.Option(help=(
+        "Only write all tests, those made from cow.c too, into this folder."
+    ))] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    as_json: JsonOption = False,
+) -> int:
+    """Ask every litmus test and every case of cow.c of every kernel, beside what was published."""
+    read = matrices.read_suite(suite)
+    if write_suite is not None:
+        written = matrices.write_suite(read, write_suite)
+        print(f"{len(written)} tests in {write_suite}")
+        return OK
+    if out is not None:
+        writable_folder(out.parent)
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("asking")
+            found = matrices.ask(
+                read, workers, out is not None, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INCONCLUSIVE
+    if out is not None:
+        matrices.write(read, found, out, suite)
+    if as_json:
+        print_json(matrices.to_json(read, found))
+    else:
+        print(matrices.to_text(read, found) if out is None else f"{out} and {len(found.pictures)} pictures\n", end="")
+    unexpected = found.unexpected(read)
+    for line in unexpected:
+        say(line)
+    return VIOLATION if unexpected else OK
+
+
+@app.command(epilog=EXIT_CODES)
+def diff(
+    a: Annotated[str, typer.Argument(help="A kernel, as for -k.", autocompletion=completed_kernels)],
+    b: Annotated[str, typer.Argument(help="Another one.", autocompletion=completed_kernels)],
+    processes: Annotated[int, typer.Option(help="Processes in all.")] = 2,
+    pages: Annotated[int, typer.Option(help="Pages.")] = 1,
+    references: Annotated[int, typer.Option(help="References held at a time.")] = 2,
+    depth: Annotated[int, typer.Option(help="Operations in a sequence.")] = 5,
+    seconds: Annotated[float | None, typer.Option("--time", help="Seconds for the search.")] = 300,
+    each: Annotated[int, typer.Option(min=1, help="Sequences to show for a cause.")] = 2,
+    world: Annotated[list[str] | None, typer.Option(
+        "--with", help=f"More features, with commas between; not {', '.join(differences.NOT_FOLLOWED)}."
+    )] = None,
+    as_json: JsonOption = False,
+    out: OutOption = Path("proofs-out"),
+) -> int:
+    """What two kernels do differently: shortest sequences of operations, as litmus tests, by cause."""
+    check_time(seconds)
+    bounds = Bounds(processes, pages, references, depth=depth, seconds=seconds)
+    features = names_in_options(world, WORLD, "feature")
+    folder = writable_folder(out) / "diff"
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("comparing")
+            report = differences.compare(a, b, features, bounds, each, lambda length, done, total: bar.update(
+                task, description=f"{length} operations", completed=done, total=total
+            ))
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INCONCLUSIVE
+    folder.mkdir(exist_ok=True)
+    for cause in report.causes:
+        for each_found in cause.differences:
+            (folder / f"{each_found.name}.litmus").write_text(each_found.text, encoding="utf-8")
+    if as_json:
+        print_json(differences.to_json(report))
+    else:
+        print(differences.to_text(report), end="")
+        if report.causes:
+            print(f"The tests are in {folder}; `python -m proofs litmus FILE -k {a} -k {b}` asks one again.")
+    if report.causes:
+        return VIOLATION
+    return INCONCLUSIVE if report.search.stopped or report.search.unfollowed or report.left_out else OK

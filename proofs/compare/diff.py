@@ -1,0 +1,503 @@
+"""What two kernels do differently, as a user can see it: litmus tests that they answer otherwise, by cause.
+
+The sequences come from lockstep.py. A cause is a set of decisions: taken over by the first kernel, they make it end as
+the second one does. Every test shown is asked again of the litmus engine.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+from model.kernels import FURTHER, KERNELS, Kernel
+from model.logic import ModelError, System
+from proofs.compare.lockstep import (
+    ALWAYS,
+    HELD,
+    LIVE,
+    LOADED,
+    PAGES,
+    PROCESSES,
+    REFERENCES,
+    SEEN,
+    Bounds,
+    Move,
+    Pages,
+    Search,
+    Side,
+    search,
+)
+from proofs.derive.interpreter import Interpreter
+from proofs.errors import EngineError
+from proofs.litmus import execution, parser
+from proofs.litmus.execution import End, Run
+from proofs.litmus.language import Litmus
+from proofs.naming.specs import features_of, file_name, find_kernel, system_of, with_features
+
+NOT_FOLLOWED = ("huge",)
+"""Features with which names stand for several pages or references at once: the search does not make such tests."""
+Seen = dict[str, Any]
+"""What one execution shows: `refused 2` and `blocked 2` to whether it is so, `A.x` and `r` to the value or None."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A decision that differs: what each kernel decides, and the commit or other source, as far as it is cited."""
+
+    name: str
+    of_a: str
+    of_b: str
+    cite: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A sequence as a litmus test. `answers`: of the two kernels. `shows`: for each kernel its outcomes in words, of
+    what is not the same in all of them. `parting`: the first operation that takes other steps, and which on each."""
+
+    name: str
+    text: str
+    answers: tuple[str, str]
+    shows: tuple[tuple[str, ...], tuple[str, ...]]
+    parting: tuple[str, tuple[str, ...], tuple[str, ...]] | None
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Decisions that, taken over from B by A, make A end as B does; with any of them left out it does not.
+
+    `others`: how many further sequences were found that they explain.
+    """
+
+    decisions: tuple[Decision, ...]
+    differences: tuple[Difference, ...]
+    others: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `diff` found. `silent`: decisions that differ, but in no cause. `elsewhere`: those that concern other parts
+    of the domain. `same`: the kernels have the same terms for these operations, so there is no difference at all.
+    `left_out`: rules that a user's kernel adds, of which no operation takes any."""
+
+    a: str
+    b: str
+    features: tuple[str, ...]
+    bounds: Bounds
+    search: Search
+    causes: tuple[Cause, ...]
+    silent: tuple[str, ...]
+    elsewhere: tuple[str, ...]
+    same: bool = False
+    left_out: tuple[str, ...] = ()
+
+
+class _Causes:
+    """Sorts the sequences that are found by what makes the difference; keeps the first `each` for every cause."""
+
+    def __init__(self, a: Side, b: Side, features: Sequence[str], each: int) -> None:
+        self.a, self.b, self.features, self.each = a, b, features, each
+        self.differing = differing_decisions(a.kernel, b.kernel)
+        self._hybrids: dict[frozenset[str], Side] = {frozenset(): a, frozenset(self.differing): b}
+        self.kept: dict[tuple[str, ...], list[tuple[Pages, tuple[Move, ...]]]] = {}
+        self.count: dict[tuple[str, ...], int] = {}
+
+    def hybrid(self, decisions: Iterable[str]) -> Side:
+        """A with those decisions of B."""
+        taken = frozenset(decisions)
+        if taken not in self._hybrids:
+            kernel = self.a.kernel.but(
+                f"{self.a.kernel.name}+{'+'.join(sorted(taken))}", "between two kernels",
+                **{name: getattr(self.b.kernel, name) for name in taken},
+            )
+            self._hybrids[taken] = Side(kernel, kernel.system(self.features), self.a.bounds)
+        return self._hybrids[taken]
+
+    def explains(self, decisions: Iterable[str], pages: Pages, sequence: Sequence[Move]) -> bool:
+        """With those decisions of B, A ends as B does."""
+        return self.hybrid(decisions).outcomes(pages, sequence) == self.b.outcomes(pages, sequence)
+
+    def add(self, pages: Pages, sequence: tuple[Move, ...]) -> None:
+        """Sort in a sequence that differs."""
+        known = [cause for cause in self.kept if self.is_cause(cause, pages, sequence)]
+        if known and all(len(self.kept[cause]) >= self.each for cause in known):
+            for cause in known:
+                self.count[cause] += 1
+            return
+        cause = self.cause(pages, sequence)
+        self.count[cause] = self.count.get(cause, 0) + 1
+        kept = self.kept.setdefault(cause, [])
+        words = [_words(before) for _, before in kept]
+        if len(kept) < self.each and _words(sequence) not in words and self.minimal(cause, pages, sequence):
+            kept.append((pages, sequence))
+        if not kept:
+            del self.kept[cause], self.count[cause]
+
+    def is_cause(self, decisions: tuple[str, ...], pages: Pages, sequence: tuple[Move, ...]) -> bool:
+        """They explain the sequence, and none of them is in vain."""
+        if not self.explains(decisions, pages, sequence):
+            return False
+        fewer = itertools.combinations(decisions, len(decisions) - 1)
+        return not any(self.explains(rest, pages, sequence) for rest in fewer)
+
+    def cause(self, pages: Pages, sequence: tuple[Move, ...]) -> tuple[str, ...]:
+        """Decisions that explain the sequence, none of them in vain: one alone if one does."""
+        for name in self.differing:
+            if self.explains([name], pages, sequence):
+                return (name,)
+        left = list(self.differing)
+        for name in self.differing:
+            rest = [d for d in left if d != name]
+            if self.explains(rest, pages, sequence):
+                left = rest
+        return tuple(left)
+
+    def minimal(self, cause: tuple[str, ...], pages: Pages, sequence: tuple[Move, ...]) -> bool:
+        """No operation can be left out so that these decisions still make a difference."""
+        for i in range(len(sequence)):
+            rest = sequence[:i] + sequence[i + 1:]
+            if _sensible(rest):
+                outcomes = self.a.outcomes(pages, rest), self.hybrid(cause).outcomes(pages, rest)
+                if outcomes[0] != outcomes[1]:
+                    return False
+        return True
+
+
+def _words(sequence: Sequence[Move]) -> list[str]:
+    """What kinds of operation it is made of."""
+    return sorted(move.operation.word for move in sequence)
+
+
+def _sensible(sequence: Sequence[Move]) -> bool:
+    """Every process and reference is made before it is used."""
+    alive, held = {0}, set()
+    for move in sequence:
+        bound = dict(move.bound)
+        if move.p not in alive or ("k" in bound and not move.operation.reference and bound["k"] not in held):
+            return False
+        if "child" in bound:
+            alive.add(bound["child"])
+        if move.operation.reference:
+            held.add(bound["k"])
+    return True
+
+
+def differing_decisions(a: Kernel, b: Kernel) -> tuple[str, ...]:
+    """Names of the decisions that differ."""
+    return tuple(
+        f.name for f in fields(Kernel)
+        if f.name not in ("name", "about", "base", "cite", "lemmas", "own_rules")
+        and getattr(a, f.name) != getattr(b, f.name)
+    )
+
+
+def _decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
+    before = _cites(a)
+    cites = {what: commit for what, commit in _cites(b).items() if before.get(what) != commit}
+    told = a.decisions(), b.decisions()
+    return tuple(Decision(n, told[0][n], told[1][n], cites.get(n, "")) for n in names)
+
+
+def _cites(kernel: Kernel) -> dict[str, str]:
+    """Decision to its source, of the kernel and those that it is made from."""
+    by_name = {k.name: k for k in (*KERNELS, *FURTHER)}
+    base = by_name.get(kernel.base or "")
+    own = {what.strip(): commit for many, commit in kernel.cite for what in many.split(",")}
+    return (_cites(base) if base is not None else {}) | own
+
+
+def compare(
+    a: str, b: str, features: Sequence[str], bounds: Bounds, each: int = 2,
+    progress: Callable[[int, int, int], Any] = lambda depth, done, of: None,
+) -> Report:
+    """Compare two kernels, by their specs; `each`: how many sequences to keep for a cause.
+
+    Raises ModelError for a kernel or feature that there is not; EngineError if the litmus engine disagrees.
+    """
+    for feature in features:
+        if feature in NOT_FOLLOWED:
+            raise ModelError(f"diff does not follow {feature}: there a name may stand for several pages")
+    wanted = features_of(with_features(a, (*ALWAYS, *features)))[1]
+    kernels = find_kernel(a), find_kernel(b)
+    systems = system_of(with_features(a, wanted)), system_of(with_features(b, wanted))
+    differing = differing_decisions(*kernels)
+    if systems[0].text() == systems[1].text():
+        nothing = Search(0, 0, True, "", 0)
+        return Report(a, b, wanted, bounds, nothing, (), (), differing, True)
+    own = [name for k, s in zip(kernels, systems, strict=True) for name in execution.own_rules(k, s)]
+    kernels = replace(kernels[0], own_rules=()), replace(kernels[1], own_rules=())
+    sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
+    causes = _Causes(*sides, wanted, each)
+    searched = search(*sides, wanted, bounds, causes.add, progress)
+    told = []
+    for n, (names, kept) in enumerate(causes.kept.items(), 1):
+        name = f"{file_name(f'{a}-{b}', kept='A-Za-z0-9_.-')}-{n}"
+        shown = (_shown((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
+        told.append(Cause(_decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
+    silent = [d for d in differing if not any(d in names for names in causes.kept)]
+    elsewhere = tuple(d for d in silent if _says_nothing(kernels, d, wanted))
+    return Report(
+        a, b, wanted, bounds, searched, tuple(told), tuple(d for d in silent if d not in elsewhere), elsewhere,
+        left_out=tuple(dict.fromkeys(own)),
+    )
+
+
+def _says_nothing(kernels: tuple[Kernel, Kernel], decision: str, features: Sequence[str]) -> bool:
+    """Neither kernel has other terms with the other's decision."""
+    for one, other in (kernels, kernels[::-1]):
+        changed = one.but(one.name, one.about, **{decision: getattr(other, decision)})
+        if changed.system(features).text() != one.system(features).text():
+            return False
+    return True
+
+
+# A sequence as a litmus test
+
+
+def _program(pages: Pages, sequence: Sequence[Move]) -> tuple[list[str], list[str]]:
+    """The declarations of the pages that it uses, and the operations; every reference has a name of its own."""
+    used = {value for move in sequence for name, value in move.bound if name in "vw"}
+    declared = [" ".join(["page  ", PAGES[v], *sorted(pages[v])]) for v in sorted(used)]
+    lines = []
+    fresh = iter((*REFERENCES, *(f"r{i}" for i in range(2, 100))))
+    names: dict[int, str] = {}
+    for move in sequence:
+        operation, bound = move.operation, dict(move.bound)
+        if operation.reference:
+            names[bound["k"]] = next(fresh)
+        gives = [names[bound["k"]], "="] if operation.reference else []
+        arguments = [_named(name, bound[name], names) for name in operation.arguments]
+        # In the order in which people say them.
+        flags = [flag for flag in ("write", "longterm", "ro", "rw") if flag in operation.flags]
+        actor = "*" if operation.actor != "process" and move.p == 0 else PROCESSES[move.p]
+        lines.append(f"{actor}: {' '.join([*gives, operation.word, *arguments, *flags])}")
+    return declared, lines
+
+
+def _named(parameter: str, value: int, references: dict[int, str]) -> str:
+    """An argument as a test names it."""
+    match parameter:
+        case "n":
+            return str(value)
+        case "k":
+            return references[value]
+        case "child":
+            return PROCESSES[value]
+        case _:
+            return PAGES[value]
+
+
+def _text(name: str, about: str, program: tuple[list[str], list[str]], condition: str) -> str:
+    heading = [f"litmus {name}", *([f"about  {about}"] if about else [])]
+    return "\n".join([*heading, *program[0], *program[1], condition]) + "\n"
+
+
+def _executions(text: str, kernel: Kernel) -> tuple[Litmus, list[tuple[Seen, End]]]:
+    """Every execution of the test by the litmus engine, and what it shows."""
+    test = parser.parse(text, "a difference")
+    interpreter = execution.interpreter_of(_system(kernel, test.features), test.scope())
+    ends, stuck = Run(test, kernel, interpreter).ends()
+    if stuck:
+        raise EngineError(f"the litmus engine does not follow what the search for differences followed: {stuck}")
+    return test, [(_seen(test, interpreter, end), end) for end in ends]
+
+
+_systems: dict[tuple[int, frozenset[str]], tuple[Kernel, System]] = {}
+
+
+def _system(kernel: Kernel, features: frozenset[str]) -> System:
+    key = (id(kernel), features)
+    if key not in _systems:
+        _systems[key] = (kernel, kernel.system(features))
+    return _systems[key][1]
+
+
+def _seen(test: Litmus, interpreter: Interpreter, end: End) -> Seen:
+    state, ask = end.situation.state, interpreter.evaluate
+    seen: Seen = {}
+    for k, name in enumerate(test.references):
+        at = {"k": k}
+        seen[name] = test.values[ask(SEEN, state, at)] if ask(HELD, state, at) else None
+    for p, process in enumerate(test.processes):
+        for v, page in enumerate(test.pages):
+            at = {"p": p, "v": v}
+            value = test.values[ask(LOADED, state, at)] if ask(LIVE, state, at) else None
+            seen[f"{process}.{page.name}"] = value
+    for number in range(len(test.statements)):
+        seen[f"refused {number + 1}"] = number in end.refused
+        seen[f"blocked {number + 1}"] = number in end.blocked
+    return seen
+
+
+class _Fact(NamedTuple):
+    """Something that a condition can say: what `name` shows is `value`, or with `other` anything else."""
+
+    rank: tuple[int, int]
+    text: str
+    name: str
+    value: Any
+    other: bool = False
+
+    def holds(self, seen: Seen) -> bool:
+        return (seen[self.name] == self.value) is not self.other
+
+
+def _words_of(name: str, value: Any) -> str:
+    """What an execution shows in words, which if something is there are a condition."""
+    if value is None:
+        return f"{name} is not there"
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    return f"{name} == {value}" if "." in name else f"{name} sees {value}"
+
+
+def _facts(mine: Seen, others: Sequence[Seen]) -> Iterator[_Fact]:
+    """Facts that are true of an execution, and may not be of others."""
+    for place, (name, value) in enumerate(mine.items()):
+        if value is not None:
+            yield _Fact((int(value is False), place), _words_of(name, value), name, value)
+        for there in dict.fromkeys(o[name] for o in others):
+            if there is not None and not isinstance(there, bool) and there != value:
+                yield _Fact((1, place), f"not {_words_of(name, there)}", name, there, True)
+
+
+def _condition(mine: Seen, others: Sequence[Seen]) -> tuple[tuple[Any, ...], str] | None:
+    """(rank, text) of a shortest conjunction that is true of one execution and of none of the others."""
+    facts = list(_facts(mine, others))
+    for size in range(1, len(mine) + 1):
+        fitting = [
+            (size, tuple(f.rank for f in chosen), " and ".join(f.text for f in chosen))
+            for chosen in itertools.combinations(facts, size)
+            if not any(all(f.holds(o) for f in chosen) for o in others)
+        ]
+        if fitting:
+            *rank, text = min(fitting)
+            return tuple(rank), text
+    return None
+
+
+def _shown(
+    specs: tuple[str, str], kernels: tuple[Kernel, Kernel], pages: Pages, sequence: Sequence[Move], name: str
+) -> Difference:
+    """The sequence as a test with a question that the two kernels answer otherwise."""
+    program = _program(pages, sequence)
+    plain = _program((frozenset(),) * len(pages), sequence)
+    for candidate in (plain, program):
+        text = _text(name, "", candidate, "exists refused 1")
+        found = [_executions(text, kernel)[1] for kernel in kernels]
+        seen = [[s for s, _ in executions] for executions in found]
+        only = [[s for s in seen[i] if s not in seen[1 - i]] for i in (0, 1)]
+        if only[0] or only[1]:
+            break
+    conditions = [(made[0], i, made[1]) for i in (0, 1) for s in only[i] if (made := _condition(s, seen[1 - i]))]
+    if not conditions:
+        raise EngineError(f"the litmus engine sees no difference in\n{text}")
+    _, side, condition = min(conditions)
+    told = [n for n in seen[0][0] if len({s[n] for s in (*seen[0], *seen[1])}) > 1]
+    shows = tuple(
+        tuple(dict.fromkeys(", ".join(_words_of(n, s[n]) for n in told) for s in seen[i])) for i in (0, 1)
+    )
+    about = "; ".join(f"{spec}: {' or '.join(shows[i])}" for i, spec in enumerate(specs))
+    text = _text(name, about, candidate, f"exists {condition}")
+    test = parser.parse(text, name)
+    answers = tuple(str(execution.answer(test, k, _system(k, test.features)).answer) for k in kernels)
+    expected = ("Allowed", "Forbidden") if side == 0 else ("Forbidden", "Allowed")
+    if answers != expected:
+        raise EngineError(f"the litmus engine answers {' and '.join(answers)}, the search expects otherwise of\n{text}")
+    ends = [next(e for s, e in found[i] if not only[i] or s in only[i]) for i in (0, 1)]
+    return Difference(name, text, (answers[0], answers[1]), (shows[0], shows[1]), _parting(test, ends))
+
+
+def _parting(test: Litmus, ends: Sequence[End]) -> tuple[str, tuple[str, ...], tuple[str, ...]] | None:
+    """The first operation for which the two executions take other rules."""
+    for number, statement in enumerate(test.statements):
+        one, other = (tuple(step.rule.name for n, step in end.steps if n == number) for end in ends)
+        if one != other:
+            return statement.text, one, other
+    return None
+
+
+# Showing it
+
+
+def _scope_words(report: Report) -> str:
+    b = report.bounds
+
+    def many(number: int, what: str, plural: str = "s") -> str:
+        return f"{number} {what}{plural * (number > 1)}"
+
+    return (f"{many(b.processes, 'process', 'es')} and {many(b.pages, 'page')}, at a time "
+            f"{many(b.references, 'reference')}, "
+            f"{many(b.slots, 'swap slot')} and {many(b.extras, 'transient reference')}")
+
+
+def extent(report: Report) -> str:
+    """Of which sequences the report speaks, in one sentence."""
+    searched = report.search
+    if report.same:
+        return "The two kernels have the same terms for these operations: there is no difference in any scope."
+    length = "any length" if searched.complete else f"at most {searched.depth} operations"
+    what = f"Looked at every sequence of {length}, with {_scope_words(report)}"
+    left = f"; {searched.unfollowed} times left out an operation that has no rule there" if searched.unfollowed else ""
+    stopped = f"; of longer ones only some: {searched.stopped}" if searched.stopped else ""
+    return f"{what}: {searched.nodes:,} pairs of situations{left}{stopped}."
+
+
+def to_text(report: Report) -> str:
+    """The report as text for a terminal."""
+    lines = []
+    if not report.causes:
+        found = "undecided" if report.search.stopped or report.left_out else "no observable difference in this scope"
+        lines += [f"{report.a} and {report.b}: {found}", ""]
+    else:
+        number = len(report.causes)
+        lines += [f"{report.a} and {report.b}: {number} cause{'s' * (number > 1)} of difference", ""]
+    for number, cause in enumerate(report.causes, 1):
+        for i, d in enumerate(cause.decisions):
+            cite = f" ({d.cite})" if d.cite else ""
+            lines.append(f"{f'{number}.' if not i else '':3}{d.name}: {d.of_a} -> {d.of_b}{cite}")
+        for difference in cause.differences:
+            lines += ["", *(f"     {line}" for line in difference.text.splitlines()), ""]
+            lines.append(f"     {report.a}: {difference.answers[0]}; {report.b}: {difference.answers[1]}")
+            if difference.parting is not None:
+                text, one, other = difference.parting
+                lines.append(f"     They part at `{text}`: {', '.join(one) or 'nothing'} on {report.a}, "
+                             f"{', '.join(other) or 'nothing'} on {report.b}")
+        if cause.others:
+            lines += ["", f"     {cause.others} more sequences are explained by this."]
+        lines.append("")
+    if report.silent:
+        lines.append(f"These decisions differ too, but nothing found needs them: {', '.join(report.silent)}.")
+    if report.elsewhere:
+        lines.append(f"These concern parts of the domain that are not turned on: {', '.join(report.elsewhere)}.")
+    if report.left_out:
+        lines.append(f"Left out, as no operation takes them: {', '.join(report.left_out)}.")
+    return "\n".join([*lines, extent(report)]) + "\n"
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The report as `diff --json` prints it."""
+    b = report.bounds
+    return {
+        "schema": 1, "kernels": [report.a, report.b], "features": list(report.features),
+        "bounds": {"processes": b.processes, "pages": b.pages, "references": b.references, "slots": b.slots,
+                   "extras": b.extras, "depth": b.depth},
+        "depth": report.search.depth, "complete": report.search.complete, "same_terms": report.same,
+        "stopped": report.search.stopped, "unfollowed": report.search.unfollowed, "nodes": report.search.nodes,
+        "causes": [
+            {
+                "decisions": [{"name": d.name, "values": [d.of_a, d.of_b], "cite": d.cite} for d in cause.decisions],
+                "differences": [
+                    {"litmus": d.text, "answers": list(d.answers), "shows": [list(s) for s in d.shows],
+                     "parting": None if d.parting is None else {
+                         "operation": d.parting[0], "rules": [list(d.parting[1]), list(d.parting[2])]}}
+                    for d in cause.differences
+                ],
+                "others": cause.others,
+            }
+            for cause in report.causes
+        ],
+        "silent": list(report.silent), "elsewhere": list(report.elsewhere), "left_out": list(report.left_out),
+    }

@@ -1,0 +1,294 @@
+"""The reference interpreter: evaluates the terms directly over one concrete state. The oracle of every other engine."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import z3
+
+from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value, meaning
+from proofs.derive.terms import Node, node
+from proofs.errors import EngineError
+
+State = tuple[int, ...]
+"""One value per cell, in the order of the layout: 0 or 1 for Bool, an element's number for a sort."""
+Value = Any
+Binding = Mapping[str, Any]
+"""Parameter name to element number; for a function parameter, to a tuple of them."""
+Evaluator = Callable[[State, Binding, tuple[int, ...]], Value]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A rule with its parameters bound: one possible step."""
+
+    rule: Rule
+    binding: tuple[tuple[str, Any], ...]
+
+    @functools.cached_property
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.binding)
+
+
+class Plan(NamedTuple):
+    """A rule ready for evaluation: its guard's conjuncts, and for each update the cells of its function, the names and
+    ranges of the constants that it is over, and when, index and value."""
+
+    rule: Rule
+    guard: tuple[Evaluator, ...]
+    updates: tuple[
+        tuple[
+            StateFunction, dict[tuple[int, ...], int], tuple[str, ...], tuple[range, ...], Evaluator,
+            tuple[Evaluator, ...], Evaluator,
+        ], ...
+    ]
+
+
+class Layout:
+    """Where each cell of each state function lies in a State, for one system and scope."""
+
+    def __init__(self, functions: tuple[StateFunction, ...], scope: Scope) -> None:
+        self.functions = functions
+        self.scope = scope
+        self.cells: list[tuple[StateFunction, tuple[int, ...]]] = []
+        self.position: dict[str, dict[tuple[int, ...], int]] = {}
+        for function in functions:
+            ranges = [range(scope.size(s)) for s in function.domain]
+            table = self.position[function.name] = {}
+            for index in itertools.product(*ranges):
+                table[index] = len(self.cells)
+                self.cells.append((function, index))
+
+    def values(self, function: StateFunction) -> int:
+        """How many values a cell of that function has."""
+        return 2 if function.is_bool else self.scope.size(function.range)
+
+
+@functools.lru_cache(1024)
+def _evaluators(functions: tuple[z3.FuncDeclRef, ...], scope: Scope) -> dict[int, tuple[Node, Evaluator]]:
+    """Node to itself and its evaluator, for all interpreters whose states are laid out alike."""
+    return {}
+
+
+class Interpreter:
+    """Direct evaluation of one system in one scope."""
+
+    def __init__(self, system: System, scope: Scope) -> None:
+        self.system = system
+        self.scope = scope
+        self.layout = Layout(system.functions, scope)
+        self.constants = {c.decl().name(): 0 for c in system.constants}
+        self._compiled = _evaluators(tuple(f.decl for f in system.functions), scope)
+        self._plans: dict[int, Plan] = {}
+        self._meaning = [
+            (place, self._compile(node(term)), {
+                **self.constants, **{c.decl().name(): i for c, i in zip(bound, index, strict=True)}
+            })
+            for f in system.functions
+            for bound, term in [meaning(f)]
+            if term is not None
+            for index, place in self.layout.position[f.name].items()
+        ]
+
+    # Evaluation
+
+    def evaluate(self, term: Term, state: State, binding: Binding | None = None) -> Value:
+        """The value of a term: bool for Bool, an element number for a sort."""
+        return self._compile(node(self.system.reduced(term)))(state, {**self.constants, **(binding or {})}, ())
+
+    def _compile(self, n: Node) -> Evaluator:
+        if id(n) in self._compiled:
+            return self._compiled[id(n)][1]
+        made = self._make(n)
+        self._compiled[id(n)] = (n, made)
+        return made
+
+    def _make(self, n: Node) -> Evaluator:
+        args = [self._compile(a) for a in n.args]
+        match n.op:
+            case "true":
+                return lambda state, env, stack: True
+            case "false":
+                return lambda state, env, stack: False
+            case "not":
+                return lambda state, env, stack: not args[0](state, env, stack)
+            case "and":
+                return lambda state, env, stack: all(a(state, env, stack) for a in args)
+            case "or":
+                return lambda state, env, stack: any(a(state, env, stack) for a in args)
+            case "implies":
+                return lambda state, env, stack: not args[0](state, env, stack) or args[1](state, env, stack)
+            case "eq":
+                return lambda state, env, stack: args[0](state, env, stack) == args[1](state, env, stack)
+            case "xor":
+                return lambda state, env, stack: args[0](state, env, stack) != args[1](state, env, stack)
+            case "distinct":
+                def distinct(state: State, env: Binding, stack: tuple[int, ...]) -> bool:
+                    values = [a(state, env, stack) for a in args]
+                    return len(set(values)) == len(values)
+
+                return distinct
+            case "ite":
+                return lambda state, env, stack: (
+                    args[1](state, env, stack) if args[0](state, env, stack) else args[2](state, env, stack)
+                )
+            case "var":
+                place = -1 - n.index
+                return lambda state, env, stack: stack[place]
+            case "param":
+                name = n.name
+                if args:
+                    return lambda state, env, stack: env[name][args[0](state, env, stack)]
+                return lambda state, env, stack: env[name]
+            case "state":
+                return self._state(n.name, args)
+            case _:
+                return self._quantifier(n, args[0])
+
+    def _state(self, name: str, args: list[Evaluator]) -> Evaluator:
+        if name not in self.layout.position:
+            raise ModelError(f"state function {name} is not part of this system")
+        table = self.layout.position[name]
+        is_bool = next(f.is_bool for f in self.layout.functions if f.name == name)
+
+        def lookup(state: State, env: Binding, stack: tuple[int, ...]) -> Value:
+            value = state[table[tuple(a(state, env, stack) for a in args)]]
+            return bool(value) if is_bool else value
+
+        return lookup
+
+    def _quantifier(self, n: Node, body: Evaluator) -> Evaluator:
+        sizes = self.scope.as_dict()
+        ranges = [range(sizes[s]) for s in n.sorts]
+        quantify = all if n.op == "forall" else any
+
+        def run(state: State, env: Binding, stack: tuple[int, ...]) -> bool:
+            return quantify(body(state, env, stack + chosen) for chosen in itertools.product(*ranges))
+
+        return run
+
+    def counterexample(self, formula: Term, state: State) -> dict[str, int] | None:
+        """For a universal formula that is false: the values of its outer variables that make it so."""
+        formula = self.system.reduced(formula)
+        n = node(formula)
+        if n.op != "forall":
+            return None
+        body = self._compile(n.args[0])
+        names = [formula.var_name(i) for i in range(formula.num_vars())]
+        for chosen in itertools.product(*(range(self.scope.as_dict()[s]) for s in n.sorts)):
+            if not body(state, self.constants, chosen):
+                return dict(zip(names, chosen, strict=True))
+        return None
+
+    # States and steps
+
+    def initial(self) -> State:
+        """The initial state."""
+        state = [0] * len(self.layout.cells)
+        for function in self.system.functions:
+            bound, term = initial_value(function)
+            if term is None:
+                continue
+            for index, place in self.layout.position[function.name].items():
+                binding = {c.decl().name(): i for c, i in zip(bound, index, strict=True)}
+                state[place] = int(self.evaluate(term, (), binding))
+        return self.canonical(tuple(state))
+
+    def canonical(self, state: State) -> State:
+        """The state with every cell that does not matter at its default."""
+        cleared = list(state)
+        for place, evaluate, env in self._meaning:
+            if state[place] and not evaluate(state, env, ()):
+                cleared[place] = 0
+        return tuple(cleared)
+
+    def _plan(self, rule: Rule) -> Plan:
+        if id(rule) not in self._plans:
+            def made(term: Term) -> Evaluator:
+                return self._compile(node(self.system.reduced(term)))
+
+            self._plans[id(rule)] = Plan(rule, tuple(made(g) for g in rule.guard), tuple(
+                (
+                    u.function, self.layout.position[u.function.name], tuple(c.decl().name() for c in u.over),
+                    tuple(range(self.scope.size(c.sort())) for c in u.over), made(u.when),
+                    tuple(made(i) for i in u.index), made(u.value),
+                ) for u in rule.updates
+            ))
+        return self._plans[id(rule)]
+
+    def enabled(self, instance: Instance, state: State) -> bool:
+        """All guard conjuncts hold."""
+        env = {**self.constants, **instance.as_dict}
+        return all(conjunct(state, env, ()) for conjunct in self._plan(instance.rule).guard)
+
+    def step(self, instance: Instance, state: State) -> State:
+        """The state after the step. Raises ModelError if the rule gives one cell two values."""
+        written: dict[int, int] = {}
+        for function, table, names, ranges, when, index, value_of in self._plan(instance.rule).updates:
+            for chosen in itertools.product(*ranges):
+                env = {**self.constants, **instance.as_dict, **dict(zip(names, chosen, strict=True))}
+                if not when(state, env, ()):
+                    continue
+                place = table[tuple(i(state, env, ()) for i in index)]
+                value = int(value_of(state, env, ()))
+                if written.setdefault(place, value) != value:
+                    raise ModelError(f"rule {instance.rule.name} gives {function.name} two values at once")
+        after = list(state)
+        for place, value in written.items():
+            after[place] = value
+        return self.canonical(tuple(after))
+
+    def instances(self, rule: Rule) -> Iterator[Instance]:
+        """Every binding of the rule's parameters in the scope."""
+        yield from instances(rule, self.scope)
+
+    def canonical_choice(self, instance: Instance, state: State) -> bool:
+        """Function parameters have their default wherever their value does not matter, so no step is counted twice."""
+        for param in instance.rule.params:
+            if param.over is None:
+                continue
+            for element, value in enumerate(instance.as_dict[param.name]):
+                binding = {**instance.as_dict, param.of.decl().name(): element}
+                if value and not self.evaluate(param.needed, state, binding):
+                    return False
+        return True
+
+    def successors(self, state: State) -> Iterator[tuple[Instance, State]]:
+        """Every step that the rules allow from the state, in rule order."""
+        for rule in self.system.rules:
+            for instance in self.instances(rule):
+                if self.canonical_choice(instance, state) and self.enabled(instance, state):
+                    yield instance, self.step(instance, state)
+
+
+    def follow(self, states: Sequence[State], represent: Callable[[State], State]) -> tuple[Instance, ...]:
+        """The steps of an engine's path, which gives only `represent` of each state after the first.
+
+        Raises EngineError if the rules have no such path.
+        """
+        state, path = states[0], []
+        for target in states[1:]:
+            step = next(((i, after) for i, after in self.successors(state) if represent(after) == target), None)
+            if step is None:
+                raise EngineError("an engine took a step that the reference interpreter does not have")
+            path.append(step[0])
+            state = step[1]
+        return tuple(path)
+
+
+def instances(rule: Rule, scope: Scope) -> Iterator[Instance]:
+    """Every binding of the rule's parameters in the scope."""
+    choices = [_choices(p, scope) for p in rule.params]
+    for chosen in itertools.product(*choices):
+        yield Instance(rule, tuple((p.name, c) for p, c in zip(rule.params, chosen, strict=True)))
+
+
+def _choices(param: Param, scope: Scope) -> list[Any]:
+    elements = range(scope.size(param.sort))
+    if param.over is None:
+        return list(elements)
+    return list(itertools.product(elements, repeat=scope.size(param.over)))

@@ -1,0 +1,290 @@
+"""A static test program, run by a Linux kernel of one's choice in a virtual machine (qemu).
+
+The machine has one processor, two NUMA nodes, a swap disk, two slow disks that are off, and an initramfs that holds the
+program, `replay/init.c` as its first process, and the kernel's modules where a folder `modules` lies beside its image
+(`tools/fetch-kernels` makes such). The program's standard output is the second serial port: kernel messages never mix
+with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import math
+import os
+import re
+import select
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from model.logic import ModelError
+from proofs.hardware import vmlinuz as image
+from proofs.hardware.reproducer import REPLAY
+from proofs.parallel import end_with_parent
+
+QEMU = "qemu-system-x86_64"
+SWAP_BYTES = 64 << 20
+SLOW_BYTES = 8 << 20
+SLOW_LABEL = b"cow-gup-slow"
+SLOW_RATE = 2048  # bytes that the slow disks together write a second; reads are as fast as of the swap disk
+NODE_MEGABYTES = 384  # of each of the two NUMA nodes; with less than 512 in all, huge pages are off
+
+
+# What takes time or makes a page move on its own is off; an oops ends the machine, and warnings are on the console.
+COMMAND_LINE = (
+    "console=ttyS0,115200 loglevel=5 panic=-1 oops=panic numa_balancing=disable transparent_hugepage=madvise "
+    "zswap.enabled=0 proc_mem.force_override=always mitigations=off nokaslr random.trust_cpu=on cryptomgr.notests"
+)
+_HARDWARE = (
+    "-machine", "pc", "-cpu", "max", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1",
+    "-m", f"{2 * NODE_MEGABYTES}M",
+    "-object", f"memory-backend-ram,id=near,size={NODE_MEGABYTES}M", "-numa", "node,nodeid=0,cpus=0,memdev=near",
+    "-object", f"memory-backend-ram,id=far,size={NODE_MEGABYTES}M", "-numa", "node,nodeid=1,memdev=far",
+)  # fmt: skip
+_DISK = "format=raw,if=virtio,cache=unsafe"
+_SLOW = f"throttling.bps-write={SLOW_RATE},throttling.group=slow"
+_LAST = re.compile(r"@timeout|@exit (\d+)")  # a line of init.c's
+_KVM_SECONDS = 10  # for a first message
+_FAILURE = re.compile(r"Kernel panic|BUG:|Oops|general protection|unable to handle")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A kernel image and what lies beside it. `release` is its `uname -r`; `config` the configuration it was built
+    with; `modules` a folder with a file `order`; `probe` the module `gup_probe.ko`."""
+
+    vmlinuz: Path
+    release: str
+    modules: Path | None
+    probe: Path | None
+    config: Path | None
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What a machine did. `lines` are the program's, without empty ones; `console` the kernel's and standard error's.
+    `ended`: "done" (the program ended with `status`), "timeout", or "panic" (the machine ended by itself without that);
+    `reason` says more, in a line, unless "done". `seconds` of wall time from qemu's start to its end, with
+    `accelerator` "kvm" or "tcg"."""
+
+    lines: tuple[str, ...]
+    status: int | None
+    ended: Literal["done", "timeout", "panic"]
+    reason: str
+    console: str
+    seconds: float
+    accelerator: str
+
+
+def find(vmlinuz: Path) -> Machine:
+    """The kernel at `vmlinuz` with its modules, probe module and configuration (`config` or `config-RELEASE`) as far as
+    they lie beside it. Raises ModelError if it is not a kernel image, or its folder `modules` is incomplete."""
+    release = image.release(vmlinuz)
+
+    def beside(*names: str) -> Path | None:
+        return next((path for name in names if (path := vmlinuz.parent / name).exists()), None)
+
+    if modules := beside("modules"):
+        _modules(modules)
+    return Machine(vmlinuz, release, modules, beside("gup_probe.ko"), beside("config", f"config-{release}"))
+
+
+def boot(
+    machine: Machine, suite: Path, arguments: Sequence[str] = (), *, seconds: float, append: str = "",
+    on_line: Callable[[str], None] = lambda line: None,
+) -> Boot:
+    """Run the static program `suite` with `arguments` as the only program of a fresh machine, for at most `seconds`
+    of wall time, boot included. `append` is added to the kernel's command line; `on_line` gets each line as it comes.
+
+    Raises ModelError if qemu or the C compiler is missing or fails, or a file cannot be read."""
+    qemu = _tool(QEMU, "qemu-system-x86")
+    accelerator = accelerator_of(qemu, machine.vmlinuz)
+    archive = initramfs(_files(machine, suite, arguments))
+    with tempfile.TemporaryDirectory(prefix="proofs-vm-") as name:
+        folder = Path(name)
+        (folder / "initramfs").write_bytes(archive)
+        kernel = machine.vmlinuz
+        if accelerator == "tcg" and (unpacked := image.unpacked(kernel)):
+            kernel = folder / "vmlinux"
+            kernel.write_bytes(unpacked)
+        for drive, size in (("swap", SWAP_BYTES), ("slow", SLOW_BYTES), ("busy", SLOW_BYTES)):
+            with (folder / drive).open("wb") as disk:
+                if drive != "swap":
+                    disk.write(_swap_header(size, SLOW_LABEL))
+                disk.truncate(size)
+        command = [
+            qemu, "-accel", accelerator, *_HARDWARE,
+            "-drive", f"file={folder / 'swap'},{_DISK}",
+            "-drive", f"file={folder / 'slow'},{_DISK},{_SLOW}", "-drive", f"file={folder / 'busy'},{_DISK},{_SLOW}",
+            "-kernel", str(kernel), "-initrd", str(folder / "initramfs"),
+            "-append", f"{COMMAND_LINE} PROOFS_SECONDS={math.ceil(seconds)} {append}".strip(),
+            "-serial", f"file:{folder / 'console'}", "-serial", "stdio",
+        ]  # fmt: skip
+        lines: list[str] = []
+        status = None
+        start = time.monotonic()
+        with (folder / "errors").open("wb") as errors, _running(command, errors) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                for line in _lines(process, start + seconds):
+                    lines.append(line)
+                    if _LAST.fullmatch(line):
+                        break
+                    on_line(line)
+                else:
+                    status = process.wait(max(0.0, start + seconds - time.monotonic()))
+            wall = time.monotonic() - start
+        if status:
+            said = _text(folder / "errors").splitlines() or [f"ended with status {status}"]
+            raise ModelError(f"{QEMU}: {said[-1].removeprefix(QEMU + ': ')}")
+        return _verdict(lines, status is None, _text(folder / "console"), seconds, wall, accelerator)
+
+
+def _swap_header(size: int, label: bytes) -> bytes:
+    """The first page of a swap area of that size, as mkswap writes it: union swap_header, version 1."""
+    described = struct.pack("<III16s16s", 1, size // 4096 - 1, 0, b"", label)
+    return bytes(1024) + described + bytes(4096 - 1024 - len(described) - 10) + b"SWAPSPACE2"
+
+
+def _verdict(lines: list[str], running: bool, console: str, seconds: float, wall: float, accelerator: str) -> Boot:
+    """`running`: it had not ended by itself when it was killed, because of its last line or of the time limit."""
+    last = _LAST.fullmatch(lines[-1]) if lines else None
+    if last:
+        lines.pop()
+    said = console.splitlines() or ["nothing"]
+    worst = next((line for line in said if _FAILURE.search(line)), said[-1])
+    ended: Literal["done", "timeout", "panic"]
+    if last and last[1]:
+        ended, reason = "done", ""
+    elif last or running:
+        ended, reason = "timeout", f"not done after {seconds:g} s; the kernel said: {worst}"
+    else:
+        ended, reason = "panic", f"the machine ended by itself; the kernel said: {worst}"
+    return Boot(tuple(lines), int(last[1]) if last and last[1] else None, ended, reason, console, wall, accelerator)
+
+
+def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
+    """What the process prints, line by line without the empty ones, until it closes its output or the deadline passes.
+
+    Raises subprocess.TimeoutExpired at the deadline."""
+    assert process.stdout
+    pending = b""
+    while select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        got = os.read(process.stdout.fileno(), 1 << 16)
+        *complete, pending = (pending + got).split(b"\n")
+        for line in complete + ([] if got else [pending]):
+            if text := line.decode("utf-8", "replace").rstrip("\r"):
+                yield text
+        if not got:
+            return
+    raise subprocess.TimeoutExpired(process.args, 0)
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.exists() else ""
+
+
+def initramfs(files: Mapping[str, bytes]) -> bytes:
+    """A gzipped cpio archive ("newc") of executable files by path, such as "modules/order", with their folders."""
+    folders = {str(parent): b"" for path in files for parent in Path(path).parents if str(parent) != "."}
+    archive = bytearray()
+    for number, (path, data) in enumerate([*sorted(folders.items()), *files.items(), ("TRAILER!!!", b"")]):
+        mode = 0o040755 if path in folders else 0o100755
+        name = path.encode() + b"\0"
+        # magic, inode, mode, uid, gid, links, mtime, size, device (2), device of a node (2), length of name, checksum
+        fields = (number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0)
+        archive += b"070701" + b"".join(b"%08x" % field for field in fields) + name
+        archive += bytes(-len(archive) % 4) + data
+        archive += bytes(-len(archive) % 4)
+    return gzip.compress(bytes(archive), compresslevel=1, mtime=0)
+
+
+def _files(machine: Machine, suite: Path, arguments: Sequence[str]) -> dict[str, bytes]:
+    """What the initramfs of such a run holds."""
+    files = {
+        "init": _init(), "suite": image.contents(suite),
+        "arguments": b"".join(os.fsencode(argument) + b"\0" for argument in arguments),
+    }  # fmt: skip
+    if machine.modules:
+        files |= {f"modules/{path.name}": image.contents(path) for path in _modules(machine.modules)}
+    if machine.probe:
+        files["gup_probe.ko"] = image.contents(machine.probe)
+    return files
+
+
+def _modules(folder: Path) -> list[Path]:
+    """`order` and the modules that it names. Raises ModelError if one is missing."""
+    order = folder / "order"
+    paths = [order, *(folder / line.split()[0] for line in image.contents(order).decode().splitlines() if line.strip())]
+    if missing := next((path for path in paths if not path.is_file()), None):
+        raise ModelError(f"{order} names {missing.name}, which is not there")
+    return paths
+
+
+@functools.cache
+def _init() -> bytes:
+    """The first process, compiled."""
+    with compiled((REPLAY / "init.c").read_text(encoding="utf-8"), "init") as program:
+        return image.contents(program)
+
+
+@contextlib.contextmanager
+def compiled(text: str, name: str) -> Iterator[Path]:
+    """A static program of that C text, gone afterwards. `name`: what messages call it.
+
+    Raises ModelError if the compiler is missing or fails."""
+    with tempfile.TemporaryDirectory(prefix="proofs-vm-") as folder:
+        source, program = Path(folder) / f"{name}.c", Path(folder) / name
+        source.write_text(text, encoding="utf-8")
+        command = [_tool("cc", "gcc"), "-static", "-O1", "-o", str(program), str(source)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = next((line for line in done.stderr.splitlines() if "error" in line), f"ended with {done.returncode}")
+            raise ModelError(f"cc cannot compile {name}.c (Debian package libc6-dev?): {said}")
+        yield program
+
+
+def _tool(name: str, package: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise ModelError(f"{name} is not installed (Debian package {package})")
+    return path
+
+
+@functools.cache
+def accelerator_of(qemu: str, vmlinuz: Path) -> Literal["kvm", "tcg"]:
+    """"kvm" if this kernel gets as far as its first message under it, else "tcg" (qemu's own emulation): /dev/kvm may
+    exist and not work."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    command = [qemu, "-accel", "kvm", *_HARDWARE, "-kernel", str(vmlinuz), "-append", COMMAND_LINE, "-serial", "stdio"]
+    with _running(command, subprocess.DEVNULL) as process:
+        try:
+            return "kvm" if any(_lines(process, time.monotonic() + _KVM_SECONDS)) else "tcg"
+        except subprocess.TimeoutExpired:
+            return "tcg"
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], errors: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose output is to be read, and which is gone afterwards whatever happens."""
+    if setpriv := shutil.which("setpriv"):  # even if we are killed
+        command = [setpriv, "--pdeathsig", "KILL", *command]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+        preexec_fn=end_with_parent,  # noqa: PLW1509  it only asks libc
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()

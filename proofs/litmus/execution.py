@@ -1,0 +1,570 @@
+"""Litmus tests: can this sequence of operations, on that kernel, end like this?
+
+`parse` reads the language, `answer` explores every execution on the reference interpreter. What an operation is made of
+is in model/operations.py; here is nothing of any one kernel.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import z3
+
+from model.kernels import Kernel
+from model.logic import Param, Rule, Scope, Sort, System, Term
+from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage, stages
+from model.state import Folio, Frame, Page, Pin, Proc, Slot, Value, fresh, slot_free
+from proofs.derive.interpreter import Instance, Interpreter, State
+from proofs.errors import LitmusError
+from proofs.litmus.language import Litmus, Statement
+from proofs.litmus.parser import MOST_FAULTS
+from proofs.traces.trace import Trace, execute
+
+# Execution
+
+
+class Answer(StrEnum):
+    """What a test's question got: `exists` Allowed or Forbidden, `never` and `always` Holds or Broken."""
+
+    ALLOWED = "Allowed"
+    FORBIDDEN = "Forbidden"
+    HOLDS = "Holds"
+    BROKEN = "Broken"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer. `trace`: a shortest execution that shows Allowed or Broken. `reason`: why it is UNKNOWN, or which
+    executions the model could not follow. `executions`: how many different ones came to an end."""
+
+    answer: Answer
+    trace: Trace | None
+    reason: str
+    executions: int
+
+
+class Situation(NamedTuple):
+    """What operations find: a state, and whether the next attempt to lock a page will fail."""
+
+    state: State
+    lock_fails: bool = False
+
+
+class End(NamedTuple):
+    """Where an execution ended. `refused`, `blocked`: numbers (0-based) of the operations that were, or that wait.
+
+    `steps`: what each operation did, as (its number, rule step).
+    """
+
+    situation: Situation
+    refused: frozenset[int]
+    blocked: frozenset[int]
+    steps: tuple[tuple[int, Instance], ...]
+
+
+class _Progress(NamedTuple):
+    """How far an operation is.
+
+    part          number of the part that is next; how many there are when it is finished
+    prepared      how many preparations are behind it
+    tried         its quick rule has had its try
+    rule, role    the rule in whose sub-steps it is, and what for: `prepares`, `goal`, `fault`; `then`: between the two
+    bound         parameters that it goes on with
+    faults        rules it took on the way
+    waits         for the userfaultfd monitor
+    """
+
+    part: int = 0
+    prepared: int = 0
+    tried: bool = False
+    rule: str = ""
+    role: str = ""
+    bound: tuple[tuple[str, int], ...] = ()
+    faults: int = 0
+    waits: bool = False
+
+
+class _Point(NamedTuple):
+    """How far an execution is: at which group of statements, and how far each of its operations is."""
+
+    state: State
+    at: int
+    progress: tuple[_Progress, ...]
+    lock_fails: bool = False
+    refused: frozenset[int] = frozenset()
+
+
+class _Move(NamedTuple):
+    """What an operation may do next: a rule's step, or None where nothing changes, and how far it is then."""
+
+    step: Instance | None
+    progress: _Progress
+    refused: bool = False
+    lock_fails: bool | None = None
+
+
+class _Stuck(Exception):
+    """No rule applies: the model cannot say how the execution goes on."""
+
+
+def answer(litmus: Litmus, kernel: Kernel, system: System) -> Result:
+    """Explore all executions of the test on the kernel; `system` is `kernel.system(litmus.features)`, or has more.
+
+    Raises LitmusError as Run does.
+    """
+    return Run(litmus, kernel, interpreter_of(system, litmus.scope())).result()
+
+
+def answer_of(litmus: Litmus, conditions: Iterable[bool], stuck: str) -> Answer:
+    """The answer to a test whose executions end with these truths of its condition. `stuck`: why one has no end."""
+    wanted = litmus.mode != "always"
+    exists = litmus.mode == "exists"
+    if wanted in conditions:
+        return Answer.ALLOWED if exists else Answer.BROKEN
+    if stuck:
+        return Answer.UNKNOWN
+    return Answer.FORBIDDEN if exists else Answer.HOLDS
+
+
+class Outcome(NamedTuple):
+    """How an execution may end, as far as its processes can tell: refused and blocked operations, counted from 1."""
+
+    refused: frozenset[int]
+    blocked: frozenset[int]
+    condition: bool
+
+
+def outcomes(litmus: Litmus, kernel: Kernel, system: System) -> tuple[frozenset[Outcome], str]:
+    """Every outcome that some execution has, and why the model cannot follow one of them (empty if it can).
+
+    As `answer`.
+    """
+    run = Run(litmus, kernel, interpreter_of(system, litmus.scope()))
+    ends, reason = run.explore(run.start)
+    return frozenset(run.outcome(end) for end in ends), reason or run.left_out
+
+
+def own_rules(kernel: Kernel, system: System) -> list[str]:
+    """Names of the rules that a user's kernel adds, as far as the system has them."""
+    names = {rule.name.partition(".")[0] for rule in system.rules}
+    return [template.name for template in kernel.own_rules if template.name in names]
+
+
+_UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in (Proc, Frame, Folio, Slot, Pin)}
+_interpreters: dict[tuple[int, Scope], Interpreter] = {}
+
+
+def interpreter_of(system: System, scope: Scope) -> Interpreter:
+    """One interpreter per system and scope: it holds the system, so the id stays its own."""
+    key = (id(system), scope)
+    if key not in _interpreters:
+        if len(_interpreters) == 2048:
+            _interpreters.clear()
+        _interpreters[key] = Interpreter(system, scope)
+    return _interpreters[key]
+
+
+def _next_part(progress: _Progress) -> _Progress:
+    return _Progress(progress.part + 1)
+
+
+def _refused(statement: Statement, progress: _Progress, step: Instance | None) -> _Move:
+    """The call ends with an error. What the kernel does to each page by itself goes on with the next part."""
+    goes_on = statement.operation.on_frame
+    return _Move(step, _Progress(progress.part + 1 if goes_on else len(statement.parts)), refused=True)
+
+
+class Run:
+    """One test on one kernel: breadth-first over rule steps, so the first end found is a shortest one.
+
+    The interpreter's scope may be larger than the test's. Raises LitmusError if the test needs what the model or the
+    system lacks.
+    """
+
+    def __init__(self, litmus: Litmus, kernel: Kernel, interpreter: Interpreter) -> None:
+        if litmus.missing:
+            raise LitmusError(litmus.missing)
+        self.litmus = litmus
+        self.kernel = kernel
+        self.interpreter = interpreter
+        self.groups = litmus.groups
+        meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
+        self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
+        self.rules = {rule.name: rule for rule in interpreter.system.rules}
+        self.stages = stages(self.rules)
+        self.last = {last_stage(names) for names in self.stages.values()}
+        self.start = Situation(self.start_state())
+        self.came: dict[_Point, tuple[_Point, Instance | None, int]] = {}
+
+    def start_state(self) -> State:
+        """The initial state, with the attributes of the declared pages and what they map from the start."""
+        pages, blocks = self.litmus.pages, self.litmus.names()["Block"]
+        cells: dict[tuple[str, tuple[int, ...]], int] = {}
+        if "vma_soft_dirty" in self.interpreter.layout.position:
+            cells["vma_soft_dirty", (0,)] = True
+        for number, page in enumerate(pages):
+            registers = "file" not in page.attributes or self.kernel.uffd_markers
+            cells["vma_uffd", (0, number)] = "uffd" in page.attributes and registers
+            if "huge" in page.attributes:
+                cells["vma_huge", (0, number)] = True
+            if "file" in page.attributes:
+                cells["file", (number,)] = True
+                if "file_value" in self.interpreter.layout.position:
+                    cells["file_value", (number,)] = self.litmus.values.index(page.contents)
+            if "block" in self.interpreter.layout.position:
+                cells["block", (number,)] = blocks.index(page.whole)
+        state = self.with_cells(self.interpreter.initial(), cells)
+        # Without the rule, reads of untouched pages return zero without a page.
+        declared = any("zero" in page.attributes for page in pages)
+        used = "zero" in self.litmus.features and "backing-read" in self.rules
+        if self.litmus.anonymous and (declared or used):
+            state = self.executed("backing-read", self.litmus.anonymous[0], state)
+        for number, page in enumerate(pages):
+            zero = "zero" in page.attributes
+            if "huge" in page.attributes and page.name == f"{page.whole}.0":
+                state = self.executed("map-huge-zero" if zero else "huge-fault", number, state)
+            elif zero and "huge" not in page.attributes:
+                state = self.executed("map-backing", number, state)
+        return self.with_cells(state, {
+            (function, (0, number)): False
+            for number, page in enumerate(pages) if "rdonly" in page.attributes
+            for function in ("vma_write", "pte_write")
+        })
+
+    def with_cells(self, state: State, cells: Mapping[tuple[str, tuple[int, ...]], int]) -> State:
+        """The state with other values in those cells: (state function, index) to value."""
+        changed = list(state)
+        for (function, index), value in cells.items():
+            if function not in self.interpreter.layout.position:
+                raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {function}")
+            changed[self.interpreter.layout.position[function][index]] = int(value)
+        return self.interpreter.canonical(tuple(changed))
+
+    def executed(self, rule: str, page: int, state: State) -> State:
+        """The state after the first process took the rule at that page."""
+        steps = self.enabled((rule,), {"p": 0, "v": page}, state)
+        if not steps:
+            raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {rule}")
+        return self.interpreter.step(steps[0], state)
+
+    def result(self) -> Result:
+        ends, reason = self.explore(self.start)
+        reason = reason or self.left_out
+        wanted = self.litmus.mode != "always"
+        shown = next((end for end in ends if self.ends_in_condition(end) == wanted), None)
+        answer = answer_of(self.litmus, [not wanted] if shown is None else [wanted], reason)
+        return Result(answer, None if shown is None else self.trace(shown), reason, len(ends))
+
+    @property
+    def left_out(self) -> str:
+        """Why there may be more executions: the kernel has rules of its own, which no operation takes."""
+        own = own_rules(self.kernel, self.interpreter.system)
+        return f"no operation takes {', '.join(own)} of {self.kernel.name}" if own else ""
+
+    def ends(self, start: Situation | None = None) -> tuple[list[End], str]:
+        """The ends of all executions from there, or from the test's own start, nearest first; and why the first that
+        the model could not follow stopped."""
+        points, reason = self.explore(start or self.start)
+        return [
+            End(Situation(p.state, p.lock_fails), p.refused, frozenset(self.waiting(p)), tuple(self.steps_to(p)))
+            for p in points
+        ], reason
+
+    def explore(self, situation: Situation) -> tuple[list[_Point], str]:
+        """The ends of all executions as points, nearest first, and why the first one not followed stopped."""
+        ends = []
+        reason = ""
+        start = _Point(situation.state, 0, self.beginning(0), situation.lock_fails)
+        self.came = {}
+        seen = {start}
+        queue = deque([start])
+        while queue:
+            point = queue.popleft()
+            try:
+                successors = self.successors(point)
+            except _Stuck as stuck:
+                reason = reason or str(stuck)
+                continue
+            if not successors:
+                ends.append(point)
+            for step, number, after in successors:
+                if after in seen:
+                    continue
+                seen.add(after)
+                self.came[after] = (point, step, number)
+                # What takes no step comes before what takes one.
+                (queue.append if step else queue.appendleft)(after)
+        return ends, reason
+
+    # One step
+
+    def beginning(self, at: int) -> tuple[_Progress, ...]:
+        """The operations of a group, none of which has begun; empty beyond the last one."""
+        return (_Progress(),) * len(self.groups[at]) if at < len(self.groups) else ()
+
+    def unfinished(self, point: _Point) -> list[int]:
+        """Numbers of the statements of the present group that are not done, nor refused."""
+        if not point.progress:
+            return []
+        return [
+            number for number, progress in zip(self.groups[point.at], point.progress, strict=True)
+            if progress.part < len(self.litmus.statements[number].parts)
+        ]
+
+    def successors(self, point: _Point) -> list[tuple[Instance | None, int, _Point]]:
+        """What may come next: a rule's step, or None where nothing changes, and the number of its statement.
+
+        Empty at the end: everything is done, or what is not waits for the userfaultfd monitor. Raises _Stuck.
+        """
+        unfinished = self.unfinished(point)
+        found = [
+            (move.step, number, self.moved(point, number, move)) for number in unfinished
+            for move in self.moves(number, point)
+        ]
+        for number in unfinished if not found else ():
+            if number not in self.waiting(point):
+                statement = self.litmus.statements[number]
+                raise _Stuck(f"line {statement.line}: no rule of {self.kernel.name} applies to `{statement.text}`")
+        return found
+
+    def waiting(self, point: _Point) -> list[int]:
+        """Numbers of the statements that wait for the userfaultfd monitor."""
+        return [n for n in self.unfinished(point) if point.progress[n - self.groups[point.at][0]].waits]
+
+    def moved(self, point: _Point, number: int, move: _Move) -> _Point:
+        """The point after an operation's move; the next group's beginning if it was the last of its group."""
+        place = number - self.groups[point.at][0]
+        after = point._replace(
+            progress=(*point.progress[:place], move.progress, *point.progress[place + 1:]),
+            refused=point.refused | ({number} if move.refused else set()),
+            lock_fails=point.lock_fails if move.lock_fails is None else move.lock_fails,
+            state=self.interpreter.step(move.step, point.state) if move.step else point.state,
+        )
+        if self.unfinished(after):
+            return after
+        return after._replace(at=point.at + 1, progress=self.beginning(point.at + 1))
+
+    def moves(self, number: int, point: _Point) -> Iterator[_Move]:
+        """What the operation may do next; nothing while it waits for others. Raises _Stuck."""
+        statement, progress = self.litmus.statements[number], point.progress[number - self.groups[point.at][0]]
+        operation, part, state = statement.operation, statement.parts[progress.part], point.state
+        given = {**part, **dict(progress.bound)}
+        if operation.word == "trylock-fails":
+            yield _Move(None, _next_part(progress), lock_fails=True)
+        elif progress.rule:
+            later = self.enabled(self.stages[progress.rule][1:], given, state)
+            yield from (self.taken(step, progress.role, statement, progress) for step in later)
+        elif progress.role == "then":
+            after = self.enabled(operation.then, given, state)
+            yield from (_Move(step, _next_part(progress)) for step in after or (None,))
+        elif not (progress.waits and self.enabled(blocks(operation.access, self.kernel), given, state)):
+            progress = progress._replace(waits=False)
+            perhaps = self.enabled(operation.perhaps, given, state)
+            yield from (self.taken(step, "goal", statement, progress) for step in perhaps)
+            yield from self.attempt(statement, progress, point)
+
+    def attempt(self, statement: Statement, progress: _Progress, point: _Point) -> Iterator[_Move]:
+        """The rules for the first thing of an operation's course for which there is one. Raises _Stuck."""
+        operation, part, state = statement.operation, statement.parts[progress.part], point.state
+        if len(statement.parts) > 1 and progress == _Progress():
+            at_once = self.enabled(operation.at_once, part, state)
+            yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
+            if at_once:
+                return
+        nothing = self.enabled(operation.nothing, part, state) if not progress.prepared else []
+        if nothing:
+            yield from (self.taken(step, "goal", statement, progress) for step in nothing)
+            return
+        preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
+        for rule, name in preparations[progress.prepared:]:
+            steps = self.enabled((rule,), {**part, **self.there(part["p"], part[name], state)}, state)
+            if steps:
+                yield from (self.taken(step, "prepares", statement, progress) for step in steps)
+                return
+            progress = progress._replace(prepared=progress.prepared + 1)
+        there = self.there(part["p"], part["v"], state) if operation.on_frame or operation.on_slot else {}
+        given = {**part, **there, **dict(progress.bound)}
+        if (operation.on_frame and "f" not in given) or (operation.on_slot and "s" not in given):
+            yield _refused(statement, progress, None)
+            return
+        quick = () if progress.tried else (operation.quick,)
+        progress = progress._replace(tried=True)
+        for role, names, where in (
+            ("goal", quick, given), ("goal", operation.goal, given), ("refusal", operation.refusal, given),
+            ("block", blocks(operation.access, self.kernel), given),
+            *(("fault", names, where) for names in faults(operation.access, self.kernel)
+              for where in (self.block_of(given) if operation.on_block else [given])),
+            # Others may have undone a preparation.
+            *(("fault", (rule,), {**given, **self.there(part["p"], part[name], state)}) for rule, name in preparations),
+        ):
+            steps = self.enabled(names, where, state)
+            if steps and role == "fault" and progress.faults == MOST_FAULTS:
+                raise _Stuck(f"line {statement.line}: on {self.kernel.name} `{statement.text}` faults for ever")
+            for step in steps:
+                instead = self.when_trylock_fails(step, where, point)
+                move = self.taken(instead or step, role, statement, progress)
+                yield move._replace(lock_fails=False) if instead else move
+            if steps:
+                return
+        gone = operation.on_frame and there.get("f") != given["f"]
+        if gone or ((operation.on_frame or operation.on_slot) and not operation.refusal):
+            yield _refused(statement, progress, None)
+
+    def taken(self, step: Instance, role: str, statement: Statement, progress: _Progress) -> _Move:
+        """The step of an operation that took it for that role, and how far it is then."""
+        given = {name: value for name, value in step.binding if isinstance(value, int)}
+        bound = tuple((dict(progress.bound) | given).items())
+        rule, _, stage = step.rule.name.partition(".")
+        over = progress._replace(rule="", role="", bound=())
+        if stage in GIVES_UP:
+            # What was to be prepared is not; the goal's rules say what that means.
+            if role == "prepares":
+                return _Move(step, over._replace(prepared=progress.prepared + 1))
+            return _Move(step, over._replace(faults=progress.faults + 1))
+        if stage and rule in TAILS:
+            if f"{TAILS[rule]}.{stage}" in self.rules:
+                return _Move(step, progress._replace(rule=TAILS[rule], role=role, bound=bound))
+            return _Move(step, over._replace(bound=bound))
+        if stage and step.rule.name not in self.last:
+            return _Move(step, progress._replace(rule=rule, role=role, bound=bound))
+        match role:
+            case "prepares":
+                return _Move(step, over._replace(prepared=progress.prepared + 1))
+            case "fault":
+                return _Move(step, over._replace(faults=progress.faults + 1))
+            case "refusal":
+                return _refused(statement, progress, step)
+            case "block":
+                return _Move(step, over._replace(waits=True))
+        slot = tuple((name, value) for name, value in bound if name == "s")
+        if statement.operation.then and slot:
+            return _Move(step, over._replace(role="then", bound=slot))
+        return _Move(step, _next_part(progress))
+
+    def block_of(self, given: Mapping[str, int]) -> list[dict[str, int]]:
+        """The rule parameters for each page of the block of v."""
+        pages = self.litmus.pages
+        whole = pages[given["v"]].whole
+        return [{**given, "v": number} for number, page in enumerate(pages) if page.whole == whole]
+
+    def there(self, p: int, v: int, state: State) -> dict[str, int]:
+        """The rule parameters of what process p has at page v: the page, the frame if it maps one, and the swap slot
+        that its entry names or its frame has."""
+        position = self.interpreter.layout.position
+
+        def cell(function: str, *index: int) -> Any:
+            return state[position[function][index]]
+
+        found = {"p": p, "v": v}
+        if cell("pte_swap", p, v):
+            return found | {"s": cell("pte_slot", p, v)}
+        if not cell("pte_present", p, v):
+            return found
+        found["f"] = cell("pte_frame", p, v)
+        for s in range(self.interpreter.scope.size(Slot)):
+            if cell("cached", s) and cell("slot_frame", s) == found["f"]:
+                found["s"] = s
+        return found
+
+    def when_trylock_fails(self, step: Instance, given: Mapping[str, int], point: _Point) -> Instance | None:
+        """What the step becomes if it tries the page lock, and this is the attempt that fails."""
+        if not point.lock_fails or step.rule.name not in WHEN_TRYLOCK_FAILS:
+            return None
+        return next(iter(self.enabled((WHEN_TRYLOCK_FAILS[step.rule.name],), given, point.state)), None)
+
+    # Bindings
+
+    def enabled(self, names: Iterable[str], given: Mapping[str, int], state: State) -> list[Instance]:
+        """The enabled instances of those rules: given parameters, the first unused elements, any other element.
+
+        Of a rule in sub-steps, those of the first one.
+        """
+        found = []
+        for name in names:
+            rule = self.rules.get(name) or self.rules.get(self.stages.get(name, [""])[0])
+            if rule is None:
+                continue
+            choices = [self.choices(rule, p, given, state) for p in rule.params]
+            for chosen in itertools.product(*choices):
+                instance = Instance(rule, tuple((p.name, c) for p, c in zip(rule.params, chosen, strict=True)))
+                if self.interpreter.enabled(instance, state):
+                    found.append(instance)
+        return found
+
+    def choices(self, rule: Rule, param: Param, given: Mapping[str, int], state: State) -> Sequence[Any]:
+        if param.name in given:
+            return [given[param.name]]
+        if param.over is not None:
+            return self.function_choice(param, given, state)
+        if param.fresh:
+            return list(itertools.islice(self.unused(param.sort, state), 1))
+        return range(self.interpreter.scope.size(param.sort))
+
+    def unused(self, sort: Sort, state: State) -> Iterator[int]:
+        for i in range(self.interpreter.scope.size(sort)):
+            if self.interpreter.evaluate(_UNUSED[sort.name()], state, {"unused": i}):
+                yield i
+
+    def function_choice(self, param: Param, given: Mapping[str, int], state: State) -> list[tuple[int, ...]]:
+        """A different unused element wherever the function's value matters."""
+        unused = self.unused(param.sort, state)
+        of = param.of.decl().name()
+        needed = (
+            self.interpreter.evaluate(param.needed, state, {**given, of: i})
+            for i in range(self.interpreter.scope.size(param.over))
+        )
+        return [tuple(next(unused, 0) if matters else 0 for matters in needed)]
+
+    # Ends
+
+    def elements(self) -> dict[str, int]:
+        """The constants of `element`, each with its number."""
+        return {
+            f"{sort.name()}!{number}": number
+            for sort in (Proc, Page, Pin, Value)
+            for number in range(self.interpreter.scope.size(sort))
+        }
+
+    def outcome(self, end: _Point) -> Outcome:
+        refused, blocked = (frozenset(n + 1 for n in found) for found in (end.refused, self.waiting(end)))
+        return Outcome(refused, blocked, self.ends_in_condition(end))
+
+    def ends_in_condition(self, point: _Point) -> bool:
+        free = z3.Const("slot", Slot)
+        used = sum(
+            not self.interpreter.evaluate(slot_free(free), point.state, {"slot": i})
+            for i in range(self.interpreter.scope.size(Slot))
+        )
+        waiting = self.waiting(point)
+        known = {"refused": {n + 1 for n in point.refused}, "blocked": {n + 1 for n in waiting}, "slots": {used}}
+        outcomes = {
+            str(fact.constant): fact.of[0] in known[fact.what] for fact in self.litmus.facts if fact.what in known
+        }
+        return bool(self.interpreter.evaluate(self.condition, point.state, self.elements() | outcomes))
+
+    def steps_to(self, end: _Point) -> list[tuple[int, Instance]]:
+        """The steps of the execution that led to the point, each with the number of its statement."""
+        steps: list[tuple[int, Instance]] = []
+        point = end
+        while point in self.came:
+            point, step, number = self.came[point]
+            if step is not None:
+                steps.insert(0, (number, step))
+        return steps
+
+    def trace(self, end: _Point) -> Trace:
+        """The execution that led to the point, executed again."""
+        steps = self.steps_to(end)
+        text = self.litmus.condition_text
+        shown = f"not ({text})" if self.litmus.mode == "always" else text
+        return execute(
+            self.kernel.name, self.litmus.name, shown, self.interpreter.system, self.interpreter.scope,
+            [step for _, step in steps], names=self.litmus.names(), start=self.start.state,
+            notes=[self.litmus.statements[number].text for number, _ in steps],
+        )

@@ -1,0 +1,197 @@
+"""What a litmus test says: its declarations, statements and facts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import z3
+
+from model.logic import Scope, Sort, Term
+from model.operations import Operation
+from model.state import (
+    Page,
+    Pin,
+    Proc,
+    Value,
+    frame_value,
+    live,
+    loaded,
+    maps,
+    pin_frame,
+    pin_live,
+    pte_frame,
+    pte_present,
+    pte_soft_dirty,
+    pte_write,
+    vma_soft_dirty,
+)
+from proofs.traces.trace import default_names
+
+FIRST_PROCESS = "A"
+MODES = ("exists", "never", "always")
+KEYWORDS = ("litmus", "about", "page", "split", *MODES)
+PAGE_ATTRIBUTES = ("huge", "zero", "file", "uffd", "rdonly")
+RESERVED = frozenset({*KEYWORDS, "and", "or", "not", "is", "sees", "writable", "refused", "blocked", "slots"})
+LARGEST_VALUE = 16
+"""Sub-pages of a huge page: two show whatever many would, and a trace has room for no more than this."""
+
+
+@dataclass(frozen=True)
+class PageDeclaration:
+    """A page of the first process, or a sub-page of a huge one, with the words it was declared with.
+
+    `whole`: the name of the huge page that it is a part of, or its own. `contents`: what its file holds.
+    """
+
+    name: str
+    whole: str
+    attributes: frozenset[str] = frozenset()
+    contents: int = 0
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One operation of the test.
+
+    `parts`: what it is done on, one after the other: a page, or the sub-pages of a huge one, each as rule parameter to
+    element number; `p` is the process that does it, and `q` the same for a rule that names two.
+    """
+
+    line: int
+    text: str
+    operation: Operation
+    parts: tuple[Mapping[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Litmus:
+    """A litmus test. Its processes, pages, references and values are numbered in the order of these tuples.
+
+    `split`: sub-step features that it asks for. `condition`: a Bool term over the constants of its `facts`.
+    `missing`: what the model lacks for the test, as the message of a LitmusError, or empty.
+    """
+
+    name: str
+    about: str
+    filename: str
+    split: frozenset[str]
+    processes: tuple[str, ...]
+    pages: tuple[PageDeclaration, ...]
+    references: tuple[str, ...]
+    values: tuple[int, ...]
+    statements: tuple[Statement, ...]
+    mode: str
+    condition: Term
+    facts: tuple[Fact, ...]
+    condition_text: str
+    missing: str = ""
+
+    @property
+    def features(self) -> frozenset[str]:
+        """The parts of the domain that the test needs: its kernel's system has to have them."""
+        attributes = frozenset().union(*(page.attributes for page in self.pages))
+        # To split a folio may map the zero page.
+        implied = {"vm-soft-dirty"} | ({"zero"} if "huge" in attributes else set())
+        declared = (attributes & {"huge", "zero", "file"}) | implied
+        beside = (self.statements[n].operation.beside for group in self.groups if len(group) > 1 for n in group)
+        return self.split.union(
+            declared, (name for name in beside if name), *(s.operation.features for s in self.statements)
+        )
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Statement numbers (0-based) by line: the operations of one line run at the same time."""
+        by_line = itertools.groupby(range(len(self.statements)), lambda number: self.statements[number].line)
+        return tuple(tuple(numbers) for _, numbers in by_line)
+
+    @property
+    def huge_pages(self) -> tuple[str, ...]:
+        """Names of the huge pages."""
+        return tuple(dict.fromkeys(page.whole for page in self.pages if "huge" in page.attributes))
+
+    @property
+    def anonymous(self) -> tuple[int, ...]:
+        """Numbers of the pages that no file backs."""
+        return tuple(number for number, page in enumerate(self.pages) if "file" not in page.attributes)
+
+    def scope(self) -> Scope:
+        """Large enough that frames, folios and slots never run out.
+
+        Each PTE, reference, transient reference and swap slot holds one frame at most, each file page one of the page
+        cache, and all others share the zero page; a copy needs one more, or as many as a huge page has parts; a fault
+        that copies in sub-steps holds two meanwhile. Each access to a huge page makes one folio at most.
+        """
+        actions = [(s.operation, len(s.parts)) for s in self.statements]
+        ptes = len(self.processes) * len(self.pages)
+        slots = sum(parts for operation, parts in actions if operation.word == "pageout")
+        extra = sum(parts for operation, parts in actions if operation.word == "extra-ref")
+        backing = len(self.pages) - len(self.anonymous) + bool("zero" in self.features and self.anonymous)
+        copy = max([1, *(sum(q.whole == page.whole for q in self.pages) for page in self.pages)])
+        held = 2 * max(map(len, self.groups), default=0) if self.split & {"copy", "tlb"} else 0
+        makers = sum(bool(operation.access) or operation.word == "collapse" for operation, _ in actions)
+        huge = len(self.huge_pages)
+        return Scope.of(
+            Proc=len(self.processes), Page=max(1, len(self.pages)),
+            Frame=ptes + len(self.references) + extra + slots + backing + copy + held,
+            Pin=max(1, len(self.references)), Slot=max(1, slots), Value=len(self.values),
+            Folio=huge + makers if huge else 1, Block=max(1, len(dict.fromkeys(p.whole for p in self.pages))),
+        )
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """The user's names for the elements of the scope, default ones for frames, folios and slots."""
+        names = default_names(self.scope())
+        given = {
+            "Proc": self.processes, "Page": tuple(p.name for p in self.pages), "Pin": self.references,
+            "Value": tuple(str(n) for n in self.values), "Block": tuple(dict.fromkeys(p.whole for p in self.pages)),
+        }
+        return names | {sort: chosen for sort, chosen in given.items() if chosen}
+
+
+class Fact(NamedTuple):
+    """One thing that a condition asks of a test's end: a word and numbers of elements.
+
+    `sees` (k, n): the holder of reference k reads value n; `loads` (p, v, n): a load gives n; `maps` (p, v, k): the PTE
+    maps what the reference holds; `same` (p, v, q, w): both map one page; `writable`, `soft-dirty` (p, v); `refused`,
+    `blocked` (statement, 1-based); `slots` (how many).
+    """
+
+    what: str
+    of: tuple[int, ...]
+
+    @property
+    def constant(self) -> Term:
+        """What stands for it in `Litmus.condition`."""
+        return z3.Bool(f"{self.what}{self.of}")
+
+    def meaning(self) -> Term:
+        """A Bool term over the constants of `element`; of `refused`, `blocked` and `slots`, its own constant."""
+        sorts = _FACT_SORTS.get(self.what, ())
+        elements = [element(sort, number) for sort, number in zip(sorts, self.of, strict=False)]
+        match self.what, elements:
+            case "sees", [k, n]:
+                return z3.And(pin_live(k), frame_value(pin_frame(k)) == n)
+            case "loads", [p, v, n]:
+                return z3.And(live(p, v), loaded(p, v) == n)
+            case "maps", [p, v, k]:
+                return z3.And(pin_live(k), maps(p, v, pin_frame(k)))
+            case "same", [p, v, q, w]:
+                return z3.And(pte_present(p, v), maps(q, w, pte_frame(p, v)))
+            case "writable", [p, v]:
+                return z3.And(pte_present(p, v), pte_write(p, v))
+            case "soft-dirty", [p, v]:
+                return z3.And(live(p, v), z3.Or(vma_soft_dirty(p), pte_soft_dirty(p, v)))
+        return self.constant
+
+
+_FACT_SORTS = {
+    "sees": (Pin, Value), "loads": (Proc, Page, Value), "maps": (Proc, Page, Pin), "same": (Proc, Page, Proc, Page),
+    "writable": (Proc, Page), "soft-dirty": (Proc, Page),
+}
+
+
+def element(sort: Sort, number: int) -> Term:
+    """The constant that stands for one element in a fact's meaning."""
+    return z3.Const(f"{sort.name()}!{number}", sort)

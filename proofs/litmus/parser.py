@@ -1,0 +1,487 @@
+"""The parser of litmus tests, with the line in each message."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import z3
+
+from model.features import SPLIT
+from model.logic import Term
+from model.operations import OPERATIONS, Operation
+from proofs.errors import LitmusError
+from proofs.litmus.language import (
+    FIRST_PROCESS,
+    KEYWORDS,
+    LARGEST_VALUE,
+    PAGE_ATTRIBUTES,
+    RESERVED,
+    Fact,
+    Litmus,
+    PageDeclaration,
+    Statement,
+)
+
+_PLACEHOLDERS = {"v": "V", "w": "W", "n": "n", "k": "r", "child": "Q"}
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TEST_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_TOKEN = re.compile(r"\s*(\(|\)|==|[A-Za-z0-9_.-]+)")
+_DEEPEST = 50
+MOST_FAULTS = 16
+
+
+# Parsing
+
+
+def read(path: Path) -> Litmus:
+    """The litmus test in a file. Raises LitmusError if it cannot be read."""
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise LitmusError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[:error.start].count(b"\n") + 1
+        raise LitmusError(f"{path}:{line}: not UTF-8 text") from error
+
+
+def parse(text: str, filename: str) -> Litmus:
+    """The litmus test in `text`; `filename` is for messages.
+
+    A test of pages that the model lacks parses; `answer` refuses it. Raises LitmusError at the first mistake.
+    """
+    parser = _Parser(filename)
+    for line in text.split("\n"):
+        parser.read_line(line)
+    return parser.finished()
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    """`did you mean ...` or the list of what there is."""
+    choices = list(known)
+    close = difflib.get_close_matches(word, choices, 1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"there is {', '.join(choices)}" if choices else "there is none"
+
+
+def _usage(word: str) -> str:
+    forms = []
+    for operation in (o for o in OPERATIONS if o.word == word):
+        words = ["r =" if operation.reference else "", word, *(_PLACEHOLDERS[a] for a in operation.arguments)]
+        flags = [*sorted(operation.flags), "[fast]" if operation.quick else ""]
+        forms.append(" ".join(w for w in (*words, *flags) if w))
+    return " or ".join(f"`{form}`" for form in forms)
+
+
+class _Parser:
+    """Reads line by line; every name must be declared before its use, so one pass is enough."""
+
+    def __init__(self, filename: str) -> None:
+        self.filename = filename
+        self.line = 0
+        self.name = ""
+        self.about = ""
+        self.split: frozenset[str] = frozenset()
+        self.processes = [FIRST_PROCESS]
+        self.forked: dict[int, int] = {}
+        self.exited: dict[int, int] = {}
+        self.pages: list[PageDeclaration] = []
+        self.page_parts: dict[str, tuple[int, ...]] = {}
+        self.references: list[str] = []
+        self.reference_parts: dict[str, tuple[int, ...]] = {}
+        self.taken: list[Statement] = []
+        self.dropped: dict[int, int] = {}
+        self.values = [0]
+        self.statements: list[Statement] = []
+        self.condition: tuple[int, str, str, Term] | None = None
+        self.facts: dict[Fact, None] = {}
+        self.missing = ""
+
+    def fail(self, message: str) -> NoReturn:
+        raise LitmusError(f"{self.filename}:{self.line}: {message}")
+
+    def lack(self, what: str) -> None:
+        """Remember the first thing the model cannot do."""
+        self.missing = self.missing or f"{self.filename}:{self.line}: {what} are not in the model"
+
+    # Statements
+
+    def read_line(self, line: str) -> None:
+        self.line += 1
+        text = " ".join(line.partition("#")[0].split())
+        if not text:
+            return
+        word, _, rest = text.partition(" ")
+        if word not in KEYWORDS and ":" not in text:
+            self.fail(f"unknown statement {word!r}; {_suggest(word, (*KEYWORDS, 'P: operation'))}")
+        if not self.name and word != "litmus":
+            self.fail("the first statement is `litmus NAME`")
+        if self.condition:
+            self.fail(f"nothing may follow the condition of line {self.condition[0]}")
+        match word:
+            case "litmus":
+                self.read_name(rest)
+            case "about":
+                if self.about or not rest:
+                    self.fail("`about TEXT` may stand once, with a text")
+                self.about = rest
+            case "page":
+                self.read_page(rest.split())
+            case "split":
+                self.read_split(rest.split())
+            case "exists" | "never" | "always":
+                self.condition = (self.line, word, rest, _Condition(self, rest).read())
+            case _:
+                self.read_operations(text)
+
+    def read_name(self, name: str) -> None:
+        if self.name:
+            self.fail("a second `litmus`; one test a file")
+        if not _TEST_NAME.fullmatch(name):
+            self.fail(f"`litmus NAME`: a name is made of letters, digits, - _ and ., not {name!r}")
+        self.name = name
+
+    def new_name(self, what: str, name: str, known: Sequence[str]) -> None:
+        if not _NAME.fullmatch(name) or name in RESERVED:
+            reserved = ", ".join(sorted(RESERVED))
+            self.fail(f"{name!r} cannot name a {what}: letters, digits and _, and none of {reserved}")
+        if name in known:
+            self.fail(f"the {what} name {name} is used already")
+
+    def known(self, what: str, name: str, known: Sequence[str]) -> int:
+        if name not in known:
+            self.fail(f"no {what} {name!r} up to here; {_suggest(name, known)}")
+        return list(known).index(name)
+
+    def read_page(self, words: list[str]) -> None:
+        if self.statements:
+            self.fail("pages are declared before the first operation")
+        if not words:
+            self.fail("`page V [huge N] [zero] [file [n]] [uffd] [rdonly]`: the name is missing")
+        name, *rest = words
+        self.new_name("page", name, list(self.page_parts))
+        attributes: set[str] = set()
+        size = 1
+        contents = 0
+        while rest:
+            attribute = rest.pop(0)
+            if attribute not in PAGE_ATTRIBUTES:
+                self.fail(f"unknown page attribute {attribute!r}; {_suggest(attribute, PAGE_ATTRIBUTES)}")
+            if attribute in attributes:
+                self.fail(f"attribute {attribute} twice")
+            if attribute == "huge":
+                size = self.number(rest.pop(0) if rest else "", 2, LARGEST_VALUE, "`huge N`, so many sub-pages")
+            elif attribute == "file" and rest and rest[0].isdigit():
+                contents = self.values[self.value(rest.pop(0), 0)]
+            attributes.add(attribute)
+        if attributes >= {"zero", "file"}:
+            self.fail("a page is `zero` or `file`: a file mapping never maps the zero page")
+        if attributes >= {"huge", "file"}:
+            self.lack("huge pages of files")
+        parts = [f"{name}.{i}" for i in range(size)] if size > 1 else [name]
+        first = len(self.pages)
+        self.pages += [PageDeclaration(part, name, frozenset(attributes), contents) for part in parts]
+        self.page_parts[name] = tuple(range(first, first + size))
+        self.page_parts |= {part: (first + i,) for i, part in enumerate(parts)}
+
+    def read_split(self, names: list[str]) -> None:
+        if self.split or not names:
+            self.fail(f"`split NAME...` may stand once, with names among {', '.join(SPLIT)}")
+        if self.statements:
+            self.fail("`split` stands before the first operation")
+        for name in names:
+            if name not in SPLIT:
+                self.fail(f"no sub-steps {name!r}; {_suggest(name, SPLIT)}")
+        self.split = frozenset(names)
+
+    def number(self, word: str, least: int, most: int, what: str) -> int:
+        if not (word.isascii() and word.isdigit() and len(word) <= 4 and least <= int(word) <= most):
+            self.fail(f"{what}: a number from {least} to {most}, not {word!r}")
+        return int(word)
+
+    def value(self, word: str, least: int) -> int:
+        number = self.number(word, least, 255, "a value")
+        if number not in self.values:
+            self.values.append(number)
+        return self.values.index(number)
+
+    # Operations
+
+    def read_operations(self, text: str) -> None:
+        """The operations of one line, which run at the same time."""
+        group = [self.read_operation(part.strip()) for part in text.split("||")]
+        for statement in group:
+            others = [s for s in group if s.operation.actor == "process" and "k" not in s.operation.arguments]
+            who = statement.parts[0]["p"]
+            if statement.operation.word == "exit" and sum(s.parts[0]["p"] == who for s in others) > 1:
+                self.fail(f"exit ends every thread of {self.processes[who]}: it runs beside none of them")
+
+    def downwards(self, v: int) -> tuple[int, int]:
+        """Sorts page numbers by address, the highest first: pages lie below those declared before them."""
+        return min(u for u, page in enumerate(self.pages) if page.whole == self.pages[v].whole), -v
+
+    def read_operation(self, text: str) -> Statement:
+        actor, colon, rest = text.partition(":")
+        words = rest.replace("=", " = ").split()
+        gives = ""
+        if len(words) > 1 and words[1] == "=":
+            gives, words = words[0], words[2:]
+        if not colon:
+            self.fail(f"{text!r} is not `P: operation`")
+        if not words:
+            self.fail(f"{text!r} needs an operation")
+        operation, arguments = self.operation(words)
+        process = self.actor(actor.strip(), operation)
+        if operation.reference != bool(gives):
+            self.fail(f"{operation.word} is written {_usage(operation.word)}")
+        bound = {
+            parameter: self.argument(parameter, word)
+            for parameter, word in zip(operation.arguments, arguments, strict=True)
+        }
+        sizes = {word: len(bound[x]) for x, word in zip(operation.arguments, arguments, strict=True) if x in "vwk"}
+        size = max(sizes.values(), default=1)
+        if min(sizes.values(), default=1) != size:
+            self.fail(" and ".join(f"{word} has {n} part{'s' * (n > 1)}" for word, n in sizes.items()))
+        if size > 1 and operation.whole:
+            operation = replace(
+                operation, goal=operation.whole, refusal=operation.whole_refusal, nothing=(), prepares=()
+            )
+            size = 1
+        if gives:
+            bound["k"] = self.new_reference(gives, size)
+        parts = tuple(
+            {"p": process, "q": process} | {x: (of[i] if len(of) > 1 else of[0]) for x, of in bound.items()}
+            for i in range(size)
+        )
+        if operation.by_address:
+            found = [sorted((part["v"], part["w"]), key=self.downwards) for part in parts]
+            parts = tuple(part | {"v": v, "w": w} for part, (v, w) in zip(parts, found, strict=True))
+        statement = Statement(self.line, text, operation, parts)
+        for part in parts:
+            if gives:
+                self.taken.append(statement)
+            elif "k" in part:
+                self.use_reference(statement, part)
+        if operation.word == "collapse" and "huge" not in self.pages[parts[0]["v"]].attributes:
+            self.fail(f"{self.pages[parts[0]['v']].name} is not a huge page, nor a part of one: nothing to collapse")
+        if operation.word == "mremap" and any("file" in self.pages[part[x]].attributes for part in parts for x in "vw"):
+            self.lack("file mappings that move")
+        if operation.word == "exit":
+            self.exited[process] = self.line
+        self.statements.append(statement)
+        return statement
+
+    def new_reference(self, name: str, size: int) -> tuple[int, ...]:
+        self.new_name("reference", name, list(self.reference_parts))
+        first = len(self.references)
+        parts = [f"{name}.{i}" for i in range(size)] if size > 1 else [name]
+        self.references += parts
+        self.reference_parts[name] = tuple(range(first, first + size))
+        self.reference_parts |= {part: (first + i,) for i, part in enumerate(parts)}
+        return self.reference_parts[name]
+
+    def operation(self, words: list[str]) -> tuple[Operation, list[str]]:
+        """The operation and the words of its arguments."""
+        word, *rest = words
+        forms = [o for o in OPERATIONS if o.word == word]
+        if not forms:
+            self.fail(f"unknown operation {word!r}; {_suggest(word, dict.fromkeys(o.word for o in OPERATIONS))}")
+        count = len(forms[0].arguments)
+        flags = frozenset(rest[count:])
+        form = next((f for f in forms if f.flags == flags - ({"fast"} if f.quick else set())), None)
+        if form is None or len(rest) != count + len(flags):
+            self.fail(f"{word} is written {_usage(word)}")
+        return replace(form, **({"prepares": ()} if "fast" in flags else {"quick": ""})), rest[:count]
+
+    def actor(self, name: str, operation: Operation) -> int:
+        """The number of the process that does it; the first one for the kernel's own operations."""
+        if name == "*":
+            if operation.actor == "process":
+                self.fail(f"`*:` is the kernel; {operation.word} is done by a process")
+            return 0
+        if operation.actor == "kernel":
+            self.fail(f"only the kernel does {operation.word}: write `*: {operation.word}`")
+        process = self.known("process", name, self.processes)
+        if self.forked.get(process) == self.line:
+            self.fail(f"process {name} is forked on this line: it can do something from the next one on")
+        # What a process held outlives it: the pipe, the device.
+        if self.exited.get(process, self.line) < self.line and "k" not in operation.arguments:
+            self.fail(f"process {name} has exited on line {self.exited[process]}")
+        return process
+
+    def argument(self, parameter: str, word: str) -> tuple[int, ...]:
+        """The elements that a word means, more than one if it is the name of a huge page, or of references to one."""
+        match parameter:
+            case "n":
+                return (self.value(word, 1),)
+            case "k":
+                return self.parts("reference", word, self.reference_parts)
+            case "child":
+                self.new_name("process", word, self.processes)
+                self.processes.append(word)
+                self.forked[len(self.processes) - 1] = self.line
+                return (len(self.processes) - 1,)
+            case _:
+                return self.parts("page", word, self.page_parts)
+
+    def parts(self, what: str, name: str, known: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+        self.known(what, name, list(known))
+        return known[name]
+
+    def use_reference(self, statement: Statement, part: Mapping[str, int]) -> None:
+        """`drop r`, `dma r n`: by its holder, once or through a write reference."""
+        k = part["k"]
+        name, taken = self.references[k], self.taken[k]
+        holder = taken.parts[0]["p"]
+        if taken.line == self.line:
+            self.fail(f"{name} is taken on this line: it can be used from the next one on")
+        if part["p"] != holder:
+            self.fail(f"{name} is held by {self.processes[holder]} (line {taken.line})")
+        if k in self.dropped:
+            self.fail(f"{name} was dropped on line {self.dropped[k]}")
+        if statement.operation.word == "drop":
+            self.dropped[k] = self.line
+        elif "write" not in taken.operation.flags:
+            self.fail(f"{name} is a read reference (line {taken.line}); dma needs one taken with `write`")
+
+    def finished(self) -> Litmus:
+        if not self.name:
+            self.fail("no test here; the first statement is `litmus NAME`")
+        if not self.condition:
+            self.fail("the condition is missing: `exists ...`, `never ...` or `always ...`")
+        _, mode, text, condition = self.condition
+        return Litmus(
+            self.name, self.about, self.filename, self.split, tuple(self.processes), tuple(self.pages),
+            tuple(self.references), tuple(self.values), tuple(self.statements), mode, condition, tuple(self.facts),
+            text, self.missing,
+        )
+
+
+class _Condition:
+    """Recursive descent over the tokens of a condition: `or` binds weaker than `and`, `and` weaker than `not`."""
+
+    def __init__(self, parser: _Parser, text: str) -> None:
+        self.parser = parser
+        self.depth = 0
+        self.tokens: deque[str] = deque()
+        place = 0
+        while place < len(text):
+            found = _TOKEN.match(text, place)
+            if not found:
+                parser.fail(f"a condition cannot contain {text[place:].strip()[0]!r}")
+            self.tokens.append(found.group(1))
+            place = found.end()
+
+    def read(self) -> Term:
+        term = self.disjunction()
+        if self.tokens:
+            self.parser.fail(f"expected `and`, `or` or the end of the condition, not {self.tokens[0]!r}")
+        return term
+
+    def next(self, expected: str) -> str:
+        if not self.tokens:
+            self.parser.fail(f"the condition ends where {expected} is expected")
+        return self.tokens.popleft()
+
+    def skip(self, *allowed: str) -> str:
+        expected = " or ".join(f"`{a}`" for a in allowed)
+        token = self.next(expected)
+        if token not in allowed:
+            self.parser.fail(f"expected {expected}, not {token!r}")
+        return token
+
+    def joined(self, word: str, part: Callable[[], Term], join: Callable[..., Term]) -> Term:
+        terms = [part()]
+        while self.tokens and self.tokens[0] == word:
+            self.tokens.popleft()
+            terms.append(part())
+        return join(*terms) if len(terms) > 1 else terms[0]
+
+    def disjunction(self) -> Term:
+        return self.joined("or", self.conjunction, z3.Or)
+
+    def conjunction(self) -> Term:
+        return self.joined("and", self.negation, z3.And)
+
+    def negation(self) -> Term:
+        token = self.next("a condition")
+        if token not in ("not", "("):
+            return self.atom(token)
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            self.parser.fail(f"a condition may be nested {_DEEPEST} deep")
+        if token == "not":
+            term = z3.Not(self.negation())
+        else:
+            term = self.disjunction()
+            self.skip(")")
+        self.depth -= 1
+        return term
+
+    def atom(self, token: str) -> Term:
+        """One fact; of a huge page, or of the references to one, it is said of every part."""
+        match token:
+            case "writable" | "soft-dirty":
+                return self.facts(token, self.places(self.next("P.V")))
+            case "refused" | "blocked":
+                what = f"`{token} k`, the number of an operation"
+                return self.facts(token, [(self.number(1, len(self.parser.statements), what),)])
+            case "slots":
+                self.skip("==")
+                return self.facts("slots", [(self.number(0, 255, "`slots == n`"),)])
+        if self.is_place(token):
+            return self.about_places(token)
+        references = self.references(token)
+        self.skip("sees")
+        value = self.value()
+        return self.facts("sees", [(k, value) for k in references])
+
+    def facts(self, what: str, parts: Iterable[tuple[int, ...]]) -> Term:
+        found = [Fact(what, of) for of in parts]
+        self.parser.facts |= dict.fromkeys(found)
+        terms = [fact.constant for fact in found]
+        return z3.And(*terms) if len(terms) > 1 else terms[0]
+
+    def about_places(self, token: str) -> Term:
+        places = self.places(token)
+        if self.skip("==", "is") == "==":
+            value = self.value()
+            return self.facts("loads", [(*place, value) for place in places])
+        other = self.next("a reference or Q.W")
+        if self.is_place(other):
+            others = self.places(other)
+            return self.facts("same", [(*some, *more) for some, more in self.pairs(token, places, other, others)])
+        references = self.references(other)
+        return self.facts("maps", [(*place, k) for place, k in self.pairs(token, places, other, references)])
+
+    def pairs(self, left: str, some: list[Any], right: str, others: list[Any]) -> Iterable[tuple[Any, Any]]:
+        if len(some) != len(others):
+            self.parser.fail(f"{left} and {right} do not have the same number of parts")
+        return zip(some, others, strict=True)
+
+    @staticmethod
+    def is_place(token: str) -> bool:
+        """P.V, P.V.0; r and r.0 are references."""
+        return "." in token and not token.partition(".")[2].isdigit()
+
+    def places(self, token: str) -> list[tuple[int, int]]:
+        process, dot, page = token.partition(".")
+        if not dot:
+            self.parser.fail(f"expected P.V, a process and a page, not {token!r}")
+        p = self.parser.known("process", process, self.parser.processes)
+        return [(p, v) for v in self.parser.parts("page", page, self.parser.page_parts)]
+
+    def references(self, token: str) -> list[int]:
+        return list(self.parser.parts("reference", token, self.parser.reference_parts))
+
+    def number(self, least: int, most: int, what: str) -> int:
+        return self.parser.number(self.next("a number"), least, most, what)
+
+    def value(self) -> int:
+        return self.parser.value(self.next("a value"), 0)

@@ -1,0 +1,276 @@
+"""Finding kernels and invariants by name, among the model's own or in a user's file."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import multiprocessing
+import re
+import sys
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import model.kernels
+from invariants import FURTHER as FURTHER_INVARIANTS
+from invariants import INVARIANTS, Invariant
+from model.blame import is_ours, nearest, short_path
+from model.features import FEATURES, SPLIT
+from model.kernels import FURTHER, KERNELS, Kernel
+from model.logic import ModelError, System, functions_in, kind_text
+from model.restrictions import BARE, BASES, SWITCHES, bare, restricted
+from proofs.naming import steady, user_files, wellformed
+
+LONGEST = 200
+"""Characters of a name that a file's name has; what follows is hashed."""
+
+
+def features_of(spec: str) -> tuple[str, tuple[str, ...]]:
+    """(kernel, features) of `v5.9@huge,zero`, the features in canonical order. Raises ModelError for an unknown one."""
+    kernel, separator, rest = spec.rpartition("@")
+    # An `@` in the path of a file starts no features.
+    if not separator or "/" in rest or ".py" in rest:
+        return spec, ()
+    names = [name.strip() for name in rest.split(",")]
+    for name in names:
+        if name not in FEATURES:
+            raise ModelError(f"no feature {name!r}{nearest(name, FEATURES)}")
+    return kernel, tuple(name for name in FEATURES if name in names)
+
+
+def with_features(spec: str, features: Collection[str]) -> str:
+    """The spec with those features beside its own. Raises ModelError for one there is not."""
+    kernel, own = features_of(spec)
+    names = [*own, *features]
+    return features_spec(kernel, features_of(f"{kernel}@{','.join(names)}")[1] if names else ())
+
+
+def features_spec(kernel: str, features: Collection[str]) -> str:
+    """`v5.9@huge,zero` for the kernel and features."""
+    return f"{kernel}@{','.join(features)}" if features else kernel
+
+
+def find_kernel(spec: str) -> Kernel:
+    """The kernel called `spec`, or for `file.py:NAME` the Kernel of that name in that file. Features do not count.
+
+    `bare:SPEC` is the reuse rule of the kernel SPEC alone, as are the names of BASES; either with restrictions as in
+    `page-count+fork-early-copy+mprotect-refuse`, in any order.
+
+    Raises ModelError if there is none or the file fails; the message names the line.
+    """
+    spec, _ = features_of(spec)
+    if spec.startswith(BARE) or spec.partition("+")[0] in BASES:
+        return _restricted(spec)
+    if (file := file_of(spec)) is not None:
+        return _kernel_in(file, spec.rpartition(".py")[2].removeprefix(":"))
+    for kernel in (*KERNELS, *FURTHER):
+        if kernel.name == spec:
+            return kernel
+    raise ModelError(f"no kernel {spec!r}{nearest(spec, [*(k.name for k in (*KERNELS, *FURTHER)), *BASES])}")
+
+
+def built(spec: str, without: Iterable[str] = ()) -> System:
+    """The transition system of a kernel as `find_kernel` has it, with its features, without the rules named.
+
+    Raises ModelError.
+    """
+    kernel, features = find_kernel(spec), features_of(spec)[1]
+    system = kernel.system(features)
+    steady.check_system(kernel, features, system)
+    if multiprocessing.parent_process() is None:
+        wellformed.check_kernel(kernel, system, features)
+    return system.without(without).settled() if without else system
+
+
+def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
+    """As `built`, and kept as long as the kernel's file does not change."""
+    return _system_of(spec, without, state_of(spec))
+
+
+@functools.lru_cache(2048)
+def _system_of(spec: str, without: tuple[str, ...], state: int) -> System:
+    return built(spec, without)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What one process built of a kernel, less the rules `without`, and of invariants: digests, for others to compare
+    with what they build. `claims`: by the invariants' names."""
+
+    kernel: str
+    without: tuple[str, ...]
+    system: str
+    claims: tuple[tuple[str, str], ...]
+
+    def compare(self) -> None:
+        """Raises ModelError if this process builds other terms."""
+        here = terms_of(self.kernel, [name for name, _ in self.claims], self.without)
+        others = [name for (name, a), (_, b) in zip(self.claims, here.claims, strict=True) if a != b]
+        for name in [self.kernel] * (here.system != self.system) + others:
+            raise ModelError(
+                f"{name} gives other terms in another process: its file must make the same ones whenever it is read, "
+                "whatever the time, chance, the process or its environment, and must not change meanwhile"
+            )
+
+
+def terms_of(spec: str, names: Iterable[str], without: tuple[str, ...] = ()) -> Terms:
+    """What this process builds of the kernel and of the invariants of those names. Raises ModelError."""
+    claims = tuple((name, claim_digest(find_invariant(name))) for name in names)
+    return Terms(spec, without, _digest_of(spec, without, state_of(spec)), claims)
+
+
+@functools.lru_cache(2048)
+def _digest_of(spec: str, without: tuple[str, ...], state: int) -> str:
+    return system_of(spec, without).digest()
+
+
+def claim_digest(stated: Invariant) -> str:
+    """Short hash of the terms of what the invariant says, and of when it says something."""
+    text = f"{stated.formula.sexpr()}\n{stated.premise.sexpr()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _restricted(spec: str) -> Kernel:
+    # A `+` in the path of a file starts no restriction.
+    path, separator, rest = spec.rpartition(".py:")
+    base, *names = rest.split("+")
+    for name in names:
+        if name not in SWITCHES:
+            raise ModelError(f"no restriction {name!r}{nearest(name, SWITCHES)}")
+    base = path + separator + base
+    return restricted(BASES[base] if base in BASES else bare(find_kernel(base.removeprefix(BARE))), names)
+
+
+def find_invariants(name: str) -> list[Invariant]:
+    """The invariant of that name, or those of which `name` is the first words, as `coherence`; for `file.py:NAME` the
+    Invariant of that name in that file, for `file.py` all that are there.
+
+    A user's own goes by `file.py:NAME` wherever an invariant has a name. Raises ModelError if there is none or it makes
+    no sense; the message names the line.
+    """
+    if (file := file_of(name)) is None:
+        known = (*INVARIANTS, *FURTHER_INVARIANTS)
+        found = [i for i in known if i.name == name] or [i for i in known if i.name.startswith(name + "-")]
+        if not found:
+            raise ModelError(f"no invariant {name!r}{nearest(name, [i.name for i in known])}")
+        return found
+    chosen = _values(file, Invariant, name.rpartition(".py")[2].removeprefix(":"))
+    for each in chosen.values():
+        each.check(str(file))
+        steady.check_invariant(each, str(file))
+    return [dataclasses.replace(each, name=f"{file}:{n}") for n, each in chosen.items()]
+
+
+def find_invariant(name: str) -> Invariant:
+    """The one invariant of that name, as `find_invariants` has it. Raises ModelError if there are several, or none."""
+    found = find_invariants(name)
+    if len(found) > 1:
+        raise ModelError(f"{name!r} is several invariants: {', '.join(i.name for i in found)}")
+    return found[0]
+
+
+def formula_of(name: str) -> Any:
+    """The formula of the invariant of that name, None if there is none. Raises ModelError if a file has not got it."""
+    known = name in {i.name for i in (*INVARIANTS, *FURTHER_INVARIANTS)} or file_of(name) is not None
+    return find_invariant(name).formula if known else None
+
+
+def file_name(text: str, kept: str = "A-Za-z0-9_.@+,-") -> str:
+    """The text, as a kernel's or an invariant's name, as part of a file's: itself if it is short and of characters that
+    are `kept`, else what is like it and a hash of it, so that no two texts have one name."""
+    plain = re.sub(f"[^{kept}]+", "_", text)[:LONGEST]
+    return text if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) -> None:
+    """Raises ModelError if the invariant speaks of what that kernel, with its features, has not got, or, being of a
+    user's file, of what has no meaning there."""
+    system = system_of(spec, without)
+    spoken = functions_in(stated.formula) | functions_in(stated.premise)
+    if not spoken:
+        raise ModelError(f"{stated.name} speaks of no state function: it says nothing of any state")
+    lacking = functions_in(system.reduced(stated.formula)) | functions_in(system.reduced(stated.premise))
+    for name in sorted(lacking - {f.name for f in system.functions}):
+        base, had = features_of(spec)
+        bring = [f for f in FEATURES if f not in had and name in
+                 {g.name for g in system_of(with_features(base, (*had, f)), without).functions}]
+        raise ModelError(
+            f"{stated.name} speaks of {name}, which {spec} has only with the feature {' or '.join(bring)}: say "
+            f"--{'split' if bring[0] in SPLIT else 'with'} {bring[0]}, or features=({bring[0]!r},) in the invariant"
+            if bring else f"{stated.name} speaks of {name}, which {spec} has not got"
+        )
+    if file_of(stated.name) is not None:
+        wellformed.check_claim(stated, system)
+
+
+# Users' files
+
+def spec_of(value: Kernel | Invariant) -> str:
+    """The name by which the kernel or invariant is found again: the model's, or `file.py:NAME` of one in a file.
+
+    Raises ModelError if it has none, or its file is being read just now.
+    """
+    if user_files.being_read():
+        raise ModelError("this runs whenever the file is read; put it under `if __name__ == \"__main__\":`")
+    if value in (*KERNELS, *FURTHER, *INVARIANTS, *FURTHER_INVARIANTS) or file_of(value.name) is not None:
+        return value.name
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None) or ""
+        for name, other in list(vars(module).items()) if file.endswith(".py") and not is_ours(file) else ():
+            if other is value:
+                return f"{short_path(file)}:{name}"
+    raise ModelError(f"{value.name} has no name in any file: say MINE = ... at the top level of a file")
+
+
+def file_in(spec: str) -> Path | None:
+    """The user's file in the spec of a kernel or an invariant, whatever stands around it; None if there is none."""
+    found = re.match(r"(?:bare:)?(.*\.py)(?=$|[:@+])", spec)
+    return Path(found[1]) if found else None
+
+
+def state_of(spec: str) -> int:
+    """A number that is another one once the user's file in the spec has changed; 0 if there is none."""
+    file = file_in(spec)
+    return user_files.loaded(file).serial if file is not None else 0
+
+
+def files_digest(specs: Iterable[str]) -> str:
+    """Hash of the text of the users' files among the specs, and of what those import of the users' own."""
+    files = (file_in(spec) for spec in specs)
+    return " ".join(user_files.loaded(file).digest() for file in files if file is not None)
+
+
+def file_of(spec: str) -> Path | None:
+    """The file of `file.py:NAME`, None for the name of something of the model's own."""
+    path, separator, name = spec.rpartition(".py")
+    return Path(path + separator) if separator and name[:1] in ("", ":") else None
+
+
+def _kernel_in(path: Path, name: str) -> Kernel:
+    kernels = _values(path, Kernel, name)
+    if not name:
+        raise ModelError(f"{path}: say which kernel of the file, as {path}:{next(iter(kernels))}")
+    kernel: Kernel = kernels[name]
+    kernel.check()
+    steady.check_decisions(kernel)
+    return kernel
+
+
+def _values(path: Path, kind: type, name: str) -> dict[str, Any]:
+    """The value of that type to which the file gives the name; without one, all of its own. Raises ModelError."""
+    what = kind.__name__.lower()
+    module = vars(user_files.loaded(path).module)
+    imported = vars(model.kernels)
+    found = {n: v for n, v in module.items() if isinstance(v, kind) and (imported.get(n) is not v or n == name)}
+    if not found:
+        raise ModelError(f"{path} has no {what}: nothing there is called NAME = {_MADE[what]}")
+    if name in module and name not in found:
+        raise ModelError(f"{path}: {name} is no {what} but {kind_text(module[name])}")
+    if name and name not in found:
+        raise ModelError(f"{path} has no {what} {name!r}{nearest(name, found)}")
+    return {name: found[name]} if name else found
+
+
+_MADE = {"kernel": "V5_9.but(...)", "invariant": "Invariant(...)"}

@@ -1,0 +1,228 @@
+"""Whether rules and claims make sense in every engine: what they say depends on no cell where it has no meaning, they
+leave none that gains one, and no two updates give one cell two values. z3 proves it, for any number of elements.
+
+Finite engines clear a cell that has no meaning (StateFunction.meaningful), proofs let it keep its value, so that what
+depends on it would get one answer from each. Two states that differ only in such cells are compared: a claim must have
+one truth in both, a rule must be enabled in both and lead to two that again differ only in such cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import z3
+
+from invariants import Invariant
+from model.blame import place_of
+from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel, asked_of
+from model.logic import ModelError, Rule, StateFunction, System, Term, Update, forall, functions_in, meaning, short
+from model.state import Page, Pin, Proc, alive, pin_attached, pin_live, pin_page, pin_proc, pte_present, pte_swap, vma
+from proofs.derive.steps import after, initially
+
+SECONDS = 10
+"""Time limit of one query; what z3 cannot tell is refused."""
+
+_FACTS = (
+    forall(Proc, Page, lambda p, v: z3.Implies(vma(p, v), alive(p))),
+    forall(Proc, Page, lambda p, v: z3.Implies(pte_present(p, v), vma(p, v))),
+    forall(Proc, Page, lambda p, v: z3.Implies(pte_swap(p, v), vma(p, v))),
+    forall(Pin, lambda k: z3.Implies(z3.And(pin_live(k), pin_attached(k)), vma(pin_proc(k), pin_page(k)))),
+)
+"""What holds of every kernel: used for a system where its rules preserve it."""
+
+
+class Defect(NamedTuple):
+    """`what` is wrong with a rule, or with a claim, in words; `key`: the same for two rules that lack the same."""
+
+    key: tuple[str, str]
+    what: str
+
+
+@functools.lru_cache(8)
+def facts_of(system: System) -> list[Term]:
+    """Those facts that hold initially and that, together, every rule of the system preserves."""
+    facts = [f for f in map(system.reduced, _FACTS) if _holds([], initially(f))]
+    while True:
+        kept = [f for f in facts if all(_keeps(r, f, facts) for r in system.rules)]
+        if len(kept) == len(facts):
+            return kept
+        facts = kept
+
+
+def _keeps(rule: Rule, fact: Term, facts: Sequence[Term]) -> bool:
+    try:
+        return _holds([*facts, *rule.guard], after(rule, fact))
+    except ModelError:
+        # What the rule makes of it is no term.
+        return False
+
+
+def defects_of_claim(stated: Invariant, system: System, facts: Sequence[Term]) -> Iterator[Defect]:
+    """The state functions on which the claim depends where they have no meaning, in that system."""
+    for what, term in (("when", stated.premise), ("when and then", stated.formula)):
+        yield from _misread(system, facts, [], system.reduced(term), what)
+
+
+def defects_of_rule(rule: Rule, system: System, facts: Sequence[Term]) -> Iterator[Defect]:
+    """What is wrong with a rule of the system."""
+    guard = z3.And(*rule.guard)
+    yield from _misread(system, facts, [], guard, "its conditions")
+    facts = [*facts, guard]
+    for number, update in enumerate(rule.updates):
+        yield from _disagreeing(facts, update, rule.updates[number:])
+    for function in system.functions:
+        updates = [u for u in rule.updates if u.function.name == function.name]
+        bound, matters = meaning(function)
+        cell = [z3.Const(f"cell!{i}", sort) for i, sort in enumerate(function.domain)]
+        try:
+            then = [] if matters is None else [after(rule, z3.substitute(matters, *zip(bound, cell, strict=True)))]
+        except ModelError:
+            # Whether it has a meaning afterwards is no term: it may have.
+            then = []
+        hits = []
+        for update in updates:
+            hit = _hit(update, cell)
+            hits.append(z3.Exists(list(update.over), hit) if update.over else hit)
+            yield from _misread(
+                system, [*facts, *then], [hit], update.value, f"the value that it gives {function.name}"
+            )
+            yield from _misread(system, [*facts, *then], [], hit, f"which cells of {function.name} it writes")
+        if matters is not None:
+            before = z3.substitute(matters, *zip(bound, cell, strict=True))
+            if not _holds([*facts, *then, *map(z3.Not, hits)], before):
+                yield Defect((function.name, "kept"), f"may let {function.name} matter without writing it")
+
+
+def _hit(update: Update, cell: Sequence[Term]) -> Term:
+    return z3.And(update.when, *(i == x for i, x in zip(update.index, cell, strict=True)))
+
+
+def _disagreeing(facts: Sequence[Term], update: Update, others: Sequence[Update]) -> Iterator[Defect]:
+    """That an update gives some cell another value than it, or another one of these, gives the same cell."""
+    name = update.function.name
+    for other in others:
+        renamed = [(x, z3.Const(f"{x.decl().name()}!", x.sort())) for x in other.over]
+        if other.function.name != name or (other is update and not renamed):
+            continue
+        index, when, value = (
+            [z3.substitute(t, *renamed) if renamed else t for t in terms]
+            for terms in (other.index, [other.when], [other.value])
+        )
+        same_cell = [i == j for i, j in zip(update.index, index, strict=True)]
+        if not _holds([*facts, update.when, *when, *same_cell], update.value == value[0]):
+            yield Defect((name, "two values"), f"may give one cell of {name} two values at once")
+            return
+
+
+def _misread(
+    system: System, facts: Sequence[Term], where: Sequence[Term], term: Term, what: str
+) -> Iterator[Defect]:
+    """The state functions on which the term depends in a cell that has no meaning, where those other terms hold."""
+    known = [*facts, *where]
+    if _independent(system, [*known, *_alike(system)], term):
+        return
+    # One function at a time is enough to find which, unless what has a meaning depends on what has none.
+    named = False
+    for function in system.functions:
+        if function.name in functions_in(term) and not _holds(known, _changed(system, term, [function]) == term):
+            named = True
+            bound, matters = meaning(function)
+            cell = f"{function.name}({', '.join(str(x) for x in bound)})"
+            yield Defect(
+                (function.name, what),
+                f"{what}: it depends on {function.name} where that has no meaning; {cell} has one where "
+                f"{short(matters)}",
+            )
+    if not named:
+        yield Defect((", ".join(sorted(functions_in(term))), what), f"{what}: it may depend on cells without a meaning")
+
+
+def _independent(system: System, known: Sequence[Term], term: Term) -> bool:
+    """The term has one value in both states: each of its parts has, or z3 proves it of the whole."""
+    if all(meaning(f)[1] is None for f in system.functions if f.name in functions_in(term)):
+        return True
+    parts = [_opened(term)] if z3.is_quantifier(term) else term.children() if z3.is_bool(term) else []
+    if parts and _is_connective(term) and all(_independent(system, known, part) for part in parts):
+        return True
+    return _holds(known, _changed(system, term) == term)
+
+
+def _opened(term: Term) -> Term:
+    constants = [z3.Const(f"open!{term.get_id()}!{i}", term.var_sort(i)) for i in range(term.num_vars())]
+    return z3.substitute_vars(term.body(), *reversed(constants))
+
+
+def _is_connective(term: Term) -> bool:
+    return bool(z3.is_quantifier(term) or term.decl().kind() != z3.Z3_OP_UNINTERPRETED)
+
+
+def _changed(system: System, term: Term, functions: Iterable[StateFunction] | None = None) -> Term:
+    """The term in a state that differs from this one only in cells that have no meaning, of those functions."""
+    values = []
+    for function in system.functions if functions is None else functions:
+        bound, matters = meaning(function)
+        if matters is not None:
+            other = z3.Function(f"other!{function.name}", *function.domain, function.range)
+            value = z3.If(matters, function(*bound), other(*bound))
+            cell = [z3.Var(i, sort) for i, sort in enumerate(function.domain)]
+            values.append((function.decl, z3.substitute(value, *zip(bound, cell, strict=True))))
+    return z3.substitute_funs(term, *values) if values else term
+
+
+def _alike(system: System) -> list[Term]:
+    """What has a meaning is the same in both states: implied but where a meaning depends on itself, as of `large`."""
+    alike = []
+    for function in system.functions:
+        bound, matters = meaning(function)
+        if matters is not None and function.name in functions_in(matters):
+            alike.append(z3.ForAll(bound, matters == _changed(system, matters)))
+    return alike
+
+
+def _holds(assumed: Iterable[Term], term: Term) -> bool:
+    solver = z3.Solver()
+    solver.set("timeout", 1000 * SECONDS)
+    solver.add(*assumed, z3.Not(term))
+    return bool(solver.check() == z3.unsat)
+
+
+# A user's kernels and claims
+
+
+def _found(defects: Callable[[Sequence[Term]], Iterator[Defect]], system: System) -> Iterator[Defect]:
+    """The defects that there are by the facts; most rules and claims have none without them, which is quicker seen."""
+    return iter(()) if next(defects(()), None) is None else defects(facts_of(system))
+
+
+def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> None:
+    """Raises ModelError, with the line, for what is wrong with a rule that the user wrote or that asks a decision of
+    the user's; `system` is that of the kernel with those features.
+
+    What is wrong with the model's own rule of that name too is none of the user's doing.
+    """
+    mine = {d: place for d in kernel.decisions() if (place := place_of(getattr(kernel, d)))}
+    places = {t.name: place_of(t.body) or t.name for t in kernel.own_rules}
+    for template in ALL_RULES if mine else ():
+        if asked := [mine[d] for d in asked_of(kernel, template) if d in mine]:
+            places[template.name] = asked[0]
+    if not places:
+        return
+    usual = next((k for k in (*KERNELS, *FURTHER) if k.name == kernel.base), KERNELS[0])
+    plain = dataclasses.replace(kernel, own_rules=(), **{d: getattr(usual, d) for d in mine})
+    for rule in system.rules:
+        place = places.get(rule.name.partition(".")[0], "")
+        for defect in _found(functools.partial(defects_of_rule, rule, system), system) if place else ():
+            original = plain.system(features)
+            same = [r for r in original.rules if r.name == rule.name]
+            known = {d.key for r in same for d in defects_of_rule(r, original, facts_of(original))}
+            if defect.key not in known:
+                raise ModelError(f"{place}: rule {rule.name}: {defect.what}")
+
+
+def check_claim(stated: Invariant, system: System) -> None:
+    """Raises ModelError, with the line, if the claim depends on what has no meaning in that system."""
+    for defect in _found(functools.partial(defects_of_claim, stated, system), system):
+        raise ModelError(f"{place_of(stated.then) or place_of(stated.when)}: invariant {stated.name}: {defect.what}")

@@ -1,0 +1,154 @@
+"""Work spread over processes, given back piece by piece as it gets done."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_listeners: list[Callable[[Any], Any]] = []
+"""Who is told, here or by way of a worker's channel."""
+
+
+def tell(message: Any) -> None:
+    """Tell whoever waits for this work how far it is."""
+    for listener in _listeners:
+        listener(message)
+
+
+@contextlib.contextmanager
+def heard_here(listener: Callable[[Any], Any]) -> Iterator[None]:
+    """Within, what is told in this process is heard."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Linux ends this process when the thread that started it ends, by whatever it is; elsewhere nothing happens.
+
+    Also as a `preexec_fn`.
+    """
+    if _LIBRARY is not None:
+        _LIBRARY.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _watch(parent: Any) -> None:
+    """End when the parent does."""
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+TOLD, DONE, FAILED = range(3)
+"""What a worker sends: a message on how far it is, a result, or what was raised."""
+
+
+def _work(function: Callable[[Any], Any], channel: Connection) -> None:
+    """What a worker does: the items that it gets, one after the other, until there are none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    if _LIBRARY is None:
+        threading.Thread(target=_watch, args=(multiprocessing.parent_process(),), daemon=True).start()
+    _listeners.append(lambda message: channel.send((TOLD, message)))
+    # Who has gone waits for nothing.
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            item = channel.recv()
+            try:
+                answer = (DONE, function(item))
+                pickled = ForkingPickler.dumps(answer)
+            except Exception as error:
+                pickled = ForkingPickler.dumps((FAILED, _portable(error)))
+            channel.send_bytes(pickled)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error with its traceback as a note, or one that says the same where it cannot be sent."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(ForkingPickler.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__} in a worker: {error}")
+    return error
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C; this one hears of it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def each_done(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int,
+    heard: Callable[[Any], Any] = lambda message: None,
+) -> Iterator[tuple[Item, Result]]:
+    """(item, function(item)) in the order in which they end. `heard` gets what the function tells meanwhile.
+
+    What the function raises is raised here; a worker that died is a BrokenProcessPool. Leaving early, by an interrupt
+    or otherwise, ends the workers; so does the end of this process, even by SIGKILL. There are no threads, which for
+    want of memory may fail unnoticed.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting = collections.deque(items)
+    busy: dict[Connection, Item] = {}
+    processes: list[Any] = []
+
+    def give(channel: Connection) -> None:
+        if waiting:
+            busy[channel] = waiting.popleft()
+            channel.send(busy[channel])
+
+    try:
+        for _ in range(min(workers, len(items))):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(function, theirs))
+            with _uninterrupted():
+                process.start()
+                processes.append(process)
+            # Else its death would not be an end of what it sends.
+            theirs.close()
+            give(ours)
+        while busy:
+            for channel in wait(list(busy)):
+                assert isinstance(channel, Connection)
+                kind, value = channel.recv()
+                if kind == TOLD:
+                    heard(value)
+                    continue
+                item = busy.pop(channel)
+                if kind == FAILED:
+                    raise value
+                give(channel)
+                yield item, value
+    except (EOFError, ConnectionError) as error:
+        raise BrokenProcessPool("a worker process ended") from error
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()

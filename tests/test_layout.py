@@ -1,0 +1,74 @@
+"""Packages import what their docstring lets them, and nothing imports in a circle."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = sorted(p.parent.name for p in ROOT.glob("proofs/*/__init__.py"))
+FILES_ABOVE = {p.stem for p in ROOT.glob("proofs/*.py")} - {"__init__", "__main__"}
+
+
+def source_files() -> list[Path]:
+    return [p for folder in ("model", "invariants", "proofs") for p in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(p) for p in source_files()}
+
+
+def imported_by(path: Path) -> Iterator[str]:
+    """Our modules that a file imports when it is loaded or later."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = {name if name in MODULES else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            found = {alias.name for alias in node.names}
+        else:
+            continue
+        yield from found & MODULES
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    graph = nx.DiGraph(
+        (module_of(path), other) for path in source_files() for other in imported_by(path)
+        # It offers names of its packages to whoever imports it, when they are asked for.
+        if module_of(path) != "proofs"
+    )
+    assert list(nx.simple_cycles(graph)) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_what_it_says(package: str) -> None:
+    said = ast.get_docstring(ast.parse((ROOT / "proofs" / package / "__init__.py").read_text(encoding="utf-8")))
+    assert said is not None
+    allowed = re.search(r"May import, beside model, invariants and the files above: (.*)\.", said.replace("\n", " "))
+    assert allowed is not None
+    found = {
+        other.split(".")[1] for path in (ROOT / "proofs" / package).glob("*.py") for other in imported_by(path)
+        if other.startswith("proofs.")
+    }
+    assert found - FILES_ABOVE - {package} == set(allowed[1].split(", ")) - {"nothing"}
+
+
+def test_the_model_imports_nothing_of_what_is_derived_from_it() -> None:
+    for folder, below in (("model", {"model"}), ("invariants", {"model", "invariants"})):
+        for path in (ROOT / folder).glob("*.py"):
+            assert {other.split(".")[0] for other in imported_by(path)} <= below, path
+
+
+def test_only_main_imports_the_command_line() -> None:
+    users = {
+        module_of(path) for path in source_files() for other in imported_by(path) if other.startswith("proofs.cli")
+    }
+    assert {name for name in users if not name.startswith("proofs.cli")} == {"proofs.__main__"}
