@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from model.features import FEATURES
 from model.kernels import KERNELS
 from model.logic import ModelError
-from proofs.check import jobs, tables
+from proofs.check import tables
+from proofs.check.engines import ENGINES
 from proofs.cli.main import main as run
 from proofs.errors import USAGE
 
@@ -184,14 +185,14 @@ POSITIONAL = {
 def arguments(random_: random.Random, made: Path) -> Input:
     """Command lines, of which what takes long is not done."""
     words = (
-        *(k.name for k in KERNELS), *FEATURES, *jobs.ENGINES, "coherence", "mprotect", "soft-dirty", "2,1,2,1,1", "1",
+        *(k.name for k in KERNELS), *FEATURES, *ENGINES, "coherence", "mprotect", "soft-dirty", "2,1,2,1,1", "1",
         "3", "z3", "cvc5", "page-count", "mapcount", "exclusive", "svg", "smt2", "btor2", "fork", "huge,zero",
         "v5.9@huge", "bare:v5.9+unmap-refuse", "{empty}", "{some.py}", "{some.py}:MINE",
     )
     kernels = [k.name for k in KERNELS]
     usual: dict[str, Sequence[str]] = {
         "-k": kernels, "-i": ("mprotect", "coherence", "soft-dirty"), "--scope": ("2,1,2,1,1", "default"),
-        "--timeout": ("1",), "--engine": jobs.ENGINES, "--base": ("page-count",), "--from": kernels,
+        "--timeout": ("1",), "--engine": tuple(ENGINES), "--base": ("page-count",), "--from": kernels,
     }
     word = random_.choice(list(COMMANDS))
     given = [word] if word else []

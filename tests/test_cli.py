@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from invariants import FURTHER as FURTHER_INVARIANTS
-from invariants import INVARIANTS, invariant
+from invariants import INVARIANTS
 from model.features import FEATURES
 from model.kernels import FURTHER, KERNELS
 from proofs.bmc.unrolling import Unrolling
 from proofs.check import jobs, scopes, tables
-from proofs.check.cells import Cell, claim_of
+from proofs.check.engines import second_opinion
 from proofs.cli.main import main
+from proofs.engine import Evidence
 from proofs.errors import EngineError
-from proofs.naming.specs import system_of
 
 SMALL = "2,1,2,1,1"
 F1 = """litmus F1
@@ -547,15 +547,14 @@ def test_an_interrupted_check_keeps_what_is_done(tmp_path: Path) -> None:
 
 
 def test_a_violation_where_exploration_saw_none_is_a_disagreement_even_if_it_ran_out_of_time() -> None:
-    system = system_of("v5.9")
-    claim = claim_of(invariant("coherence-write-pin"))
-    job = jobs.Job("v5.9", (claim.name,), scopes.SCOPES["default"], "both", None, 5, (), "")
-    cell = Cell("v5.9", claim.name, "UNKNOWN", "explore", 0.0, False, diameter=3)
-    unrolling = Unrolling(system.restricted(system.cone([claim.formula, claim.premise])), job.scope)
-    found = jobs._second_opinion(job, unrolling.grounder.system, claim, cell, unrolling)
-    assert (found.verdict, found.length, found.engine) == ("VIOLATED", 4, "bmc")
+    query = jobs.query_of(jobs.Job("v5.9", ("coherence-write-pin",), scopes.SCOPES["default"], "both", None, 5, (), ""))
+    (claim,) = query.claims
+    first = Evidence(claim.name, "UNKNOWN", "explore", 0.0, diameter=3)
+    unrolled = Unrolling(query.system, query.scope)
+    found = second_opinion(query, claim, first, unrolled)
+    assert (found.verdict, len(found.path or ()), found.engine) == ("VIOLATED", 4, "bmc")
     with pytest.raises(EngineError, match="exploration says UNKNOWN"):
-        jobs._second_opinion(job, unrolling.grounder.system, claim, replace(cell, diameter=4), unrolling)
+        second_opinion(query, claim, replace(first, diameter=4), unrolled)
 
 
 def test_engines_that_disagree_end_the_program_with_a_code_of_its_own(

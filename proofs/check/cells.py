@@ -17,7 +17,7 @@ from model.logic import Scope, System, functions_in, names_in
 from model.state import ZERO, Value
 from proofs.check.prove import SECONDS
 from proofs.derive.interpreter import Instance
-from proofs.engine import Claim
+from proofs.engine import Claim, Evidence
 from proofs.naming.specs import file_name, find_invariant, state_of, system_of, with_features
 from proofs.traces.trace import Trace, execute, write
 
@@ -32,8 +32,6 @@ LEGEND = {
 """Verdict to what `mark` writes for it, explained."""
 CellKey = tuple[str, str, str]
 """A cell's place: table, kernel with features, invariant."""
-PROVING = ("all", "proof")
-"""The engines after which a proof is sought of what is not violated."""
 OBSERVED_ONLY = ("frame_value", "slot_value", "vma_soft_dirty")
 """State functions that no claim needs; traces of `check` leave them out."""
 
@@ -65,6 +63,16 @@ class Cell:
     trace: str | None = None
     dead_rules: tuple[str, ...] = ()
     encoding: Mapping[str, int] | None = field(default=None, hash=False)
+
+    @classmethod
+    def of(cls, kernel: str, evidence: Evidence) -> Cell:
+        """What an engine said of the kernel."""
+        said = {f.name: getattr(evidence, f.name) for f in dataclasses.fields(evidence)}
+        claim, path = said.pop("claim"), said.pop("path")
+        return cls(
+            kernel, claim, **said, length=None if path is None else len(path),
+            steps=tuple((step.rule.name, step.binding) for step in path or ()),
+        )
 
     def public(self) -> dict[str, Any]:
         """The cell as `check --json` prints it."""

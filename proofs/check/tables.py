@@ -16,14 +16,16 @@ from invariants import INVARIANTS, Invariant
 from model.blame import nearest
 from model.kernels import Kernel
 from model.logic import ModelError, Scope
-from proofs.check.cells import PROVING, Cell, CellKey, Table, write_trace
-from proofs.check.jobs import BMC_DEPTH, ENGINES, UNGUARDED, Job, Means, jobs, run_job
+from proofs.check.cells import Cell, CellKey, Table, write_trace
+from proofs.check.engines import ENGINES, PROVING
+from proofs.check.jobs import BMC_DEPTH, UNGUARDED, Job, jobs, run_job
 from proofs.check.prove import SECONDS, Verdict, prove
 from proofs.check.scopes import scope_named
 from proofs.clock import check_time
+from proofs.engine import Means
 from proofs.explore import cluster
 from proofs.naming.specs import find_invariants, find_kernel, spec_of, with_features
-from proofs.parallel import each_done, heard_here
+from proofs.parallel import each_done, heard_here, tell
 from proofs.traces.render import FORMATS
 
 # Running many jobs
@@ -106,7 +108,7 @@ def run(
     unfinished = out / "unfinished"
     if not resume:
         shutil.rmtree(unfinished, ignore_errors=True)
-    means = Means(memory, max(1, workers // max(1, len(todo))), unfinished)
+    means = Means(memory, max(1, workers // max(1, len(todo))), unfinished, tell=tell)
     jobs = [same[0] for same in todo.values()]
     if ray is None:
         results = each_done(functools.partial(run_job, means=means), jobs, workers, heard)
@@ -116,7 +118,7 @@ def run(
         results = iter([(jobs[0], alone)])
     else:
         # What is not finished stays on the machine where it was begun: nobody would look for it there.
-        alone_there = functools.partial(run_job, means=Means(memory))
+        alone_there = functools.partial(run_job, means=Means(memory, tell=tell))
         results = cluster.each_done(ray, alone_there, jobs)
     for first, cells in results:
         # A result that ran out of time may do better next time.

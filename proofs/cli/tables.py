@@ -20,7 +20,8 @@ from proofs.check import ci, scopes
 from proofs.check import coverage as covering
 from proofs.check import prove as proving
 from proofs.check import tables as checking
-from proofs.check.cells import LEGEND, PROVING, Cell, CellKey, Table, mark, trace_system
+from proofs.check.cells import LEGEND, Cell, CellKey, Table, mark, trace_system
+from proofs.check.engines import PROVING
 from proofs.check.jobs import BMC_DEPTH, Job
 from proofs.cli import watch as watching
 from proofs.cli.app import (
