@@ -106,81 +106,120 @@ def explore(
         return Exploration(unseen, False, late, 0, 0, -1, (), fired, time.monotonic() - started)
     store = model.room(memory, threads)
     checkpoint = Checkpoint(checkpoints, model.text, store.words) if checkpoints else None
+    run = _Run(model, code, store, started, deadline, timeout, checkpoint, progress)
+    run.begin(checkpoints)
+    run.search(len(claims) if stop_at_violations else None)
+    if checkpoint and run.stopped in ("", ALL_VIOLATED):
+        checkpoint.discard()
+    return run.result()
 
-    levels: list[int] = []
-    broken: dict[int, int] = {}
-    low = 0
-    earlier = 0.0
-    if checkpoint and (kept := checkpoint.load()):
+
+class _Run:
+    """An exploration under way.
+
+    `levels`: the states of those begun; what lies behind them are states of the next one. `low`: states expanded.
+    `broken`: the level in which each broken claim was, by its number. `earlier`: seconds of former runs.
+    """
+
+    def __init__(
+        self, model: Model, code: Code, store: Memory, started: float, deadline: float | None, timeout: float | None,
+        checkpoint: Checkpoint | None, progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.model, self.code, self.store = model, code, store
+        self.started, self.deadline, self.timeout = started, deadline, timeout
+        self.checkpoint, self.progress = checkpoint, progress
+        self.levels: list[int] = []
+        self.broken: dict[int, int] = {}
+        self.low = 0
+        self.earlier = 0.0
+        self.stopped = ""
+        self._saved = self._told = started
+
+    def begin(self, folder: Path | None) -> None:
+        """Take up what was kept in the folder, or the initial state. Raises ModelError if that does not fit."""
+        if self.checkpoint is None or (kept := self.checkpoint.load()) is None:
+            self.store.enter(self.model.first, self.code)
+            return
         states, standing = kept
         try:
-            store.enter(states, code)
+            self.store.enter(states, self.code)
         except OutOfMemory as error:
-            raise ModelError(f"what was kept in {checkpoints} does not fit: {error}") from None
-        store.restore(standing)
-        levels, broken, low, earlier = standing.levels, standing.broken, standing.expanded, standing.seconds
-    else:
-        store.enter(model.first, code)
+            raise ModelError(f"what was kept in {folder} does not fit: {error}") from None
+        self.store.restore(standing)
+        self.levels, self.broken, self.low = standing.levels, standing.broken, standing.expanded
+        self.earlier = standing.seconds
 
-    def standing_now() -> Standing:
-        return store.standing(levels, low, broken, earlier + time.monotonic() - started)
+    def search(self, enough: int | None) -> None:
+        """Expand levels until there is no new state, so many claims are broken, or something runs out."""
+        while True:
+            high = sum(self.levels)
+            self._expand(high)
+            if self.stopped:
+                self._keep_unfinished()
+            if self.store.count == high:
+                return
+            for claim in self.store.inspect(self.code, high, self.broken):
+                self.broken[claim] = len(self.levels)
+            if self.stopped:
+                return
+            self.levels.append(self.store.count - high)
+            if enough is not None and len(self.broken) == enough:
+                self.stopped = ALL_VIOLATED
+                return
+            if not self.code.optimised and self.store.count > WORTH_OPTIMISING:
+                with contextlib.suppress(OutOfTime), done_by(self.deadline):
+                    self.code = Code(self.model.text, optimised=True)
 
-    saved = told = started
-    expected = expected_states(levels)
-    stopped = ""
-    while True:
-        # `levels` are those begun; what lies behind them are states of the next one.
-        high = sum(levels)
-        while low < high and not stopped:
-            low = store.expand(code, low, min(high, low + CHUNK))
+    def _expand(self, high: int) -> None:
+        """Expand the states before `high`, unless time or memory runs out."""
+        while self.low < high and not self.stopped:
+            self.low = self.store.expand(self.code, self.low, min(high, self.low + CHUNK))
             now = time.monotonic()
-            if progress and now - told > TELL:
-                told = now
-                need = store.bytes_for(expected) if expected else None
-                progress(Progress(
-                    tuple(levels), store.count, low, earlier + now - started, store.bytes, expected, need, memory
-                ))
-            if checkpoint and now - saved > checkpoint.every:
-                checkpoint.save(store.queue, standing_now())
-                saved = time.monotonic()
-            if timeout is not None and now - started > timeout:
-                stopped = f"out of time after {timeout:g} s"
-            elif store.full:
+            if self.progress and now - self._told > TELL:
+                self._told = now
+                self.progress(self._reached(now))
+            if self.checkpoint and now - self._saved > self.checkpoint.every:
+                self.checkpoint.save(self.store.queue, self._standing())
+                self._saved = time.monotonic()
+            if self.timeout is not None and now - self.started > self.timeout:
+                self.stopped = f"out of time after {self.timeout:g} s"
+            elif self.store.full:
                 try:
-                    store.grow(code)
+                    self.store.grow(self.code)
                 except OutOfMemory as error:
-                    stopped = f"out of memory: {error}"
-        if stopped:
-            if expected:
-                stopped += f"; about {round_number(expected):,} states would need {in_bytes(store.bytes_for(expected))}"
-            if checkpoint:
-                checkpoint.save(store.queue, standing_now())
-        if store.count == high:
-            break
-        for claim in store.inspect(code, high, broken):
-            broken[claim] = len(levels)
-        if stopped:
-            break
-        levels.append(store.count - high)
-        expected = expected_states(levels)
-        if stop_at_violations and len(broken) == len(claims):
-            stopped = ALL_VIOLATED
-            break
-        if not code.optimised and store.count > WORTH_OPTIMISING:
-            with contextlib.suppress(OutOfTime), done_by(deadline):
-                code = Code(model.text, optimised=True)
-    if checkpoint and stopped in ("", ALL_VIOLATED):
-        checkpoint.discard()
+                    self.stopped = f"out of memory: {error}"
 
-    first = {claim: store.first_key(claim) for claim in broken}
-    starts = list(itertools.accumulate(levels, initial=0))
+    def _keep_unfinished(self) -> None:
+        if expected := expected_states(self.levels):
+            need = in_bytes(self.store.bytes_for(expected))
+            self.stopped += f"; about {round_number(expected):,} states would need {need}"
+        if self.checkpoint:
+            self.checkpoint.save(self.store.queue, self._standing())
 
-    def before(depth: int, targets: Sequence[Key]) -> dict[Key, Key]:
-        return predecessors(store, code, starts[depth - 1], starts[depth], targets)
+    def _standing(self) -> Standing:
+        seconds = self.earlier + time.monotonic() - self.started
+        return self.store.standing(self.levels, self.low, self.broken, seconds)
 
-    paths = shortest_paths({first[claim]: depth for claim, depth in broken.items()}, before)
-    fired = model.fired(store.fired.tolist())
-    return Exploration(
-        model.findings(paths, first, store.workers[0].seen.tolist()), not stopped, stopped, store.count,
-        sum(fired.values()), len(levels) - 1, tuple(levels), fired, earlier + time.monotonic() - started,
-    )
+    def _reached(self, now: float) -> Progress:
+        expected = expected_states(self.levels)
+        need = self.store.bytes_for(expected) if expected else None
+        return Progress(
+            tuple(self.levels), self.store.count, self.low, self.earlier + now - self.started, self.store.bytes,
+            expected, need, self.store.limit_bytes,
+        )
+
+    def result(self) -> Exploration:
+        """What was found, with the nearest path to each violation."""
+        first = {claim: self.store.first_key(claim) for claim in self.broken}
+        starts = list(itertools.accumulate(self.levels, initial=0))
+
+        def before(depth: int, targets: Sequence[Key]) -> dict[Key, Key]:
+            return predecessors(self.store, self.code, starts[depth - 1], starts[depth], targets)
+
+        paths = shortest_paths({first[claim]: depth for claim, depth in self.broken.items()}, before)
+        fired = self.model.fired(self.store.fired.tolist())
+        return Exploration(
+            self.model.findings(paths, first, self.store.workers[0].seen.tolist()), not self.stopped, self.stopped,
+            self.store.count, sum(fired.values()), len(self.levels) - 1, tuple(self.levels), fired,
+            self.earlier + time.monotonic() - self.started,
+        )
