@@ -131,13 +131,7 @@ def check(
     partial = bool(kernel or invariant or without or features)
     if full and (partial or scope != "default"):
         raise ModelError("--full is the whole table: say nothing of kernels, invariants, features, rules or scope")
-    kernels = [(with_features(spec, features), each) for spec, each in asked_kernels(kernel)]
-    asked = Table(
-        tuple(kernels), tuple(asked_invariants(invariant)), scopes.scope_named(scope), (), timeout, proof_time
-    )
-    if without:
-        specs = dict.fromkeys(asked.spec(spec, i) for spec, _ in kernels for i in asked.invariants)
-        asked = dataclasses.replace(asked, without=scopes.rules_named(without, specs))
+    asked = _asked_table(kernel, invariant, features, scope, without, timeout, proof_time)
     tables = [asked, *(scopes.configured() if full else ())]
     work = checking.work_of(tables, engine, depth)
     if not work:
@@ -163,8 +157,8 @@ def check(
                 def advance(stage: str) -> Callable[[int, int], None]:
                     return lambda done, total: bar.update(task, description=stage, completed=done, total=total)
 
-                asked_of = [spec for spec, _ in kernels]
-                answers = reports.answered(tests, asked_of, workers, advance("answering")) if tests else []
+                specs = [spec for spec, _ in asked.kernels]
+                answers = reports.answered(tests, specs, workers, advance("answering")) if tests else []
                 first = reports.write(report, tables, found, answers, real, advance("drawing"))
     except (KeyboardInterrupt, Exception) as error:
         stopped, code = explained(error)
@@ -198,6 +192,21 @@ def check(
     if unexpected or (partial and "VIOLATED" in verdicts):
         return VIOLATION
     return INCONCLUSIVE if verdicts & {"UNKNOWN", "BOUNDED"} else OK
+
+
+def _asked_table(
+    kernel: Sequence[str] | None, invariant: Sequence[str] | None, features: Sequence[str], scope: str,
+    without: Sequence[str] | None, timeout: float | None, proof_time: float,
+) -> Table:
+    """The table of what was asked for. Raises ModelError for what there is not."""
+    kernels = [(with_features(spec, features), each) for spec, each in asked_kernels(kernel)]
+    asked = Table(
+        tuple(kernels), tuple(asked_invariants(invariant)), scopes.scope_named(scope), (), timeout, proof_time
+    )
+    if not without:
+        return asked
+    specs = dict.fromkeys(asked.spec(spec, i) for spec, _ in kernels for i in asked.invariants)
+    return dataclasses.replace(asked, without=scopes.rules_named(without, specs))
 
 
 def _unexpected(
