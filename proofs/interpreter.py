@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import z3
 
-from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value, meaning
+from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value
 from proofs.terms import Node, node
 
 State = tuple[int, ...]
@@ -92,7 +92,7 @@ class Interpreter:
                 **self.constants, **{c.decl().name(): i for c, i in zip(bound, index, strict=True)}
             })
             for f in system.functions
-            for bound, term in [meaning(f)]
+            for bound, term in [system.kept_where(f)]
             if term is not None
             for index, place in self.layout.position[f.name].items()
         ]
