@@ -679,6 +679,20 @@ class System:
         """The system that lacks those rules, as if nobody did that."""
         return replace(self, rules=tuple(r for r in self.rules if r.name not in set(names)))
 
+    def kept_where(self, function: StateFunction) -> tuple[list[Term], Term | None]:
+        """(index constants, Bool term over them): where finite engines keep that cell's value; None means always.
+
+        Where it has a meaning; and where the cell that says so, if it is one, has a meaning itself: it is cleared too.
+        """
+        bound, term = meaning(function)
+        if term is None or not z3.is_app(term):
+            return bound, term
+        said_by = next((f for f in self.functions if f.name == term.decl().name()), None)
+        index, inner = self.kept_where(said_by) if said_by is not None else ([], None)
+        if inner is None:
+            return bound, term
+        return bound, z3.And(term, z3.substitute(inner, *zip(index, term.children(), strict=True)))
+
     def text(self) -> str:
         """The terms as text: equal systems have equal texts, whatever the process that built them."""
         lines = []

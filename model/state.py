@@ -169,9 +169,7 @@ exclusive = StateFunction(
 large = StateFunction(
     "large", (Frame,), Bool, "a sub-page of a large folio", meaningful=lambda f: Not(frame_free(f))
 )
-folio = StateFunction(
-    "folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=lambda f: And(large(f), Not(frame_free(f)))
-)
+folio = StateFunction("folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=large)
 nonanon = StateFunction(
     "nonanon", (Frame,), Bool, "a page of the page cache, or the zero page", meaningful=lambda f: Not(frame_free(f))
 )
