@@ -33,8 +33,7 @@ from model.operations import (
     stages,
 )
 from model.state import (
-    Folio,
-    Frame,
+    UNUSED,
     Page,
     Pin,
     Proc,
@@ -816,7 +815,7 @@ def own_rules(kernel: Kernel, system: System) -> list[str]:
     return [template.name for template in kernel.own_rules if template.name in names]
 
 
-_UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in (Proc, Frame, Folio, Slot, Pin)}
+_UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in UNUSED}
 _interpreters: dict[tuple[int, Scope], Interpreter] = {}
 
 

@@ -203,8 +203,8 @@ def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> Non
 
     What is wrong with the model's own rule of that name too is none of the user's doing.
     """
-    mine = {d: place for d in kernel.decisions() if (place := place_of(getattr(kernel, d)))}
-    places = {t.name: place_of(t.body) or t.name for t in kernel.own_rules}
+    mine = {name: kernel.place_of(decide) for name, decide in kernel.own_decisions().items()}
+    places = {t.name: kernel.place_of(t.body) for t in kernel.own_rules}
     for template in ALL_RULES if mine else ():
         if asked := [mine[d] for d in asked_of(kernel, template) if d in mine]:
             places[template.name] = asked[0]
