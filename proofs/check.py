@@ -26,7 +26,7 @@ from model.blame import nearest
 from model.kernels import KERNELS, Kernel
 from model.logic import ModelError, Scope, System, functions_in, names_in
 from model.state import ZERO, Value
-from proofs import cluster
+from proofs import cluster, json_text
 from proofs.bmc import Induction, Unrolling, bmc, k_induction
 from proofs.clock import OutOfTime, check_time, done_by
 from proofs.explore import Claim, Exploration, Finding, explore
@@ -520,7 +520,7 @@ def undecided(work: Iterable[Job], found: Mapping[CellKey, Cell], why: str) -> d
 def _stored(path: Path, job: Job) -> list[Cell] | None:
     """Results kept earlier, or None if there are none that can be read and say that they are of this job's content."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json_text.read(path)
         if kept["of"] != job.key or len(kept["cells"]) != len(job.invariants):
             return None
         return [

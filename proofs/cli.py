@@ -553,7 +553,7 @@ def litmus(
 ) -> int:
     """Answer litmus tests: Allowed or Forbidden, Holds or Broken, per kernel, with a shortest trace."""
     more = _named_features(split, SPLIT, "sub-steps")
-    tests = [litmus_tests.read(f) for f in files]
+    tests = litmus_tests.read_all(files)
     tests = [dataclasses.replace(test, split=test.split.union(more)) for test in tests]
     kernels = _kernels(kernel)
     folder = _writable(out) / "litmus"
@@ -752,7 +752,7 @@ def conform(
     if kernel:
         find_kernel(kernel)
     tests = (
-        [litmus_tests.read(file) for file in files] if files
+        litmus_tests.read_all(files) if files
         else [litmus_tests.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
     )
     images: list[Path | None] = [*(vmlinuz or ())]

@@ -31,7 +31,7 @@ from waitress.task import ErrorTask
 from invariants import FURTHER, INVARIANTS, Invariant
 from model.blame import nearest
 from model.logic import ModelError, Scope, System
-from proofs import domain
+from proofs import domain, json_text
 from proofs.check import trace_system
 from proofs.graph import state_graphs
 from proofs.interpreter import Instance, Interpreter, State
@@ -450,7 +450,7 @@ class _Server:
     def _post(self, environ: Mapping[str, Any]) -> tuple[str, bytes]:
         self._expect_token(environ.get("HTTP_X_TOKEN", ""))
         try:
-            asked = json.loads(environ["wsgi.input"].read())
+            asked = json_text.parsed(environ["wsgi.input"].read())
         except ValueError as error:
             raise _Refused(400, f"the request is not JSON: {error}") from error
         place = environ["PATH_INFO"]

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from invariants import Invariant
 from model.kernels import Kernel
 from model.logic import ModelError, Scope
-from proofs import certificate, domain, litmus
+from proofs import certificate, domain, json_text, litmus
 from proofs.check import SORT_ORDER, Cell, CellKey, Table, trace_of
 from proofs.graph import state_graphs
 from proofs.kernel_file import features_of, find_kernel, system_of, with_features
@@ -146,13 +146,13 @@ def tests_in(places: Iterable[Path]) -> list[litmus.Litmus]:
     files = [file for place in given for file in (sorted(place.glob("*.litmus")) if place.is_dir() else [place])]
     if given and not files:
         raise ModelError(f"no litmus tests in {', '.join(map(str, given))}")
-    return [litmus.read(file) for file in dict.fromkeys(files)]
+    return litmus.read_all(files)
 
 
 def replayed(path: Path) -> list[dict[str, str]]:
     """What real kernels did, as a JSON file tells it; docs/report.md has its form. Raises ModelError."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json_text.read(path)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

@@ -128,6 +128,32 @@ def test_a_trace_that_cannot_be_written_is_not_told_to_be_there(
     assert "No space left on device" in err
 
 
+@pytest.mark.parametrize("text", [
+    "[" * 100_000, '{"a":' * 100_000, '["' + "\\" * 7 + '"' + "[" * 2000,
+    '{"#meta": {"schema": 1, "kernel": "v5.9", "claim": "x", "statement": "x", "scope": {"Proc": 1e999}}}',
+])
+@pytest.mark.parametrize(("command", "code"), [("show", 2), ("retell", 2), ("verify", 1)])
+def test_a_file_that_is_too_deep_or_has_no_number_that_it_says_is_no_file_of_ours(
+    text: str, command: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.trace.json"
+    file.write_text(text)
+    ended, out, err = run(capsys, command, file)
+    assert ended == code
+    assert "cannot be read" in out if command == "verify" else err.count("\n") == 1
+
+
+def test_what_was_kept_and_is_too_deep_is_done_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("check", "-k", "v5.9", "-i", "mprotect", "--scope", SMALL, "-o", tmp_path)
+    assert run(capsys, *asked)[0] == 0
+    kept = [path for path in tmp_path.glob("**/*.json") if path.parent.name != "obligations"]
+    assert len(kept) == 2
+    for path in kept:
+        path.write_text("[" * 100_000)
+    code, out, _ = run(capsys, *asked)
+    assert (code, "P 1" in out) == (0, True)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
 def test_results_that_cannot_be_printed_are_no_pass() -> None:
     with Path("/dev/full").open("w") as full:
