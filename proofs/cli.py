@@ -268,7 +268,8 @@ def check(
     except (KeyboardInterrupt, Exception) as error:
         stopped, code = explained(error)
         if isinstance(error, KeyboardInterrupt):
-            stopped += f": {len(found)} cells done and kept in {out}; the same command goes on from there"
+            done = sum(cell.verdict != "UNKNOWN" for cell in found.values())
+            stopped += f": {done} cells done and kept in {out}; {_going_on(fresh)}"
         if not found:
             return _complain(stopped, code)
         found |= checking.undecided(work, found, f"not decided: {stopped}")
@@ -321,6 +322,11 @@ def _unexpected(
                 wanted = "VIOLATED" if violated else "no violation"
                 lines[key] = f"{cell.kernel}, {cell.invariant}: {cell.verdict}, but {wanted} was expected"
     return lines
+
+
+def _going_on(fresh: bool) -> str:
+    """How to go on after an interrupt."""
+    return f"the same command{' without --fresh' * fresh} goes on from there"
 
 
 def _results(
@@ -857,7 +863,7 @@ def restrict(
                 progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
             )
     except KeyboardInterrupt:
-        _tell(f"interrupted: what is decided is kept in {out}; the same command goes on from there")
+        _tell(f"interrupted: what is decided is kept in {out}; {_going_on(fresh)}")
         return INCONCLUSIVE
     name = file_name(f"restrict-{spec}-{stated.name}")
     for ending, render in (("dot", restricting.to_dot), ("mmd", restricting.to_mermaid)):

@@ -85,6 +85,19 @@ def test_what_was_decided_before_is_printed(
     assert "UNKNOWN: see the notes" in out
 
 
+def test_after_an_interrupt_what_is_decided_is_counted_and_a_fresh_run_does_not_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "run", ended(KeyboardInterrupt()))
+    asked = ("check", "-k", "v5.9", "-i", "mprotect", "--scope", SMALL, "-o", tmp_path)
+    _, _, err = run(capsys, *asked)
+    assert "1 cells done" in err
+    assert "the same command goes on from there" in err
+    _, _, err = run(capsys, *asked, "--engine", "proof", "--fresh")
+    assert "0 cells done" in err
+    assert "the same command without --fresh goes on" in err
+
+
 def test_an_internal_error_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     line, code = explained(ZeroDivisionError("division by zero"))
