@@ -79,7 +79,7 @@ def built(spec: str, without: Iterable[str] = ()) -> System:
     kernel, features = find_kernel(spec), features_of(spec)[1]
     system = kernel.system(features)
     steady.check_system(kernel, features, system)
-    if multiprocessing.parent_process() is None:
+    if multiprocessing.parent_process() is None and file_in(spec) is not None:
         wellformed.check_kernel(kernel, system, features)
     return system.without(without).settled() if without else system
 

@@ -138,6 +138,21 @@ MINE = V5_9.but("mine", "x", own_rules=(mine,))
     assert says in message
 
 
+def test_a_decision_of_the_model_is_refused_where_it_does_not_fit(tmp_path: Path) -> None:
+    """The page leaves the swap cache though another entry may lead there, and nobody has written it out."""
+    for decide in ("always", "lambda p, v, s, f: BoolVal(True)"):
+        message = refused(tmp_path, f"from z3 import BoolVal\nfrom model.kernels import always\n"
+                                    f"MINE = V5_9.but('mine', 'x', swap_in_frees={decide})\n")
+        assert message.endswith("rule swap-in-write: may let slot_value matter without writing it")
+    assert system_of(kernel_like(tmp_path, "V5_9.but('mine', 'x', reuse=V5_18.reuse)"))
+
+
+def kernel_like(tmp_path: Path, made: str) -> str:
+    """The spec of a kernel so made in a file."""
+    (tmp_path / "like.py").write_text(f"{HEAD}MINE = {made}\n")
+    return f"{tmp_path}/like.py:MINE"
+
+
 def test_updates_that_disagree_only_beyond_the_scope_are_refused(tmp_path: Path) -> None:
     """With one page there is but one value; with two there are two."""
     text = """@rule([Param("p", Proc)], "f", "s")
