@@ -102,6 +102,8 @@ FILES = [
     ("from model.state import mapped_by\n", 0, "model.state has no 'mapped_by'; did you mean mapped?"),
     ("import nothing_like_that\n", 0, "No module named 'nothing_like_that'"),
     ("x = 1\nraise SystemExit('no')\n", 1, "SystemExit: no"),
+    ("MINE = V5_9.but('mine', 'x')\nOWN = StateFunction('p', (Proc,), BoolSort(), '')\n", None,
+     "there are no state functions but the model's, so none is called p"),
     ("MINE = V5_9.but('mine', 'x', resue=never)\n", 0, "no decision 'resue'; did you mean reuse?"),
     ("MINE = V5_9.but('mine', 'x', mprotect_pinned='skipp')\n", 0, "one of clear, skip, refuse, not 'skipp'"),
     ("MINE = V5_9.but('mine', 'x', trylock='yes')\n", 0, "trylock is True or False, not 'yes'"),
@@ -119,9 +121,11 @@ FILES = [
 
 
 @pytest.mark.parametrize(("text", "line", "says"), FILES)
-def test_a_file_that_makes_no_sense_is_told_at_its_line(text: str, line: int, says: str, tmp_path: Path) -> None:
+def test_a_file_that_makes_no_sense_is_told_at_its_line(
+    text: str, line: int | None, says: str, tmp_path: Path
+) -> None:
     message = told(tmp_path, text, "MINE")
-    assert message.startswith(f"mine.py:{FIRST + line}: ")
+    assert message.startswith("mine.py: " if line is None else f"mine.py:{FIRST + line}: ")
     assert says in message
 
 
