@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from z3 import And, BoolVal, Const, Implies, Not, Or
+from z3 import And, BoolVal, Const, Implies, Not, Or, is_const
 
 from model import costs, fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
 from model.blame import blamed, defect, is_models, nearest, place_of
@@ -31,10 +31,13 @@ from model.logic import (
     forall,
     kind_text,
     not_writing,
+    short,
 )
 from model.state import (
     CONSTANTS,
     FUNCTIONS,
+    SORTS,
+    UNUSED,
     Bool,
     Frame,
     Page,
@@ -500,13 +503,19 @@ class Kernel:
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
 
+    def own_decisions(self) -> dict[str, Any]:
+        """The decisions that are functions of a user's, by name."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if str(f.type).startswith("Predicate")}
+        return {name: value for name, value in values.items() if value is not None and not is_models(value)}
+
+    def place_of(self, decide: Any) -> str:
+        """Where one of these, or the body of a rule, stands; the kernel's name if that is not known."""
+        return place_of(decide) or f"kernel {self.name}"
 
     def check(self) -> None:
         """Raises ModelError, with the line, if a decision or rule of the user's own makes no sense."""
-        for f in fields(self):
-            decide = getattr(self, f.name)
-            if str(f.type).startswith("Predicate") and decide is not None and not is_models(decide):
-                _check_decision(f.name, decide, place_of(decide) or f"kernel {self.name}")
+        for name, decide in self.own_decisions().items():
+            _check_decision(name, decide, self.place_of(decide))
         for template in self.own_rules:
             _check_rule(self, template)
 
@@ -535,7 +544,7 @@ def _check_decision(decision: str, decide: Predicate, place: str) -> None:
 
 
 def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
-    place, what = place_of(template.body), f"rule {template.name}"
+    place, what = kernel.place_of(template.body), f"rule {template.name}"
     _check_names(template, f"{place}: {what}")
     given = [*CONSTANTS, *(p.term for p in template.params)]
     with blamed(what, place):
@@ -552,6 +561,8 @@ def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
     for update in updates:
         if not isinstance(update, Update):
             raise ModelError(f"{place}: {what}: an update is {kind_text(update)}; say put(...) or each(...)")
+        if wrong := _wrong_cells(update):
+            raise ModelError(f"{place}: {what}: the update of {update.function} {wrong}")
         for term, sort in ((update.value, update.function.range), (update.when, Bool),
                            *zip(update.index, update.function.domain, strict=True)):
             if wrong := defect(term, sort, BY_NAME, [*given, *update.over]):
@@ -560,16 +571,38 @@ def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 """What a parameter may be called. Bound variables have a `'` in their names, and what proofs make up has a `!`."""
+_RULE_NAME = re.compile(r"[\w-]+", re.ASCII)
 
 
 def _check_names(template: RuleTemplate, what: str) -> None:
+    if not _RULE_NAME.fullmatch(template.name):
+        raise ModelError(f"{what}: its name is letters, digits, _ and -: what follows a dot is a sub-step")
     taken = {*BY_NAME, *(c.decl().name() for c in CONSTANTS)}
     for param in template.params:
+        if param.sort not in SORTS:
+            raise ModelError(f"{what}: the parameter {param.name} is of a sort that the model has not")
+        if param.over is not None:
+            # Nothing proves what it says of where its values matter.
+            raise ModelError(f"{what}: the parameter {param.name} is a function, as only the model's own may be")
+        if param.fresh and param.sort not in UNUSED:
+            raise ModelError(f"{what}: the parameter {param.name} is fresh, as no {param.sort.name().lower()} can be")
         if not isinstance(param.name, str) or not _NAME.fullmatch(param.name):
             raise ModelError(f"{what}: a parameter's name is letters, digits and _, not {param.name!r}")
         if param.name in taken:
             raise ModelError(f"{what}: the name {param.name!r} is taken; call the parameter something else")
         taken.add(param.name)
+
+
+def _wrong_cells(update: Update) -> str:
+    """What is wrong with the cells that an update is of: its function, or what it is for every value of."""
+    if BY_NAME.get(update.function.name) is not update.function:
+        return "is of no state function of the model"
+    for x in update.over:
+        # The names that `each` gives: no others are free in all engines, and a rule's text tells their sorts by them.
+        name = rf"{x.sort().name().lower()}'[0-9]+"
+        if x.sort() not in SORTS or not is_const(x) or not re.fullmatch(name, x.decl().name()):
+            return f"is for every {short(x)}; say each(...)"
+    return ""
 
 
 class _Asked:

@@ -511,8 +511,12 @@ def folio_free(d: Term) -> Term:
     return Not(exists(Frame, lambda f: And(large(f), folio(f) == d)))
 
 
+UNUSED: tuple[Sort, ...] = (Proc, Frame, Folio, Slot, Pin)
+"""The sorts of which an element may be one that nothing refers to."""
+
+
 def fresh(x: Term) -> Term:
-    """Nothing refers to x (a Proc, Frame, Folio, Slot or Pin)."""
+    """Nothing refers to x, of a sort of UNUSED."""
     if x.sort() == Folio:
         return folio_free(x)
     if x.sort() == Proc:

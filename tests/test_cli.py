@@ -527,15 +527,16 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
 def test_an_interrupted_check_keeps_what_is_done(tmp_path: Path) -> None:
     script = (
         "import sys\n"
-        "from proofs import check, cli\n"
-        "real = check.run\n"
+        "from proofs.check import tables\n"
+        "from proofs.cli.main import main\n"
+        "real = tables.run\n"
         "def one(*a, **k):\n"
         "    for done in real(*a, **k):\n"
         "        yield done\n"
         "        raise KeyboardInterrupt\n"
-        "check.run = one\n"
+        "tables.run = one\n"
         "if __name__ == '__main__':\n"
-        f"    sys.exit(cli.main(['check', '-k', 'v5.9', '--scope', '{SMALL}', '-o', {str(tmp_path)!r}]))\n"
+        f"    sys.exit(main(['check', '-k', 'v5.9', '--scope', '{SMALL}', '-o', {str(tmp_path)!r}]))\n"
     )
     path = tmp_path / "interrupted.py"
     path.write_text(script)

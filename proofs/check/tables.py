@@ -16,6 +16,7 @@ from invariants import INVARIANTS, Invariant
 from model.blame import nearest
 from model.kernels import Kernel
 from model.logic import ModelError, Scope
+from proofs import json_text
 from proofs.check.cells import Cell, CellKey, Table, write_trace
 from proofs.check.engines import ENGINES, PROVING
 from proofs.check.jobs import BMC_DEPTH, UNGUARDED, Job, jobs, run_job
@@ -58,7 +59,7 @@ def undecided(work: Iterable[Job], found: Mapping[CellKey, Cell], why: str) -> d
 def _stored(path: Path, job: Job) -> list[Cell] | None:
     """Results kept earlier, or None if there are none that can be read and say that they are of this job's content."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json_text.read(path)
         if kept["of"] != job.key or len(kept["cells"]) != len(job.invariants):
             return None
         return [
