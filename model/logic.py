@@ -486,7 +486,7 @@ class RuleTemplate:
             raise ModelError(f"rule {self.name}: parameters are made by Param, as Param('p', Proc)")
 
     def build(
-        self, kernel: Any, fresh: Callable[[Term], Term], features: Collection[str] = (),
+        self, kernel: object, fresh: Callable[[Term], Term], features: Collection[str] = (),
         locked: Callable[..., list[Term]] = lambda kernel, lock, named: [],
     ) -> list[Rule]:
         """The rule of that kernel, simplified; its stages if one of the `features` splits it, none if it has none.
@@ -525,7 +525,7 @@ class RuleTemplate:
                 made.append(simple)
         return made
 
-    def needed(self, kernel: Any, param: Param) -> Term:
+    def needed(self, kernel: object, param: Param) -> Term:
         named = {p.name: p.term for p in self.params}
         return param.needed(kernel, named, param.of)
 

@@ -13,6 +13,7 @@ import pytest
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
+from model.decisions import Decisions
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.restrictions import RESTRICTIONS, VARIANTS
 from proofs.pages import domain
@@ -28,7 +29,7 @@ def citations() -> Iterator[tuple[str, str]]:
     yield from ((f"invariant {i.name}", i.source) for i in (*INVARIANTS, *FURTHER_INVARIANTS))
     yield from ((f"restriction {r.name}", r.source) for r in (*RESTRICTIONS, *VARIANTS))
     yield from ((f"kernel {k.name}: {what}", source) for k in EVERY_KERNEL for what, source in k.cite)
-    yield "the docstring of Kernel", Kernel.__doc__ or ""
+    yield "the docstring of Decisions", Decisions.__doc__ or ""
 
 
 def mentions() -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ import z3
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from model.decisions import always, never
 from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import (
     ALL_RULES,
@@ -30,8 +31,6 @@ from model.kernels import (
     WRPROTECT_FAIL,
     WRPROTECT_SKIP,
     Kernel,
-    always,
-    never,
 )
 from model.logic import Staged, System
 from model.operations import GIVES_UP, OPERATIONS, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults
