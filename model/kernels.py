@@ -17,21 +17,26 @@ from z3 import Const, is_const
 
 from model import fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
 from model.blame import blamed, defect, is_models, nearest, place_of
+
+# All predicates, also those of which no kernel here is made: who writes one finds them beside the kernels.
 from model.decisions import (
     Decisions,
     Predicate,
     always,
+    as_it_was,
     copies_pinned,
     copies_pinned_exclusive,
     exclusive_only,
     exclusive_or_alone,
     exclusive_or_page_count,
+    mapcount_is_one,
     mapped_in_one_mm,
     never,
     not_exclusive,
     not_for_long,
     page_count_is_one,
     page_count_is_one_after_swap_cache,
+    page_mapcount_is_one,
     read_as_mapped,
     read_as_write,
     read_exclusive,
