@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import multiprocessing
 import shutil
@@ -36,11 +37,16 @@ def _store(path: Path, key: str, cells: Sequence[Cell]) -> None:
     part = path.with_suffix(".part")
     try:
         rows = [dataclasses.asdict(c) for c in cells]
-        part.write_text(json.dumps({"of": key, "cells": rows}), encoding="utf-8")
+        part.write_text(json.dumps({"of": key, "cells": rows, "digest": _digest(key, rows)}), encoding="utf-8")
         part.rename(path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, f"cannot keep {path}") from error
+
+
+def _digest(key: str, rows: Any) -> str:
+    """Hash of what is kept: a file that somebody changed, or the disk, is not believed."""
+    return hashlib.sha256(json.dumps([key, rows], sort_keys=True).encode()).hexdigest()
 
 
 def undecided(work: Iterable[Job], found: Mapping[CellKey, Cell], why: str) -> dict[CellKey, Cell]:
@@ -60,11 +66,12 @@ def _stored(path: Path, job: Job) -> list[Cell] | None:
     """Results kept earlier, or None if there are none that can be read and say that they are of this job's content."""
     try:
         kept = json_text.read(path)
-        if kept["of"] != job.key or len(kept["cells"]) != len(job.invariants):
+        rows = kept["cells"]
+        if kept["of"] != job.key or kept["digest"] != _digest(job.key, rows) or len(rows) != len(job.invariants):
             return None
         return [
             Cell(**{**row, "steps": _tuples(row["steps"]), "dead_rules": tuple(row["dead_rules"])})
-            for row in kept["cells"]
+            for row in rows
         ]
     except (OSError, ValueError, KeyError, TypeError):
         return None
