@@ -169,7 +169,7 @@ COMMANDS = {
         "--full", "--verbose", "--workers", "--memory", "--fresh", "--json", "--junit", "--markdown", "--report",
     ),
     "show": ("-f", "--json"), "retell": ("--json",), "litmus": ("-k", "--split", "--verbose", "--json"),
-    "verify": ("--solver", "--timeout", "--workers", "--json"), "list": ("-k", "--json"),
+    "verify": ("--solver", "--timeout", "--workers", "--json"), "list": ("-k", "--functions", "--json"),
     "new-kernel": ("--from", "--name"),
     "restrict": ("-i", "--base", "-k", "--no-variants", "--proof-time", "--workers", "--fresh", "--json"),
     "diff": ("--processes", "--pages", "--references", "--depth", "--time", "--each", "--with", "--json"),

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
 from model.features import FEATURES
-from model.kernels import FURTHER, KERNELS
+from model.kernels import ALL_RULES, FURTHER, KERNELS
 from proofs.bmc.unrolling import Unrolling
 from proofs.check import jobs, scopes, tables
 from proofs.check.engines import second_opinion
@@ -453,10 +454,39 @@ def test_list_names_every_kernel_invariant_and_rule_with_its_source(capsys: pyte
     assert "  lazyfree          MADV_FREE\n" in out
 
 
+def test_list_names_the_kernel_functions_and_the_rules_that_cite_each(capsys: pytest.CaptureFixture[str]) -> None:
+    code, data = run_json(capsys, "list", "--functions")
+    index = {f["name"]: {r["name"] for r in f["rules"]} for f in data["functions"]}
+    assert code == 0
+    assert {"wp-reuse", "wp-copy", "wp-copy-spurious", "unshare-copy"} <= index["do_wp_page"]
+    assert index["copy_page_range"] == {"fork"}
+    assert index["munmap"] == {"munmap", "munmap-nothing"}
+    assert "uffd-wp" in index["UFFDIO_WRITEPROTECT"]
+    # Neither flags and errors nor words of prose are functions.
+    assert not {"FOLL_WRITE", "EFAULT", "VM_SOFTDIRTY", "read", "fault", "device", "refused", "newflags"} & index.keys()
+    cited = set().union(*index.values())
+    assert {t.name for t in ALL_RULES} == cited | set(data["without"])
+    assert {"store", "load", "dma-store"} <= set(data["without"])
+    for rule in (r for f in data["functions"] for r in f["rules"]):
+        file, line = rule["place"].split(":")
+        assert re.search(r"@rule\(|def ", (Path(__file__).parents[1] / file).read_text().splitlines()[int(line) - 1])
+    code, out, _ = run(capsys, "list", "--functions", "copy_page_range", "-k", "v5.9")
+    assert re.fullmatch(r"copy_page_range\n  fork +model/fork\.py:\d+ +dup_mmap, copy_page_range, copy_\w+\n", out)
+    assert "unshare" not in run(capsys, "list", "--functions", "-k", "v5.7")[1]
+
+
+def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert run(capsys, "--version") == (0, f"{project['name']} {project['version']}\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["check", "-k", "v5.91"], "did you mean v5.9?"),
+        (["list", "--functions", "do_wp_pag"], "did you mean do_wp_page?"),
+        (["list", "--functions", "x"], "list --functions has them all"),
+        (["list", "do_wp_page"], "list --functions do_wp_page"),
         (["check", "-k", "no-such.py:MINE"], "no file no-such.py"),
         (["check", "-k", "{file}"], "say which kernel of the file"),
         (["check", "-k", "{file}:NONE"], "did you mean MINE?"),

@@ -145,10 +145,31 @@ def test_the_example_of_the_api_prints_what_the_document_says(tmp_path: Path) ->
     assert (told.stdout, told.stderr) == (block(API, "output"), "")
 
 
+PRINTED = {b.mark[1]: b.text for b in documents.blocks(API, "printed")}
+
+
+def test_each_example_is_in_the_document_of_the_api_and_short() -> None:
+    files = {path.name: path.read_text(encoding="utf-8") for path in EXAMPLE.parent.glob("*.py")}
+    assert files.keys() == {EXAMPLE.name, *PRINTED}
+    assert [name for name in PRINTED if len(files[name].splitlines()) >= 40] == []
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "restricted.py" else []) for name in PRINTED
+])
+def test_a_further_example_prints_what_the_document_says(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text((EXAMPLE.parent / name).read_text(encoding="utf-8"))
+    told = subprocess.run([sys.executable, name], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (told.stdout, told.stderr) == (PRINTED[name], "")
+    drawn = {path.name for path in tmp_path.glob("*.svg")}
+    assert drawn == ({"v5.8.svg"} if name == "promise.py" else set())
+
+
 @pytest.mark.slow
 def test_a_user_s_file_passes_mypy_strict(tmp_path: Path) -> None:
     files = {f"part{n}.py": text for n, text in enumerate(re.findall(r"```python\n(.*?)```", API + TUTORIAL, re.S))}
-    assert len(files) >= 5
+    files |= {name: (EXAMPLE.parent / name).read_text(encoding="utf-8") for name in PRINTED}
+    assert len(files) >= 8
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     given = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), *files]

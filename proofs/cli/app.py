@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import itertools
 import json
 import sys
@@ -27,10 +28,31 @@ from proofs.litmus import retell as retelling
 from proofs.naming.specs import file_of, find_invariants, find_kernel, formula_of, system_of, with_features
 from proofs.traces import trace as traces
 
+PROJECT = "cow-proofs"
+"""The name under which pyproject.toml has it."""
+
 app = typer.Typer(
     help="Model checker for copy-on-write and page pinning in Linux." + EXIT_CODES, add_completion=True,
     rich_markup_mode=None, pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        try:
+            print(PROJECT, importlib.metadata.version(PROJECT))
+        except importlib.metadata.PackageNotFoundError:
+            print(PROJECT, "(not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[bool, typer.Option(
+        "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+    )] = False,
+) -> None:
+    """Model checker for copy-on-write and page pinning in Linux."""
 
 
 def completed_kernels(incomplete: str) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
+from model.blame import close, place_of
 from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, RuleTemplate
@@ -65,10 +67,20 @@ def new_invariant(
 
 @app.command("list", epilog=EXIT_CODES)
 def list_(
+    names: Annotated[list[str] | None, typer.Argument(
+        metavar="NAME", help="With --functions: only these kernel functions."
+    )] = None,
     kernel: KernelOption = None,
+    functions: Annotated[bool, typer.Option("--functions", help=(
+        "Kernel functions, system calls and ioctls, and the rules made of each; with -k, that kernel's rules."
+    ))] = False,
     as_json: JsonOption = False,
 ) -> int:
     """List kernels, invariants and rules, each with its meaning and source; with -k, that kernel's decisions."""
+    if functions:
+        return _list_functions(kernel, names or (), as_json)
+    if names:
+        raise ModelError(f"names are of kernel functions: list --functions {' '.join(names)}")
     kernels = asked_kernels(kernel) if kernel else [(k.name, k) for k in (*KERNELS, *FURTHER)]
     rules: dict[str, dict[str, Any]] = {}
     for spec, each in kernels:
@@ -125,6 +137,60 @@ def list_(
     if kernel:
         print(f"\nWhat stands after # is a place in {domain.NAME}; kernels and decisions have places of their names.")
     return OK
+
+
+def _list_functions(specs: Sequence[str] | None, names: Sequence[str], as_json: bool) -> int:
+    """Print kernel functions and the rules that cite them. Raises ModelError for a function that none cites."""
+    templates = {t.name: t for spec, each in asked_kernels(specs) for t in _templates(spec, each)} if specs else {
+        t.name: t for t in ALL_RULES
+    }
+    index = _by_function(templates.values())
+    for name in names:
+        if name not in index:
+            hint = close(name, index) or "; list --functions has them all"
+            raise ModelError(f"no rule cites a kernel function {name!r}{hint}")
+    cited = {t.name for rules in index.values() for t in rules}
+    without = [] if names else [name for name in templates if name not in cited]
+    shown = {name: index[name] for name in (dict.fromkeys(names) if names else index)}
+    if as_json:
+        print_json({"schema": 1, "functions": [
+            {"name": name, "rules": [
+                {"name": t.name, "place": _place_of_rule(t), "kernel_function": t.kernel_function, "source": t.source}
+                for t in rules
+            ]} for name, rules in shown.items()
+        ], "without": without})
+        return OK
+    for name, rules in shown.items():
+        print(name)
+        for t in rules:
+            print(f"  {t.name:26} {_place_of_rule(t):22} {t.kernel_function}")
+    if without:
+        print(f"\nRules that cite none: {', '.join(without)}")
+    return OK
+
+
+_FUNCTION = re.compile(
+    r"\bUFFDIO_[A-Z]+\b"
+    r"|\b[a-z_]\w*_\w+\b"
+    r"|\b[a-z]\w*(?=\()"
+    r"|(?:(?<=^)|(?<=[,:;] ))[a-z]\w*(?=$|[,:;]| of )"
+)
+"""A function in what a rule says it is made of: an ioctl, a name with `_`, one before `(`, or one that stands alone."""
+
+
+def _by_function(templates: Iterable[RuleTemplate]) -> dict[str, list[RuleTemplate]]:
+    """Each kernel function that the rules cite, by name, and those that do."""
+    index: dict[str, list[RuleTemplate]] = {}
+    for template in templates:
+        for name in dict.fromkeys(_FUNCTION.findall(template.kernel_function)):
+            index.setdefault(name, []).append(template)
+    return dict(sorted(index.items()))
+
+
+def _place_of_rule(template: RuleTemplate) -> str:
+    """`model/fault.py:414`, where it is written."""
+    body = template.body
+    return place_of(body) or f"{body.__module__.replace('.', '/')}.py:{body.__code__.co_firstlineno}"
 
 
 def _hashes(anchors: Sequence[str]) -> str:
