@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from places import ROOT
+
 from proofs.data import CERTIFICATES, SUITE
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -36,7 +38,6 @@ from proofs.check.engines import ENGINES
 from proofs.cli.main import main as run
 from proofs.errors import USAGE
 
-ROOT = Path(__file__).parents[1]
 SLOW = 60
 """Seconds that one input may take."""
 ALLOWED = (0, 1, 2, 3)

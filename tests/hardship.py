@@ -25,7 +25,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from places import ROOT
+
 ASKED = (
     "check", "-k", "v5.9", "-i", "write-bit", "-i", "soft-dirty", "-i", "isolation-mapping", "-i",
     "coherence-write-pin", "--scope", "2,1,2,1,1", "--memory", "0.25", "--json",

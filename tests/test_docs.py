@@ -10,13 +10,13 @@ from pathlib import Path
 import documents
 import pytest
 from documents import block
+from places import ROOT
 
 from proofs.cli.main import main
 from proofs.data import CERTIFICATES
 from proofs.litmus import execution, parser
 from proofs.naming.specs import find_kernel, system_of, with_features
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

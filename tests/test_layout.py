@@ -9,8 +9,8 @@ from pathlib import Path
 
 import networkx as nx
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = sorted(p.parent.name for p in ROOT.glob("proofs/*/__init__.py"))
 FILES_ABOVE = {p.stem for p in ROOT.glob("proofs/*.py")} - {"__init__", "__main__"}
 

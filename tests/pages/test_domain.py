@@ -7,9 +7,9 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
@@ -19,7 +19,6 @@ from model.restrictions import RESTRICTIONS, VARIANTS
 from proofs.data import SUITE
 from proofs.pages import domain
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "domain.md").read_text(encoding="utf-8")
 EVERY_KERNEL = (*KERNELS, *FURTHER)
 

@@ -12,6 +12,7 @@ import pytest
 import z3
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from places import ROOT
 
 from model.decisions import always, never
 from model.features import FEATURES, SPLIT, WORLD
@@ -614,7 +615,7 @@ def test_the_words_of_a_test_say_which_features_it_needs(body: str, features: st
     ("name", "broken", "holds"), [("part-of-a-huge-page", V5_9, V5_7), ("fork-and-fast", V5_9, V5_11)]
 )
 def test_the_examples_of_the_description_of_the_language(name: str, broken: Kernel, holds: Kernel) -> None:
-    text = (Path(__file__).parent.parent / "docs" / "litmus.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "litmus.md").read_text(encoding="utf-8")
     example = re.search(rf"```\n(litmus {name}\n.*?)```", text, re.S)
     assert example
     litmus = parse(example.group(1), "litmus.md")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import z3
+from places import ROOT
 
 from model import costs
 from model.costs import LOCKS, MAPCOUNTS, SWAPCOUNTS, Count
@@ -18,7 +19,6 @@ from proofs.cost.chains import Costs
 from proofs.cost.meters import COPIES, METERS, OPERATIONS, SHOWN, SLOTS
 from proofs.derive.interpreter import Instance, Interpreter, State
 
-ROOT = Path(__file__).parent.parent
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
 
 

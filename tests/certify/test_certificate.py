@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import z3
+from places import ROOT
 from z3 import And, Implies, Not, Or
 
 from invariants import INVARIANTS, invariant
@@ -51,7 +52,6 @@ from proofs.certify.verify import verify
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.naming.specs import file_name, find_invariant, terms_of
 
-ROOT = Path(__file__).parent.parent
 READ_ONLY = forall(
     Proc, Page, lambda p, v: Implies(And(vma(p, v), Not(vma_write(p, v)), pte_present(p, v)), Not(pte_write(p, v)))
 )

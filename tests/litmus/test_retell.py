@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import z3
+from places import ROOT
 
 from invariants import INVARIANTS, invariant
 from model.fault import P, V
@@ -31,7 +32,7 @@ from proofs.naming.specs import find_kernel, system_of
 from proofs.traces import trace
 from proofs.traces.trace import Trace, execute
 
-DOCS = Path(__file__).parent.parent / "docs" / "litmus.md"
+LITMUS_DOCS = ROOT / "docs" / "litmus.md"
 
 
 @functools.cache
@@ -350,7 +351,7 @@ def test_the_command_writes_a_test_that_litmus_answers(
 
 
 def test_the_command_prints_what_the_document_shows(soft_dirty: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = re.search(r"<!-- retell -->\n```\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.S)
+    shown = re.search(r"<!-- retell -->\n```\n(.*?)```", LITMUS_DOCS.read_text(encoding="utf-8"), re.S)
     assert shown
     assert main(["retell", str(soft_dirty)]) == 0
     assert capsys.readouterr().out == shown.group(1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
@@ -469,14 +470,14 @@ def test_list_names_the_kernel_functions_and_the_rules_that_cite_each(capsys: py
     assert {"store", "load", "dma-store"} <= set(data["without"])
     for rule in (r for f in data["functions"] for r in f["rules"]):
         file, line = rule["place"].split(":")
-        assert re.search(r"@rule\(|def ", (Path(__file__).parents[1] / file).read_text().splitlines()[int(line) - 1])
+        assert re.search(r"@rule\(|def ", (ROOT / file).read_text().splitlines()[int(line) - 1])
     code, out, _ = run(capsys, "list", "--functions", "copy_page_range", "-k", "v5.9")
     assert re.fullmatch(r"copy_page_range\n  fork +model/fork\.py:\d+ +dup_mmap, copy_page_range, copy_\w+\n", out)
     assert "unshare" not in run(capsys, "list", "--functions", "-k", "v5.7")[1]
 
 
 def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert run(capsys, "--version") == (0, f"{project['name']} {project['version']}\n", "")
 
 

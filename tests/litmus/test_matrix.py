@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from model.kernels import FURTHER, KERNELS, V5_7, Kernel
 from proofs.cli.main import main
@@ -20,7 +21,6 @@ from proofs.naming.specs import find_kernel, system_of, with_features
 from proofs.traces.picture import to_svg
 from proofs.traces.trace import Trace
 
-ROOT = Path(__file__).parent.parent
 SUITE = matrix.read_suite()
 ROWS = {row.name: row for row in SUITE.rows}
 PAIRS = [(case, environment) for case in cow_selftest.CASES for environment in case.environments]
