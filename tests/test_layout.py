@@ -12,11 +12,12 @@ import pytest
 from places import ROOT
 
 PACKAGES = sorted(p.parent.name for p in ROOT.glob("proofs/*/__init__.py"))
+OURS = ("model", "invariants", "proofs")
 FILES_ABOVE = {p.stem for p in ROOT.glob("proofs/*.py")} - {"__init__", "__main__"}
 
 
 def source_files() -> list[Path]:
-    return [p for folder in ("model", "invariants", "proofs") for p in sorted((ROOT / folder).rglob("*.py"))]
+    return [p for folder in OURS for p in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def module_of(path: Path) -> str:
@@ -72,3 +73,20 @@ def test_only_main_imports_the_command_line() -> None:
         module_of(path) for path in source_files() for other in imported_by(path) if other.startswith("proofs.cli")
     }
     assert {name for name in users if not name.startswith("proofs.cli")} == {"proofs.__main__"}
+
+
+def test_no_test_touches_a_private_name_of_another_file() -> None:
+    touched = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        ours = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
+                touched += [f"{path.name}: {a.name}" for a in node.names if a.name.startswith("_")]
+                ours |= {a.asname or a.name for a in node.names if f"{node.module}.{a.name}" in MODULES}
+        touched += [
+            f"{path.name}: {node.value.id}.{node.attr}" for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours
+            and node.attr.startswith("_") and not node.attr.startswith("__")
+        ]
+    assert touched == []

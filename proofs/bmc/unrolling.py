@@ -93,7 +93,7 @@ def parameters(grounder: Grounder, rules: tuple[Rule, ...]) -> tuple[Callable[[R
     return binding, sound
 
 
-def _least(
+def least_alike(
     grounder: Grounder, rule: Rule, bound: Mapping[str, Any], alike: Callable[[str, int, int], int]
 ) -> list[int]:
     """Literals that say: of two elements that are `alike` in the state, the rule's parameters name the lesser first.
@@ -135,7 +135,7 @@ def _step(grounder: Grounder, after: Sequence[int], reduce: bool) -> list[list[i
         if guard == FALSE:
             continue
         take = circuit.input(f"take {rule.name}")
-        needed = [guard, *(_least(grounder, rule, bound, alike) if reduce else ())]
+        needed = [guard, *(least_alike(grounder, rule, bound, alike) if reduce else ())]
         clauses += [[take ^ 1, part] for literal in needed for part in circuit.conjuncts(literal) if part != TRUE]
         clauses += [[take ^ 1, other ^ 1] for other in taken]
         taken.append(take)

@@ -69,7 +69,7 @@ def _by_command(command: str, path: Path, timeout: float) -> str:
         signal.signal(signal.SIGTERM, before)
 
 
-def _answer(solver: str, path: Path, timeout: float) -> tuple[str, float]:
+def answer_in(solver: str, path: Path, timeout: float) -> tuple[str, float]:
     """(what the solver says of the file, seconds). Only `unsat` and `sat` are answers."""
     started = time.monotonic()
     try:
@@ -88,11 +88,11 @@ def said_of(text: str, timeout: float) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "obligation.smt2"
         path.write_text(text, encoding="utf-8")
-        return {solver: _answer(solver, path, timeout)[0] for solver in BUILT_IN}
+        return {solver: answer_in(solver, path, timeout)[0] for solver in BUILT_IN}
 
 
 def _ask(question: tuple[str, Path, float]) -> tuple[str, float]:
-    return _answer(*question)
+    return answer_in(*question)
 
 
 def ask_all(

@@ -94,7 +94,7 @@ class Report:
     left_out: tuple[str, ...] = ()
 
 
-class _Causes:
+class Causes:
     """Sorts the sequences that are found by what makes the difference; keeps the first `each` for every cause."""
 
     def __init__(self, a: Side, b: Side, features: Sequence[str], each: int) -> None:
@@ -229,7 +229,7 @@ def compare(
     own = [name for k, s in zip(kernels, systems, strict=True) for name in execution.own_rules(k, s)]
     kernels = replace(kernels[0], own_rules=()), replace(kernels[1], own_rules=())
     sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
-    causes = _Causes(*sides, wanted, each)
+    causes = Causes(*sides, wanted, each)
     searched = search(*sides, wanted, bounds, causes.add, progress)
     told = []
     for n, (names, kept) in enumerate(causes.kept.items(), 1):
@@ -256,7 +256,7 @@ def _says_nothing(kernels: tuple[Kernel, Kernel], decision: str, features: Seque
 # A sequence as a litmus test
 
 
-def _program(pages: Pages, sequence: Sequence[Move]) -> tuple[list[str], list[str]]:
+def program_of(pages: Pages, sequence: Sequence[Move]) -> tuple[list[str], list[str]]:
     """The declarations of the pages that it uses, and the operations; every reference has a name of its own."""
     used = {value for move in sequence for name, value in move.bound if name in "vw"}
     declared = [" ".join(["page  ", PAGES[v], *sorted(pages[v])]) for v in sorted(used)]
@@ -289,12 +289,12 @@ def _named(parameter: str, value: int, references: dict[int, str]) -> str:
             return PAGES[value]
 
 
-def _text(name: str, about: str, program: tuple[list[str], list[str]], condition: str) -> str:
+def litmus_text(name: str, about: str, program: tuple[list[str], list[str]], condition: str) -> str:
     heading = [f"litmus {name}", *([f"about  {about}"] if about else [])]
     return "\n".join([*heading, *program[0], *program[1], condition]) + "\n"
 
 
-def _executions(text: str, kernel: Kernel) -> tuple[Litmus, list[tuple[Seen, End]]]:
+def executions(text: str, kernel: Kernel) -> tuple[Litmus, list[tuple[Seen, End]]]:
     """Every execution of the test by the litmus engine, and what it shows."""
     test = parser.parse(text, "a difference")
     interpreter = execution.interpreter_of(_system(kernel, test.features), test.scope())
@@ -382,12 +382,12 @@ def _shown(
     specs: tuple[str, str], kernels: tuple[Kernel, Kernel], pages: Pages, sequence: Sequence[Move], name: str
 ) -> Difference:
     """The sequence as a test with a question that the two kernels answer otherwise."""
-    program = _program(pages, sequence)
-    plain = _program((frozenset(),) * len(pages), sequence)
+    program = program_of(pages, sequence)
+    plain = program_of((frozenset(),) * len(pages), sequence)
     for candidate in (plain, program):
-        text = _text(name, "", candidate, "exists refused 1")
-        found = [_executions(text, kernel)[1] for kernel in kernels]
-        seen = [[s for s, _ in executions] for executions in found]
+        text = litmus_text(name, "", candidate, "exists refused 1")
+        found = [executions(text, kernel)[1] for kernel in kernels]
+        seen = [[s for s, _ in ends] for ends in found]
         only = [[s for s in seen[i] if s not in seen[1 - i]] for i in (0, 1)]
         if only[0] or only[1]:
             break
@@ -400,7 +400,7 @@ def _shown(
         tuple(dict.fromkeys(", ".join(_words_of(n, s[n]) for n in told) for s in seen[i])) for i in (0, 1)
     )
     about = "; ".join(f"{spec}: {' or '.join(shows[i])}" for i, spec in enumerate(specs))
-    text = _text(name, about, candidate, f"exists {condition}")
+    text = litmus_text(name, about, candidate, f"exists {condition}")
     test = parser.parse(text, name)
     answers = tuple(str(execution.answer(test, k, _system(k, test.features)).answer) for k in kernels)
     expected = ("Allowed", "Forbidden") if side == 0 else ("Forbidden", "Allowed")

@@ -118,7 +118,7 @@ def boot(
         for drive, size in (("swap", SWAP_BYTES), ("slow", SLOW_BYTES), ("busy", SLOW_BYTES)):
             with (folder / drive).open("wb") as disk:
                 if drive != "swap":
-                    disk.write(_swap_header(size, SLOW_LABEL))
+                    disk.write(swap_header(size, SLOW_LABEL))
                 disk.truncate(size)
         command = [
             qemu, "-accel", accelerator, *_HARDWARE,
@@ -147,7 +147,7 @@ def boot(
         return _verdict(lines, status is None, _text(folder / "console"), seconds, wall, accelerator)
 
 
-def _swap_header(size: int, label: bytes) -> bytes:
+def swap_header(size: int, label: bytes) -> bytes:
     """The first page of a swap area of that size, as mkswap writes it: union swap_header, version 1."""
     described = struct.pack("<III16s16s", 1, size // 4096 - 1, 0, b"", label)
     return bytes(1024) + described + bytes(4096 - 1024 - len(described) - 10) + b"SWAPSPACE2"
@@ -209,7 +209,7 @@ def initramfs(files: Mapping[str, bytes]) -> bytes:
 def _files(machine: Machine, suite: Path, arguments: Sequence[str]) -> dict[str, bytes]:
     """What the initramfs of such a run holds."""
     files = {
-        "init": _init(), "suite": image.contents(suite),
+        "init": init_program(), "suite": image.contents(suite),
         "arguments": b"".join(os.fsencode(argument) + b"\0" for argument in arguments),
     }  # fmt: skip
     if machine.modules:
@@ -229,7 +229,7 @@ def _modules(folder: Path) -> list[Path]:
 
 
 @functools.cache
-def _init() -> bytes:
+def init_program() -> bytes:
     """The first process, compiled."""
     with compiled((REPLAY / "init.c").read_text(encoding="utf-8"), "init") as program:
         return image.contents(program)

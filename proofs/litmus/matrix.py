@@ -237,7 +237,7 @@ def _answers(
             found = execution.answer(test, find_kernel(kernel), system_of(with_features(kernel, test.features)))
             cells[name, kernel] = Cell(found.answer, found.reason)
             if found.trace is not None:
-                traces[kernel] = by_operation(_after(row.start, found.trace))
+                traces[kernel] = by_operation(after_each(row.start, found.trace))
         for shared, svg in _drawn(traces) if pictures and not row.drawn_as else ():
             file = f"{hashlib.sha256(svg.encode()).hexdigest()[:12]}.svg"
             drawn[file] = svg
@@ -258,7 +258,7 @@ class _Operations(Trace):
         return self.labels[number]
 
 
-def _after(start: Sequence[str], trace: Trace) -> Trace:
+def after_each(start: Sequence[str], trace: Trace) -> Trace:
     """The trace without the steps of these first operations."""
     done = 0
     for statement in start:

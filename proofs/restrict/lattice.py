@@ -130,7 +130,7 @@ def corners(base: str, name: str, variants: Sequence[str], seconds: float, out: 
     return made
 
 
-class _Lattice:
+class Lattice:
     """Decides sets of restrictions, remembering counterexamples, proofs, and which rules keep which clauses."""
 
     def __init__(self, job: CornerJob) -> None:
@@ -229,7 +229,7 @@ def decide_corner(job: CornerJob) -> Corner:
     """
     if job.terms is not None:
         job.terms.compare()
-    lattice = _Lattice(job)
+    lattice = Lattice(job)
     lattice.decide_all(subsets(offered(job.base)))
     found = {verdict: [s for s, (v, _) in lattice.decided.items() if v == verdict]
              for verdict in (SUFFICIENT, INSUFFICIENT, UNDECIDED)}
@@ -255,14 +255,14 @@ def _ordered(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
     return sorted(sets, key=lambda s: (len(s), [order.index(n) for n in _names(s)]))
 
 
-def _with_certificate(lattice: _Lattice, names: frozenset[str]) -> Decided:
+def _with_certificate(lattice: Lattice, names: frozenset[str]) -> Decided:
     job = lattice.job
     clauses = [c.formula for c in lattice.decided[names][1]]
     path = write(job.out / "certificates", lattice.spec(_names(names)), job.invariant, clauses)
     return Decided(_names(names), SUFFICIENT, str(path))
 
 
-def _with_trace(lattice: _Lattice, names: frozenset[str]) -> Decided:
+def _with_trace(lattice: Lattice, names: frozenset[str]) -> Decided:
     steps = lattice._explored(names)
     if steps is None:
         raise EngineError(f"{lattice.spec(names)}: a counterexample was executed that exploration does not find")

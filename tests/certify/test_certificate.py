@@ -47,7 +47,7 @@ from model.state import (
 from proofs.certify.fragment import fragment
 from proofs.certify.manifest import Checked, manifest_path, unlike, write
 from proofs.certify.obligations import clause_of, obligations, parsed
-from proofs.certify.solvers import _answer
+from proofs.certify.solvers import answer_in
 from proofs.certify.verify import verify
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.naming.specs import file_name, find_invariant, terms_of
@@ -386,7 +386,7 @@ def test_a_built_in_solver_that_takes_too_long_is_stopped(solver: str, tmp_path:
     lines += [f"(assert (not (and {p}{h} {q}{h})))" for h in holes for p in pigeons for q in pigeons if p < q]
     file = tmp_path / "hard.smt2"
     file.write_text("\n".join(["(set-logic UF)", *lines, "(check-sat)"]))
-    answer, seconds = _answer(solver, file, 0.5)
+    answer, seconds = answer_in(solver, file, 0.5)
     assert answer.startswith("unknown")
     assert seconds < 5
 

@@ -73,8 +73,8 @@ def test_a_sequence_differs_for_the_search_where_it_differs_for_the_litmus_engin
         sequence = numbered(tuple(chance.choices(possible(bounds), k=5)))
         if not allowed(sequence, bounds):
             continue
-        text = diff._text("t", "", diff._program(PLAIN, sequence), "exists refused 1")
-        seen = [[s for s, _ in diff._executions(text, kernel)[1]] for kernel in (a, b)]
+        text = diff.litmus_text("t", "", diff.program_of(PLAIN, sequence), "exists refused 1")
+        seen = [[s for s, _ in diff.executions(text, kernel)[1]] for kernel in (a, b)]
         differs = [s for s in seen[0] if s not in seen[1]] != [] or [s for s in seen[1] if s not in seen[0]] != []
         assert (one.outcomes(PLAIN, sequence) != other.outcomes(PLAIN, sequence)) == differs, text
         differing += differs
@@ -85,11 +85,11 @@ def test_a_sequence_differs_for_the_search_where_it_differs_for_the_litmus_engin
 def test_what_brute_force_finds_is_found_although_nodes_are_merged() -> None:
     bounds = Bounds(references=2, depth=3)
     one, other = side(V5_8, bounds), side(V5_9, bounds)
-    causes = diff._Causes(one, other, lockstep.ALWAYS, 1)
+    causes = diff.Causes(one, other, lockstep.ALWAYS, 1)
     searched, sequences = found(V5_8, V5_9, bounds)
     for pages, sequence in sequences:
         causes.add(pages, sequence)
-    brute = diff._Causes(one, other, lockstep.ALWAYS, 1)
+    brute = diff.Causes(one, other, lockstep.ALWAYS, 1)
     registered: Pages = (frozenset({"uffd"}),)
     differing: set[tuple[Move, ...]] = set()
     for length in (1, 2, 3):

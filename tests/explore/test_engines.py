@@ -23,7 +23,7 @@ from invariants import INVARIANTS, Invariant, invariant
 from model.kernels import KERNELS
 from model.logic import Scope, System, meaning
 from proofs.bmc.bounded import bmc
-from proofs.bmc.unrolling import Unrolling, _least
+from proofs.bmc.unrolling import Unrolling, least_alike
 from proofs.check.scopes import scope_of
 from proofs.derive.ground import Grounder
 from proofs.derive.interpreter import Instance, Interpreter, State
@@ -518,7 +518,7 @@ def test_steps_that_name_the_least_of_equal_elements_reach_a_renaming_of_every_s
     alike = functools.partial(unmoved, grounder)
     every = renamings(of, story.scope)
     least = {
-        s.instance: grounder.circuit.all(_least(grounder, s.instance.rule, s.instance.as_dict, alike))
+        s.instance: grounder.circuit.all(least_alike(grounder, s.instance.rule, s.instance.as_dict, alike))
         for s in grounder.steps()
     }
     level, seen, left_out = [interpreter.initial()], {interpreter.initial()}, 0

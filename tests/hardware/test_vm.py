@@ -104,12 +104,12 @@ def test_cpio_unpacks_the_initramfs(tmp_path: Path) -> None:
 
 
 def test_a_slow_disk_is_a_swap_area_that_says_who_it_is() -> None:
-    header = vm._swap_header(1 << 20, vm.SLOW_LABEL)
+    header = vm.swap_header(1 << 20, vm.SLOW_LABEL)
     assert len(header) == 4096
     assert header[-10:] == b"SWAPSPACE2"
     assert struct.unpack_from("<II", header, 1024) == (1, 255)
     assert header[1052:1068].rstrip(b"\0") == b"cow-gup-slow"
-    assert f'"{vm.SLOW_LABEL.decode()}"' in (vm._REPLAY / "runtime.c").read_text()
+    assert f'"{vm.SLOW_LABEL.decode()}"' in (REPLAY / "runtime.c").read_text()
 
 
 def test_an_image_says_its_release(image: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_missing_tool_is_named_with_its_package(
         vm.boot(vm.find(image), image, seconds=1)
     fake_qemu("")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    vm._init.cache_clear()
+    vm.init_program.cache_clear()
     with pytest.raises(ModelError, match=r"cc is not installed \(Debian package gcc\)"):
         vm.boot(vm.find(image), image, seconds=1)
 

@@ -141,7 +141,7 @@ def test_a_trace_by_operation_has_a_state_for_each_and_the_same_ends() -> None:
 
 
 def test_operations_that_only_prepare_are_left_out_of_a_picture() -> None:
-    trace = matrix._after(["A: write x 1"], trace_of(LEAK))
+    trace = matrix.after_each(["A: write x 1"], trace_of(LEAK))
     assert trace.notes[0] == "A: fork C"
     assert len(trace.states) == len(trace.steps) + 1
 
