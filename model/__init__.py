@@ -5,6 +5,7 @@ What can be said of a state stands in `model.state`. docs/api.md has an example.
 
 from z3 import And, If, Implies, Not, Or
 
+from model.decisions import always, never
 from model.kernels import (
     BREAK_COW,
     DEBIAN_5_10,
@@ -36,8 +37,6 @@ from model.kernels import (
     WRPROTECT_FAIL,
     WRPROTECT_SKIP,
     Kernel,
-    always,
-    never,
 )
 from model.logic import ModelError, Param, Scope, Sort, Step, System, Term, Update, each, exists, forall, put, rule
 from model.state import SORTS, Block, Folio, Frame, Page, Pin, Proc, Slot, Value

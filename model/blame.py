@@ -38,6 +38,9 @@ DEEPEST, LARGEST = 100, 100_000
 """How deep a term may be nested, and how many operators it may have written out: whatever reads it must walk it."""
 
 
+_MADE_OF = "terms are made of And, Or, Not, Implies, Xor, If, == and quantifiers"
+
+
 def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], given: Iterable[Term]) -> str:
     """Why that is no term of the sort over those state functions and what is `given`; empty if it is one.
 
@@ -49,21 +52,28 @@ def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], given:
     if wrong := _unwieldy(term):
         return wrong
     sorts = {s.name() for f in functions.values() for s in (*f.domain, f.range)}
-    seen: set[int] = set()
-    stack = [term]
+    seen: set[tuple[int, int]] = set()
+    stack = [(term, 0)]
     while stack:
-        t = stack.pop()
-        if t.get_id() in seen or z3.is_var(t):
+        t, bound = stack.pop()
+        if (t.get_id(), bound) in seen:
             continue
-        seen.add(t.get_id())
+        seen.add((t.get_id(), bound))
+        if z3.is_var(t):
+            # Any quantifier that is put around it later would bind it.
+            if z3.get_var_index(t) >= bound:
+                return "has a variable that no quantifier binds"
+            continue
         if z3.is_quantifier(t):
+            if t.is_lambda():
+                return f"uses a lambda; {_MADE_OF}"
             for i in range(t.num_vars()):
                 if t.var_sort(i).name() not in sorts or z3.is_bool(z3.Const("x", t.var_sort(i))):
                     wanted = ", ".join(sorted(sorts - {"Bool"}))
                     return f"quantifies over the sort {t.var_sort(i)}; there are {wanted}"
-            stack.append(t.body())
+            stack.append((t.body(), bound + t.num_vars()))
             continue
-        stack.extend(t.children())
+        stack.extend((part, bound) for part in t.children())
         if t.sort().name() not in sorts:
             return f"is made with {short(t)}, of the sort {t.sort()}, which the model has not"
         kind, name = t.decl().kind(), t.decl().name()
@@ -75,7 +85,7 @@ def defect(term: Any, sort: Sort, functions: Mapping[str, StateFunction], given:
                 return (f"speaks of {name!r}, which is neither a state function of the model nor given to it"
                         f"{close(name, [*functions, *names])}")
         elif kind not in OPERATORS:
-            return f"uses the operator {name!r}; terms are made of And, Or, Not, Implies, Xor, If, == and quantifiers"
+            return f"uses the operator {name!r}; {_MADE_OF}"
     return ""
 
 
@@ -131,34 +141,41 @@ _WRAPPED = 100
 """So many times over a function may be wrapped."""
 
 
-def code_of(function: Any) -> types.CodeType | None:
-    """The code that calling it runs, wrappers left out; None where it is not Python's. Nothing of a user's is run."""
+def _codes_of(function: Any) -> Iterator[types.CodeType]:
+    """Python's code that calling it runs, a wrapper's before that of what it wraps. Nothing of a user's is run."""
     for _ in range(_WRAPPED):
         if isinstance(function, functools.partial):
             function = function.func
-        elif isinstance(function, types.MethodType):
+            continue
+        if isinstance(function, types.MethodType):
             function = function.__func__
-        elif (inner := inspect.getattr_static(function, "__wrapped__", None)) is not None:
-            function = inner
-        elif isinstance(function, types.FunctionType):
-            return function.__code__
-        elif (called := inspect.getattr_static(type(function), "__call__", None)) is None:
-            return None
-        else:
-            function = called
-    return None
+        called = function if isinstance(function, types.FunctionType) else None
+        inner = inspect.getattr_static(function, "__wrapped__", None)
+        if called is None:
+            called = inspect.getattr_static(type(function), "__call__", None)
+        if isinstance(called, types.FunctionType):
+            yield called.__code__
+        if inner is None:
+            return
+        function = inner
 
 
 def place_of(function: Any) -> str:
-    """`file.py:12`, where a user's function stands; empty for one of this program, or what is no function."""
-    code = code_of(function)
-    return "" if code is None or is_ours(code.co_filename) else place(code.co_filename, code.co_firstlineno)
+    """`file.py:12`, where a user's function stands, or the innermost that it wraps; empty where there is no such place.
+    """
+    places = [place(c.co_filename, c.co_firstlineno) for c in _codes_of(function) if not is_ours(c.co_filename)]
+    return places[-1] if places else ""
 
 
 def is_models(function: Any) -> bool:
-    """The function is of the model itself, which needs no looking at."""
-    code = code_of(function)
-    return code is not None and code.co_filename.startswith(_OWN[0])
+    """The function is of the model itself, which needs no looking at: the very one that has its name there."""
+    # Not by its file: what wraps a function of the model, or was made of a text, is a user's.
+    name = function.__module__ if isinstance(function, types.FunctionType) else None
+    module = sys.modules.get(name or "")
+    return (
+        module is not None and module.__name__.partition(".")[0] == "model"
+        and vars(module).get(function.__name__) is function
+    )
 
 
 def place_in(error: BaseException) -> str:

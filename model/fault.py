@@ -9,6 +9,7 @@ from typing import Any
 
 from z3 import And, BoolVal, If, Implies, Not, Or
 
+from model.decisions import Decisions
 from model.logic import Param, Stage, Staged, Step, Term, Update, each, forall, put, rule
 from model.state import (
     ZERO,
@@ -112,7 +113,7 @@ def map_writable(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
     )
 
 
-def split_pte(kernel: Any, p: Term, v: Term) -> list[Update]:
+def split_pte(kernel: Decisions, p: Term, v: Term) -> list[Update]:
     """__split_huge_pmd_locked: a PTE takes over from the PMD what it said of v; decision `split_keeps_dirty`.
 
     The page becomes dirty where the PMD was. The PTE does so only with that decision; then pte_mkdirty makes it
@@ -126,7 +127,7 @@ def split_pte(kernel: Any, p: Term, v: Term) -> list[Update]:
 
 
 def migrated_pte(
-    kernel: Any, p: Term, v: Term, moved: bool = False, unused: Term | None = None, bare: bool = False
+    kernel: Decisions, p: Term, v: Term, moved: bool = False, unused: Term | None = None, bare: bool = False
 ) -> list[Update]:
     """Bits of the PTE of (p, v) after a migration entry took its place, and remove_migration_pte that of the entry.
 
@@ -153,7 +154,7 @@ def migrated_pte(
     return sum(changed, put(stale(p, v), False))
 
 
-def set_exclusive(kernel: Any, f: Term, value: Any = True) -> list[Update]:
+def set_exclusive(kernel: Decisions, f: Term, value: Any = True) -> list[Update]:
     """SetPageAnonExclusive(f), in kernels that have the bit."""
     return put(exclusive(f), value) if kernel.exclusive_bit else []
 
@@ -169,14 +170,14 @@ def leave_swap_cache(f: Term, when: Term) -> list[Update]:
     )
 
 
-def free_idle_after_copy(kernel: Any, p: Term, v: Term, old: Term) -> list[Update]:
+def free_idle_after_copy(kernel: Decisions, p: Term, v: Term, old: Term) -> list[Update]:
     """free_swap_cache(old_page) at the end of wp_page_copy: 5.14, f4c4a3f48480."""
     if not kernel.copy_frees_swap_cache:
         return []
     return leave_swap_cache(old, And(mapped_only_by(p, v, old), Not(page_swapped(old))))
 
 
-def write_protected(kernel: Any, p: Term, v: Term) -> list[Term]:
+def write_protected(kernel: Decisions, p: Term, v: Term) -> list[Term]:
     """A write fault on a present read-only PTE of a writable VMA that userfaultfd does not stop."""
     waits = in_writeback(pte_frame(p, v)) if kernel.fault_waits_for_writeback else BoolVal(False)
     return [
@@ -185,7 +186,7 @@ def write_protected(kernel: Any, p: Term, v: Term) -> list[Term]:
     ]
 
 
-def may_reuse(kernel: Any, p: Term, v: Term, f: Term) -> Term:
+def may_reuse(kernel: Decisions, p: Term, v: Term, f: Term) -> Term:
     """What a write fault finds on the PTE of (p, v) is its process's own alone, in the kernel's opinion."""
     of_large = (kernel.reuse_large or kernel.reuse)(p, v, f)
     own = Or(And(large(f), of_large), And(Not(large(f)), kernel.reuse(p, v, f)))
@@ -227,7 +228,7 @@ def none_huge_ready(p: Term, v: Term) -> Term:
 
 
 @rule([P, V, N], "CPU store", "domain.md 1.2")
-def store(kernel: Any, p: Term, v: Term, n: Term) -> Step:
+def store(kernel: Decisions, p: Term, v: Term, n: Term) -> Step:
     """The CPU stores n through a writable PTE."""
     return Step(
         [live(p, v), pte_present(p, v), Not(pte_cleared(p, v)), pte_write(p, v)],
@@ -239,39 +240,39 @@ def store(kernel: Any, p: Term, v: Term, n: Term) -> Step:
 
 
 @rule([P, V, N], "CPU store through the TLB", "domain.md 1.2, I8", features=("tlb",))
-def tlb_store(kernel: Any, p: Term, v: Term, n: Term) -> Step:
+def tlb_store(kernel: Decisions, p: Term, v: Term, n: Term) -> Step:
     """A CPU whose TLB entry has not been flushed stores n through it, whatever the PTE says by now."""
     return Step([alive(p), stale(p, v)], [put(frame_value(stale_frame(p, v)), n)])
 
 
 @rule([P, V], "CPU load", "domain.md 1.2")
-def load(kernel: Any, p: Term, v: Term) -> Step:
+def load(kernel: Decisions, p: Term, v: Term) -> Step:
     """The CPU loads; where the zero page is not modelled, an untouched page reads as zero without a page."""
     mapped = Or(pte_present(p, v), And(Not(file(v)), Not(backed(v))))
     return Step([live(p, v), Not(pte_swap(p, v)), Not(pte_cleared(p, v)), mapped])
 
 
 @rule([P, V], "bad_area, SIGSEGV", "domain.md 1.2", kind="refusal")
-def store_refused(kernel: Any, p: Term, v: Term) -> Step:
+def store_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """A store where the VMA is missing or read-only."""
     writable = And(live(p, v), Or(vma_write(p, v), And(pte_present(p, v), pte_write(p, v))))
     return Step([Not(writable)])
 
 
 @rule([P, V], "bad_area, SIGSEGV", "domain.md 1.2", kind="refusal")
-def load_refused(kernel: Any, p: Term, v: Term) -> Step:
+def load_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """A load where there is no VMA."""
     return Step([Not(live(p, v))])
 
 
 @rule([P, V], "handle_userfault(VM_UFFD_WP)", "domain.md I6", kind="block")
-def userfault_wait(kernel: Any, p: Term, v: Term) -> Step:
+def userfault_wait(kernel: Decisions, p: Term, v: Term) -> Step:
     """A write fault on a uffd-wp PTE: the thread waits for the monitor."""
     return Step([live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_write(p, v)), pte_uffd_wp(p, v)])
 
 
 @rule([P, V, NEW], "do_anonymous_page", "domain.md 2.1, 2.10 (AE set)", lock="fault")
-def anon_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+def anon_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A write fault on an empty PTE maps a fresh zeroed page, writable."""
     return Step(
         [live(p, v), vma_write(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v)],
@@ -281,7 +282,7 @@ def anon_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
 
 
 @rule([V, NEW], "ZERO_PAGE", "domain.md 1.2", features=("zero",))
-def backing_read(kernel: Any, v: Term, new: Term) -> Step:
+def backing_read(kernel: Decisions, v: Term, new: Term) -> Step:
     """The shared zero page comes into being: what reads of untouched anonymous memory map."""
     return Step(
         [Not(file(v)), Not(backed(v))],
@@ -293,7 +294,7 @@ def backing_read(kernel: Any, v: Term, new: Term) -> Step:
 
 
 @rule([V, NEW], "filemap_fault, page_cache_read", "domain.md F12", features=("file",))
-def file_read(kernel: Any, v: Term, new: Term) -> Step:
+def file_read(kernel: Decisions, v: Term, new: Term) -> Step:
     """A page of a file comes into the page cache."""
     return Step(
         [file(v), Not(backed(v))],
@@ -303,7 +304,7 @@ def file_read(kernel: Any, v: Term, new: Term) -> Step:
 
 
 @rule([V, N], "mmap(MAP_PRIVATE) of a file", "domain.md F12", features=("file",))
-def mmap_file(kernel: Any, v: Term, n: Term) -> Step:
+def mmap_file(kernel: Decisions, v: Term, n: Term) -> Step:
     """A private mapping of a file that holds n takes the place of anonymous memory that nobody has touched.
 
     Up to 5.18 userfaultfd cannot protect it (vma_can_userfault); decision `uffd_markers`.
@@ -339,7 +340,7 @@ def marked(p: Term, v: Term) -> Term:
     return And(file(v), uffd_marker(p, v))
 
 
-def left_marker(kernel: Any, q: Term, w: Term) -> list[Update]:
+def left_marker(kernel: Decisions, q: Term, w: Term) -> list[Update]:
     """What was at (q, w) is taken away, and a marker left if userfaultfd protects it; decision `uffd_markers`.
 
     pte_install_uffd_wp_if_needed, called by zap_pte_range and try_to_unmap_one: of a file mapping, whatever was mapped,
@@ -352,7 +353,7 @@ def left_marker(kernel: Any, q: Term, w: Term) -> list[Update]:
 
 
 @rule([P, V], "do_anonymous_page (read fault), do_read_fault", "domain.md F11, F12", lock="fault")
-def map_backing(kernel: Any, p: Term, v: Term) -> Step:
+def map_backing(kernel: Decisions, p: Term, v: Term) -> Step:
     """A read fault maps the page of the page cache, with uffd-wp where a marker was, or the zero page, read-only."""
     return Step(
         [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v)],
@@ -361,7 +362,7 @@ def map_backing(kernel: Any, p: Term, v: Term) -> Step:
 
 
 @rule([P, V], "do_huge_pmd_anonymous_page (read fault)", "domain.md F16", features=("huge",), lock="fault")
-def map_huge_zero(kernel: Any, p: Term, v: Term) -> Step:
+def map_huge_zero(kernel: Decisions, p: Term, v: Term) -> Step:
     """A read fault maps the huge zero page; the zero page stands for each of its parts.
 
     do_huge_pmd_anonymous_page prepares an anon_vma before it looks at what the fault is for.
@@ -376,7 +377,7 @@ def map_huge_zero(kernel: Any, p: Term, v: Term) -> Step:
 
 
 @rule([P, V, NEW], "do_cow_fault", "domain.md F15", features=("file",), lock="fault")
-def cow_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+def cow_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A write fault on an empty PTE of a file mapping maps a copy of the page cache's page.
 
     Where a marker was it is dirty, with uffd-wp and read-only: the next fault is the monitor's.
@@ -393,7 +394,7 @@ def cow_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
 
 
 @rule([P, V], "UFFDIO_CONTINUE, mfill_atomic_install_pte", "domain.md F17", features=("file", "force"), lock="read")
-def uffd_continue(kernel: Any, p: Term, v: Term) -> Step:
+def uffd_continue(kernel: Decisions, p: Term, v: Term) -> Step:
     """userfaultfd resolves a minor fault with the page of the page cache; dirty from 5.16, though read-only.
 
     The VMA gets an anon_vma (mfill_atomic, __mcopy_atomic: whatever comes), and a marker is written over.
@@ -405,13 +406,13 @@ def uffd_continue(kernel: Any, p: Term, v: Term) -> Step:
 
 
 @rule([P, V], "UFFDIO_CONTINUE, -EEXIST, -EFAULT", "domain.md F17", kind="refusal", features=("file", "force"))
-def uffd_continue_refused(kernel: Any, p: Term, v: Term) -> Step:
+def uffd_continue_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """UFFDIO_CONTINUE where something is mapped already, or where no file is."""
     return Step([Not(And(live(p, v), pte_none(p, v), file(v)))])
 
 
 @rule([P, V], "do_wp_page, wp_page_reuse", "domain.md (a) of each kernel; decision `reuse`", lock="fault")
-def wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
+def wp_reuse(kernel: Decisions, p: Term, v: Term) -> Step:
     """A write fault on a read-only PTE gives the write bit back: the kernel takes the page for its own alone."""
     f = pte_frame(p, v)
     freed = kernel.reuse_frees_swap_cache(p, v, f)
@@ -424,7 +425,7 @@ def wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
     )
 
 
-def copied(kernel: Any, p: Term, v: Term, new: Term, decided: Sequence[Term], tail_of: str = "") -> Staged:
+def copied(kernel: Decisions, p: Term, v: Term, new: Term, decided: Sequence[Term], tail_of: str = "") -> Staged:
     """wp_page_copy after it was `decided`: (p, v) gets a writable copy of the page it maps.
 
     The page-table lock is dropped for allocating and copying; the PTE must be the same when it is taken again.
@@ -454,7 +455,7 @@ def copied(kernel: Any, p: Term, v: Term, new: Term, decided: Sequence[Term], ta
     )
 
 
-def flush_before_deciding(kernel: Any, p: Term, v: Term) -> list[Update]:
+def flush_before_deciding(kernel: Decisions, p: Term, v: Term) -> list[Update]:
     """do_wp_page flushes first if the VMA is registered for uffd-wp and a flush is pending (6ce64428d620, 5.12)."""
     if not kernel.wp_flushes_uffd:
         return []
@@ -463,7 +464,7 @@ def flush_before_deciding(kernel: Any, p: Term, v: Term) -> list[Update]:
 
 @rule([P, V, NEW], "do_wp_page, wp_page_copy", "domain.md (a) of each kernel; decision `reuse`", lock="fault",
       split=("tlb", "copy"))
-def wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Staged:
+def wp_copy(kernel: Decisions, p: Term, v: Term, new: Term) -> Staged:
     """A write fault on a read-only PTE copies: the kernel cannot show that the page is its own alone."""
     return copied(
         kernel, p, v, new, [*write_protected(kernel, p, v), Not(may_reuse(kernel, p, v, pte_frame(p, v)))]
@@ -472,7 +473,7 @@ def wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Staged:
 
 @rule([P, V, NEW], "do_wp_page (trylock_page fails)", "domain.md 2.4 (a), F25", environment="trylock-fails",
       lock="fault", split=("tlb", "copy"))
-def wp_copy_spurious(kernel: Any, p: Term, v: Term, new: Term) -> Staged | None:
+def wp_copy_spurious(kernel: Decisions, p: Term, v: Term, new: Term) -> Staged | None:
     """Another holder of the page lock makes a reusable page be copied."""
     if not kernel.trylock:
         return None
@@ -487,7 +488,7 @@ def wp_copy_spurious(kernel: Any, p: Term, v: Term, new: Term) -> Staged | None:
 
 
 @rule([P, V, NEW], "swapin_readahead", "domain.md 2.1 (j)", lock="fault")
-def swap_cache_read(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+def swap_cache_read(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """The slot of a swap entry is read into a fresh page in the swap cache."""
     s = pte_slot(p, v)
     return Step(
@@ -506,7 +507,7 @@ def swapped_in(p: Term, v: Term, f: Term, writable: Term, dirty: Term) -> list[U
     )
 
 
-def _upgraded(kernel: Any, p: Term, v: Term) -> Term:
+def _upgraded(kernel: Decisions, p: Term, v: Term) -> Term:
     """A read fault maps an exclusive page writable at once where no tracking needs a fault (c18160dba5ff, 6.11)."""
     if not kernel.swap_in_upgrades:
         return BoolVal(False)
@@ -514,7 +515,7 @@ def _upgraded(kernel: Any, p: Term, v: Term) -> Term:
 
 
 @rule([P, V], "do_swap_page (read fault)", "domain.md (j) of each kernel; decision `swap_in_upgrades`", lock="fault")
-def swap_in_read(kernel: Any, p: Term, v: Term) -> Step:
+def swap_in_read(kernel: Decisions, p: Term, v: Term) -> Step:
     """A read fault maps the page of the swap cache, read-only unless the kernel upgrades exclusive pages at once.
 
     The swap entry's exclusive bit is dropped while a device that needs stable pages writes the page.
@@ -533,7 +534,7 @@ def swap_in_read(kernel: Any, p: Term, v: Term) -> Step:
 
 @rule([P, V], "do_swap_page (read fault): should_try_to_free_swap, folio_ref_count == 1",
       "mm/memory.c 5.19 to 6.18; decision `swap_in_counts`", lock="fault")
-def swap_in_read_full(kernel: Any, p: Term, v: Term) -> Step | None:
+def swap_in_read_full(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """A read fault while more than half of the swap space is in use: the page leaves the swap cache, and with no other
     reference to it becomes exclusive, whatever its swap entry says."""
     if not kernel.swap_in_counts:
@@ -551,7 +552,7 @@ def swap_in_read_full(kernel: Any, p: Term, v: Term) -> Step | None:
 
 @rule([P, V], "do_swap_page (write fault)", "domain.md (j) of each kernel; decisions `swap_in_reuse`, `swap_in_frees`",
       lock="fault")
-def swap_in_write(kernel: Any, p: Term, v: Term) -> Step:
+def swap_in_write(kernel: Decisions, p: Term, v: Term) -> Step:
     """A write fault maps the page of the swap cache, writable if the kernel takes it for its own alone.
 
     Under writeback the page stays in the swap cache, be it taken or not (reuse_swap_page, folio_free_swap).

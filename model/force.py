@@ -11,6 +11,7 @@ from typing import Any
 
 from z3 import And, BoolVal, Not, Or
 
+from model.decisions import Decisions
 from model.fault import NEW, N, P, V, fresh_page, map_pte, map_read_only, marked, may_reuse, set_exclusive, swapped_in
 from model.huge import (
     FOLIO,
@@ -68,7 +69,7 @@ def _read_only(p: Term, v: Term) -> list[Term]:
     return [live(p, v), Not(vma_write(p, v))]
 
 
-def can_follow(kernel: Any, p: Term, v: Term) -> Term:
+def can_follow(kernel: Decisions, p: Term, v: Term) -> Term:
     """can_follow_write_pte, can_follow_write_pmd (mm/gup.c): what a FOLL_FORCE write accepts without W; decision
     `force_proof`.
 
@@ -85,7 +86,7 @@ def can_follow(kernel: Any, p: Term, v: Term) -> Term:
             return And(anon(f), exclusive(f), Not(soft_dirty_needs_fault(p, v)), Not(pte_uffd_wp(p, v)))
 
 
-def _reads_again(kernel: Any, p: Term, v: Term) -> Term:
+def _reads_again(kernel: Decisions, p: Term, v: Term) -> Term:
     """Before 4.9 the retry after COW was broken is a read."""
     return force_cow(p, v) if kernel.force_proof == "retry-as-read" else BoolVal(False)
 
@@ -100,7 +101,7 @@ def seen_by_others(p: Term, v: Term, f: Term) -> Term:
 
 @rule([P, V, N], "__access_remote_vm, follow_page_pte(FOLL_FORCE | FOLL_WRITE)",
       "domain.md F15, F17, I11; decision `force_proof`", features=FORCE)
-def force_store(kernel: Any, p: Term, v: Term, n: Term) -> Step:
+def force_store(kernel: Decisions, p: Term, v: Term, n: Term) -> Step:
     """A FOLL_FORCE write stores n into the page that it takes for the process's own."""
     f = pte_frame(p, v)
     allowed = Or(pte_write(p, v), And(Not(vma_write(p, v)), can_follow(kernel, p, v)))
@@ -112,13 +113,13 @@ def force_store(kernel: Any, p: Term, v: Term, n: Term) -> Step:
 
 
 @rule([P, V], "access_remote_vm, -EIO", "domain.md 1.3", kind="refusal", features=FORCE)
-def force_store_refused(kernel: Any, p: Term, v: Term) -> Step:
+def force_store_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """A FOLL_FORCE write where there is no VMA."""
     return Step([Not(live(p, v))])
 
 
 def _map_private(
-    kernel: Any, p: Term, v: Term, new: Term, value: Term, dirty: bool, protected: Any = False
+    kernel: Decisions, p: Term, v: Term, new: Term, value: Term, dirty: bool, protected: Any = False
 ) -> list[list[Update]]:
     """Install a fresh page of the process's own at (p, v), not writable because the VMA is not."""
     return [
@@ -128,7 +129,7 @@ def _map_private(
 
 
 @rule([P, V, NEW], "do_anonymous_page", "domain.md 1.2", features=FORCE)
-def force_anon_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+def force_anon_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A forced write fault on an empty PTE maps a fresh zeroed page, clean and read-only."""
     return Step(
         [*_read_only(p, v), pte_none(p, v), Not(file(v)), Not(_reads_again(kernel, p, v))],
@@ -137,7 +138,7 @@ def force_anon_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
 
 
 @rule([P, V, NEW], "do_cow_fault", "domain.md F15", features=("force", "file"))
-def force_cow_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+def force_cow_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A forced write fault on an empty PTE of a file mapping maps a copy of the page cache's page, read-only, dirty."""
     return Step(
         [*_read_only(p, v), pte_none(p, v), file(v), backed(v), Not(_reads_again(kernel, p, v))],
@@ -146,7 +147,7 @@ def force_cow_fault(kernel: Any, p: Term, v: Term, new: Term) -> Step:
 
 
 @rule([P, V], "faultin_page without FOLL_WRITE", "domain.md F15", features=FORCE)
-def force_read_again(kernel: Any, p: Term, v: Term) -> Step | None:
+def force_read_again(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """The retry of a forced write maps, as a read, whatever backs the address (before 19be0eaffa3a, 4.9)."""
     if kernel.force_proof != "retry-as-read":
         return None
@@ -155,7 +156,7 @@ def force_read_again(kernel: Any, p: Term, v: Term) -> Step | None:
 
 @rule([P, V], "do_swap_page (write fault)", "domain.md (j) of each kernel; decisions `swap_in_reuse`, `swap_in_frees`",
       features=FORCE)
-def force_swap_in(kernel: Any, p: Term, v: Term) -> Step:
+def force_swap_in(kernel: Decisions, p: Term, v: Term) -> Step:
     """A forced write fault maps the page of the swap cache, not writable because the VMA is not.
 
     Up to 6.10 a page that the kernel takes for the process's own becomes dirty, and COW counts as broken
@@ -180,23 +181,23 @@ def force_swap_in(kernel: Any, p: Term, v: Term) -> Step:
 
 @rule([P, V], "do_wp_page, wp_huge_pmd: handle_userfault(VM_UFFD_WP)",
       "mm/memory.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", kind="block", features=FORCE)
-def force_userfault_wait(kernel: Any, p: Term, v: Term) -> Step:
+def force_userfault_wait(kernel: Decisions, p: Term, v: Term) -> Step:
     """A forced write fault on a uffd-wp PTE or PMD of a read-only VMA is the monitor's: VM_WRITE is not asked for."""
     return Step([*_refused(kernel, p, v), pte_uffd_wp(p, v)])
 
 
-def _refused(kernel: Any, p: Term, v: Term) -> list[Term]:
+def _refused(kernel: Decisions, p: Term, v: Term) -> list[Term]:
     """A PTE or PMD that the retry loop does not accept as it is."""
     return [*_read_only(p, v), pte_present(p, v), Not(pte_write(p, v)), Not(can_follow(kernel, p, v))]
 
 
-def _protected(kernel: Any, p: Term, v: Term) -> list[Term]:
+def _protected(kernel: Decisions, p: Term, v: Term) -> list[Term]:
     """A forced write fault on such a PTE or PMD, which userfaultfd does not stop."""
     return [*_refused(kernel, p, v), Not(pte_uffd_wp(p, v))]
 
 
 @rule([P, V], "do_wp_page, wp_page_reuse, VM_FAULT_WRITE", "domain.md F15", features=FORCE)
-def force_wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
+def force_wp_reuse(kernel: Decisions, p: Term, v: Term) -> Step:
     """A forced write fault finds the page the process's own: dirty, and COW counts as broken (FOLL_COW)."""
     f = pte_frame(p, v)
     return Step(
@@ -207,7 +208,7 @@ def force_wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
 
 
 @rule([P, V, NEW], "do_wp_page, wp_page_copy, VM_FAULT_WRITE", "domain.md F15", features=FORCE)
-def force_wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+def force_wp_copy(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A forced write fault copies the page; the copy is read-only and dirty, and COW counts as broken (FOLL_COW)."""
     f = pte_frame(p, v)
     return Step(
@@ -221,7 +222,7 @@ def force_wp_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step:
 
 
 @rule([P, V, NEWS, FOLIO], "do_huge_pmd_wp_page, VM_FAULT_WRITE", "domain.md F16", features=("force", "huge"))
-def force_huge_copy(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step | None:
+def force_huge_copy(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Step | None:
     """A forced write fault copies a THP or the huge zero page; the copy is read-only and dirty (up to 5.7)."""
     if not kernel.huge_copies:
         return None
@@ -235,7 +236,7 @@ def force_huge_copy(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step
 
 
 @rule([P, V], "do_huge_pmd_wp_page, VM_FAULT_WRITE", "domain.md F16", features=("force", "huge"))
-def force_huge_reuse(kernel: Any, p: Term, v: Term) -> Step:
+def force_huge_reuse(kernel: Decisions, p: Term, v: Term) -> Step:
     """A forced write fault finds the THP the process's own: dirty, and COW counts as broken."""
     return Step(
         [*_protected(kernel, p, v), pte_huge(p, v), huge_alone(kernel, p, v)],
@@ -250,7 +251,7 @@ def force_huge_reuse(kernel: Any, p: Term, v: Term) -> Step:
 
 
 @rule([P, V], "do_huge_pmd_wp_page (fallback), __split_huge_pmd", "domain.md F16", features=("force", "huge"))
-def force_huge_split(kernel: Any, p: Term, v: Term) -> Step | None:
+def force_huge_split(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """A forced write fault splits a PMD that it cannot take as it is (5.8)."""
     if kernel.huge_copies:
         return None
@@ -259,7 +260,7 @@ def force_huge_split(kernel: Any, p: Term, v: Term) -> Step | None:
 
 @rule([P, V, NEWS, FOLIO], "do_huge_zero_wp_pmd", "decision `huge_zero_fresh`; read in 7.2.13",
       features=("force", "huge", "zero"))
-def force_huge_zero(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step | None:
+def force_huge_zero(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Step | None:
     """A forced write fault on the huge zero page maps a fresh zeroed THP, dirty, not writable because the VMA is not
     (1ced09e0331f, 6.13)."""
     if not kernel.huge_zero_fresh:

@@ -12,6 +12,7 @@ from typing import Any
 import z3
 from z3 import And, If, Implies, Not, Or
 
+from model.decisions import Decisions
 from model.fault import P, fresh_page, split_pte
 from model.logic import Param, Stage, Staged, StateFunction, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
@@ -64,12 +65,12 @@ from model.state import (
 CHILD = Param("child", Proc, fresh=True)
 
 
-def not_shared(kernel: Any, p: Term, v: Term, f: Term) -> Term:
+def not_shared(kernel: Decisions, p: Term, v: Term, f: Term) -> Term:
     """fork copies f, mapped at (p, v), for the child."""
     return And(Not(nonanon(f)), kernel.fork_copies(p, v, f))
 
 
-def copied_early(kernel: Any, p: Term, v: Term) -> Term:
+def copied_early(kernel: Decisions, p: Term, v: Term) -> Term:
     """The child gets its own copy of the page at (p, v)."""
     return And(pte_present(p, v), not_shared(kernel, p, v, pte_frame(p, v)))
 
@@ -83,7 +84,7 @@ COPY = Param(
 
 @rule([P, CHILD, COPY], "dup_mmap, copy_page_range, copy_present_page",
       "domain.md (f) of each kernel, 7.2 S1; decision `fork_copies`", lock="write", split=("fork", "tlb"))
-def fork(kernel: Any, p: Term, q: Term, copy: Any) -> Staged:
+def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
     """Every page is shared, read-only in both, except those that `fork_copies` names: the child gets its own copy.
 
     The PMD of a THP to be copied is split, and its sub-pages are copied one by one. Sub-steps: pages are looked at,

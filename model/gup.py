@@ -7,6 +7,7 @@ from typing import Any
 
 from z3 import And, BoolVal, Not, Or
 
+from model.decisions import Decisions
 from model.fault import NEW, N, P, V, free_idle_after_copy, fresh_page, leave_swap_cache, set_exclusive
 from model.logic import Param, RuleTemplate, Stage, Staged, Step, Term, Update, each, put, rule
 from model.state import (
@@ -49,7 +50,7 @@ K = Param("k", Pin, fresh=True)
 HELD = Param("k", Pin)
 
 
-def may_read(kernel: Any, p: Term, v: Term, f: Term, foll_pin: bool, longterm: bool) -> Term:
+def may_read(kernel: Decisions, p: Term, v: Term, f: Term, foll_pin: bool, longterm: bool) -> Term:
     """A read GUP takes f as (p, v) maps it."""
     return Or(
         And(nonanon(f), kernel.read_gup_nonanon(p, v, f, foll_pin, longterm)),
@@ -69,7 +70,7 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
     def counts(k: Term) -> list[Update]:
         return put(pin_live(k), True) + put(pin_attached(k), True)
 
-    def allowed(kernel: Any, p: Term, v: Term) -> Term:
+    def allowed(kernel: Decisions, p: Term, v: Term) -> Term:
         if write:
             return And(vma_write(p, v), pte_write(p, v))
         return may_read(kernel, p, v, pte_frame(p, v), foll_pin, longterm)
@@ -77,7 +78,7 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
     def remembered(p: Term) -> list[Update]:
         return put(has_pinned(p), True) if foll_pin else []
 
-    def slow(kernel: Any, p: Term, v: Term, k: Term) -> Step:
+    def slow(kernel: Decisions, p: Term, v: Term, k: Term) -> Step:
         touched = [] if foll_pin or write or not kernel.touch_dirties_pmd else each(
             Page, lambda w: put(pte_dirty(p, w), True), when=lambda w: same_pmd(p, v, p, w)
         )
@@ -86,7 +87,7 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
             [counts(k), *taken(p, v, k), remembered(p), touched],
         )
 
-    def quick(kernel: Any, p: Term, v: Term, k: Term) -> Staged:
+    def quick(kernel: Decisions, p: Term, v: Term, k: Term) -> Staged:
         q, w, f = pin_proc(k), pin_page(k), pin_frame(k)
         counted = foll_pin and kernel.fork_seqcount
         # A page whose owner's mark may be read before the PTE is looked at again (no ordering before 088b8aa537c2).
@@ -141,7 +142,7 @@ pin_write_long = _gup(
 
 @rule([P, V], "follow_page_pte(FOLL_TOUCH | FOLL_WRITE), touch_pmd", "mm/gup.c, read in 5.10.262, 6.12.118, 7.2.13",
       features=("lazyfree",), lock="read")
-def gup_touch(kernel: Any, p: Term, v: Term) -> Step:
+def gup_touch(kernel: Decisions, p: Term, v: Term) -> Step:
     """Slow GUP for writing makes a page dirty whose PTE is writable and clean; GUP-fast does not look at that."""
     f = pte_frame(p, v)
     return Step(
@@ -151,18 +152,18 @@ def gup_touch(kernel: Any, p: Term, v: Term) -> Step:
 
 
 @rule([P, V], "check_vma_flags, -EFAULT", "domain.md (c)", kind="refusal")
-def gup_read_refused(kernel: Any, p: Term, v: Term) -> Step:
+def gup_read_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """A read GUP where there is no VMA."""
     return Step([Not(live(p, v))])
 
 
 @rule([P, V], "check_vma_flags, -EFAULT", "domain.md (d)", kind="refusal")
-def gup_write_refused(kernel: Any, p: Term, v: Term) -> Step:
+def gup_write_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """A write GUP where there is no VMA or a read-only one."""
     return Step([Not(And(live(p, v), vma_write(p, v)))])
 
 
-def needs_private(kernel: Any, p: Term, v: Term) -> list[Term]:
+def needs_private(kernel: Decisions, p: Term, v: Term) -> list[Term]:
     """GUP for reading does not take the page as it is mapped; some kind of it, FOLL_PIN | FOLL_LONGTERM at the most."""
     f = pte_frame(p, v)
     return [
@@ -170,16 +171,18 @@ def needs_private(kernel: Any, p: Term, v: Term) -> list[Term]:
     ]
 
 
-def may_unshare(kernel: Any, p: Term, v: Term, f: Term) -> Term:
+def may_unshare(kernel: Decisions, p: Term, v: Term, f: Term) -> Term:
     """A fault for a reader finds that f is its process's own alone: the same test as a write fault's in do_wp_page
     where that looks at large folios apart (wp_can_reuse_anon_folio)."""
-    of_large = (kernel.reuse_large or kernel.unshare)(p, v, f)
-    return And(anon(f), Or(And(large(f), of_large), And(Not(large(f)), kernel.unshare(p, v, f))))
+    decide = kernel.unshare
+    assert decide is not None, "only a kernel that has such a fault is asked"
+    of_large = (kernel.reuse_large or decide)(p, v, f)
+    return And(anon(f), Or(And(large(f), of_large), And(Not(large(f)), decide(p, v, f))))
 
 
 @rule([P, V, NEW], "do_wp_page for a reader: FAULT_FLAG_UNSHARE, FAULT_FLAG_BREAK_COW, or a forced write fault",
       "domain.md 2.2, 2.3, 2.7, 2.10 (c); decision `unshare`", lock="read")
-def unshare_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step | None:
+def unshare_copy(kernel: Decisions, p: Term, v: Term, new: Term) -> Step | None:
     """GUP for reading copies a page that is not the mm's own alone; the copy stays read-only and keeps uffd-wp
     (unless the decision `unshare_writable` says otherwise)."""
     if kernel.unshare is None:
@@ -202,7 +205,7 @@ def unshare_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step | None:
 
 
 @rule([P, V], "do_wp_page(FAULT_FLAG_UNSHARE), page_move_anon_rmap", "domain.md 2.10 (a), (c)", lock="read")
-def unshare_reuse(kernel: Any, p: Term, v: Term) -> Step | None:
+def unshare_reuse(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """FAULT_FLAG_UNSHARE finds that nobody else has the page: it becomes exclusive and stays read-only."""
     if not kernel.exclusive_bit or kernel.unshare is None:
         return None
@@ -214,20 +217,20 @@ def unshare_reuse(kernel: Any, p: Term, v: Term) -> Step | None:
 
 
 @rule([HELD], "unpin_user_page, put_page", "domain.md 7.1")
-def unpin(kernel: Any, k: Term) -> Step:
+def unpin(kernel: Decisions, k: Term) -> Step:
     """The holder drops its reference; what it wrote makes the page dirty, so that MADV_FREE is off."""
     f = pin_frame(k)
     return Step([pin_live(k)], [put(pin_live(k), False), put(page_dirty(f), Or(page_dirty(f), pin_write(k)))])
 
 
 @rule([HELD], "unpin_user_page, put_page", "litmus.md", kind="refusal")
-def reference_missing(kernel: Any, k: Term) -> Step:
+def reference_missing(kernel: Decisions, k: Term) -> Step:
     """There is no reference to drop or to store through: taking it was refused."""
     return Step([Not(pin_live(k))])
 
 
 @rule([HELD, N], "device store", "domain.md I4")
-def dma_store(kernel: Any, k: Term, n: Term) -> Step:
+def dma_store(kernel: Decisions, k: Term, n: Term) -> Step:
     """The device stores n into the page through a write reference."""
     return Step([pin_live(k), pin_write(k)], [put(frame_value(pin_frame(k)), n)])
 

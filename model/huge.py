@@ -15,6 +15,7 @@ import z3
 from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model import locks
+from model.decisions import Decisions
 from model.fault import (
     P,
     V,
@@ -99,14 +100,14 @@ def fresh_block(v: Term, new: Any) -> list[Term]:
     ]
 
 
-def exclusive_folio(kernel: Any, f: Term) -> list[Update]:
+def exclusive_folio(kernel: Decisions, f: Term) -> list[Update]:
     """PG_anon_exclusive of a PMD-mapped folio: of its head, which stands for all."""
     return each(Frame, lambda g: set_exclusive(kernel, g), when=lambda g: same_folio(g, f))
 
 
 @rule([P, V], "madvise(MADV_HUGEPAGE)", "domain.md 1.2", features=HUGE,
       lock="write")
-def madvise_hugepage(kernel: Any, p: Term, v: Term) -> Step:
+def madvise_hugepage(kernel: Decisions, p: Term, v: Term) -> Step:
     """A block that nobody has touched yet may get a THP."""
     untouched = forall(
         Page, lambda w: Implies(in_block(v)(w), And(live(p, w), pte_none(p, w), Not(vma_huge(p, w))))
@@ -116,7 +117,7 @@ def madvise_hugepage(kernel: Any, p: Term, v: Term) -> Step:
 
 @rule([P, V, NEW, FOLIO], "do_huge_pmd_anonymous_page", "domain.md 2.10 (AE set)", features=HUGE,
       lock="fault")
-def huge_fault(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step:
+def huge_fault(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Step:
     """A write fault in an empty block maps a fresh zeroed THP by a PMD, writable."""
     return Step(
         [vma_huge(p, v), huge_ready(p, v), vma_write(p, v), Not(file(v)), *fresh_block(v, new)],
@@ -134,13 +135,13 @@ def pmd_write_protected(p: Term, v: Term) -> list[Term]:
     ]
 
 
-def huge_alone(kernel: Any, p: Term, v: Term) -> Term:
+def huge_alone(kernel: Decisions, p: Term, v: Term) -> Term:
     """The THP that the PMD of (p, v) maps is its process's own alone, in the kernel's opinion."""
     f = pte_frame(p, v)
     return And(anon(f), kernel.huge_reuse(p, v, f))
 
 
-def split_updates(kernel: Any, p: Term, v: Term) -> list[Update]:
+def split_updates(kernel: Decisions, p: Term, v: Term) -> list[Update]:
     """__split_huge_pmd: PTEs map what the PMD mapped; PG_anon_exclusive goes from the head to each sub-page.
 
     Where a page table is, no fault maps a THP any more (__handle_mm_fault looks for an empty PMD).
@@ -161,7 +162,7 @@ def _copied(p: Term, w: Term) -> Term:
     return z3.If(nonanon(pte_frame(p, w)), ZERO, loaded(p, w))
 
 
-def splits_on_write(kernel: Any, p: Term, v: Term) -> Term:
+def splits_on_write(kernel: Decisions, p: Term, v: Term) -> Term:
     """A write fault on a PMD that is not the process's own alone splits it, and does not map a fresh THP."""
     fresh_zero = zero_mapped(p, v) if kernel.huge_zero_fresh else BoolVal(False)
     return And(Not(huge_alone(kernel, p, v)), Not(fresh_zero))
@@ -169,7 +170,7 @@ def splits_on_write(kernel: Any, p: Term, v: Term) -> Term:
 
 @rule([P, V], "do_huge_pmd_wp_page (reuse)", "domain.md (b) of each kernel; decision `huge_reuse`", features=HUGE,
       lock="fault")
-def huge_wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
+def huge_wp_reuse(kernel: Decisions, p: Term, v: Term) -> Step:
     """A write fault on a read-only PMD gives the write bit back: the kernel takes the THP for its own alone."""
     f = pte_frame(p, v)
     return Step(
@@ -186,7 +187,7 @@ def huge_wp_reuse(kernel: Any, p: Term, v: Term) -> Step:
 
 @rule([P, V, NEW, FOLIO], "do_huge_pmd_wp_page (copy)", "domain.md 2.1 (b); decision `huge_copies`", features=HUGE,
       lock="fault")
-def huge_wp_copy(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step | None:
+def huge_wp_copy(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Step | None:
     """A write fault on a read-only PMD copies the whole THP (up to 5.7)."""
     if not kernel.huge_copies:
         return None
@@ -200,7 +201,7 @@ def huge_wp_copy(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step | 
 
 @rule([P, V, NEW, FOLIO], "do_huge_zero_wp_pmd, map_anon_folio_pmd_pf", "decision `huge_zero_fresh`; read in 7.2.13",
       features=("huge", "zero"), lock="fault")
-def huge_zero_copy(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step | None:
+def huge_zero_copy(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Step | None:
     """A write fault on the huge zero page maps a fresh zeroed THP (1ced09e0331f, 6.13)."""
     if not kernel.huge_zero_fresh:
         return None
@@ -215,7 +216,7 @@ def huge_zero_copy(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step 
 
 @rule([P, V], "do_huge_pmd_wp_page (fallback), __split_huge_pmd", "domain.md (b) of each kernel", features=HUGE,
       lock="fault")
-def huge_wp_split(kernel: Any, p: Term, v: Term) -> Step | None:
+def huge_wp_split(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """A write fault on a read-only PMD splits it; the fault is tried again on the PTE (3917c80280c9, 5.8)."""
     if kernel.huge_copies:
         return None
@@ -224,7 +225,7 @@ def huge_wp_split(kernel: Any, p: Term, v: Term) -> Step | None:
 
 @rule([P, V], "do_huge_pmd_wp_page(FAULT_FLAG_UNSHARE)", "domain.md 2.10 (b), (c)", features=HUGE,
       lock="read")
-def huge_unshare_reuse(kernel: Any, p: Term, v: Term) -> Step | None:
+def huge_unshare_reuse(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """FAULT_FLAG_UNSHARE finds that nobody else has the THP: it becomes exclusive and stays read-only."""
     if not kernel.exclusive_bit or kernel.unshare is None:
         return None
@@ -236,7 +237,7 @@ def huge_unshare_reuse(kernel: Any, p: Term, v: Term) -> Step | None:
 
 @rule([P, V], "do_huge_pmd_wp_page (fault for a reader), __split_huge_pmd", "domain.md 2.7, 2.10 (b)", features=HUGE,
       lock="read")
-def huge_unshare_split(kernel: Any, p: Term, v: Term) -> Step | None:
+def huge_unshare_split(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """GUP for reading needs a copy of a part of the THP: the PMD is split first."""
     if kernel.unshare is None:
         return None
@@ -251,7 +252,7 @@ def huge_unshare_split(kernel: Any, p: Term, v: Term) -> Step | None:
 
 @rule([P, V, NEW, FOLIO], "do_huge_pmd_wp_page(FAULT_FLAG_UNSHARE), do_huge_zero_wp_pmd",
       "decision `huge_zero_unshare`; read in 7.2.13 and 7.3-rc7", features=("huge", "zero"), lock="read")
-def huge_zero_unshare(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Step | None:
+def huge_zero_unshare(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Step | None:
     """GUP for reading replaces the huge zero page by a fresh zeroed THP.
 
     From 6.13 do_huge_zero_wp_pmd does not look at FAULT_FLAG_UNSHARE: the PMD becomes what a write fault makes of it,
@@ -274,7 +275,7 @@ def huge_zero_unshare(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> St
 
 @rule([P, V], "__split_huge_pmd", "domain.md 1.2, F14, 7.2 S6; decision `split_locks_page`", features=HUGE,
       split=("split-pmd",), lock="read")
-def split_pmd(kernel: Any, p: Term, v: Term) -> Step | Staged:
+def split_pmd(kernel: Decisions, p: Term, v: Term) -> Step | Staged:
     """The PMD becomes a table of PTEs that map the same sub-pages; the folio stays large.
 
     The PMD's mapping is taken off the count and those of the sub-pages are put on it one after the other; with the page
@@ -297,7 +298,7 @@ def split_pmd(kernel: Any, p: Term, v: Term) -> Step | Staged:
     )
 
 
-def split_into_pages(kernel: Any, f: Term) -> list[list[Update]]:
+def split_into_pages(kernel: Decisions, f: Term) -> list[list[Update]]:
     """__split_huge_page of f's folio, whoever asks for it: unmap_folio, then remap_page by PTEs; decision
     `split_zero_parts`.
 
@@ -331,20 +332,20 @@ def split_into_pages(kernel: Any, f: Term) -> list[list[Update]]:
 
 
 @rule([F], "split_huge_page", "domain.md 7.1; decisions `split_zero_parts`, `migration_dirty`", features=HUGE)
-def split_folio(kernel: Any, f: Term) -> Step:
+def split_folio(kernel: Decisions, f: Term) -> Step:
     """A large folio without references other than its mappings becomes single pages."""
     return Step([large(f), unreferenced(f)], split_into_pages(kernel, f))
 
 
 @rule([P, V], "split_huge_pages of debugfs", "domain.md 7.1", features=HUGE)
-def split_nothing(kernel: Any, p: Term, v: Term) -> Step:
+def split_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
     """A page that is a folio by itself is split already."""
     f = pte_frame(p, v)
     return Step([live(p, v), pte_present(p, v), Not(large(f)), Not(zero_mapped(p, v))])
 
 
 @rule([P, V], "split_huge_page, -EBUSY", "domain.md 7.1", kind="refusal", features=HUGE)
-def split_folio_refused(kernel: Any, p: Term, v: Term) -> Step:
+def split_folio_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """Somebody holds a reference to the folio, or it is the huge zero page."""
     f = pte_frame(p, v)
     return Step([live(p, v), pte_present(p, v), Or(And(large(f), Not(unreferenced(f))), zero_mapped(p, v))])
@@ -355,7 +356,7 @@ def _none_or_zero(p: Term, w: Term) -> Term:
     return And(Not(pte_swap(p, w)), Or(Not(pte_present(p, w)), And(nonanon(pte_frame(p, w)), Not(pte_huge(p, w)))))
 
 
-def _fits(kernel: Any, p: Term, w: Term, uffd_wp: bool = True) -> Term:
+def _fits(kernel: Decisions, p: Term, w: Term, uffd_wp: bool = True) -> Term:
     """One page of a block, as __collapse_huge_page_isolate and the scan before it ask for it (mm/khugepaged.c).
 
     MADV_COLLAPSE (6.1) ignores how many there may be of each kind, and so does khugepaged here: max_ptes_none,
@@ -375,7 +376,7 @@ def _fits(kernel: Any, p: Term, w: Term, uffd_wp: bool = True) -> Term:
     return Or(hole, And(Or(page, pte_swap(p, w)), Not(tracked)))
 
 
-def _collapsible(kernel: Any, p: Term, v: Term, uffd_wp: bool = True) -> list[Term]:
+def _collapsible(kernel: Decisions, p: Term, v: Term, uffd_wp: bool = True) -> list[Term]:
     """What collapsing the block of v asks: one VMA covers it (hugepage_vma_revalidate), each page fits, and up to 6.17
     one PTE is writable (SCAN_PAGE_RO). From 6.18 on a page table without any page will do, but there must be one."""
     here = in_block(v)
@@ -388,7 +389,7 @@ def _collapsible(kernel: Any, p: Term, v: Term, uffd_wp: bool = True) -> list[Te
 
 @rule([P, V, NEW, FOLIO], "collapse_scan_pmd, collapse_huge_page (khugepaged, MADV_COLLAPSE)",
       "domain.md 6.2, I1; decisions `collapse_*`", features=HUGE, lock="read", split=("collapse",))
-def collapse(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Staged:
+def collapse(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Staged:
     """The pages of a block are copied into a fresh THP, which only this process has.
 
     Swapped-out ones have been brought in by read faults (__collapse_huge_page_swapin). Two looks: under mmap_lock for
@@ -436,7 +437,7 @@ def collapse(kernel: Any, p: Term, v: Term, new: Any, into: Term) -> Staged:
 
 @rule([P, V], "madvise(MADV_FREE): madvise_free_huge_pmd, madvise_free_pte_range",
       "mm/huge_memory.c, mm/madvise.c; decision `lazyfree_splits`", features=("huge", "lazyfree"), lock="read")
-def madv_free_split(kernel: Any, p: Term, v: Term) -> Step:
+def madv_free_split(kernel: Decisions, p: Term, v: Term) -> Step:
     """MADV_FREE of a part of a large folio that nobody else maps splits it first, if nobody holds a reference.
 
     The kernel gives up a THP whole if all of it is named, and reclaim splits it or throws it away whole; here it is
@@ -448,13 +449,13 @@ def madv_free_split(kernel: Any, p: Term, v: Term) -> Step:
     assert isinstance(split, Step)
     return Step([live(p, v), pte_present(p, v), anon(f), alone, *split.guard], split.updates)
 @rule([P, V], "madvise(MADV_COLLAPSE): SCAN_PMD_MAPPED", "domain.md I1", features=HUGE)
-def collapse_nothing(kernel: Any, p: Term, v: Term) -> Step:
+def collapse_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
     """The block is mapped by a PMD already."""
     return Step([live(p, v), pte_present(p, v), pte_huge(p, v), Not(zero_mapped(p, v))])
 
 
 @rule([P, V], "collapse_huge_page refused", "domain.md I1", kind="refusal", features=HUGE)
-def collapse_refused(kernel: Any, p: Term, v: Term) -> Step:
+def collapse_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """Some page of the block has a reference, is tracked, or is missing where userfaultfd wants to know; none is
     writable; or the block lies in two VMAs.
 

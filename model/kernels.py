@@ -1,7 +1,7 @@
 """The kernels, each a record of decisions and a difference from another one, with the commits that made it.
 
-A decision is a plain value or a predicate over state terms; the rules ask the kernel for it. To try a rule of your
-own, write `MINE = V5_9.but("mine", "what it does", reuse=my_predicate)` in a file and name it as `file.py:MINE`.
+Decisions are in decisions.py; the rules ask the kernel for them. To try a rule of your own, write
+`MINE = V5_9.but("mine", "what it does", reuse=my_predicate)` in a file and name it as `file.py:MINE`.
 Sources: domain.md sections 0.1, 2 and 8; commit ids as given there.
 """
 
@@ -9,14 +9,49 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from z3 import And, BoolVal, Const, Implies, Not, Or
+from z3 import Const, is_const
 
-from model import costs, fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
+from model import fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
 from model.blame import blamed, defect, is_models, nearest, place_of
+
+# All predicates, also those of which no kernel here is made: who writes one finds them beside the kernels.
+from model.decisions import (
+    Decisions,
+    Predicate,
+    always,
+    as_it_was,
+    copies_pinned,
+    copies_pinned_exclusive,
+    exclusive_only,
+    exclusive_or_alone,
+    exclusive_or_page_count,
+    mapcount_is_one,
+    mapped_in_one_mm,
+    never,
+    not_exclusive,
+    not_for_long,
+    page_count_is_one,
+    page_count_is_one_after_swap_cache,
+    page_mapcount_is_one,
+    read_as_mapped,
+    read_as_write,
+    read_exclusive,
+    read_private,
+    restores_dirty_exclusive,
+    restores_exclusive,
+    restores_exclusive_unprotected,
+    reused_by_mapcount,
+    swap_in_by_exclusive,
+    swap_in_by_exclusive_only,
+    swap_in_by_mapcount,
+    swap_in_by_page_count,
+    unpinned_in_one_mm,
+    writable_if_exclusive,
+)
 from model.features import FEATURES, SPLIT
 from model.logic import (
     ModelError,
@@ -27,50 +62,23 @@ from model.logic import (
     System,
     Term,
     Update,
-    exists,
-    forall,
     kind_text,
     not_writing,
+    short,
 )
 from model.state import (
     CONSTANTS,
     FUNCTIONS,
+    SORTS,
+    UNUSED,
     Bool,
     Frame,
     Page,
     Proc,
     Slot,
-    cached,
-    exclusive,
     fresh,
-    has_pinned,
-    in_swap_cache,
-    in_writeback,
-    ksm,
-    large,
-    mapped,
-    mapped_only_by,
-    mapped_only_in,
-    maps,
-    maybe_pinned,
-    needs_stable_page,
-    page_swapped,
-    pte_dirty,
-    pte_huge,
-    pte_swap_exclusive,
-    pte_uffd_wp,
-    pte_write,
-    same_pmd,
-    slot_frame,
-    soft_dirty_needs_fault,
-    sub_pages_mapped_once,
-    swapped_in_alone,
-    swapped_only_by,
-    unreferenced,
-    vma_write,
 )
 
-Predicate = Callable[..., Term]
 BY_NAME = {f.name: f for f in FUNCTIONS}
 ON_PINNED = ("clear", "skip", "refuse")
 ALL_RULES: tuple[RuleTemplate, ...] = (
@@ -79,336 +87,15 @@ ALL_RULES: tuple[RuleTemplate, ...] = (
 )
 
 
-# Predicates (p: Proc, v: Page, f: Frame) that kernels use as decisions.
-
-@costs.evaluated(costs.NOTHING)
-def never(*_: Term) -> Term:
-    """No."""
-    return BoolVal(False)
-
-
-@costs.evaluated(costs.NOTHING)
-def always(*_: Term) -> Term:
-    """Yes."""
-    return BoolVal(True)
-
-
-@costs.evaluated(costs.BY_MAPCOUNT)
-def mapcount_is_one(p: Term, v: Term, f: Term) -> Term:
-    """page_trans_huge_map_swapcount: page_mapcount + swap count == 1, of the most mapped sub-page; references do not
-    count."""
-    return And(sub_pages_mapped_once(p, v, f), Not(page_swapped(f)))
-
-
-@costs.evaluated(costs.BY_MAPCOUNT)
-def reused_by_mapcount(p: Term, v: Term, f: Term) -> Term:
-    """reuse_swap_page: `mapcount_is_one`, and no device that needs stable pages is writing the page."""
-    stable = exists(Slot, lambda s: And(cached(s), slot_frame(s) == f, needs_stable_page(s)))
-    return And(mapcount_is_one(p, v, f), Not(stable))
-
-
-@costs.evaluated(costs.BY_PAGE_COUNT)
-def page_count_is_one(p: Term, v: Term, f: Term) -> Term:
-    """page_count == 1 as 09854ba94c6a has it: the swap cache counts."""
-    return And(mapped_only_by(p, v, f), Not(in_swap_cache(f)), unreferenced(f))
-
-
-@costs.evaluated(costs.BY_PAGE_COUNT_AFTER_SWAP_CACHE)
-def page_count_is_one_after_swap_cache(p: Term, v: Term, f: Term) -> Term:
-    """page_count == 1 after try_to_free_swap, which fails under writeback or if a swap entry names the slot (5.18)."""
-    return And(mapped_only_by(p, v, f), Not(page_swapped(f)), Not(in_writeback(f)), unreferenced(f))
-
-
-@costs.evaluated(costs.BY_FLAG_OR_PAGE_COUNT)
-def exclusive_or_page_count(p: Term, v: Term, f: Term) -> Term:
-    """PG_anon_exclusive, else the 5.18 test (6c287605fd56)."""
-    return Or(exclusive(f), page_count_is_one_after_swap_cache(p, v, f))
-
-
-@costs.evaluated(costs.BY_FLAG)
-def exclusive_only(p: Term, v: Term, f: Term) -> Term:
-    """PG_anon_exclusive, and nothing else will do."""
-    return exclusive(f)
-
-
-@costs.evaluated(costs.BY_FLAG_OR_MM_ID)
-def exclusive_or_alone(p: Term, v: Term, f: Term) -> Term:
-    """PG_anon_exclusive, or the large folio has several mappings, all this mm's and each with its reference, and no
-    other reference (__wp_can_reuse_large_anon_folio, 1da190f4d0a6: a folio of which one page is mapped is given back).
-
-    The kernel remembers two mms to a folio and gives up beyond; a third one that has come and gone is not told apart.
-    """
-    several = Not(mapped_only_by(p, v, f))
-    return Or(exclusive(f), And(several, mapped_only_in(p, f), unreferenced(f)))
-
-
-def not_exclusive(p: Term, v: Term, f: Term) -> Term:
-    """The test by the count was made, and with it try_to_free_swap."""
-    return Not(exclusive(f))
-
-
-# Read GUP (p, v, f, foll_pin: bool): may a reference be taken to f as (p, v) maps it now?
-
-def read_as_mapped(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
-    """Whatever is mapped."""
-    return BoolVal(True)
-
-
-def read_as_write(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
-    """As a write GUP; in a read-only VMA, COW must have been broken (17839856fd58)."""
-    return Or(pte_write(p, v), And(Not(vma_write(p, v)), Not(ksm(f)), mapcount_is_one(p, v, f)))
-
-
-def read_private(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
-    """Only a page that no other mapping or swap entry has, and no KSM page."""
-    return And(Not(ksm(f)), mapcount_is_one(p, v, f))
-
-
-def read_exclusive(p: Term, v: Term, f: Term, foll_pin: bool) -> Term:
-    """FOLL_PIN needs W or PG_anon_exclusive (a7f226604170); FOLL_GET takes whatever is mapped."""
-    return Or(pte_write(p, v), exclusive(f)) if foll_pin else BoolVal(True)
-
-
-# Read GUP of a page cache page or the zero page (p, v, f, foll_pin: bool, longterm: bool).
-
-def not_for_long(p: Term, v: Term, f: Term, foll_pin: bool, longterm: bool) -> Term:
-    """FOLL_LONGTERM needs a page of the process's own (84209e87c696)."""
-    return BoolVal(not longterm)
-
-
-# Fork (p, v, f): does the child get a copy at once?
-
-def copies_pinned(p: Term, v: Term, f: Term) -> Term:
-    """page_needs_cow_for_dma: mm->has_pinned and the page maybe pinned (70e806e4e645)."""
-    return And(has_pinned(p), maybe_pinned(f))
-
-
-def copies_pinned_exclusive(p: Term, v: Term, f: Term) -> Term:
-    """page_try_dup_anon_rmap fails: exclusive and maybe pinned."""
-    return And(exclusive(f), copies_pinned(p, v, f))
-
-
-# Swap-in on a write fault (p, v, s: Slot, f).
-
-@costs.evaluated(costs.SWAP_IN_BY_MAPCOUNT)
-def swap_in_by_mapcount(p: Term, v: Term, s: Term, f: Term) -> Term:
-    """reuse_swap_page before the swap entry is freed: no mapping, and this the only entry."""
-    return And(Not(mapped(f)), swapped_only_by(p, v, s), Not(needs_stable_page(s)))
-
-
-@costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
-def swap_in_by_page_count(p: Term, v: Term, s: Term, f: Term) -> Term:
-    """page_count == 2 frees the swap cache, not under writeback, then page_count == 1 (c145e0b47c77)."""
-    return swapped_in_alone(p, v, s, f)
-
-
-@costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
-def swap_in_by_exclusive(p: Term, v: Term, s: Term, f: Term) -> Term:
-    """The swap entry's exclusive bit, else the 5.18 test (1493a1913e34)."""
-    return Or(swap_in_by_exclusive_only(p, v, s, f), swap_in_by_page_count(p, v, s, f))
-
-
-@costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
-def swap_in_by_exclusive_only(p: Term, v: Term, s: Term, f: Term) -> Term:
-    """The swap entry's exclusive bit, dropped while a device that needs stable pages writes the page (do_swap_page)."""
-    return And(pte_swap_exclusive(p, v), Not(needs_stable_page(s)))
-
-
-# W back without a write fault (p, v, f).
-
-def restores_dirty_exclusive(p: Term, v: Term, f: Term) -> Term:
-    """can_change_pte_writable of 6.0: exclusive, dirty, no soft-dirty or uffd-wp fault needed; not of a PMD."""
-    return And(pte_dirty(p, v), Not(pte_huge(p, v)), restores_exclusive(p, v, f))
-
-
-def restores_exclusive(p: Term, v: Term, f: Term) -> Term:
-    """can_change_private_pte_writable of 6.2: exclusive, and no soft-dirty or uffd-wp fault needed."""
-    return And(restores_exclusive_unprotected(p, v, f), Not(pte_uffd_wp(p, v)))
-
-
-def restores_exclusive_unprotected(p: Term, v: Term, f: Term) -> Term:
-    """The same at un-protecting, which clears uffd-wp before it asks: exclusive, and no soft-dirty fault needed."""
-    return And(exclusive(f), Not(soft_dirty_needs_fault(p, v)))
-
-
-# NUMA hinting and MADV_FREE (p, v, f).
-
-def page_mapcount_is_one(p: Term, v: Term, f: Term) -> Term:
-    """page_mapcount(f) == 1: nobody else maps this sub-page."""
-    return forall(Proc, Page, lambda q, w: Implies(maps(q, w, f), Or(And(q == p, w == v), same_pmd(p, v, q, w))))
-
-
-def mapped_in_one_mm(p: Term, v: Term, f: Term) -> Term:
-    """folio_estimated_sharers, folio_likely_mapped_shared, folio_maybe_mapped_shared, without their errors."""
-    return And(mapped_only_in(p, f), Or(large(f), mapped_only_by(p, v, f)))
-
-
-def unpinned_in_one_mm(p: Term, v: Term, f: Term) -> Term:
-    """folio_maybe_dma_pinned no, and mapped by one mm."""
-    return And(mapped_in_one_mm(p, v, f), Not(maybe_pinned(f)))
-
-
-def as_it_was(p: Term, v: Term, f: Term) -> Term:
-    """The write bit survives as pte_savedwrite, which on x86 is pte_write (b191f9b106ea, 4.0)."""
-    return pte_write(p, v)
-
-
-def writable_if_exclusive(p: Term, v: Term, f: Term) -> Term:
-    """can_change_pte_writable and can_change_pmd_writable in a writable VMA (6a56ccbcf6c6, 6.2)."""
-    return And(vma_write(p, v), restores_exclusive(p, v, f))
-
-
 @dataclass(frozen=True)
-class Kernel:
-    """A named record of decisions. Predicates take state terms (p: Proc, v: Page, f: Frame, s: Slot) and give a Bool.
+class Kernel(Decisions):
+    """A named record of decisions, with a transition system.
 
-    reuse(p, v, f)                    a write fault may take f for its own (rows a and b of domain.md section 2)
-    reuse_frees_swap_cache(p, v, f)   ... and f leaves the swap cache then
-    reuse_ksm(p, v, f)                ... if f is a KSM page
-    reuse_large(p, v, f)              ... if f is a PTE-mapped sub-page of a large folio, and for a reader that must not
-                                      share it; None: as `reuse` and `unshare`
-    huge_reuse(p, v, f)               a write fault on a PMD may take its THP (row b)
-    huge_copies                       otherwise it copies the whole THP; else it splits the PMD
-    huge_zero_fresh                   a write fault on the huge zero page maps a fresh THP; else it is as on a THP
-    huge_zero_unshare                 what a fault for a reader makes of the huge zero page: `split` its PMD, a fresh
-                                      THP mapped `as-write`, or one mapped `read-only` that keeps uffd-wp
-    trylock                           the page lock is only tried: its holder causes spurious copies
-    copy_frees_swap_cache             after a copy, the old page's idle swap-cache entry is freed
-    read_gup(p, v, f, foll_pin)       a read GUP may take f as it is mapped (row c)
-    read_gup_nonanon(p, v, f, foll_pin, longterm)
-                                      ... if f is a page of the page cache or the zero page (row l)
-    touch_dirties_pmd                 a read GUP makes the PMD that it looks at dirty (up to 4.14)
-    read_gup_writes                   otherwise it raises a write fault
-    unshare(p, v, f)                  otherwise a fault for a reader: f is kept where this holds, else copied;
-                                      None where the kernel has no such fault
-    unshare_writable                  the copy for a reader is mapped writable, without uffd-wp
-    fork_copies(p, v, f)              fork gives the child its own copy at once (row f)
-    mprotect_pinned, soft_dirty_pinned, uffd_wp_pinned
-                                      `clear`, `skip` or `refuse` to write-protect a pinned page (rows g, h, i)
-    mprotect_other_pinned             the same of an mprotect that leaves or gives VM_WRITE, but changes some flag, to a
-                                      page that is pinned and writable: `clear` or `skip`
-    uffd_unwp_pinned                  the same of un-protecting by userfaultfd: `clear` or `skip`
-    mprotect_restores(p, v, f)        mprotect to flags with VM_WRITE gives the write bit back
-    uffd_restores(p, v, f)            un-protecting does
-    swap_out_pinned                   `allow`, or `refuse` to add a pinned page to the swap cache (row j)
-    unmap_pinned                      `allow`, or `refuse` to replace the mappings of a pinned page by swap entries, be
-                                      it in the swap cache already; where the kernel has PG_anon_exclusive, of a pinned
-                                      exclusive page
-    swap_in_reuse(p, v, s, f)         a write fault maps the swapped-in page writable
-    swap_in_frees(p, v, s, f)         ... and f leaves the swap cache
-    swap_in_counts                    a read fault that finds swap space more than half used asks for the count as well
-    fault_waits_for_writeback         a write fault waits until a page under writeback is written before it decides
-    swap_in_upgrades                  a read fault also maps an exclusive page writable where no tracking needs a fault
-    numa_hints(p, v, f)               NUMA balancing takes the PTE of f away for a while
-    numa_hints_huge(p, v, f)          ... or the PMD
-    numa_write(p, v, f)               the write bit that it has when it comes back
-    ksm_referenced                    `refuse` to merge a page with references, or `allow` (row k)
-    ksm_keeps_soft_dirty              a PTE that KSM replaces keeps its soft-dirty bit
-    unmerge_unshares                  un-merging raises a fault for a reader, else a write fault
-    migrate_referenced                `refuse` to migrate a page with references, or `allow` (row k)
-    migrate_large                     a large folio is migrated as a `whole`, or `split` first, or `split-partial`: if
-                                      some part of it is no longer mapped
-    migration_dirty                   `drop`: a migrated PTE is clean, the page dirty; `soft-dirty`: a dirty one is
-                                      soft-dirty afterwards; `keep`: only a dirty PMD is. A split migrates PTEs, too
-    migration_keeps_uffd_wp           a migrated PMD keeps uffd-wp
-    split_keeps_dirty                 splitting a dirty PMD makes dirty, and so soft-dirty PTEs, else clean ones
-    split_zero_parts                  splitting a folio lets mappings of a part that holds zeros alone `keep` it, `map`
-                                      the zero page instead, or `map-bare`, without soft-dirty and uffd-wp
-    collapse_shared                   khugepaged takes pages that others map too
-    collapse_compound                 ... and sub-pages of large folios that are mapped by PTEs
-    collapse_read_only                ... and blocks of which no PTE is writable
-    collapse_cached(p, v, f)          ... and a page of the swap cache that is mapped read-only
-    collapse_rechecks_uffd_wp         ... and looks for uffd-wp at its second look too
-    discard_counts                    reclaim throws away a page given up by MADV_FREE only without references
-    lazyfree_stays                    ... and one that has some, but is clean, stays given up; else it is ordinary again
-    lazyfree_splits(p, v, f)          MADV_FREE may split a large folio of which PTEs map sub-pages
-    lazyfree_spares_ksm               MADV_FREE leaves KSM pages alone that are dirty or in the swap cache
-    dontneed_frees_tables             MADV_DONTNEED of all that a PMD covers frees the page table too
-    force_proof                       how a FOLL_FORCE write knows that COW is broken: `retry-as-read` (it does not look
-                                      again), `dirty` (FOLL_COW and a dirty PTE), `exclusive`
-    uffd_continue_dirty               UFFDIO_CONTINUE installs a page of the page cache dirty, though read-only
-    soft_dirty_lock                   clear_refs takes mmap_lock for `read` or `write`
-    uffd_across_vmas                  userfaultfd protects a range that more than one VMA covers
-    uffd_markers                      userfaultfd protects file mappings, and what it said outlives the PTE
-    wp_flushes_uffd                   a write fault in a VMA registered for uffd-wp flushes the TLB before it decides
-    fork_excludes_faults              no fault of the parent runs during fork (it may where VMAs have their own locks)
-    fork_seqcount                     GUP-fast for FOLL_PIN gives up if a fork overlaps (write_protect_seq, row e)
-    gup_fast_ordered                  GUP-fast reads PG_anon_exclusive after it has looked at the PTE again
-    split_locks_page                  splitting a PMD takes the page lock
-    exclusive_bit                     the kernel has PG_anon_exclusive
     own_rules                         further rules, written as in model/fault.py
     lemmas                            closed formulas that proofs may use, `forall(Pin, Frame, lambda k, f: ...)`;
                                       each must be proved inductive as everything else
     """
 
-    name: str
-    about: str
-    base: str | None
-    cite: tuple[tuple[str, str], ...]
-    reuse: Predicate
-    reuse_frees_swap_cache: Predicate
-    read_gup: Predicate
-    fork_copies: Predicate
-    swap_in_reuse: Predicate
-    swap_in_frees: Predicate
-    mprotect_restores: Predicate = never
-    uffd_restores: Predicate = never
-    unshare: Predicate | None = None
-    unshare_writable: bool = False
-    read_gup_writes: bool = False
-    trylock: bool = False
-    copy_frees_swap_cache: bool = False
-    mprotect_pinned: str = "clear"
-    soft_dirty_pinned: str = "clear"
-    uffd_wp_pinned: str = "clear"
-    mprotect_other_pinned: str = "clear"
-    uffd_unwp_pinned: str = "clear"
-    swap_out_pinned: str = "allow"
-    unmap_pinned: str = "allow"
-    swap_in_upgrades: bool = False
-    swap_in_counts: bool = False
-    fault_waits_for_writeback: bool = False
-    exclusive_bit: bool = False
-    reuse_ksm: Predicate = never
-    reuse_large: Predicate | None = None
-    huge_reuse: Predicate = mapcount_is_one
-    huge_copies: bool = False
-    huge_zero_fresh: bool = False
-    huge_zero_unshare: str = "split"
-    read_gup_nonanon: Predicate = always
-    touch_dirties_pmd: bool = False
-    numa_hints: Predicate = page_mapcount_is_one
-    numa_hints_huge: Predicate = always
-    numa_write: Predicate = as_it_was
-    ksm_referenced: str = "refuse"
-    ksm_keeps_soft_dirty: bool = False
-    unmerge_unshares: bool = False
-    migrate_referenced: str = "refuse"
-    migrate_large: str = "whole"
-    migration_dirty: str = "drop"
-    migration_keeps_uffd_wp: bool = False
-    split_keeps_dirty: bool = False
-    split_zero_parts: str = "keep"
-    collapse_shared: bool = True
-    collapse_compound: bool = True
-    collapse_read_only: bool = False
-    collapse_cached: Predicate = always
-    collapse_rechecks_uffd_wp: bool = False
-    discard_counts: bool = False
-    lazyfree_stays: bool = False
-    lazyfree_splits: Predicate = page_mapcount_is_one
-    lazyfree_spares_ksm: bool = False
-    dontneed_frees_tables: bool = False
-    force_proof: str = "dirty"
-    uffd_continue_dirty: bool = False
-    soft_dirty_lock: str = "read"
-    uffd_across_vmas: bool = False
-    uffd_markers: bool = False
-    wp_flushes_uffd: bool = False
-    fork_excludes_faults: bool = True
-    fork_seqcount: bool = False
-    gup_fast_ordered: bool = False
-    split_locks_page: bool = False
     own_rules: tuple[RuleTemplate, ...] = field(default=(), repr=False)
     lemmas: tuple[Term, ...] = field(default=(), repr=False)
 
@@ -500,13 +187,19 @@ class Kernel:
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
 
+    def own_decisions(self) -> dict[str, Any]:
+        """The decisions that are functions of a user's, by name."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if str(f.type).startswith("Predicate")}
+        return {name: value for name, value in values.items() if value is not None and not is_models(value)}
+
+    def place_of(self, decide: Any) -> str:
+        """Where one of these, or the body of a rule, stands; the kernel's name if that is not known."""
+        return place_of(decide) or f"kernel {self.name}"
 
     def check(self) -> None:
         """Raises ModelError, with the line, if a decision or rule of the user's own makes no sense."""
-        for f in fields(self):
-            decide = getattr(self, f.name)
-            if str(f.type).startswith("Predicate") and decide is not None and not is_models(decide):
-                _check_decision(f.name, decide, place_of(decide) or f"kernel {self.name}")
+        for name, decide in self.own_decisions().items():
+            _check_decision(name, decide, self.place_of(decide))
         for template in self.own_rules:
             _check_rule(self, template)
 
@@ -535,7 +228,7 @@ def _check_decision(decision: str, decide: Predicate, place: str) -> None:
 
 
 def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
-    place, what = place_of(template.body), f"rule {template.name}"
+    place, what = kernel.place_of(template.body), f"rule {template.name}"
     _check_names(template, f"{place}: {what}")
     given = [*CONSTANTS, *(p.term for p in template.params)]
     with blamed(what, place):
@@ -552,6 +245,8 @@ def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
     for update in updates:
         if not isinstance(update, Update):
             raise ModelError(f"{place}: {what}: an update is {kind_text(update)}; say put(...) or each(...)")
+        if wrong := _wrong_cells(update):
+            raise ModelError(f"{place}: {what}: the update of {update.function} {wrong}")
         for term, sort in ((update.value, update.function.range), (update.when, Bool),
                            *zip(update.index, update.function.domain, strict=True)):
             if wrong := defect(term, sort, BY_NAME, [*given, *update.over]):
@@ -560,16 +255,38 @@ def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 """What a parameter may be called. Bound variables have a `'` in their names, and what proofs make up has a `!`."""
+_RULE_NAME = re.compile(r"[\w-]+", re.ASCII)
 
 
 def _check_names(template: RuleTemplate, what: str) -> None:
+    if not _RULE_NAME.fullmatch(template.name):
+        raise ModelError(f"{what}: its name is letters, digits, _ and -: what follows a dot is a sub-step")
     taken = {*BY_NAME, *(c.decl().name() for c in CONSTANTS)}
     for param in template.params:
+        if param.sort not in SORTS:
+            raise ModelError(f"{what}: the parameter {param.name} is of a sort that the model has not")
+        if param.over is not None:
+            # Nothing proves what it says of where its values matter.
+            raise ModelError(f"{what}: the parameter {param.name} is a function, as only the model's own may be")
+        if param.fresh and param.sort not in UNUSED:
+            raise ModelError(f"{what}: the parameter {param.name} is fresh, as no {param.sort.name().lower()} can be")
         if not isinstance(param.name, str) or not _NAME.fullmatch(param.name):
             raise ModelError(f"{what}: a parameter's name is letters, digits and _, not {param.name!r}")
         if param.name in taken:
             raise ModelError(f"{what}: the name {param.name!r} is taken; call the parameter something else")
         taken.add(param.name)
+
+
+def _wrong_cells(update: Update) -> str:
+    """What is wrong with the cells that an update is of: its function, or what it is for every value of."""
+    if BY_NAME.get(update.function.name) is not update.function:
+        return "is of no state function of the model"
+    for x in update.over:
+        # The names that `each` gives: no others are free in all engines, and a rule's text tells their sorts by them.
+        name = rf"{x.sort().name().lower()}'[0-9]+"
+        if x.sort() not in SORTS or not is_const(x) or not re.fullmatch(name, x.decl().name()):
+            return f"is for every {short(x)}; say each(...)"
+    return ""
 
 
 class _Asked:

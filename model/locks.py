@@ -8,10 +8,10 @@ CPUs, GUP-fast, unpinning and the other sub-steps of what has begun ask for none
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from z3 import And, BoolVal, Not, Or
 
+from model.decisions import Decisions
 from model.logic import ModelError, Term, exists
 from model.state import (
     Page,
@@ -33,7 +33,7 @@ def _table_locked(p: Term, v: Term) -> Term:
     return Or(pte_cleared(p, v), pmd_splitting(p, v))
 
 
-def asks(kernel: Any, lock: str, named: Mapping[str, Term]) -> list[Term]:
+def asks(kernel: Decisions, lock: str, named: Mapping[str, Term]) -> list[Term]:
     """The conditions under which a rule with those parameters gets its lock. Raises ModelError for one there is not."""
     if not lock:
         return []

@@ -486,7 +486,7 @@ class RuleTemplate:
             raise ModelError(f"rule {self.name}: parameters are made by Param, as Param('p', Proc)")
 
     def build(
-        self, kernel: Any, fresh: Callable[[Term], Term], features: Collection[str] = (),
+        self, kernel: object, fresh: Callable[[Term], Term], features: Collection[str] = (),
         locked: Callable[..., list[Term]] = lambda kernel, lock, named: [],
     ) -> list[Rule]:
         """The rule of that kernel, simplified; its stages if one of the `features` splits it, none if it has none.
@@ -525,7 +525,7 @@ class RuleTemplate:
                 made.append(simple)
         return made
 
-    def needed(self, kernel: Any, param: Param) -> Term:
+    def needed(self, kernel: object, param: Param) -> Term:
         named = {p.name: p.term for p in self.params}
         return param.needed(kernel, named, param.of)
 
@@ -678,6 +678,20 @@ class System:
     def without(self, names: Iterable[str]) -> System:
         """The system that lacks those rules, as if nobody did that."""
         return replace(self, rules=tuple(r for r in self.rules if r.name not in set(names)))
+
+    def kept_where(self, function: StateFunction) -> tuple[list[Term], Term | None]:
+        """(index constants, Bool term over them): where finite engines keep that cell's value; None means always.
+
+        Where it has a meaning; and where the cell that says so, if it is one, has a meaning itself: it is cleared too.
+        """
+        bound, term = meaning(function)
+        if term is None or not z3.is_app(term):
+            return bound, term
+        said_by = next((f for f in self.functions if f.name == term.decl().name()), None)
+        index, inner = self.kept_where(said_by) if said_by is not None else ([], None)
+        if inner is None:
+            return bound, term
+        return bound, z3.And(term, z3.substitute(inner, *zip(index, term.children(), strict=True)))
 
     def text(self) -> str:
         """The terms as text: equal systems have equal texts, whatever the process that built them."""

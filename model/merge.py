@@ -7,6 +7,7 @@ from typing import Any
 
 from z3 import And, BoolVal, Implies, Not, Or
 
+from model.decisions import Decisions
 from model.fault import NEW, P, V, free_idle_after_copy, fresh_page, leave_swap_cache, migrated_pte, set_exclusive
 from model.huge import split_into_pages
 from model.logic import Param, Stage, Staged, Step, Term, each, exists, forall, put, rule
@@ -63,7 +64,7 @@ def _comparable(r: Term, u: Term) -> Term:
     return And(live(r, u), pte_present(r, u), Not(pte_huge(r, u)), Not(nonanon(pte_frame(r, u))))
 
 
-def _counted(kernel: Any, r: Term, u: Term) -> Term:
+def _counted(kernel: Decisions, r: Term, u: Term) -> Term:
     """write_protect_page compares page_mapcount with page_count, and allows for the swap cache.
 
     It does so only if the PTE is writable or dirty, the page exclusive, or TLBs are about to be flushed; else whoever
@@ -77,7 +78,7 @@ def _counted(kernel: Any, r: Term, u: Term) -> Term:
     return Implies(Or(pte_write(r, u), pte_dirty(r, u), own, flushing), unreferenced(f))
 
 
-def _protectable(kernel: Any, r: Term, u: Term) -> Term:
+def _protectable(kernel: Decisions, r: Term, u: Term) -> Term:
     return And(Not(large(pte_frame(r, u))), _counted(kernel, r, u))
 
 
@@ -89,7 +90,7 @@ def _equal(p: Term, v: Term, q: Term, w: Term) -> Term:
     )
 
 
-def _merges(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Term:
+def _merges(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Term:
     """The page at (p, v) is or becomes a KSM page, the one at (q, w) is not yet."""
     kept = Or(ksm(pte_frame(p, v)), _protectable(kernel, p, v))
     return And(_equal(p, v, q, w), Not(ksm(pte_frame(q, w))), kept, _protectable(kernel, q, w))
@@ -103,7 +104,7 @@ def _one_page(p: Term, v: Term, q: Term, w: Term) -> Term:
     )
 
 
-def _becomes_ksm(kernel: Any, p: Term, v: Term) -> list[Any]:
+def _becomes_ksm(kernel: Decisions, p: Term, v: Term) -> list[Any]:
     """try_to_merge_one_page without kpage: the PTE is cleaned and write-protected (its other bits stay), PG_dirty set.
 
     The place of what is a KSM page already is not touched.
@@ -116,7 +117,7 @@ def _becomes_ksm(kernel: Any, p: Term, v: Term) -> list[Any]:
     ]
 
 
-def _replaced(kernel: Any, q: Term, w: Term, f: Term) -> list[Any]:
+def _replaced(kernel: Decisions, q: Term, w: Term, f: Term) -> list[Any]:
     """replace_page: (q, w) maps f by a fresh PTE, mk_pte(f, vma->vm_page_prot): clean, not soft-dirty, without uffd-wp.
 
     Debian's 6.12.118 keeps soft-dirty. The page that was there leaves the swap cache if nobody else maps it.
@@ -133,7 +134,7 @@ def _replaced(kernel: Any, q: Term, w: Term, f: Term) -> list[Any]:
 
 @rule([P, V], "madvise(MADV_MERGEABLE)", "mm/ksm.c: ksm_madvise; mm/madvise.c: madvise_behavior, madvise_update_vma",
       features=("ksm",), lock="write")
-def madvise_mergeable(kernel: Any, p: Term, v: Term) -> Step:
+def madvise_mergeable(kernel: Decisions, p: Term, v: Term) -> Step:
     """The VMA gets VM_MERGEABLE, so that it is none with neighbours that lack it; fork and mremap keep it.
 
     A part of what a PMD maps becomes a VMA of its own, which splits the PMD. The rules of ksmd do not ask for the flag.
@@ -143,7 +144,7 @@ def madvise_mergeable(kernel: Any, p: Term, v: Term) -> Step:
 
 @rule([P, V, Q, W], "ksmd: try_to_merge_one_page, split_huge_page", "mm/ksm.c, read in 5.10.262 to 7.3-rc7",
       features=("ksm", "huge"), lock="read")
-def ksm_split(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+def ksm_split(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
     """ksmd splits the folio of a page for which it has found one of equal content; of others it splits none."""
     f = pte_frame(p, v)
     return Step([_equal(p, v, q, w), large(f), unreferenced(f)], split_into_pages(kernel, f))
@@ -151,7 +152,7 @@ def ksm_split(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
 
 @rule([P, V, Q, W], "ksmd: try_to_merge_one_page, split_huge_page", "mm/ksm.c, read in 5.10.262 to 7.3-rc7",
       features=("ksm", "huge"), lock="read")
-def ksm_split_other(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+def ksm_split_other(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
     """... then that of the other page, if the first is or can become a KSM page."""
     g = pte_frame(q, w)
     kept = Or(ksm(pte_frame(p, v)), _protectable(kernel, p, v))
@@ -160,7 +161,7 @@ def ksm_split_other(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
 
 @rule([P, V, Q, W], "ksmd: try_to_merge_two_pages, write_protect_page, replace_page",
       "domain.md (k) of each kernel; decision `ksm_referenced`", features=("ksm",), lock="read")
-def ksm_merge(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+def ksm_merge(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
     """Two pages of equal content become one KSM page, mapped read-only in both places; the first one is kept.
 
     That is the one that ksmd finds last: it looks for a page of equal content among those that it has seen.
@@ -172,7 +173,7 @@ def ksm_merge(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
 
 @rule([P, V, Q, W], "ksmd: stable_tree_search, try_to_merge_with_ksm_page", "mm/ksm.c; decision `ksm_referenced`",
       features=("ksm",), lock="read")
-def ksm_join(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+def ksm_join(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
     """The second page is a KSM page already: it is kept, and replaces the first."""
     return Step(
         [_merges(kernel, q, w, p, v), ksm(pte_frame(q, w))], _replaced(kernel, p, v, pte_frame(q, w))
@@ -180,12 +181,12 @@ def ksm_join(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
 
 
 @rule([P, V, Q, W], "ksmd: cmp_and_merge_page", "mm/ksm.c", features=("ksm",))
-def ksm_merge_nothing(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+def ksm_merge_nothing(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
     """Both places map one page already: there is nothing to merge."""
     return Step([_one_page(p, v, q, w)])
 
 
-def _half_merged(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Term:
+def _half_merged(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Term:
     """The first page could be write-protected, so that it is a KSM page, and then the second could not."""
     return And(
         _equal(p, v, q, w), Not(ksm(pte_frame(p, v))), Not(ksm(pte_frame(q, w))), _protectable(kernel, p, v),
@@ -195,7 +196,7 @@ def _half_merged(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Term:
 
 @rule([P, V, Q, W, NEW], "ksmd: try_to_merge_two_pages, break_cow", "mm/ksm.c, read in 5.10.262 to 7.3-rc7",
       kind="refusal", features=("ksm",), lock="read")
-def ksm_merge_undone(kernel: Any, p: Term, v: Term, q: Term, w: Term, new: Term) -> Step:
+def ksm_merge_undone(kernel: Decisions, p: Term, v: Term, q: Term, w: Term, new: Term) -> Step:
     """The second page has references, so that the first, a KSM page by then, is un-merged: its place gets a copy."""
     return Step(
         [_half_merged(kernel, p, v, q, w), Not(_break_fails(kernel, p, v))],
@@ -206,13 +207,13 @@ def ksm_merge_undone(kernel: Any, p: Term, v: Term, q: Term, w: Term, new: Term)
 
 @rule([P, V, Q, W], "ksmd: try_to_merge_two_pages, break_cow", "mm/ksm.c, read in 5.10.262 and 6.1.192",
       kind="refusal", features=("ksm",), lock="read")
-def ksm_merge_left(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+def ksm_merge_left(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
     """As `ksm_merge_undone`, but userfaultfd protects the first place, so that it keeps the KSM page (up to 6.1)."""
     return Step([_half_merged(kernel, p, v, q, w), _break_fails(kernel, p, v)], _becomes_ksm(kernel, p, v))
 
 
 @rule([P, V, Q, W], "ksmd: write_protect_page", "domain.md F13", kind="refusal", features=("ksm",))
-def ksm_merge_refused(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
+def ksm_merge_refused(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
     """The contents differ, there is no anonymous page, or somebody holds a reference to the first one."""
     return Step([
         Not(_merges(kernel, p, v, q, w)), Not(And(_merges(kernel, q, w, p, v), ksm(pte_frame(q, w)))),
@@ -220,12 +221,12 @@ def ksm_merge_refused(kernel: Any, p: Term, v: Term, q: Term, w: Term) -> Step:
     ])
 
 
-def _break_fails(kernel: Any, p: Term, v: Term) -> Term:
+def _break_fails(kernel: Decisions, p: Term, v: Term) -> Term:
     """break_ksm raises a write fault (up to 6.1), which is the userfaultfd monitor's; nobody is told."""
     return And(pte_uffd_wp(p, v), BoolVal(not kernel.unmerge_unshares))
 
 
-def _broken(kernel: Any, p: Term, v: Term, new: Term) -> list[Any]:
+def _broken(kernel: Decisions, p: Term, v: Term, new: Term) -> list[Any]:
     """break_ksm: (p, v) gets a copy of the KSM page.
 
     By a write fault (up to 6.1) the PTE is dirty and soft-dirty, and writable if the VMA is. By FAULT_FLAG_UNSHARE
@@ -241,7 +242,7 @@ def _broken(kernel: Any, p: Term, v: Term, new: Term) -> list[Any]:
 
 
 @rule([P, V], "madvise(MADV_UNMERGEABLE)", "domain.md 2.11", features=("ksm",))
-def unmerge(kernel: Any, p: Term, v: Term) -> Step:
+def unmerge(kernel: Decisions, p: Term, v: Term) -> Step:
     """There is no KSM page to un-merge (any more), or userfaultfd protects it, so that it stays one (up to 6.1).
 
     VM_MERGEABLE goes.
@@ -251,13 +252,13 @@ def unmerge(kernel: Any, p: Term, v: Term) -> Step:
 
 
 @rule([P, V], "madvise, -ENOMEM", "domain.md 2.11", kind="refusal", features=("ksm",))
-def unmerge_refused(kernel: Any, p: Term, v: Term) -> Step:
+def unmerge_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """MADV_UNMERGEABLE where there is no VMA."""
     return Step([Not(live(p, v))])
 
 
 @rule([P, V, NEW], "break_ksm", "domain.md 2.11, F13; decision `unmerge_unshares`", features=("ksm",), lock="read")
-def unmerge_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step:
+def unmerge_copy(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """Un-merging gives the process a copy of the KSM page: by a write fault, or from 6.2 by FAULT_FLAG_UNSHARE."""
     f = pte_frame(p, v)
     return Step(
@@ -266,7 +267,7 @@ def unmerge_copy(kernel: Any, p: Term, v: Term, new: Term) -> Step:
 
 
 @rule([P, V], "ksmd: write_protect_page", "domain.md F21, 7.2 S3", features=("share",), split=("share",), lock="read")
-def ksm_protect(kernel: Any, p: Term, v: Term) -> Staged:
+def ksm_protect(kernel: Decisions, p: Term, v: Term) -> Staged:
     """ksmd write-protects a page that nobody holds to compare it, and then finds no page like it.
 
     The PTE is taken away, the page looked at, PG_anon_exclusive cleared, the PTE given back: GUP-fast may come between.
@@ -286,7 +287,7 @@ def ksm_protect(kernel: Any, p: Term, v: Term) -> Staged:
     )
 
 
-def _movable(kernel: Any, f: Term) -> list[Term]:
+def _movable(kernel: Decisions, f: Term) -> list[Term]:
     """migrate_page: the count is what mappings and the swap or page cache account for. The zero page never moves."""
     counted = unreferenced(f) if kernel.migrate_referenced == "refuse" else BoolVal(True)
     return [mapped(f), Not(large(f)), Or(Not(nonanon(f)), in_page_cache(f)), counted]
@@ -311,7 +312,7 @@ def _partially_mapped(f: Term) -> Term:
 @rule([F, NEW], "migrate_pages: try_to_migrate, remove_migration_ptes",
       "domain.md (k) of each kernel; decisions `migrate_referenced`, `migration_dirty`", features=("migration",),
       lock="rmap")
-def migrate(kernel: Any, f: Term, new: Term) -> Step:
+def migrate(kernel: Decisions, f: Term, new: Term) -> Step:
     """A page moves to another frame; its mappings follow, with their bits, and the swap or page cache."""
     keeps = put(exclusive(new), exclusive(f)) if kernel.exclusive_bit else []
     kept = {
@@ -338,7 +339,7 @@ def migrate(kernel: Any, f: Term, new: Term) -> Step:
 @rule([F], "migrate_pages: try_to_migrate, remove_migration_pmd",
       "mm/migrate.c of 5.10.262, 6.1.192, 6.12.118, 7.2.13; decisions `migrate_large`, `migration_keeps_uffd_wp`",
       features=("huge", "migration"), lock="rmap")
-def migrate_folio(kernel: Any, f: Term) -> Step:
+def migrate_folio(kernel: Decisions, f: Term) -> Step:
     """A large folio moves as a whole, mapped by PMDs or PTEs, unless somebody holds a reference to any part of it.
 
     As nobody does, nothing tells the new frames from the old ones, and they keep their names here. From 6.9 on one of
@@ -361,7 +362,7 @@ def migrate_folio(kernel: Any, f: Term) -> Step:
 
 
 @rule([F], "migrate_pages: -EAGAIN", "domain.md (k) of each kernel", kind="refusal", features=("migration",))
-def migrate_refused(kernel: Any, f: Term) -> Step:
+def migrate_refused(kernel: Decisions, f: Term) -> Step:
     """Somebody holds a reference to the page or its folio, or it is the zero page."""
     return Step([Not(Or(And(*_movable(kernel, f)), And(*_movable_folio(f))))])
 

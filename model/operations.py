@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+
+from model.decisions import Decisions
 
 SWAP_IN_FAULTS = ("swap-cache-read", "swap-in-read")
 """What brings in a swapped-out page, as a read does."""
@@ -111,7 +112,7 @@ class Operation:
     features: frozenset[str] = frozenset()
 
 
-def faults(access: str, kernel: Any) -> tuple[tuple[str, ...], ...]:
+def faults(access: str, kernel: Decisions) -> tuple[tuple[str, ...], ...]:
     """Names of the fault rules such an access raises: groups, of which the first with an enabled rule counts."""
     match access:
         case "load":
@@ -132,7 +133,7 @@ def faults(access: str, kernel: Any) -> tuple[tuple[str, ...], ...]:
             return ()
 
 
-def blocks(access: str, kernel: Any) -> tuple[str, ...]:
+def blocks(access: str, kernel: Decisions) -> tuple[str, ...]:
     """Names of the rules by which such an access waits for a userfaultfd monitor: write faults only."""
     if access == "force":
         return ("userfault-wait", "force-userfault-wait")

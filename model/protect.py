@@ -13,6 +13,7 @@ from typing import Any
 
 from z3 import And, BoolVal, If, Not, Or
 
+from model.decisions import Decisions
 from model.fault import P, V
 from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
@@ -57,7 +58,7 @@ def ranged(
 
     def wrap(body: Callable[[Any, Term, Span], Step | Staged]) -> tuple[RuleTemplate, RuleTemplate]:
         def on(whole: bool) -> RuleTemplate:
-            def run(kernel: Any, p: Term, v: Term) -> Step | Staged:
+            def run(kernel: Decisions, p: Term, v: Term) -> Step | Staged:
                 return body(kernel, p, Span(v, whole))
 
             run.__doc__ = body.__doc__
@@ -124,7 +125,7 @@ def _kept_or_restored(decision: str, restores: Callable[..., Term], p: Term, v: 
 
 @ranged("mprotect(PROT_READ): mprotect_fixup, change_pte_range, change_huge_pmd",
         "domain.md (g) of each kernel; decision `mprotect_pinned`", lock="write", split=("tlb",))
-def mprotect_ro(kernel: Any, p: Term, span: Span) -> Staged:
+def mprotect_ro(kernel: Decisions, p: Term, span: Span) -> Staged:
     """VM_WRITE goes and the PTE loses its write bit; a VMA that has those flags already is left as it is."""
     decision = kernel.mprotect_pinned
 
@@ -143,7 +144,7 @@ def mprotect_ro(kernel: Any, p: Term, span: Span) -> Staged:
 
 
 @ranged("mprotect(PROT_READ) refused", "domain.md 2.8", kind="refusal")
-def mprotect_ro_refused(kernel: Any, p: Term, span: Span) -> Step:
+def mprotect_ro_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """No VMA, or (decision `refuse`) a pinned writable page."""
     refused = _forbidden(kernel.mprotect_pinned, p)
     return Step([span.some(lambda v: Or(Not(live(p, v)), refused(v)))])
@@ -160,25 +161,25 @@ def _left_alone(p: Term, v: Term, write: bool, executable: bool) -> Step:
 
 
 @rule([P, V], "mprotect_fixup: newflags == oldflags", "mm/mprotect.c", features=("huge",), lock="write")
-def mprotect_ro_nothing(kernel: Any, p: Term, v: Term) -> Step:
+def mprotect_ro_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
     """mprotect(PROT_READ) of a part of a THP that is read-only already does nothing: its PMD stays whole."""
     return _left_alone(p, v, write=False, executable=False)
 
 
 @rule([P, V], "mprotect_fixup: newflags == oldflags", "mm/mprotect.c", features=("huge",), lock="write")
-def mprotect_rw_nothing(kernel: Any, p: Term, v: Term) -> Step:
+def mprotect_rw_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
     """mprotect(PROT_READ | PROT_WRITE) of a part of a THP that has those flags already: its PMD stays whole."""
     return _left_alone(p, v, write=True, executable=False)
 
 
 @rule([P, V], "mprotect_fixup: newflags == oldflags", "mm/mprotect.c", features=("huge", "exec"), lock="write")
-def mprotect_rwx_nothing(kernel: Any, p: Term, v: Term) -> Step:
+def mprotect_rwx_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
     """mprotect(PROT_READ | PROT_WRITE | PROT_EXEC) of a part of a THP that has those flags: its PMD stays whole."""
     return _left_alone(p, v, write=True, executable=True)
 
 
 def _made_writable(
-    kernel: Any, p: Term, span: Span, same: Callable[[Term], Term], flags: Callable[[Term], list[Update]],
+    kernel: Decisions, p: Term, span: Span, same: Callable[[Term], Term], flags: Callable[[Term], list[Update]],
     when: Callable[[Term], Term] = lambda v: BoolVal(True),
 ) -> Staged:
     """mprotect to flags with VM_WRITE. `same(v)`: the VMA has them already; `flags(v)`: the updates of the VMA.
@@ -197,7 +198,7 @@ def _made_writable(
     return flushing_later(step, p, span.covers, mprotect_flushing(p, span.page), left=same)
 
 
-def _no_vma(kernel: Any, p: Term, span: Span) -> Step:
+def _no_vma(kernel: Decisions, p: Term, span: Span) -> Step:
     refused = _forbidden(kernel.mprotect_other_pinned, p)
     return Step([span.some(lambda v: Or(Not(live(p, v)), refused(v)))])
 
@@ -205,7 +206,7 @@ def _no_vma(kernel: Any, p: Term, span: Span) -> Step:
 @ranged("mprotect(PROT_READ | PROT_WRITE): mprotect_fixup, change_pte_range, can_change_pte_writable",
         "domain.md (g) of each kernel; decisions `mprotect_restores`, `mprotect_other_pinned`", lock="write",
         split=("tlb",))
-def mprotect_rw(kernel: Any, p: Term, span: Span) -> Staged:
+def mprotect_rw(kernel: Decisions, p: Term, span: Span) -> Staged:
     """VM_WRITE comes back; the PTE has its write bit then only where `mprotect_restores` says so (64fe24a3e05e, 6.0).
 
     A VMA that has those flags already is left as it is: mprotect_fixup returns at once.
@@ -217,7 +218,7 @@ def mprotect_rw(kernel: Any, p: Term, span: Span) -> Staged:
 
 
 @ranged("mprotect, -ENOMEM", "domain.md (g)", kind="refusal")
-def mprotect_rw_refused(kernel: Any, p: Term, span: Span) -> Step:
+def mprotect_rw_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """mprotect where there is no VMA, or (decision `refuse`) a pinned writable page."""
     return _no_vma(kernel, p, span)
 
@@ -225,7 +226,7 @@ def mprotect_rw_refused(kernel: Any, p: Term, span: Span) -> Step:
 @ranged("mprotect(PROT_READ | PROT_WRITE | PROT_EXEC): mprotect_fixup, change_pte_range",
         "domain.md (g) of each kernel; decisions `mprotect_restores`, `mprotect_other_pinned`", lock="write",
         split=("tlb",), features=("exec",))
-def mprotect_rwx(kernel: Any, p: Term, span: Span) -> Staged:
+def mprotect_rwx(kernel: Decisions, p: Term, span: Span) -> Staged:
     """VM_WRITE and VM_EXEC are set; where that changes anything the write bit goes as in mprotect(RW)."""
     return _made_writable(
         kernel, p, span, lambda v: And(vma_write(p, v), vma_exec(p, v)),
@@ -234,7 +235,7 @@ def mprotect_rwx(kernel: Any, p: Term, span: Span) -> Staged:
 
 
 @ranged("mprotect, -ENOMEM", "domain.md (g)", kind="refusal", features=("exec",))
-def mprotect_rwx_refused(kernel: Any, p: Term, span: Span) -> Step:
+def mprotect_rwx_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """mprotect where there is no VMA, or (decision `refuse`) a pinned writable page."""
     return _no_vma(kernel, p, span)
 
@@ -242,7 +243,7 @@ def mprotect_rwx_refused(kernel: Any, p: Term, span: Span) -> Step:
 @ranged("mprotect of a writable VMA: mprotect_fixup, change_pte_range",
         "domain.md (g) of each kernel; decisions `mprotect_restores`, `mprotect_other_pinned`", lock="write",
         split=("tlb",))
-def mprotect_other(kernel: Any, p: Term, span: Span) -> Staged:
+def mprotect_other(kernel: Decisions, p: Term, span: Span) -> Staged:
     """An mprotect that changes another flag than VM_WRITE, as to RWX and back, or a protection key.
 
     Which flag it is does not matter here, so it is not remembered; `mprotect_rwx` remembers VM_EXEC.
@@ -253,7 +254,7 @@ def mprotect_other(kernel: Any, p: Term, span: Span) -> Staged:
 
 
 @rule([P], "mmap: VM_SOFTDIRTY", "mm/mmap.c, read in 5.10.262 and 7.2.13", features=("vm-soft-dirty",))
-def mmap_soft_dirty(kernel: Any, p: Term) -> Step:
+def mmap_soft_dirty(kernel: Decisions, p: Term) -> Step:
     """The mappings of a process that has touched nothing are new: they read as soft-dirty."""
     return Step(
         [alive(p), Not(vma_soft_dirty(p)), forall(Page, lambda v: pte_none(p, v))], [put(vma_soft_dirty(p), True)]
@@ -263,7 +264,7 @@ def mmap_soft_dirty(kernel: Any, p: Term) -> Step:
 @rule([P], "clear_refs_write(CLEAR_REFS_SOFT_DIRTY), clear_soft_dirty",
       "domain.md (h) of each kernel; decisions `soft_dirty_pinned`, `soft_dirty_lock`", lock="soft-dirty",
       split=("tlb",))
-def clear_soft_dirty(kernel: Any, p: Term) -> Staged:
+def clear_soft_dirty(kernel: Decisions, p: Term) -> Staged:
     """Every PTE is write-protected and its soft-dirty bit cleared, but for pinned ones where the kernel skips them.
 
     A PMD is not tested for pins.
@@ -282,14 +283,14 @@ def clear_soft_dirty(kernel: Any, p: Term) -> Staged:
 
 
 @rule([P], "clear_refs_write refused", "domain.md 2.8", kind="refusal")
-def clear_soft_dirty_refused(kernel: Any, p: Term) -> Step | None:
+def clear_soft_dirty_refused(kernel: Decisions, p: Term) -> Step | None:
     """Decision `refuse`: some writable page is pinned."""
     if kernel.soft_dirty_pinned != "refuse":
         return None
     return Step([exists(Page, lambda v: write_pinned(p, v))])
 
 
-def _watched(kernel: Any, p: Term, span: Span) -> Term:
+def _watched(kernel: Decisions, p: Term, span: Span) -> Term:
     """mwriteprotect_range finds what it is to change; decision `uffd_across_vmas`.
 
     Up to 6.3 find_dst_vma wants the range within one VMA; here two differ by VM_WRITE, VM_EXEC or VM_MERGEABLE, as what
@@ -308,7 +309,7 @@ def _watched(kernel: Any, p: Term, span: Span) -> Term:
 
 @ranged("UFFDIO_WRITEPROTECT(MODE_WP), change_pte_range",
         "domain.md (i) of each kernel; decision `uffd_wp_pinned`", lock="read", split=("tlb",))
-def uffd_wp(kernel: Any, p: Term, span: Span) -> Staged:
+def uffd_wp(kernel: Decisions, p: Term, span: Span) -> Staged:
     """The PTE loses its write bit and gets uffd-wp; an empty PTE is left alone.
 
     One of a file mapping gets a marker (from 5.19 on, before which there is no such mapping; decision `uffd_markers`).
@@ -331,14 +332,14 @@ def uffd_wp(kernel: Any, p: Term, span: Span) -> Staged:
 
 
 @ranged("UFFDIO_WRITEPROTECT refused", "domain.md 2.8", kind="refusal")
-def uffd_wp_refused(kernel: Any, p: Term, span: Span) -> Step:
+def uffd_wp_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """No registered VMA, more than one, or (decision `refuse`) a pinned writable page."""
     return Step([Or(Not(_watched(kernel, p, span)), span.some(_forbidden(kernel.uffd_wp_pinned, p)))])
 
 
 @ranged("UFFDIO_WRITEPROTECT(0): mwriteprotect_range, change_pte_range",
         "domain.md (i) of each kernel; decisions `uffd_restores`, `uffd_unwp_pinned`", lock="read", split=("tlb",))
-def uffd_unwp(kernel: Any, p: Term, span: Span) -> Staged:
+def uffd_unwp(kernel: Decisions, p: Term, span: Span) -> Staged:
     """uffd-wp is cleared, and so is the write bit of a page that was not protected; it comes back only where
     `uffd_restores` says so (931298e103c2, 6.3)."""
 
@@ -356,14 +357,14 @@ def uffd_unwp(kernel: Any, p: Term, span: Span) -> Staged:
 
 
 @ranged("UFFDIO_WRITEPROTECT, -ENOENT", "domain.md (i)", kind="refusal")
-def uffd_unwp_refused(kernel: Any, p: Term, span: Span) -> Step:
+def uffd_unwp_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """No registered VMA, or more than one."""
     return Step([Not(_watched(kernel, p, span))])
 
 
 @rule([P, V], "change_prot_numa: change_pte_range; do_numa_page", "domain.md F18; decisions `numa_hints`, `numa_write`",
       features=("numa",), lock="read")
-def numa_hint(kernel: Any, p: Term, v: Term) -> Step:
+def numa_hint(kernel: Decisions, p: Term, v: Term) -> Step:
     """NUMA balancing takes the PTE away to see who uses it, and the next access brings it back.
 
     With the write bit that it had (pte_savedwrite, on x86 the bit itself), or from 6.2 with that which the mapping may
@@ -378,7 +379,7 @@ def numa_hint(kernel: Any, p: Term, v: Term) -> Step:
 
 @rule([P, V], "change_prot_numa: change_huge_pmd; do_huge_pmd_numa_page",
       "mm/huge_memory.c; decisions `numa_hints_huge`, `numa_write`", features=("numa", "huge"), lock="read")
-def numa_hint_huge(kernel: Any, p: Term, v: Term) -> Step:
+def numa_hint_huge(kernel: Decisions, p: Term, v: Term) -> Step:
     """The same of a PMD, which stays whole."""
     f = pte_frame(p, v)
     return Step(
@@ -393,7 +394,7 @@ def _hintable(p: Term, v: Term) -> list[Term]:
 
 
 @rule([P, V], "change_prot_numa", "domain.md F18", kind="refusal", features=("numa",))
-def numa_hint_refused(kernel: Any, p: Term, v: Term) -> Step:
+def numa_hint_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """Nothing is mapped, or what is mapped is left out."""
     f = pte_frame(p, v)
     hints = If(pte_huge(p, v), kernel.numa_hints_huge(p, v, f), kernel.numa_hints(p, v, f))

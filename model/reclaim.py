@@ -5,10 +5,9 @@ Adding to the swap cache and unmapping are one step here (page lock); the window
 
 from __future__ import annotations
 
-from typing import Any
-
 from z3 import And, BoolVal, If, Implies, Not, Or
 
+from model.decisions import Decisions
 from model.fault import P, V, leave_swap_cache, left_marker
 from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
@@ -61,14 +60,14 @@ F = Param("f", Frame)
 S = Param("s", Slot)
 
 
-def _kept_when_cached(kernel: Any, f: Term) -> Term:
+def _kept_when_cached(kernel: Decisions, f: Term) -> Term:
     """try_to_unmap refuses: from 5.19 an exclusive page that is maybe pinned (page_try_share_anon_rmap)."""
     if kernel.unmap_pinned == "allow":
         return BoolVal(False)
     return And(exclusive(f), maybe_pinned(f)) if kernel.exclusive_bit else maybe_pinned(f)
 
 
-def _kept(kernel: Any, f: Term) -> Term:
+def _kept(kernel: Decisions, f: Term) -> Term:
     """Reclaim refuses a page that is not in the swap cache yet: from 5.11 one that is maybe pinned (feb889fb40fa)."""
     refused = maybe_pinned(f) if kernel.swap_out_pinned == "refuse" else BoolVal(False)
     return Or(refused, _kept_when_cached(kernel, f))
@@ -84,18 +83,18 @@ def _swappable(f: Term) -> list[Term]:
     return [Not(large(f)), Not(nonanon(f)), Not(lazyfree(f))]
 
 
-def _discardable(kernel: Any, f: Term) -> Term:
+def _discardable(kernel: Decisions, f: Term) -> Term:
     """try_to_unmap would throw f away: MADV_FREE, not dirty, and from 5.18 without references (6c8e2a256915)."""
     counted = unreferenced(f) if kernel.discard_counts else BoolVal(True)
     return And(lazyfree(f), Not(page_dirty(f)), counted)
 
 
-def _discarded(kernel: Any, f: Term) -> Term:
+def _discarded(kernel: Decisions, f: Term) -> Term:
     """... and no PTE says that it was written since."""
     return And(_discardable(kernel, f), _clean(f))
 
 
-def _unmapped(kernel: Any, f: Term, s: Term) -> list[list[Update]]:
+def _unmapped(kernel: Decisions, f: Term, s: Term) -> list[list[Update]]:
     """try_to_unmap: every PTE that maps f becomes a swap entry for s; soft-dirty and uffd-wp move along."""
     updates = [
         each(Proc, Page, lambda q, w: put(pte_present(q, w), False) + put(pte_swap(q, w), True)
@@ -118,7 +117,7 @@ def _flushed(f: Term) -> list[Update]:
     )
 
 
-def _flush_is_late(kernel: Any, f: Term) -> list[Update]:
+def _flush_is_late(kernel: Decisions, f: Term) -> list[Update]:
     """should_defer_flush: CPUs keep entries of dirty PTEs; from 5.19 to 6.0 not of an exclusive page (088b8aa537c2)."""
     at_once = exclusive(f) if kernel.exclusive_bit and not kernel.gup_fast_ordered else BoolVal(False)
     return each(
@@ -130,7 +129,7 @@ def _flush_is_late(kernel: Any, f: Term) -> list[Update]:
 @rule([F, Param("s", Slot, fresh=True)], "shrink_page_list: add_to_swap, try_to_unmap",
       "domain.md (j) of each kernel, 7.2 S7; decision `swap_out_pinned`", lock="rmap",
       split=("swap-out", "reclaim-flush"))
-def swap_out(kernel: Any, f: Term, s: Term) -> Staged:
+def swap_out(kernel: Decisions, f: Term, s: Term) -> Staged:
     """Reclaim puts a mapped page into the swap cache and replaces its mappings by swap entries.
 
     Between the two somebody may pin it; then what holds of a page that was in the swap cache before decides.
@@ -150,7 +149,7 @@ def swap_out(kernel: Any, f: Term, s: Term) -> Staged:
 
 @rule([F], "shrink_page_list: try_to_unmap (lazy-free page)", "domain.md F22; decision `discard_counts`",
       features=("lazyfree",), lock="rmap")
-def discard_lazyfree(kernel: Any, f: Term) -> Step:
+def discard_lazyfree(kernel: Decisions, f: Term) -> Step:
     """Reclaim throws away a page that was given up with MADV_FREE and not written since."""
     return Step(
         [mapped(f), _discarded(kernel, f)],
@@ -158,7 +157,7 @@ def discard_lazyfree(kernel: Any, f: Term) -> Step:
     )
 
 
-def _emptied(kernel: Any, q: Term, w: Term) -> list[Update]:
+def _emptied(kernel: Decisions, q: Term, w: Term) -> list[Update]:
     return put(pte_present(q, w), False) + put(stale(q, w), False) + left_marker(kernel, q, w)
 
 
@@ -169,7 +168,7 @@ def _first_stops(f: Term) -> Term:
 
 @rule([F, Param("r", Proc), Param("u", Page)], "shrink_page_list: try_to_unmap (lazy-free page)",
       "mm/rmap.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("lazyfree",), lock="rmap")
-def discard_lazyfree_part(kernel: Any, f: Term, r: Term, u: Term) -> Step:
+def discard_lazyfree_part(kernel: Decisions, f: Term, r: Term, u: Term) -> Step:
     """Reclaim takes the page from one of its mappers and stops at the next one, which has written to it.
 
     try_to_unmap looks at one mapping after the other; the page is an ordinary one then, and dirty.
@@ -182,7 +181,7 @@ def discard_lazyfree_part(kernel: Any, f: Term, r: Term, u: Term) -> Step:
 
 @rule([F], "shrink_page_list: try_to_unmap, SetPageSwapBacked", "mm/rmap.c; decision `lazyfree_stays`",
       features=("lazyfree",), lock="rmap", kind="refusal")
-def keep_lazyfree(kernel: Any, f: Term) -> Step:
+def keep_lazyfree(kernel: Decisions, f: Term) -> Step:
     """Reclaim keeps a page that was given up, but written since or, from 5.18, has references: an ordinary one again.
 
     Where `lazyfree_stays` only a written one is; the other stays given up (try_to_unmap_one, read in 7.2.13).
@@ -196,7 +195,7 @@ def keep_lazyfree(kernel: Any, f: Term) -> Step:
 
 @rule([P, V], "madvise_free_pte_range", "domain.md F22; read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7",
       features=("lazyfree",), lock="read")
-def madv_free(kernel: Any, p: Term, v: Term) -> Step:
+def madv_free(kernel: Decisions, p: Term, v: Term) -> Step:
     """MADV_FREE: the PTE is clean from now on, and the page free for the taking until it is written.
 
     Only of a page that is dirty or in the swap cache, which it leaves, does it ask whether nobody else maps it.
@@ -210,19 +209,19 @@ def madv_free(kernel: Any, p: Term, v: Term) -> Step:
 
 
 @rule([P, V], "madvise_free_pte_range", "domain.md F22", name="madv-free-nothing", features=("lazyfree",))
-def madv_free_nothing(kernel: Any, p: Term, v: Term) -> Step:
+def madv_free_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
     """MADV_FREE leaves other pages alone."""
     return Step([live(p, v), Not(file(v)), Not(pte_swap(p, v)), Not(And(*_may_give_up(kernel, p, v)))])
 
 
 @rule([P, V], "madvise, -ENOMEM; madvise_free_single_vma, -EINVAL", "domain.md F22", kind="refusal",
       features=("lazyfree",))
-def madv_free_refused(kernel: Any, p: Term, v: Term) -> Step:
+def madv_free_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """MADV_FREE where there is no VMA, or that of a file."""
     return Step([Or(Not(live(p, v)), file(v))])
 
 
-def _may_give_up(kernel: Any, p: Term, v: Term) -> list[Term]:
+def _may_give_up(kernel: Decisions, p: Term, v: Term) -> list[Term]:
     """madvise_free_pte_range's tests of a present PTE: mapcount == 1 and try_to_free_swap, where they are asked for."""
     f = pte_frame(p, v)
     spared = ksm(f) if kernel.lazyfree_spares_ksm else BoolVal(False)
@@ -235,7 +234,7 @@ def _may_give_up(kernel: Any, p: Term, v: Term) -> list[Term]:
 
 @rule([F, S], "shrink_page_list: try_to_unmap", "domain.md (j) of each kernel; decision `unmap_pinned`",
       lock="rmap", split=("reclaim-flush",))
-def swap_out_cached(kernel: Any, f: Term, s: Term) -> Staged:
+def swap_out_cached(kernel: Decisions, f: Term, s: Term) -> Staged:
     """Reclaim unmaps a page that is in the swap cache already, and not under writeback.
 
     TLBs are flushed before the page is unlocked if it is written out then (try_to_unmap_flush_dirty). Where it is not,
@@ -253,7 +252,7 @@ def swap_out_cached(kernel: Any, f: Term, s: Term) -> Staged:
 
 
 @rule([F], "shrink_page_list: keep_locked", "domain.md (j) of each kernel", kind="refusal")
-def swap_out_refused(kernel: Any, f: Term) -> Step:
+def swap_out_refused(kernel: Decisions, f: Term) -> Step:
     """Reclaim keeps the page, as one under writeback. A large folio has to be split first; the zero page is on no list.
     """
     kept = If(in_swap_cache(f), Or(in_writeback(f), _kept_when_cached(kernel, f)), _kept(kernel, f))
@@ -262,7 +261,7 @@ def swap_out_refused(kernel: Any, f: Term) -> Step:
 
 @rule([F], "shrink_page_list: try_to_unmap, __remove_mapping",
       "mm/vmscan.c, mm/shmem.c of 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("file",), lock="rmap")
-def reclaim_file_page(kernel: Any, f: Term) -> Step:
+def reclaim_file_page(kernel: Decisions, f: Term) -> Step:
     """Reclaim unmaps a page of a file, whoever holds a reference; without one it leaves the page cache, and is freed.
 
     The tests for pins are those of anonymous pages. A page that stays is found again by the next fault: of a file in
@@ -279,7 +278,7 @@ def reclaim_file_page(kernel: Any, f: Term) -> Step:
 
 
 @rule([S], "shrink_page_list: pageout, swap_writepage, end_page_writeback, __remove_mapping", "domain.md 2.1 (j)")
-def reclaim_swap_cache(kernel: Any, s: Term) -> Step:
+def reclaim_swap_cache(kernel: Decisions, s: Term) -> Step:
     """A page that only the swap cache refers to is written out, if need be, and freed; nothing happens meanwhile."""
     f = slot_frame(s)
     return Step(
@@ -290,7 +289,7 @@ def reclaim_swap_cache(kernel: Any, s: Term) -> Step:
 
 @rule([S], "shrink_page_list: pageout, swap_writepage, set_page_writeback",
       "mm/vmscan.c, mm/page_io.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13")
-def writeback_begin(kernel: Any, s: Term) -> Step:
+def writeback_begin(kernel: Decisions, s: Term) -> Step:
     """An unmapped page begins to be written to the swap device; one with references is not (is_page_cache_freeable).
 
     Nor is one whose slot no swap entry names: swap_writepage frees the slot instead. That a page which has not changed
@@ -303,7 +302,7 @@ def writeback_begin(kernel: Any, s: Term) -> Step:
 
 
 @rule([S], "end_page_writeback, rotate_reclaimable_page", "mm/filemap.c, read in 5.10.262 and 7.2.13")
-def writeback_end(kernel: Any, s: Term) -> Step:
+def writeback_end(kernel: Decisions, s: Term) -> Step:
     """The writing ends. If nobody has the page any more it leaves the swap cache.
 
     A page that is not wanted is moved to where reclaim looks next (PG_reclaim); that look is taken here as well.
@@ -316,25 +315,25 @@ def writeback_end(kernel: Any, s: Term) -> Step:
 
 
 @rule([Param("s", Slot, fresh=True)], "swapon: SWP_STABLE_WRITES", "mm/swapfile.c", features=("stable-writes",))
-def swap_stable(kernel: Any, s: Term) -> Step:
+def swap_stable(kernel: Decisions, s: Term) -> Step:
     """The slot is on a device that needs pages which do not change while it writes them, as zram."""
     return Step([Not(stable_writes(s))], [put(stable_writes(s), True)])
 
 
 @rule([S], "try_to_free_swap, folio_free_swap", "domain.md I9")
-def free_swap_slot(kernel: Any, s: Term) -> Step:
+def free_swap_slot(kernel: Decisions, s: Term) -> Step:
     """A page whose slot no swap entry names, and which is not under writeback, leaves the swap cache."""
     return Step([cached(s), Not(writeback(s)), Not(page_swapped(slot_frame(s)))], [put(cached(s), False)])
 
 
 @rule([F], "lru_cache_add, isolate_lru_page, speculative get_page", "domain.md 1.1")
-def extra_ref(kernel: Any, f: Term) -> Step:
+def extra_ref(kernel: Decisions, f: Term) -> Step:
     """A transient reference appears."""
     return Step([Not(frame_free(f)), Not(extra(f))], [put(extra(f), True)])
 
 
 @rule([F], "lru_add_drain, put_page", "domain.md 1.1")
-def drop_extra(kernel: Any, f: Term) -> Step:
+def drop_extra(kernel: Decisions, f: Term) -> Step:
     """A transient reference goes."""
     return Step([extra(f)], [put(extra(f), False)])
 

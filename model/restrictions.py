@@ -13,11 +13,7 @@ from typing import Any
 
 from z3 import And, Not, Or
 
-from model.kernels import (
-    V5_7,
-    V5_9,
-    V5_19,
-    Kernel,
+from model.decisions import (
     copies_pinned,
     copies_pinned_exclusive,
     never,
@@ -29,6 +25,7 @@ from model.kernels import (
     restores_exclusive,
     restores_exclusive_unprotected,
 )
+from model.kernels import V5_7, V5_9, V5_19, Kernel
 from model.logic import ModelError, Term
 from model.state import (
     exclusive,

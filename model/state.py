@@ -169,9 +169,7 @@ exclusive = StateFunction(
 large = StateFunction(
     "large", (Frame,), Bool, "a sub-page of a large folio", meaningful=lambda f: Not(frame_free(f))
 )
-folio = StateFunction(
-    "folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=lambda f: And(large(f), Not(frame_free(f)))
-)
+folio = StateFunction("folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=large)
 nonanon = StateFunction(
     "nonanon", (Frame,), Bool, "a page of the page cache, or the zero page", meaningful=lambda f: Not(frame_free(f))
 )
@@ -513,8 +511,12 @@ def folio_free(d: Term) -> Term:
     return Not(exists(Frame, lambda f: And(large(f), folio(f) == d)))
 
 
+UNUSED: tuple[Sort, ...] = (Proc, Frame, Folio, Slot, Pin)
+"""The sorts of which an element may be one that nothing refers to."""
+
+
 def fresh(x: Term) -> Term:
-    """Nothing refers to x (a Proc, Frame, Folio, Slot or Pin)."""
+    """Nothing refers to x, of a sort of UNUSED."""
     if x.sort() == Folio:
         return folio_free(x)
     if x.sort() == Proc:

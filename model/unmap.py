@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from z3 import And, BoolVal, Implies, Not, Or
 
+from model.decisions import Decisions
 from model.fault import P, V, left_marker, one_vma
 from model.logic import Param, Step, Term, Update, each, exists, forall, put, rule
 from model.state import (
@@ -76,7 +76,7 @@ def _detach(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
     ]
 
 
-def _zap(kernel: Any, zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
+def _zap(kernel: Decisions, zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
     """Empty the PTEs for which `zapped` holds, and `_detach`. Markers go with their VMA (ZAP_FLAG_DROP_MARKER)."""
     return [
         each(
@@ -90,7 +90,7 @@ def _zap(kernel: Any, zapped: Callable[[Term, Term], Term]) -> list[list[Update]
 
 
 @rule([P, V], "munmap, zap_pte_range", "domain.md I1", lock="write")
-def munmap(kernel: Any, p: Term, v: Term) -> Step:
+def munmap(kernel: Decisions, p: Term, v: Term) -> Step:
     """The VMA and the PTE go; a page that is referenced lives on, invisible to the process."""
     return Step(
         [live(p, v), Not(pte_huge(p, v))],
@@ -99,14 +99,14 @@ def munmap(kernel: Any, p: Term, v: Term) -> Step:
 
 
 @rule([P, V], "madvise(MADV_DONTNEED), zap_page_range", "domain.md I1", lock="read")
-def dontneed(kernel: Any, p: Term, v: Term) -> Step:
+def dontneed(kernel: Decisions, p: Term, v: Term) -> Step:
     """The PTE goes, the VMA stays: the next touch gets a new page."""
     return Step([live(p, v), Not(pte_huge(p, v))], _zap(kernel, lambda q, w: And(q == p, w == v)))
 
 
 @rule([P, V], "madvise(MADV_DONTNEED), zap_huge_pmd, try_to_free_pte",
       "domain.md I1; decision `dontneed_frees_tables`", features=("huge",), lock="read")
-def dontneed_block(kernel: Any, p: Term, v: Term) -> Step:
+def dontneed_block(kernel: Decisions, p: Term, v: Term) -> Step:
     """All that one PMD covers goes at once: a PMD that maps it, or from 6.14 a page table, which is then empty."""
     table = one_vma(p, v) if kernel.dontneed_frees_tables else BoolVal(False)
     return Step(
@@ -116,26 +116,26 @@ def dontneed_block(kernel: Any, p: Term, v: Term) -> Step:
 
 
 @rule([P, V], "madvise, -ENOMEM", "domain.md I1", kind="refusal")
-def dontneed_refused(kernel: Any, p: Term, v: Term) -> Step:
+def dontneed_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """MADV_DONTNEED where there is no VMA."""
     return Step([Not(live(p, v))])
 
 
 @rule([P, V], "madvise(MADV_FREE): madvise_free_pte_range, free_swap_and_cache",
       "mm/madvise.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("lazyfree",), lock="read")
-def madv_free_swapped(kernel: Any, p: Term, v: Term) -> Step:
+def madv_free_swapped(kernel: Decisions, p: Term, v: Term) -> Step:
     """MADV_FREE drops a swap entry at once: the next touch gets a new page, as after MADV_DONTNEED."""
     return Step([live(p, v), pte_swap(p, v)], _zap(kernel, lambda q, w: And(q == p, w == v)))
 
 
 @rule([P, V], "munmap of nothing", "domain.md I1", name="munmap-nothing")
-def munmap_nothing(kernel: Any, p: Term, v: Term) -> Step:
+def munmap_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
     """munmap where there is no VMA succeeds and does nothing."""
     return Step([alive(p), Not(vma(p, v))])
 
 
 @rule([P], "exit_mmap", "domain.md I1", lock="write")
-def exit(kernel: Any, p: Term) -> Step:
+def exit(kernel: Decisions, p: Term) -> Step:
     """The process and its page tables go; its references stay until they are dropped."""
     return Step(
         [alive(p)],
@@ -149,7 +149,7 @@ W = Param("w", Page)
 
 @rule([P, V, W], "move_page_tables, move_ptes", "domain.md I1; cow.c, partial mremap", features=("mremap",),
       lock="write")
-def mremap(kernel: Any, p: Term, v: Term, w: Term) -> Step:
+def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
     """The page moves from v to w, where whatever was mapped goes; references to it follow, and it is soft-dirty there,
     as is a swap entry (move_soft_dirty_pte, move_soft_dirty_pmd).
 
@@ -179,7 +179,7 @@ def mremap(kernel: Any, p: Term, v: Term, w: Term) -> Step:
 
 
 @rule([P, V, W], "mremap, -EFAULT, -EINVAL", "domain.md I1", kind="refusal", features=("mremap",))
-def mremap_refused(kernel: Any, p: Term, v: Term, w: Term) -> Step:
+def mremap_refused(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
     """mremap of no mapping, or onto itself."""
     return Step([Or(Not(live(p, v)), v == w)])
 

@@ -311,16 +311,27 @@ def test_before_the_early_copy_fork_alone_loses_a_pinned_page(
 def test_finished_results_are_not_computed_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = ("check", "-k", "v5.14", "-i", "soft-dirty", "--scope", SMALL, "-o", tmp_path)
     _, first = run_json(capsys, *arguments)
-    kept = list((tmp_path / "results").glob("*.json"))
-    assert len(kept) == 1
-    told = json.loads(kept[0].read_text())
-    told["cells"][0]["states"] = 7
-    kept[0].write_text(json.dumps(told))
+    (kept,) = (tmp_path / "results").glob("*.json")
+    written = kept.stat().st_mtime_ns
     _, second = run_json(capsys, *arguments)
+    assert kept.stat().st_mtime_ns == written
     _, third = run_json(capsys, *arguments, "--fresh")
-    counts = [d["results"][0]["states"] for d in (first, second, third)]
-    assert counts[1] == 7
-    assert counts[0] == counts[2] != 7
+    assert kept.stat().st_mtime_ns > written
+    assert first["results"][0]["states"] == second["results"][0]["states"] == third["results"][0]["states"]
+
+
+def test_a_kept_result_that_somebody_changed_is_not_believed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ("check", "-k", "v5.9", "-i", "write-bit", "--engine", "explore", "--scope", SMALL, "-o", tmp_path)
+    code, _ = run_json(capsys, *arguments)
+    assert code == 1
+    (kept,) = (tmp_path / "results").glob("*.json")
+    told = json.loads(kept.read_text())
+    told["cells"][0] |= {"verdict": "EXHAUSTED", "steps": [], "length": None}
+    kept.write_text(json.dumps(told))
+    code, again = run_json(capsys, *arguments)
+    assert (code, again["results"][0]["verdict"]) == (1, "VIOLATED")
 
 
 def test_kernels_with_equal_terms_share_one_result(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -557,15 +568,16 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
 def test_an_interrupted_check_keeps_what_is_done(tmp_path: Path) -> None:
     script = (
         "import sys\n"
-        "from proofs import check, cli\n"
-        "real = check.run\n"
+        "from proofs.check import tables\n"
+        "from proofs.cli.main import main\n"
+        "real = tables.run\n"
         "def one(*a, **k):\n"
         "    for done in real(*a, **k):\n"
         "        yield done\n"
         "        raise KeyboardInterrupt\n"
-        "check.run = one\n"
+        "tables.run = one\n"
         "if __name__ == '__main__':\n"
-        f"    sys.exit(cli.main(['check', '-k', 'v5.9', '--scope', '{SMALL}', '-o', {str(tmp_path)!r}]))\n"
+        f"    sys.exit(main(['check', '-k', 'v5.9', '--scope', '{SMALL}', '-o', {str(tmp_path)!r}]))\n"
     )
     path = tmp_path / "interrupted.py"
     path.write_text(script)

@@ -13,8 +13,10 @@ import pytest
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
+from model.decisions import Decisions
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.restrictions import RESTRICTIONS, VARIANTS
+from proofs.data import SUITE
 from proofs.pages import domain
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +30,7 @@ def citations() -> Iterator[tuple[str, str]]:
     yield from ((f"invariant {i.name}", i.source) for i in (*INVARIANTS, *FURTHER_INVARIANTS))
     yield from ((f"restriction {r.name}", r.source) for r in (*RESTRICTIONS, *VARIANTS))
     yield from ((f"kernel {k.name}: {what}", source) for k in EVERY_KERNEL for what, source in k.cite)
-    yield "the docstring of Kernel", Kernel.__doc__ or ""
+    yield "the docstring of Decisions", Decisions.__doc__ or ""
 
 
 def mentions() -> Iterator[tuple[str, str]]:
@@ -80,7 +82,7 @@ def test_everything_has_a_place(what: str, names: list[str]) -> None:
 
 
 def test_every_failure_of_the_suite_has_a_place() -> None:
-    rows = tomllib.loads((ROOT / "tests" / "litmus" / "expected.toml").read_text(encoding="utf-8"))
+    rows = tomllib.loads((SUITE / "expected.toml").read_text(encoding="utf-8"))
     named = {name.partition("-")[0] for name in rows["answers"] if re.match(r"F\d", name)}
     assert {name: domain.missing(name) for name in named if not domain.cited(name)} == {}
 

@@ -86,6 +86,19 @@ def test_what_was_decided_before_is_printed(
     assert "UNKNOWN: see the notes" in out
 
 
+def test_after_an_interrupt_what_is_decided_is_counted_and_a_fresh_run_does_not_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "run", ended(KeyboardInterrupt()))
+    asked = ("check", "-k", "v5.9", "-i", "mprotect", "--scope", SMALL, "-o", tmp_path)
+    _, _, err = run(capsys, *asked)
+    assert "1 cells done" in err
+    assert "the same command goes on from there" in err
+    _, _, err = run(capsys, *asked, "--engine", "proof", "--fresh")
+    assert "0 cells done" in err
+    assert "the same command without --fresh goes on" in err
+
+
 def test_an_internal_error_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     line, code = explained(ZeroDivisionError("division by zero"))
@@ -127,6 +140,32 @@ def test_a_trace_that_cannot_be_written_is_not_told_to_be_there(
     assert "1 counterexamples are not written." in out
     assert "`python -m proofs show FILE`" not in out
     assert "No space left on device" in err
+
+
+@pytest.mark.parametrize("text", [
+    "[" * 100_000, '{"a":' * 100_000, '["' + "\\" * 7 + '"' + "[" * 2000,
+    '{"#meta": {"schema": 1, "kernel": "v5.9", "claim": "x", "statement": "x", "scope": {"Proc": 1e999}}}',
+])
+@pytest.mark.parametrize(("command", "code"), [("show", 2), ("retell", 2), ("verify", 1)])
+def test_a_file_that_is_too_deep_or_has_no_number_that_it_says_is_no_file_of_ours(
+    text: str, command: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.trace.json"
+    file.write_text(text)
+    ended, out, err = run(capsys, command, file)
+    assert ended == code
+    assert "cannot be read" in out if command == "verify" else err.count("\n") == 1
+
+
+def test_what_was_kept_and_is_too_deep_is_done_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("check", "-k", "v5.9", "-i", "mprotect", "--scope", SMALL, "-o", tmp_path)
+    assert run(capsys, *asked)[0] == 0
+    kept = [path for path in tmp_path.glob("**/*.json") if path.parent.name != "obligations"]
+    assert len(kept) == 2
+    for path in kept:
+        path.write_text("[" * 100_000)
+    code, out, _ = run(capsys, *asked)
+    assert (code, "P 1" in out) == (0, True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
@@ -258,8 +297,8 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 def test_an_interrupt_is_put_off_where_it_would_be_swallowed() -> None:
     script = """
 import os, signal, time
-from proofs import cli
-signal.signal(signal.SIGINT, cli._interrupted)
+from proofs.cli.main import interrupt
+signal.signal(signal.SIGINT, interrupt)
 class Finalized:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)

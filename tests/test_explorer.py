@@ -146,6 +146,13 @@ def test_a_trace_that_names_a_file_does_not_run_it(explorer: Explorer, tmp_path:
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_trace_of_a_kernel_without_some_rules_is_not_walked(explorer: Explorer) -> None:
+    data = to_json(explorer.trace(SOFT_DIRTY))
+    data["#meta"]["without"] = ["swap-out"]
+    with pytest.raises(ModelError, match="of the kernel without swap-out"):
+        explorer.path_of(data)
+
+
 @pytest.mark.parametrize("sizes", [
     None, [], 3, {"Proc": "2"}, {"Proc": True}, {"Proc": 1e999}, {"Proc": [2]}, {"Proc": 64}, {"Other": 1}, {"Proc": 0},
     {},

@@ -13,6 +13,7 @@ import z3
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from model.decisions import always, never
 from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import (
     ALL_RULES,
@@ -30,8 +31,6 @@ from model.kernels import (
     WRPROTECT_FAIL,
     WRPROTECT_SKIP,
     Kernel,
-    always,
-    never,
 )
 from model.logic import Staged, System
 from model.operations import GIVES_UP, OPERATIONS, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults
@@ -39,7 +38,7 @@ from proofs.data import SUITE
 from proofs.errors import LitmusError
 from proofs.litmus.execution import Answer, Result, answer
 from proofs.litmus.language import Litmus
-from proofs.litmus.parser import parse, read
+from proofs.litmus.parser import parse, read, read_all
 from proofs.traces import trace
 
 FILES = sorted(SUITE.glob("*.litmus"))
@@ -289,6 +288,16 @@ def test_reading_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     (tmp_path / "bytes.litmus").write_bytes(b"litmus t\n\xff")
     with pytest.raises(LitmusError, match=r"bytes\.litmus:2: not UTF-8"):
         read(tmp_path / "bytes.litmus")
+
+
+def test_two_tests_of_one_name_are_refused_and_one_given_twice_is_one(tmp_path: Path) -> None:
+    """Their answers stand in the table under their name, so that both would have the second one's."""
+    one, other = tmp_path / "one.litmus", tmp_path / "other.litmus"
+    for path, end in ((one, "exists A.x == 1"), (other, "exists A.x == 0")):
+        path.write_text(f"litmus t\npage x\nA: write x 1\n{end}\n")
+    assert [test.name for test in read_all([one, one])] == ["t"]
+    with pytest.raises(LitmusError, match=r"other\.litmus: .*one\.litmus has a test t already"):
+        read_all([one, other])
 
 
 def mistake(text: str) -> str:

@@ -20,10 +20,10 @@ class Odd:
     def __repr__(self): raise RuntimeError
     def __call__(self, *_): return Odd()
 def deep(n, around, term): return functools.reduce(lambda t, _: around(t), range(n), term)
-from z3 import BoolSort, BoolVal, DeclareSort, Function, Int, IntSort
+from z3 import BoolSort, BoolVal, Const, DeclareSort, Function, Int, IntSort, Lambda, Var
 from invariants import Invariant
 from model import *
-from model.logic import Update
+from model.logic import StateFunction, Update
 from model.state import *
 """
 FIRST = HEAD.count("\n") + 1
@@ -70,6 +70,10 @@ REUSE = [
     ("lambda p, v, f: deep(60, lambda t: Or(And(t, mapped(f)), And(Not(t), pte_write(p, v))), maybe_pinned(f))", 0,
      "more than 100,000 operators"),
     ("True", 1, "reuse is a function (p, v, f), not True"),
+    ("lambda p, v, f: maps(Var(0, Proc), v, f)", 0, "a variable that no quantifier binds"),
+    ("lambda p, v, f: exists(Proc, lambda q: maps(Var(1, Proc), v, f))", 0, "a variable that no quantifier binds"),
+    ("lambda p, v, f: Lambda([p], maps(p, v, f)) == Lambda([p], mapped(f))", 0, "uses a lambda"),
+    ("functools.wraps(never)(lambda p, v, f: Function('n', Frame)() == f)", 0, "speaks of 'n'"),
 ]
 
 
@@ -87,6 +91,8 @@ def test_a_function_that_python_does_not_show_is_looked_at_too(
 ) -> None:
     text = "MINE = V5_9.but('mine', 'x', reuse=print)\n"
     assert told(tmp_path, text, "MINE") == "kernel mine: reuse(p, v, f) gives nothing, where a Bool term is wanted"
+    text = "MINE = V5_9.but('mine', 'x', reuse=functools.partial(maps, Function('n', Proc)()))\n"
+    assert "positional argument" in told(tmp_path, text, "MINE")
     # What a user's file prints is not among our results.
     assert capsys.readouterr().out == ""
 
@@ -96,6 +102,8 @@ FILES = [
     ("from model.state import mapped_by\n", 0, "model.state has no 'mapped_by'; did you mean mapped?"),
     ("import nothing_like_that\n", 0, "No module named 'nothing_like_that'"),
     ("x = 1\nraise SystemExit('no')\n", 1, "SystemExit: no"),
+    ("MINE = V5_9.but('mine', 'x')\nOWN = StateFunction('p', (Proc,), BoolSort(), '')\n", None,
+     "there are no state functions but the model's, so none is called p"),
     ("MINE = V5_9.but('mine', 'x', resue=never)\n", 0, "no decision 'resue'; did you mean reuse?"),
     ("MINE = V5_9.but('mine', 'x', mprotect_pinned='skipp')\n", 0, "one of clear, skip, refuse, not 'skipp'"),
     ("MINE = V5_9.but('mine', 'x', trylock='yes')\n", 0, "trylock is True or False, not 'yes'"),
@@ -113,9 +121,11 @@ FILES = [
 
 
 @pytest.mark.parametrize(("text", "line", "says"), FILES)
-def test_a_file_that_makes_no_sense_is_told_at_its_line(text: str, line: int, says: str, tmp_path: Path) -> None:
+def test_a_file_that_makes_no_sense_is_told_at_its_line(
+    text: str, line: int | None, says: str, tmp_path: Path
+) -> None:
     message = told(tmp_path, text, "MINE")
-    assert message.startswith(f"mine.py:{FIRST + line}: ")
+    assert message.startswith("mine.py: " if line is None else f"mine.py:{FIRST + line}: ")
     assert says in message
 
 
@@ -133,6 +143,17 @@ RULES = [
     ("return Step([live(p, v)], [Update(alive, (p, v), BoolVal(False))])", "it takes (Proc), not 2 terms"),
     ("return Step([live(p, v)], [Update(alive, (p,), False)])", "gives 'False' (bool), where a Bool term is wanted"),
     ("return Step([exists(Frame, lambda g: g == Function('n', Frame)())])", "a condition speaks of 'n'"),
+    # An update for every value of a cell would be another one in each engine, and one for every x is kept under a text
+    # that does not tell the sort of x.
+    ("return Step([], [Update(alive, (p,), BoolVal(False), over=(pte_frame(p, v),))])", "every pte_frame(p, v)"),
+    ("return Step([], [Update(alive, (p,), BoolVal(False), over=(p,))])", "for every p; say each"),
+    ("return Step([], [Update(alive, (p,), BoolVal(False), over=(Const('x', Page),))])", "for every x; say each"),
+    ("return Step([], [Update(alive, (p,), BoolVal(False), over=(Const(\"bool'0\", BoolSort()),))])",
+     "for every bool'0; say each"),
+    ("return Step([], [Update(StateFunction('own', (Proc,), BoolSort(), 'x'), (p,), BoolVal(True))])",
+     "is of no state function of the model"),
+    ("return Step([], [Update(StateFunction('alive', (Page,), BoolSort(), 'x'), (v,), BoolVal(True))])",
+     "is of no state function of the model"),
 ]
 
 
@@ -160,6 +181,12 @@ DECORATED = [
     ("[Param(1, Proc)], 'f', 's'", "Param takes a name and a sort"),
     ("[Param('p', Proc)], 'f', 's', name='fork'", "there is a rule 'fork' already"),
     ("['p'], 'f', 's'", "parameters are made by Param"),
+    # What follows a dot is a sub-step, and what was looked for was the rule of the name before it.
+    ("[Param('p', Proc)], 'f', 's', name='my.rule'", "its name is letters, digits, _ and -"),
+    ("[Param('p', IntSort())], 'f', 's'", "the parameter p is of a sort that the model has not"),
+    ("[Param('p', BoolSort())], 'f', 's'", "the parameter p is of a sort that the model has not"),
+    ("[Param('p', Page, fresh=True)], 'f', 's'", "fresh, as no page can be"),
+    ("[Param('p', Frame, over=Page)], 'f', 's'", "a function, as only the model's own may be"),
     ("[Param('p', Proc), Param('v', Page)], 'f', 's'", "takes 2 positional arguments but 3 were given"),
 ]
 

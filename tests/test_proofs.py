@@ -22,11 +22,12 @@ from model.state import Frame, Page, Proc, alive, exclusive, maps, pte_present, 
 from proofs.certify import manifest as manifests
 from proofs.certify import verify
 from proofs.check import prove
+from proofs.clock import done_by
 from proofs.data import CERTIFICATES, EXPECTED
 from proofs.derive.interpreter import Interpreter
 from proofs.derive.steps import after, initially
 from proofs.engine import Claim
-from proofs.errors import TraceError
+from proofs.errors import OutOfTime, TraceError
 from proofs.explore.progress import Checkpoint, Standing
 from proofs.explore.search import explore
 from proofs.induct import search as searching
@@ -197,11 +198,27 @@ def test_an_attempt_that_fails_leaves_a_picture_of_why(tmp_path: Path, monkeypat
     assert "counterexample to induction" in picture.read_text()
 
 
+def test_mining_that_runs_out_of_time_goes_on_where_it_was() -> None:
+    system = system_of("v5.9").restricted(system_of("v5.9").cone([claim("mprotect").formula]))
+    whole = Miner(system)
+    assert list(whole.work)
+    search, late = Search(system, lambda: Miner(system)), 0
+    while late < 10_000:
+        try:
+            with done_by(0):
+                found = search.mine()
+            break
+        except OutOfTime:
+            late += 1
+    assert late > 5
+    assert [rows.tolist() for rows in found.rows] == [rows.tolist() for rows in whole.rows]
+
+
 class NoCandidates(Miner):
     """A template that is too weak for anything."""
 
     def __init__(self) -> None:
-        pass
+        self.work = iter(())
 
     def excluding(self, tables: Tables) -> list[Clause]:
         return []

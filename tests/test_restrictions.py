@@ -10,6 +10,7 @@ import pytest
 import z3
 
 from invariants import invariant
+from model.decisions import read_private
 from model.kernels import (
     BREAK_COW,
     MAPCOUNT_UNSHARE,
@@ -25,7 +26,6 @@ from model.kernels import (
     V6_15,
     WRPROTECT_SKIP,
     Kernel,
-    read_private,
 )
 from model.logic import ModelError, Scope, System, Term, forall, names_in
 from model.operations import blocks, faults

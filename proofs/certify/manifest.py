@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from model.logic import ModelError, System, Term
+from proofs import json_text
 from proofs.certify.obligations import Clause, clause_of, obligations, parsed
 from proofs.naming.specs import Terms, features_of, file_name, find_invariant, system_of
 from proofs.words import in_words
@@ -68,7 +69,7 @@ def manifests_in(folder: Path) -> list[Path]:
 
 def copied(manifest: Path, folder: Path) -> Path:
     """The manifest's copy in another folder of certificates, its obligations copied too. Raises OSError, ValueError."""
-    names = json.loads(manifest.read_text(encoding="utf-8"))["obligations"].values()
+    names = json_text.read(manifest)["obligations"].values()
     target = folder / manifest.parent.name / manifest.name
     old, new = manifest.parent.parent / "obligations", folder / "obligations"
     for path in (target.parent, new):
@@ -92,7 +93,7 @@ def unlike(manifest: Path, asked: Terms) -> str:
     """
     name, _ = asked.claims[0]
     try:
-        read = json.loads(manifest.read_text(encoding="utf-8"))
+        read = json_text.read(manifest)
         if (other := _is_of(read, asked)):
             return other
         if read["terms"] != asked.system:
@@ -179,7 +180,7 @@ def _clauses(rows: Any, system: System) -> list[Clause]:
 def formulas(manifest: Path, system: System) -> list[Term]:
     """The clauses of a manifest as terms. Raises ModelError if it cannot be read."""
     try:
-        rows = json.loads(manifest.read_text(encoding="utf-8"))["clauses"]
+        rows = json_text.read(manifest)["clauses"]
         return [c.formula(system) for c in _clauses(rows, system)]
     except (OSError, ValueError, KeyError, TypeError, _RefusedError) as error:
         raise ModelError(f"{manifest} is no certificate: {error}") from error
@@ -188,7 +189,7 @@ def formulas(manifest: Path, system: System) -> list[Term]:
 def is_manifest(path: Path) -> bool:
     """The file looks like a manifest, be it a good one or not."""
     try:
-        return "obligations" in json.loads(path.read_text(encoding="utf-8"))
+        return "obligations" in json_text.read(path)
     except (OSError, ValueError, TypeError):
         return False
 
@@ -200,7 +201,7 @@ def contents(manifest: Path) -> dict[str, Any]:
     Raises ModelError if it cannot be read or is for other terms.
     """
     try:
-        read = json.loads(manifest.read_text(encoding="utf-8"))
+        read = json_text.read(manifest)
         kernel, less, hashes = str(read["kernel"]), tuple(map(str, read["without"])), dict(read["obligations"])
         stated, system = find_invariant(str(read["invariant"])), system_of(kernel, less)
         _expect(read["terms"] == system.digest(), f"it is for other terms than those of {kernel}")
@@ -251,7 +252,7 @@ def _opened(path: Path, asked: Terms | None) -> Opened:
     without: tuple[str, ...] = ()
     try:
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            manifest = json_text.read(path)
             kernel, name = str(manifest["kernel"]), str(manifest["invariant"])
             schema, statement, terms = manifest["schema"], manifest["statement"], manifest["terms"]
             without = tuple(map(str, manifest["without"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import multiprocessing
 import shutil
@@ -16,6 +17,7 @@ from invariants import INVARIANTS, Invariant
 from model.blame import nearest
 from model.kernels import Kernel
 from model.logic import ModelError, Scope
+from proofs import json_text
 from proofs.check.cells import Cell, CellKey, Table, write_trace
 from proofs.check.engines import ENGINES, PROVING
 from proofs.check.jobs import BMC_DEPTH, UNGUARDED, Job, jobs, run_job
@@ -35,11 +37,16 @@ def _store(path: Path, key: str, cells: Sequence[Cell]) -> None:
     part = path.with_suffix(".part")
     try:
         rows = [dataclasses.asdict(c) for c in cells]
-        part.write_text(json.dumps({"of": key, "cells": rows}), encoding="utf-8")
+        part.write_text(json.dumps({"of": key, "cells": rows, "digest": _digest(key, rows)}), encoding="utf-8")
         part.rename(path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, f"cannot keep {path}") from error
+
+
+def _digest(key: str, rows: Any) -> str:
+    """Hash of what is kept: a file that somebody changed, or the disk, is not believed."""
+    return hashlib.sha256(json.dumps([key, rows], sort_keys=True).encode()).hexdigest()
 
 
 def undecided(work: Iterable[Job], found: Mapping[CellKey, Cell], why: str) -> dict[CellKey, Cell]:
@@ -58,12 +65,13 @@ def undecided(work: Iterable[Job], found: Mapping[CellKey, Cell], why: str) -> d
 def _stored(path: Path, job: Job) -> list[Cell] | None:
     """Results kept earlier, or None if there are none that can be read and say that they are of this job's content."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["of"] != job.key or len(kept["cells"]) != len(job.invariants):
+        kept = json_text.read(path)
+        rows = kept["cells"]
+        if kept["of"] != job.key or kept["digest"] != _digest(job.key, rows) or len(rows) != len(job.invariants):
             return None
         return [
             Cell(**{**row, "steps": _tuples(row["steps"]), "dead_rules": tuple(row["dead_rules"])})
-            for row in kept["cells"]
+            for row in rows
         ]
     except (OSError, ValueError, KeyError, TypeError):
         return None

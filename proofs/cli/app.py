@@ -206,3 +206,8 @@ def say(message: str) -> None:
 def complain(message: str, code: int) -> int:
     say(message)
     return code
+
+
+def going_on(fresh: bool) -> str:
+    """How to go on after an interrupt."""
+    return f"the same command{' without --fresh' * fresh} goes on from there"

@@ -108,7 +108,7 @@ def conform(
     if kernel:
         find_kernel(kernel)
     tests = (
-        [parser.read(file) for file in files] if files
+        parser.read_all(files) if files
         else [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
     )
     images: list[Path | None] = [*(vmlinuz or ())]

@@ -22,7 +22,7 @@ SWALLOWS = ("__del__", "from_param")
 """Functions out of which no exception comes: Python reports what a finalizer raises, ctypes what a conversion does."""
 
 
-def _interrupted(number: int, frame: Any) -> None:
+def interrupt(number: int, frame: Any) -> None:
     """Raise KeyboardInterrupt, where it would be swallowed a little later."""
     while frame is not None:
         if frame.f_code.co_name in SWALLOWS:
@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if threading.current_thread() is threading.main_thread():
         # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
-        signal.signal(signal.SIGTERM, _interrupted)
+        signal.signal(signal.SIGTERM, interrupt)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, _interrupted)
+            signal.signal(signal.SIGINT, interrupt)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A file's name, or a terminal, may know other characters than ours.

@@ -21,6 +21,7 @@ from proofs.cli.app import (
     OutOption,
     app,
     asked_kernels,
+    going_on,
     print_json,
     progress_bar,
     say,
@@ -116,7 +117,7 @@ def restrict(
                 progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
             )
     except KeyboardInterrupt:
-        say(f"interrupted: what is decided is kept in {out}; the same command goes on from there")
+        say(f"interrupted: what is decided is kept in {out}; {going_on(fresh)}")
         return INCONCLUSIVE
     name = file_name(f"restrict-{spec}-{stated.name}")
     for ending, render in (("dot", show.to_dot), ("mmd", show.to_mermaid)):

@@ -35,6 +35,7 @@ from proofs.cli.app import (
     complain,
     completed_invariants,
     completed_kernels,
+    going_on,
     names_in_options,
     own_invariants,
     print_columns,
@@ -163,7 +164,8 @@ def check(
     except (KeyboardInterrupt, Exception) as error:
         stopped, code = explained(error)
         if isinstance(error, KeyboardInterrupt):
-            stopped += f": {len(found)} cells done and kept in {out}; the same command goes on from there"
+            done = sum(cell.verdict != "UNKNOWN" for cell in found.values())
+            stopped += f": {done} cells done and kept in {out}; {going_on(fresh)}"
         if not found:
             return complain(stopped, code)
         found |= checking.undecided(work, found, f"not decided: {stopped}")

@@ -50,7 +50,7 @@ def litmus(
 ) -> int:
     """Answer litmus tests: Allowed or Forbidden, Holds or Broken, per kernel, with a shortest trace."""
     more = names_in_options(split, SPLIT, "sub-steps")
-    tests = [parser.read(f) for f in files]
+    tests = parser.read_all(files)
     tests = [dataclasses.replace(test, split=test.split.union(more)) for test in tests]
     kernels = asked_kernels(kernel)
     folder = writable_folder(out) / "litmus"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import z3
 from z3 import And, Not, Or
 
-from model import costs, operations
+from model import operations, prices
 from model.costs import ONE, PER_SUBPAGE, Charge, Count
 from model.kernels import Kernel
 from model.logic import ModelError, Rule, System, Term, functions_in
@@ -126,7 +126,7 @@ class Costs:
 
     def paid(self, rule: Rule, number: int, before: Sequence[Rule]) -> list[Charge]:
         """What the rule, fault `number` of its operation, pays, over the state before the first fault."""
-        due = [*costs.charges(self.kernel, rule.name, P_, V_), *copies(rule)]
+        due = [*prices.charges(self.kernel, rule.name, P_, V_), *copies(rule)]
         due = [replace(c, when=self.system.reduced(said_before(before, self.system.reduced(c.when)))) for c in due]
         return [c for c in due if not z3.is_false(c.when)]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import z3
 from z3 import And, BoolVal, Not, Or
 
-from model import costs
+from model import prices
 from model.costs import Count
 from model.logic import Rule, Scope, Term, names_in
 from model.state import Slot
@@ -154,7 +154,7 @@ def paid(
     before = held()
     for fault in faults:
         rule = these.rules[fault.rule.name]
-        for charge in (*costs.charges(these.kernel, rule.name, P_, V_), *copies(rule)):
+        for charge in (*prices.charges(these.kernel, rule.name, P_, V_), *copies(rule)):
             if charge.meter == meter and interpreter.evaluate(charge.when, state, fault.as_dict):
                 total += charge.count
         state = interpreter.step(fault, state)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model.logic import Rule, Scope, System, Term, Update, meaning
+from model.logic import Rule, Scope, System, Term, Update
 from proofs.derive.circuit import FALSE, TRUE, Circuit
 from proofs.derive.interpreter import Binding, Instance, Interpreter, Layout, State, instances
 from proofs.derive.terms import Node, node
@@ -52,7 +52,7 @@ class Grounder:
         self._memo: dict[Any, Any] = {}
         self._meaning = {}
         for function in system.functions:
-            bound, term = meaning(function)
+            bound, term = system.kept_where(function)
             if term is not None:
                 self._meaning[function.name] = (node(term), [c.decl().name() for c in bound])
         self.meaningful_now = {

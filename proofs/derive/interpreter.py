@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import z3
 
-from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value, meaning
+from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value
 from proofs.derive.terms import Node, node
 from proofs.errors import EngineError
 
@@ -89,7 +89,7 @@ class Interpreter:
                 **self.constants, **{c.decl().name(): i for c, i in zip(bound, index, strict=True)}
             })
             for f in system.functions
-            for bound, term in [meaning(f)]
+            for bound, term in [system.kept_where(f)]
             if term is not None
             for index, place in self.layout.position[f.name].items()
         ]

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from proofs import json_text
+
 FITTED = 5
 """Ratios of neighbouring levels that an estimate looks at."""
 
@@ -133,7 +135,7 @@ class Checkpoint:
         """The states, one row of words each, and where it stands; None if nothing was kept that can be read and says
         that it is of this."""
         try:
-            row = json.loads(self._standing.read_text(encoding="utf-8"))
+            row = json_text.read(self._standing)
             if row.pop("of") != self._of:
                 return None
             standing = Standing(**{**row, "broken": {int(k): v for k, v in row["broken"].items()}})

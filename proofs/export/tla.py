@@ -23,7 +23,6 @@ from model.logic import (
     Update,
     functions_in,
     initial_value,
-    meaning,
     names_in,
 )
 from proofs.certify.obligations import placed
@@ -88,7 +87,8 @@ class _Writer:
     def __init__(self, system: System, claims: Sequence[Invariant] = ()) -> None:
         self.system = system
         by_name = {f.name: f for f in system.functions}
-        self.needs = {name: functions_in(term) for name, f in by_name.items() if (term := meaning(f)[1]) is not None}
+        kept = {name: system.kept_where(f)[1] for name, f in by_name.items()}
+        self.needs = {name: functions_in(term) for name, term in kept.items() if term is not None}
         self.groups = [tuple(by_name[name] for name in group) for group in _ordered(list(by_name), self.needs)]
         self.functions = [function for group in self.groups for function in group]
         sorts, constants = _sorts(system), _constants(system)
@@ -241,7 +241,7 @@ def to_tla(spec: str, about: str, system: System, claims: Sequence[Invariant]) -
     lines += ["", "\\* Where a cell of these functions matters; elsewhere it has its default."]
     for group in writer.groups:
         for function in group:
-            bound, term = meaning(function)
+            bound, term = system.kept_where(function)
             if term is not None:
                 cell, names = writer.cell(function, writer.names, bound)
                 parameters = [x for x, _ in cell]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import z3
 
 from model.logic import REGISTRY, Scope, System, Term, functions_in
 from model.vocabulary import PLACES, PROFILES, VARIABLES, WORDS, Word
-from proofs.clock import look
+from proofs.clock import done_by, look
 from proofs.derive.terms import Node, node
 from proofs.explore.sample import sample
 from proofs.words import sentence
@@ -41,6 +41,8 @@ CHUNK = 1 << 21
 """Rows made at once."""
 MOST = 1 << 22
 """Assignments of a profile's variables that are looked at in one state: more than any state of a kernel's own has."""
+PIECE = 64
+"""Cubes that are made longer between two looks at the clock."""
 GLIMPSE = 1 << 11
 """Rows, out of all, in which most cubes that occur do so: those are not looked for further."""
 
@@ -160,22 +162,33 @@ def _places(word: Word, letters: str) -> Iterator[str]:
 
 
 class Miner:
-    """The candidates for one system. `tables`: sampled states, scope by scope."""
+    """The candidates for one system: all of them once `work` has come to its end, piece by piece."""
 
     def __init__(self, system: System, reduce: bool = True) -> None:
         self.profiles = profiles(frozenset(f.name for f in system.functions))
+        self.rows: list[Array] = []
+        self._cubes: list[tuple[Array, Array]] = []
+        self._known: dict[tuple[tuple[bool, str, str], ...], Clause] = {}
+        self.work = self._work(system, reduce)
+
+    def _work(self, system: System, reduce: bool) -> Iterator[None]:
+        """Sample states, scope by scope, and find what never occurs in them. Not for ever: whoever asks looks at the
+        clock between two pieces, and may ask for the next one later."""
         found: list[list[Array]] = [[] for _ in self.profiles]
         random = np.random.default_rng(0)
         for scope in SCOPES:
-            tables = sample(system, scope, states=STATES, levels=LEVELS, reduce=reduce)
+            with done_by(None):
+                tables = sample(system, scope, states=STATES, levels=LEVELS, reduce=reduce)
+            yield
             total = len(next(iter(tables.values())))
             kept = random.choice(total, min(total, KEPT), replace=False)
             tables = {name: table[kept] for name, table in tables.items()}
             for profile, rows in zip(self.profiles, found, strict=True):
                 rows.append(profile.rows(tables))
+                yield
         self.rows = [random.permutation(np.unique(np.concatenate(rows))) for rows in found]
-        self._cubes = [_absent_cubes(len(p.atoms), rows) for p, rows in zip(self.profiles, self.rows, strict=True)]
-        self._known: dict[tuple[tuple[bool, str, str], ...], Clause] = {}
+        for profile, those in zip(self.profiles, self.rows, strict=True):
+            self._cubes.append((yield from _absent_cubes(len(profile.atoms), those)))
 
     def excluding(self, tables: Tables) -> list[Clause]:
         """The short candidates that the one state breaks, fewest literals first."""
@@ -224,7 +237,7 @@ def _canonical(literals: tuple[tuple[bool, str, str], ...]) -> tuple[tuple[bool,
     return min(names)
 
 
-def _absent_cubes(atoms: int, rows: Array) -> tuple[Array, Array]:
+def _absent_cubes(atoms: int, rows: Array) -> Generator[None, None, tuple[Array, Array]]:
     """(mask, value) of the smallest cubes of at most SHORT literals that no row contains."""
     # Literal 2i says atom i, literal 2i + 1 denies it; its plane has one bit for each row that agrees.
     planes = np.zeros((2 * atoms, -(-len(rows) // 64)), np.uint64)
@@ -236,7 +249,9 @@ def _absent_cubes(atoms: int, rows: Array) -> tuple[Array, Array]:
     present: dict[tuple[int, ...], Array] = {(): np.full(glimpse.shape[1], ~np.uint64(0))}
     for size in range(1, SHORT + 1):
         longer: dict[tuple[int, ...], Array] = {}
-        for cube, agree in present.items():
+        for number, (cube, agree) in enumerate(present.items()):
+            if not number % PIECE:
+                yield
             first = (cube[-1] | 1) + 1 if cube else 0
             both = glimpse[first:] & agree
             seen: Any = both.any(axis=1)

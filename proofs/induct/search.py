@@ -114,12 +114,6 @@ class Unproved:
     cti: Cti | None = None
 
 
-def _whole(mine: Callable[[], Miner]) -> Miner:
-    """A miner, whatever time that takes: it serves the next claims too."""
-    with done_by(None):
-        return mine()
-
-
 class Search:
     """Looks for inductive invariants of one system among the user's lemmas, `hints` and a miner's candidates.
 
@@ -131,12 +125,19 @@ class Search:
         self, system: System, mine: Callable[[], Miner], lemmas: Sequence[Term] = (), hints: Sequence[Clause] = ()
     ) -> None:
         self.system = system
-        self.mine = functools.cache(functools.partial(_whole, mine))
+        self._mine = functools.cache(mine)
         self.lemmas = [Clause(system.reduced(lemma), f"lemma {i}") for i, lemma in enumerate(lemmas, 1)]
         self.hints = list(hints)
         self.dropped: dict[Clause, str] = {}
         self.queries = 0
         self._cores: dict[tuple[Clause, str], tuple[Clause, ...]] = {}
+
+    def mine(self) -> Miner:
+        """The miner, with all its candidates. If there is no time for that, the next claim goes on from there."""
+        miner = self._mine()
+        for _ in miner.work:
+            look()
+        return miner
 
     def prove(self, claim: Clause, seconds: float) -> Proof | Unproved:
         """An inductive invariant with the claim, or why there is none."""

@@ -18,7 +18,7 @@ import z3
 from model.kernels import Kernel
 from model.logic import Param, Rule, Scope, Sort, System, Term
 from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage, stages
-from model.state import Folio, Frame, Page, Pin, Proc, Slot, Value, fresh, slot_free
+from model.state import UNUSED, Page, Pin, Proc, Slot, Value, fresh, slot_free
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.errors import LitmusError
 from proofs.litmus.language import Litmus, Statement
@@ -156,7 +156,7 @@ def own_rules(kernel: Kernel, system: System) -> list[str]:
     return [template.name for template in kernel.own_rules if template.name in names]
 
 
-_UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in (Proc, Frame, Folio, Slot, Pin)}
+_UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in UNUSED}
 _interpreters: dict[tuple[int, Scope], Interpreter] = {}
 
 

@@ -50,6 +50,17 @@ def read(path: Path) -> Litmus:
         raise LitmusError(f"{path}:{line}: not UTF-8 text") from error
 
 
+def read_all(paths: Iterable[Path]) -> list[Litmus]:
+    """The tests of those files, each file once. Raises LitmusError if one cannot be read, or two have one name: by it
+    go what is said of them, and their traces."""
+    tests: dict[str, Litmus] = {}
+    for path in dict.fromkeys(paths):
+        test = read(path)
+        if (other := tests.setdefault(test.name, test)) is not test:
+            raise LitmusError(f"{path}: {other.filename} has a test {test.name} already")
+    return list(tests.values())
+
+
 def parse(text: str, filename: str) -> Litmus:
     """The litmus test in `text`; `filename` is for messages.
 

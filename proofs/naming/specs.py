@@ -79,7 +79,7 @@ def built(spec: str, without: Iterable[str] = ()) -> System:
     kernel, features = find_kernel(spec), features_of(spec)[1]
     system = kernel.system(features)
     steady.check_system(kernel, features, system)
-    if multiprocessing.parent_process() is None:
+    if multiprocessing.parent_process() is None and file_in(spec) is not None:
         wellformed.check_kernel(kernel, system, features)
     return system.without(without).settled() if without else system
 
@@ -263,7 +263,8 @@ def _values(path: Path, kind: type, name: str) -> dict[str, Any]:
     what = kind.__name__.lower()
     module = vars(user_files.loaded(path).module)
     imported = vars(model.kernels)
-    found = {n: v for n, v in module.items() if isinstance(v, kind) and (imported.get(n) is not v or n == name)}
+    # A class made from ours could answer for itself, whatever its decisions are.
+    found = {n: v for n, v in module.items() if type(v) is kind and (imported.get(n) is not v or n == name)}
     if not found:
         raise ModelError(f"{path} has no {what}: nothing there is called NAME = {_MADE[what]}")
     if name in module and name not in found:

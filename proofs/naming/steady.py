@@ -10,7 +10,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from z3 import Const, ExprRef
@@ -18,7 +18,7 @@ from z3 import Const, ExprRef
 from invariants import Invariant
 from model.blame import blamed, place_of
 from model.kernels import Kernel
-from model.logic import ModelError, RuleTemplate, Staged, Step, System, binders_open, short
+from model.logic import ModelError, Staged, Step, System, binders_open, short
 
 TIMES = 6
 """How often a function is asked for the same."""
@@ -30,11 +30,11 @@ _known: dict[tuple[Any, ...], list[Any]] = {}
 class _Asked:
     """A user's function, each of whose answers is asked for several times and compared with all earlier ones."""
 
-    def __init__(self, function: Callable[..., Any], what: str) -> None:
+    def __init__(self, function: Callable[..., Any], what: str, place: str) -> None:
         self.__wrapped__ = function
         self.__name__ = getattr(function, "__name__", what)
         self.what = what
-        self.place = place_of(function)
+        self.place = place
         self.answers: dict[tuple[Any, ...], tuple[tuple[Any, ...], Any]] = {}
         self.others: list[Any] = []
 
@@ -63,16 +63,16 @@ def check_decisions(kernel: Kernel) -> None:
 
     They give terms, as `Kernel.check` has seen.
     """
-    decisions = _own_decisions(kernel)
-    if not decisions and not _own_rules(kernel):
+    decisions = kernel.own_decisions()
+    if not decisions and not kernel.own_rules:
         return
     steady = _known.setdefault(("kernel", *map(id, (*decisions.values(), *kernel.own_rules))), [])
     if steady:
         return
     with _asking(kernel, decisions) as asking:
         asking.check()
-    for template in _own_rules(kernel):
-        place, what = place_of(template.body), f"rule {template.name}"
+    for template in kernel.own_rules:
+        place, what = kernel.place_of(template.body), f"rule {template.name}"
         texts = set()
         for _ in range(TIMES):
             with blamed(what, place):
@@ -84,7 +84,7 @@ def check_decisions(kernel: Kernel) -> None:
 
 def check_system(kernel: Kernel, features: Collection[str], system: System) -> None:
     """Raises ModelError, with the line, if a kernel of a user's, built anew, is another system than it was."""
-    decisions, rules = _own_decisions(kernel), _own_rules(kernel)
+    decisions, rules = kernel.own_decisions(), kernel.own_rules
     if not decisions and not rules:
         return
     # Of the sets of restrictions on one kernel only the first is built twice: its functions are those of the others.
@@ -95,8 +95,8 @@ def check_system(kernel: Kernel, features: Collection[str], system: System) -> N
     anew = tuple(replace(t, body=_anew(t.body)) if t in rules else t for t in kernel.own_rules)
     with _asking(kernel, decisions) as asking:
         again = replace(asking, own_rules=anew).system(features)
-    places = {f"rule {t.name}": place_of(t.body) for t in rules}
-    deciding = ", ".join(f"{place_of(decide)}: {name}" for name, decide in decisions.items())
+    places = {f"rule {t.name}": kernel.place_of(t.body) for t in rules}
+    deciding = ", ".join(f"{kernel.place_of(decide)}: {name}" for name, decide in decisions.items())
     for one, other in itertools.zip_longest(system.rules, again.rules):
         if one is None or other is None or one.text() != other.text():
             what = f"rule {(one or other).name}"
@@ -119,22 +119,11 @@ def check_invariant(stated: Invariant, file: str) -> None:
         return
     given = [Const(f"{sort.name().lower()}{i}", sort) for i, sort in enumerate(stated.sorts, 1)]
     for what, function in (("when", stated.when), ("then", stated.then)):
-        asked = _Asked(function, f"invariant {stated.name}: {what}")
-        asked.place = asked.place or file
+        asked = _Asked(function, f"invariant {stated.name}: {what}", place_of(function) or file)
         with blamed(asked.what, asked.place):
             asked(*given)
         asked.check()
     steady += [stated.when, stated.then]
-
-
-def _own_decisions(kernel: Kernel) -> dict[str, Callable[..., Any]]:
-    """The decisions that are functions in users' files, by name."""
-    values = {f.name: getattr(kernel, f.name) for f in fields(kernel) if str(f.type).startswith("Predicate")}
-    return {name: value for name, value in values.items() if place_of(value)}
-
-
-def _own_rules(kernel: Kernel) -> list[RuleTemplate]:
-    return [template for template in kernel.own_rules if place_of(template.body)]
 
 
 @contextlib.contextmanager
@@ -142,7 +131,7 @@ def _asking(kernel: Kernel, decisions: dict[str, Callable[..., Any]]) -> Iterato
     """The kernel, whose own decisions are asked several times. Raises ModelError at the end if one is not steady."""
     asked: dict[int, _Asked] = {}
     for name, decide in decisions.items():
-        asked.setdefault(id(decide), _Asked(decide, name))
+        asked.setdefault(id(decide), _Asked(decide, name, kernel.place_of(decide)))
     changed: dict[str, Any] = {name: asked[id(decide)] for name, decide in decisions.items()}
     yield replace(kernel, **changed)
     for each in asked.values():

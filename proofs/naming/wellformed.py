@@ -198,19 +198,25 @@ def _found(defects: Callable[[Sequence[Term]], Iterator[Defect]], system: System
 
 
 def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> None:
-    """Raises ModelError, with the line, for what is wrong with a rule that the user wrote or that asks a decision of
-    the user's; `system` is that of the kernel with those features.
+    """Raises ModelError, with the line, for what is wrong with a rule of a user's kernel that the user wrote, or that
+    asks a decision which the model's kernel that is most alike takes otherwise; `system` is that of the kernel with
+    those features.
 
     What is wrong with the model's own rule of that name too is none of the user's doing.
     """
-    mine = {d: place for d in kernel.decisions() if (place := place_of(getattr(kernel, d)))}
-    places = {t.name: place_of(t.body) or t.name for t in kernel.own_rules}
+    def shared(other: Kernel) -> int:
+        return sum(getattr(other, d) is getattr(kernel, d) for d in kernel.decisions())
+
+    usual = max((*KERNELS, *FURTHER), key=shared)
+    # Also where it is one of the model's functions or values: they make sense together, not each with any other.
+    mine = {d: kernel.place_of(getattr(kernel, d)) for d in kernel.decisions()
+            if getattr(kernel, d) is not getattr(usual, d)}
+    places = {t.name: kernel.place_of(t.body) for t in kernel.own_rules}
     for template in ALL_RULES if mine else ():
-        if asked := [mine[d] for d in asked_of(kernel, template) if d in mine]:
-            places[template.name] = asked[0]
+        if asked := sorted(mine.keys() & asked_of(kernel, template)):
+            places[template.name] = mine[asked[0]]
     if not places:
         return
-    usual = next((k for k in (*KERNELS, *FURTHER) if k.name == kernel.base), KERNELS[0])
     plain = dataclasses.replace(kernel, own_rules=(), **{d: getattr(usual, d) for d in mine})
     for rule in system.rules:
         place = places.get(rule.name.partition(".")[0], "")

@@ -120,6 +120,9 @@ class Explorer:
             raise TraceError("this is not a trace")
         if meta.get("kernel") != self.kernel:
             raise TraceError(f"this trace is of {meta.get('kernel')}, not of {self.kernel}: explore that kernel")
+        if isinstance(less := meta.get("without"), list) and less:
+            missing = ", ".join(map(str, less))
+            raise TraceError(f"this trace is of the kernel without {missing}; here it has all rules: `show` draws it")
         claim, sizes = meta.get("claim"), meta.get("scope")
         if isinstance(claim, str) and file_of(claim) is not None and claim not in self.own:
             raise TraceError(f"this trace is of {claim}: explore with --invariant {claim}")

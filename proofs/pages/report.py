@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from invariants import Invariant
 from model.kernels import Kernel
 from model.logic import ModelError, Scope
+from proofs import json_text
 from proofs.certify import manifest
 from proofs.check.cells import Cell, CellKey, Table, trace_of
 from proofs.check.scopes import SORT_ORDER
@@ -149,13 +150,13 @@ def tests_in(places: Iterable[Path]) -> list[language.Litmus]:
     files = [file for place in given for file in (sorted(place.glob("*.litmus")) if place.is_dir() else [place])]
     if given and not files:
         raise ModelError(f"no litmus tests in {', '.join(map(str, given))}")
-    return [parser.read(file) for file in dict.fromkeys(files)]
+    return parser.read_all(files)
 
 
 def replayed(path: Path) -> list[dict[str, str]]:
     """What real kernels did, as a JSON file tells it; docs/report.md has its form. Raises ModelError."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json_text.read(path)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

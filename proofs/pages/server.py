@@ -24,6 +24,7 @@ from waitress.task import ErrorTask
 
 from model.blame import nearest
 from model.logic import ModelError
+from proofs import json_text
 from proofs.pages import domain
 from proofs.pages.explorer import LARGEST, SAVED, Explorer, Step
 from proofs.pages.report import WEB, facts_page
@@ -224,7 +225,7 @@ class _Server:
     def _post(self, environ: Mapping[str, Any]) -> tuple[str, bytes]:
         self._expect_token(environ.get("HTTP_X_TOKEN", ""))
         try:
-            asked = json.loads(environ["wsgi.input"].read())
+            asked = json_text.parsed(environ["wsgi.input"].read())
         except ValueError as error:
             raise _Refused(400, f"the request is not JSON: {error}") from error
         place = environ["PATH_INFO"]

@@ -19,6 +19,7 @@ from typing import Any
 
 from model.logic import ModelError, Scope, System
 from model.restrictions import RESTRICTIONS, SWITCHES, VARIANTS, WITH_FEATURES, spec_of
+from proofs import json_text
 from proofs.certify import verify
 from proofs.certify.manifest import unlike, write
 from proofs.check import cells, jobs, scopes
@@ -335,7 +336,7 @@ def _shows(job: CornerJob, insufficient: Decided) -> bool:
 def _stored(path: Path, job: CornerJob) -> Corner | None:
     """A result kept earlier, or None if there is none that can be read, or it or its evidence is of something else."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json_text.read(path)
         row = kept["corner"]
         if kept["of"] != job.key:
             return None

@@ -39,7 +39,7 @@ def to_html(trace: Trace) -> str:
 
 
 def to_itf(trace: Trace) -> str:
-    """The trace as JSON in the Informal Trace Format; proofs.trace.read reads it again."""
+    """The trace as JSON in the Informal Trace Format; proofs/traces/trace.py reads it again."""
     return json.dumps(to_json(trace), indent=1) + "\n"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model.logic import ModelError, Rule, Scope, System, Term
+from proofs import json_text
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.errors import TraceError
 
@@ -207,7 +208,7 @@ def read(
 def read_json(path: Path) -> Any:
     """What a trace file says. Raises TraceError if it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json_text.read(path)
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
@@ -259,7 +260,7 @@ def from_json(
         raise
     except ModelError as error:
         raise TraceError(f"{path}: {error}") from error
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError) as error:
         raise TraceError(f"{path} is not a complete trace: {type(error).__name__} {error}") from error
     return trace
 
