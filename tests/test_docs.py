@@ -228,3 +228,46 @@ def test_a_report_s_reproducer_compiles_without_a_warning(report: Path, tmp_path
     assert file.name in report.read_text(encoding="utf-8")
     command = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", str(tmp_path / "it"), str(file)]
     assert subprocess.run(command, capture_output=True, text=True, check=False).stderr == ""
+
+
+# Where things are
+
+SIGNPOSTS = ("docs/glossary.md", "docs/semantics.md", "CONTRIBUTING.md")
+
+
+def signposts(document: str) -> list[tuple[str, str]]:
+    """(what, file) wherever a document says `what` in `file.py`, or `a` and `b` in it, or the file alone."""
+    text = " ".join((ROOT / document).read_text(encoding="utf-8").split())
+    names_in = r"((?:`[A-Za-z_][\w.-]*`(?: \(`\w+`\))?(?:, | and | or )?)*)(?: in )?"
+    found = re.findall(names_in + r"`([\w./-]+\.(?:py|toml|md|litmus))`", text)
+    return [(n, file) for names, file in found if "/" in file for n in (re.findall(r"`([^`]+)`", names) or [""])]
+
+
+@pytest.mark.parametrize("document", SIGNPOSTS)
+def test_what_a_document_says_is_in_a_file_is_there(document: str) -> None:
+    found = signposts(document)
+    assert len(found) >= 12
+    assert [file for _, file in found if not (ROOT / file).is_file()] == []
+    assert [
+        (name, file) for name, file in found
+        if name and not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", (ROOT / file).read_text(encoding="utf-8"))
+    ] == []
+
+
+@pytest.mark.parametrize("document", [*SIGNPOSTS, "CHANGELOG.md"])
+def test_a_document_links_what_there_is(document: str) -> None:
+    path = ROOT / document
+    text = path.read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if len(line) > 120] == []
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+    for file, place in re.findall(r"\]\(([^)#]*)#([^)]+)\)", text):
+        other = text if not file else (path.parent / file).read_text(encoding="utf-8")
+        headings = [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", other, re.M)]
+        assert f'<a id="{place}"></a>' in other or place in headings, (file, place)
+
+
+def test_the_hooks_of_pre_commit_are_checks_of_ci() -> None:
+    hooks = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    commands = re.findall(r'^"\$venv/bin/(.*)$', (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.M)
+    assert hooks == [c.replace('"', "") for c in commands if c.startswith(("ruff", "mypy"))]
