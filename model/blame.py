@@ -25,7 +25,8 @@ from model.logic import OPERATORS, ModelError, Sort, StateFunction, Term, kind_t
 def nearest(wanted: str, names: Iterable[str]) -> str:
     """`; did you mean X?`, or the list of names."""
     known = list(names)
-    return close(wanted, known) or f"; there are {', '.join(known)}"
+    there = f"; there {'is' if len(known) < 2 else 'are'} {', '.join(known) or 'none'}"
+    return close(wanted, known) or there
 
 
 def close(wanted: str, names: Iterable[str], alike: float = 0.4) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, NoReturn
 
 import z3
 
+from model.blame import nearest
 from model.features import SPLIT
 from model.logic import Term
 from model.operations import OPERATIONS, Operation
@@ -72,15 +72,6 @@ def parse(text: str, filename: str) -> Litmus:
     return parser.finished()
 
 
-def _suggest(word: str, known: Iterable[str]) -> str:
-    """`did you mean ...` or the list of what there is."""
-    choices = list(known)
-    close = difflib.get_close_matches(word, choices, 1)
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"there is {', '.join(choices)}" if choices else "there is none"
-
-
 def _usage(word: str) -> str:
     forms = []
     for operation in (o for o in OPERATIONS if o.word == word):
@@ -130,7 +121,7 @@ class _Parser:
             return
         word, _, rest = text.partition(" ")
         if word not in KEYWORDS and ":" not in text:
-            self.fail(f"unknown statement {word!r}; {_suggest(word, (*KEYWORDS, 'P: operation'))}")
+            self.fail(f"unknown statement {word!r}{nearest(word, (*KEYWORDS, 'P: operation'))}")
         if not self.name and word != "litmus":
             self.fail("the first statement is `litmus NAME`")
         if self.condition:
@@ -167,7 +158,7 @@ class _Parser:
 
     def known(self, what: str, name: str, known: Sequence[str]) -> int:
         if name not in known:
-            self.fail(f"no {what} {name!r} up to here; {_suggest(name, known)}")
+            self.fail(f"no {what} {name!r} up to here{nearest(name, known)}")
         return list(known).index(name)
 
     def read_page(self, words: list[str]) -> None:
@@ -183,7 +174,7 @@ class _Parser:
         while rest:
             attribute = rest.pop(0)
             if attribute not in PAGE_ATTRIBUTES:
-                self.fail(f"unknown page attribute {attribute!r}; {_suggest(attribute, PAGE_ATTRIBUTES)}")
+                self.fail(f"unknown page attribute {attribute!r}{nearest(attribute, PAGE_ATTRIBUTES)}")
             if attribute in attributes:
                 self.fail(f"attribute {attribute} twice")
             if attribute == "huge":
@@ -208,7 +199,7 @@ class _Parser:
             self.fail("`split` stands before the first operation")
         for name in names:
             if name not in SPLIT:
-                self.fail(f"no sub-steps {name!r}; {_suggest(name, SPLIT)}")
+                self.fail(f"no sub-steps {name!r}{nearest(name, SPLIT)}")
         self.split = frozenset(names)
 
     def number(self, word: str, least: int, most: int, what: str) -> int:
@@ -302,7 +293,7 @@ class _Parser:
         word, *rest = words
         forms = [o for o in OPERATIONS if o.word == word]
         if not forms:
-            self.fail(f"unknown operation {word!r}; {_suggest(word, dict.fromkeys(o.word for o in OPERATIONS))}")
+            self.fail(f"unknown operation {word!r}{nearest(word, dict.fromkeys(o.word for o in OPERATIONS))}")
         count = len(forms[0].arguments)
         flags = frozenset(rest[count:])
         form = next((f for f in forms if f.flags == flags - ({"fast"} if f.quick else set())), None)
