@@ -9,6 +9,7 @@ import textwrap
 import model.kernels
 from model import state
 from model.blame import nearest
+from model.decisions import Decisions
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError
 from proofs.traces.text import first_sentence
@@ -129,8 +130,8 @@ def words(more: bool = False) -> list[str]:
 
 
 def meanings() -> list[tuple[str, str]]:
-    """(decision, what it means) for each, from the docstring of Kernel."""
-    text = inspect.getdoc(Kernel) or ""
+    """(decision, what it means) for each, from the docstring of Decisions."""
+    text = inspect.getdoc(Decisions) or ""
     found: list[tuple[str, str]] = []
     for line in text.splitlines():
         begun = re.match(r"(\w+(?:\([^)]*\))?(?:, \w+)*)(?:\s{2,}(\S.*))?$", line)
