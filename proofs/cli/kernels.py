@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,23 +108,28 @@ def list_(
     }
     if as_json:
         print_json(data)
-        return OK
+    else:
+        _print_list([k for _, k in kernels], rules.values(), bool(kernel))
+    return OK
+
+
+def _print_list(kernels: Sequence[Kernel], rules: Iterable[Mapping[str, Any]], closely: bool) -> None:
+    """Print what there is; `closely`: decisions of the kernels, and places in the reference of facts, too."""
     print("Kernels")
-    for _, k in kernels:
+    for k in kernels:
         print(f"  {k.name:17} {k.about}" + (f" [from {k.base}]" if k.base else ""))
         for what, commit in k.cite:
             print(f"  {'':17}   {what}: {commit}")
-        if kernel:
-            for decision, value in k.decisions().items():
-                print(f"  {'':17}   {decision} = {value}")
+        for decision, value in k.decisions().items() if closely else ():
+            print(f"  {'':17}   {decision} = {value}")
     print("\nInvariants")
     for i in (*INVARIANTS, *FURTHER_INVARIANTS):
         print(f"  {i.name:23} {i.statement} [{i.source}]" + _needing(i.features)
-              + _hashes(domain.cited(i.source) if kernel else []))
+              + _hashes(domain.cited(i.source) if closely else []))
     print("\nRules")
-    for entry in rules.values():
+    for entry in rules:
         print(f"  {entry['name']:26} {entry['about']} [{entry['kernel_function']}; {entry['source']}]"
-              + _needing(entry["features"]) + _hashes(domain.cited(entry["source"]) if kernel else []))
+              + _needing(entry["features"]) + _hashes(domain.cited(entry["source"]) if closely else []))
     for title, features in (("Features, as in -k v5.9@huge,ksm or --with huge,ksm", WORLD),
                             ("Sub-steps, as in -k v5.9@gup-fast or --split gup-fast", SPLIT)):
         print(f"\n{title}")
@@ -134,9 +139,8 @@ def list_(
         print(f"\n{title}, as in -k page-count+fork-early-copy or bare:v5.18+swap-out-refuse")
         for r in switches:
             print(f"  {r.name:17} {r.about} [{r.source}]")
-    if kernel:
+    if closely:
         print(f"\nWhat stands after # is a place in {domain.NAME}; kernels and decisions have places of their names.")
-    return OK
 
 
 def _list_functions(specs: Sequence[str] | None, names: Sequence[str], as_json: bool) -> int:
