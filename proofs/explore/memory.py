@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from proofs.errors import OutOfMemory
-from proofs.explore import runtime
+from proofs.explore import layout
 from proofs.explore.code import Code
 from proofs.explore.progress import Standing, in_bytes
 
@@ -42,7 +42,7 @@ class Memory:
         self.claims = claims
         self.limit_bytes = limit_bytes
         self.threads = threads
-        self.slack = runtime.BLOCK * max(steps, 1) * threads
+        self.slack = layout.BLOCK * max(steps, 1) * threads
         self.stride = max(limit_bytes // (8 * words), 2 * (self.START + self.slack))
         # Address space only: pages come as the queue gets longer.
         self.queue = _reserved(self.stride * words).reshape(words, self.stride)
@@ -58,7 +58,7 @@ class Memory:
         """An empty table with room for as many states."""
         self.capacity = states
         self.buckets = self.buckets_for(states)
-        self.table = _reserved(self.buckets * runtime.bucket_words(self.words))
+        self.table = _reserved(self.buckets * layout.bucket_words(self.words))
         for worker in self.workers:
             worker.cache[:] = 0
             worker.publish(
@@ -68,7 +68,7 @@ class Memory:
 
     def buckets_for(self, states: int) -> int:
         """Buckets of a table with room for as many states and all that can be found before it is looked at again."""
-        return int((states + self.slack) / self.LOAD) // runtime.slots(self.words) + 1
+        return int((states + self.slack) / self.LOAD) // layout.slots(self.words) + 1
 
     @property
     def count(self) -> int:
@@ -103,7 +103,7 @@ class Memory:
 
     def bytes_for(self, states: int) -> int:
         """Memory of that many states and of a table for them."""
-        return 8 * (states * self.words + self.buckets_for(states) * runtime.bucket_words(self.words))
+        return 8 * (states * self.words + self.buckets_for(states) * layout.bucket_words(self.words))
 
     def expand(self, code: Code, low: int, high: int) -> int:
         """Expand states from number `low` (a block begins there); returns the first that is not expanded."""
@@ -120,8 +120,8 @@ class Memory:
         old, buckets = self.table, self.buckets
         self.make_table(wanted)
         for worker in self.workers:
-            worker.publish(mode=runtime.REHASH, old=old)
-        width = runtime.bucket_words(self.words)
+            worker.publish(mode=layout.REHASH, old=old)
+        width = layout.bucket_words(self.words)
         for start in range(0, buckets, PIECE):
             bounds = np.linspace(start, min(buckets, start + PIECE), self.threads + 1, dtype=np.int64)
             parts = zip(self.workers, itertools.pairwise(map(int, bounds)), strict=True)
@@ -129,7 +129,7 @@ class Memory:
             # What was read is given back, so that the two tables never need room for both.
             _forgotten(old, start * width, PIECE * width)
         for worker in self.workers:
-            worker.publish(mode=runtime.NORMAL)
+            worker.publish(mode=layout.NORMAL)
 
     def demand(self, states: int) -> None:
         """Raises OutOfMemory if there may not be as many."""
@@ -144,7 +144,7 @@ class Memory:
         for start in range(0, len(states), self.slack):
             if self.full:
                 self.grow(code)
-            self.workers[0].enter(states[start : start + self.slack], code, runtime.NORMAL)
+            self.workers[0].enter(states[start : start + self.slack], code, layout.NORMAL)
 
     def enter(self, states: np.ndarray[Any, Any], code: Code) -> None:
         """Enter the first states, different ones, one row of words each. Raises OutOfMemory."""
@@ -184,31 +184,31 @@ class Worker:
     def __init__(self, words: int, steps: int, claims: int) -> None:
         self.own: dict[str, Any] = {
             "fired": np.zeros(max(steps, 1), np.uint64), "seen": np.zeros(max(claims, 1), np.uint64),
-            "buckets": np.zeros(runtime.ROOM, np.uint64), "cache": np.zeros(words * runtime.CACHE, np.uint64),
-            **{name: np.zeros(words * runtime.ROOM, np.uint64) for name in ("pending0", "pending1", "fresh")},
+            "buckets": np.zeros(layout.ROOM, np.uint64), "cache": np.zeros(words * layout.CACHE, np.uint64),
+            **{name: np.zeros(words * layout.ROOM, np.uint64) for name in ("pending0", "pending1", "fresh")},
         }
         self.fired: np.ndarray[Any, Any] = self.own["fired"]
         self.seen: np.ndarray[Any, Any] = self.own["seen"]
         self.cache: np.ndarray[Any, Any] = self.own["cache"]
-        self.context = np.zeros(len(runtime.FIELDS), np.uint64)
+        self.context = np.zeros(len(layout.FIELDS), np.uint64)
         self.publish(**self.own)
 
     def publish(self, **values: Any) -> None:
         """Set variables of the machine code: numbers, or arrays, which must live as long, by their addresses."""
         for name, value in values.items():
             number = value.ctypes.data if isinstance(value, np.ndarray) else value
-            self.context[runtime.FIELDS.index(name)] = number
+            self.context[layout.FIELDS.index(name)] = number
 
-    def enter(self, states: np.ndarray[Any, Any], code: Code, mode: int = runtime.REHASH) -> None:
+    def enter(self, states: np.ndarray[Any, Any], code: Code, mode: int = layout.REHASH) -> None:
         """Enter states, one row of words each: into the table only, or in the normal mode also into the queue."""
         self.publish(mode=mode)
-        room = self.own["pending0"].reshape(states.shape[1], runtime.ROOM)
-        for start in range(0, len(states), runtime.BATCH):
-            batch = states[start : start + runtime.BATCH]
+        room = self.own["pending0"].reshape(states.shape[1], layout.ROOM)
+        for start in range(0, len(states), layout.BATCH):
+            batch = states[start : start + layout.BATCH]
             room[:, : len(batch)] = batch.T
             self.publish(waiting0=len(batch))
             code.settle(self.address, 0, 0)
-        self.publish(mode=runtime.NORMAL)
+        self.publish(mode=layout.NORMAL)
 
     @property
     def address(self) -> ctypes.c_void_p:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from proofs.explore import runtime
+from proofs.explore import layout
 from proofs.explore.code import Code
 from proofs.explore.memory import Key, Memory, Worker
 
@@ -40,8 +40,8 @@ def predecessors(
     store: Memory, code: Code, low: int, high: int, targets: Sequence[Key]
 ) -> dict[Key, Key]:
     """For each target the least of the states from number `low` to `high` from which a step leads to it."""
-    words, width = store.words, runtime.bucket_words(store.words)
-    slots = runtime.slots(words)
+    words, width = store.words, layout.bucket_words(store.words)
+    slots = layout.slots(words)
     buckets = len(targets)
     table = np.zeros(buckets * width, np.uint64)
     hits = np.zeros(buckets * slots, np.uint8)
@@ -52,7 +52,7 @@ def predecessors(
     # Word w of the key in slot s of a bucket is number w * slots + s there.
     held = table.reshape(buckets, width)[:, : words * slots].reshape(buckets, words, slots)
     keys = [tuple(map(int, key)) for key in held.transpose(0, 2, 1).reshape(-1, words)]
-    worker.publish(queue=store.queue, stride=store.stride, mode=runtime.SEARCH)
+    worker.publish(queue=store.queue, stride=store.stride, mode=layout.SEARCH)
     found: dict[Key, Key] = {}
     ranges = [(start, min(high, start + (1 << 15))) for start in range(low, high, 1 << 15)]
     while ranges:
