@@ -20,7 +20,6 @@ LONG_FUNCTIONS = {
     "_gup": "one rule and its twin in sub-steps, which share what they take",
     "check": "a command whose signature alone, with its help texts, is as long",
     "_action": "a case for each operation of the language",
-    "_settle": "one loop of machine code",
 }
 """Functions over sixty lines, and why."""
 

@@ -128,7 +128,7 @@ def test_the_order_of_clauses_does_not_matter(tmp_path: Path) -> None:
 
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; sys.path.insert(0, 'tests'); import test_certificate as t\n"
+        "import sys, pathlib; sys.path[:0] = ['tests', 'tests/certify']; import test_certificate as t\n"
         "for name in ('v5.19', 'v5.9'): t.write(pathlib.Path(sys.argv[1]), name, 'swap-slot',"
         " [t.SLOT_USED, t.READ_ONLY])"
     )

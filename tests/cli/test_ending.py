@@ -273,7 +273,7 @@ def test_a_signal_at_any_moment_ends_it_with_one_line(number: int, seconds: floa
         os.killpg(running.pid, number) if number == signal.SIGINT else running.send_signal(number)
         _, err = running.communicate(timeout=30)
     assert running.returncode == 3
-    assert err.startswith("proofs: interrupted")
+    assert err.startswith("proofs: interrupted"), err
     assert err.count("\n") == 1
 
 

@@ -244,7 +244,7 @@ def test_a_machine_does_not_outlive_us(image: Path, tmp_path: Path, fake_qemu: C
     program = f"""
 import os, signal
 from pathlib import Path
-from proofs import vm
+from proofs.hardware import vm
 vm.accelerator_of = lambda qemu, kernel: "kvm"
 image = Path({str(image)!r})
 vm.boot(vm.find(image), image, seconds=60, on_line=lambda line: os.kill(os.getpid(), signal.SIGKILL))
