@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from proofs.explore.ir import I64, Body, Value, operand
+from proofs.explore.ir import INT64, Body, Value, operand
 
 
 class Block:
@@ -93,7 +93,7 @@ class Function(Body):
 
         It ends with a call of the function that is given: the condition for another turn, and the values then.
         """
-        body = self.block("loop", *(I64 if isinstance(value, int) else value.kind for value in start))
+        body = self.block("loop", *(INT64 if isinstance(value, int) else value.kind for value in start))
         after = self.block("after")
         self.jump(body(*start))
         yield lambda condition, *values: self.branch(condition, body(*values), after()), self.begin(body)

@@ -10,17 +10,17 @@ import itertools
 import operator
 from collections.abc import Callable, Sequence
 
-I1, I8, I64, PTR = "i1", "i8", "i64", "ptr"
+INT1, INT8, INT64, PTR = "i1", "i8", "i64", "ptr"
 
 
-def vector(lanes: int, element: str = I64) -> str:
+def vector(lanes: int, element: str = INT64) -> str:
     return f"<{lanes} x {element}>"
 
 
 @functools.cache
 def truth(kind: str) -> str:
     """The type of what a comparison of two values gives."""
-    return vector(int(kind[1:].split(maxsplit=1)[0]), I1) if kind.startswith("<") else I1
+    return vector(int(kind[1:].split(maxsplit=1)[0]), INT1) if kind.startswith("<") else INT1
 
 
 @functools.lru_cache(1 << 12)
@@ -71,11 +71,11 @@ class Value:
         return self.body.do(f"{how} {self.kind} {self.name} to {kind}", kind)
 
     def lane(self, number: int) -> Value:
-        return self.body.do(f"extractelement {self.kind} {self.name}, i32 {number}", I64)
+        return self.body.do(f"extractelement {self.kind} {self.name}, i32 {number}", INT64)
 
     def lowest(self) -> Value:
         """The number of the lowest bit that is set; one is."""
-        return self.body.call(I64, "llvm.cttz.i64", self, "i1 true")
+        return self.body.call(INT64, "llvm.cttz.i64", self, "i1 true")
 
     def splat(self, lanes: int) -> Value:
         """A vector with this number in every lane."""
@@ -83,27 +83,27 @@ class Value:
         first = do(f"insertelement {kind} poison, {self.kind} {self.name}, i32 0", kind)
         return do(f"shufflevector {kind} {first.name}, {kind} poison, {vector(lanes, 'i32')} zeroinitializer", kind)
 
-    def at(self, index: Value | int, kind: str = I64) -> Value:
+    def at(self, index: Value | int, kind: str = INT64) -> Value:
         """The address of an element of the array whose address this is."""
         return self.body.do(f"getelementptr {kind}, ptr {self.name}, i64 {operand(index)}", PTR)
 
-    def load(self, kind: str = I64, how: str = "") -> Value:
+    def load(self, kind: str = INT64, how: str = "") -> Value:
         """What is at this address. Vectors may lie anywhere that is good for a number."""
-        return self.body.do(f"load {how} {kind}, ptr {self.name}, align {1 if kind == I8 else 8}", kind)
+        return self.body.do(f"load {how} {kind}, ptr {self.name}, align {1 if kind == INT8 else 8}", kind)
 
     def store(self, value: Value, how: str = "") -> None:
-        place = f"ptr {self.name} {'release' if 'atomic' in how else ''}, align {1 if value.kind == I8 else 8}"
+        place = f"ptr {self.name} {'release' if 'atomic' in how else ''}, align {1 if value.kind == INT8 else 8}"
         self.body.write(f"store {how} {value.kind} {value.name}, {place}")
 
     def add_atomically(self, number: Value | int) -> Value:
         """Add to the number at this address; gives what was there."""
-        return self.body.do(f"atomicrmw add ptr {self.name}, i64 {operand(number)} acq_rel", I64)
+        return self.body.do(f"atomicrmw add ptr {self.name}, i64 {operand(number)} acq_rel", INT64)
 
     def claimed(self, number: Value | int) -> Value:
         """Whether this thread was the one to put the number where zero was, at this address."""
         pair = "{ i64, i1 }"
         swap = self.body.do(f"cmpxchg ptr {self.name}, i64 0, i64 {operand(number)} acq_rel monotonic", pair)
-        return self.body.do(f"extractvalue {pair} {swap.name}, 1", I1)
+        return self.body.do(f"extractvalue {pair} {swap.name}, 1", INT1)
 
 
 def select(condition: Value, a: Value, b: Value | int) -> Value:

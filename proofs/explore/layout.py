@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proofs.explore.ir import I1, I64, PTR, Value, vector
+from proofs.explore.ir import INT1, INT64, PTR, Value, vector
 
 POINTERS = (
     "queue", "table", "count", "cursor", "fired", "first", "seen", "open", "pending0", "pending1", "buckets", "fresh",
@@ -32,7 +32,7 @@ NORMAL, SEARCH, REHASH = 0, 1, 2
 
 V = vector(8)
 """A word of eight states, or a plane: a bit of 512 states."""
-M = vector(8, I1)
+M = vector(8, INT1)
 """Which of eight states."""
 
 
@@ -57,7 +57,7 @@ def address(context: Value, name: str) -> Value:
 
 def fields(context: Value, names: str) -> list[Value]:
     """The values of the variables of those names."""
-    return [address(context, name).load(PTR if name in POINTERS else I64) for name in names.split()]
+    return [address(context, name).load(PTR if name in POINTERS else INT64) for name in names.split()]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class States:
             found.append(self.start.at(number + offset if isinstance(number, Value) else offset + number))
         return found
 
-    def load(self, number: Value | int, kind: str = I64) -> list[Value]:
+    def load(self, number: Value | int, kind: str = INT64) -> list[Value]:
         """The words of a state, or of eight states from there on."""
         return [place.load(kind) for place in self.places(number)]
 

@@ -18,7 +18,7 @@ from proofs.derive.ground import GroundedStep, Grounder
 from proofs.derive.symmetry import Symmetry
 from proofs.explore.code import cpu_features
 from proofs.explore.flow import Function
-from proofs.explore.ir import I8, I64, PTR, Body, Value, any_of, constant, select
+from proofs.explore.ir import INT8, INT64, PTR, Body, Value, any_of, constant, select
 from proofs.explore.layout import ALL, BATCH, BLOCK, M, States, V, address, fields, shifted
 from proofs.explore.planes import least, planes, present, transpose
 from proofs.explore.renaming import bits_that_matter, representatives
@@ -73,7 +73,7 @@ class _Gates:
 
 def _union(plane: Value) -> Value:
     """A number that is zero if no bit of the plane is set."""
-    return plane.body.call(I64, "llvm.vector.reduce.or.v8i64", plane)
+    return plane.body.call(INT64, "llvm.vector.reduce.or.v8i64", plane)
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,15 @@ def _expand(grounder: Grounder, steps: Sequence[GroundedStep], words: int, matte
     """
     changes = [_changes(grounder, step, words) for step in steps]
     most = max((sum(len(change.chosen) for change in by_word) for by_word in changes), default=0)
-    f = Function(I64, "expand", context=PTR, unused=I64, end=I64)
+    f = Function(INT64, "expand", context=PTR, unused=INT64, end=INT64)
     context, _, end = f.parameters
     bits, chosen, taking = f.room(V, 64 * words), f.room(V, most + 1), f.room(V)
     block = f.block("block")
     f.jump(block())
     f.begin(block)
     count, limit, cursor = fields(context, "count limit cursor")
-    with f.when(count.load(I64, "volatile") > limit):
-        f.ret(f.number(I64, 0))
+    with f.when(count.load(INT64, "volatile") > limit):
+        f.ret(f.number(INT64, 0))
     first = cursor.add_atomically(BLOCK)
     with f.when(first >= end):
         f.ret(first)
@@ -155,7 +155,7 @@ def _expand(grounder: Grounder, steps: Sequence[GroundedStep], words: int, matte
         mask = gates.plane(step.guard) & here
         with f.when(_union(mask).differs(0)):
             ones = f.call(V, "llvm.ctpop.v8i64", mask)
-            taken = f.call(I64, "llvm.vector.reduce.add.v8i64", ones)
+            taken = f.call(INT64, "llvm.vector.reduce.add.v8i64", ones)
             times = fired.at(number)
             times.store(times.load() + taken)
             if any(change != UNCHANGED for change in by_word):
@@ -187,19 +187,19 @@ class _Successors:
         for i, literal in enumerate(literal for change in changes for _, literal in change.chosen):
             self.chosen.at(i, V).store(gates.plane(literal))
         self.taking.store(mask)
-        some = mask.cast("bitcast", "<64 x i8>").differs(0).cast("bitcast", I64)
+        some = mask.cast("bitcast", "<64 x i8>").differs(0).cast("bitcast", INT64)
         # Used again below: from an address made twice LLVM makes code that is a fifth longer.
         (buffer,), waiting_at = fields(self.context, f"pending{kind}"), address(self.context, f"waiting{kind}")
         with f.loop(some, waiting_at.load()) as (again, (groups, so_far)):
             group = groups.lowest()
             old = self.states.load(self.first + (group << 3), V)
-            bytes_chosen = self.chosen.at(group, I8)
-            selected = (bytes_chosen.at(64 * i, I8).load(I8).cast("bitcast", M) for i in itertools.count())
+            bytes_chosen = self.chosen.at(group, INT8)
+            selected = (bytes_chosen.at(64 * i, INT8).load(INT8).cast("bitcast", M) for i in itertools.count())
             new = [_changed(old, word, change, selected) for word, change in enumerate(changes)]
             moved = any_of([a.differs(b) for a, b in zip(new, old, strict=True) if a is not b])
             # A step from a state to itself is counted and leads nowhere.
-            going = self.taking.at(group, I8).load(I8) & moved.cast("bitcast", I8)
-            end = f.call(I64, "append", buffer, so_far, going, *new)
+            going = self.taking.at(group, INT8).load(INT8) & moved.cast("bitcast", INT8)
+            end = f.call(INT64, "append", buffer, so_far, going, *new)
             rest = groups & (groups - 1)
             again(rest.differs(0), rest, end)
         waiting_at.store(end)
@@ -224,11 +224,11 @@ def _changed(old: Sequence[Value], word: int, change: _Change, selected: Iterato
 
 def _inspect(circuit: Circuit, claims: Sequence[int], premises: Sequence[int], words: int) -> Function:
     """`inspect(context, from, end)`: for each open claim the least state that breaks it; where its premise is met."""
-    f = Function(I64, "inspect", context=PTR, start=I64, end=I64)
+    f = Function(INT64, "inspect", context=PTR, start=INT64, end=INT64)
     context, start, end = f.parameters
     bits, mask = f.room(V, 64 * words), f.room(V)
     seen, still_open = fields(context, "seen open")
-    block = f.block("block", I64)
+    block = f.block("block", INT64)
     f.jump(block(start))
     (first,) = f.begin(block)
     with f.when(first >= end):
@@ -241,7 +241,7 @@ def _inspect(circuit: Circuit, claims: Sequence[int], premises: Sequence[int], w
         broken = gates.plane(claim ^ 1) & here
         with f.when(_union(broken).differs(0) & still_open.at(number).load().differs(0)):
             mask.store(broken)
-            f.run("least", context, mask, first, f.number(I64, number))
+            f.run("least", context, mask, first, f.number(INT64, number))
     f.jump(block(first + BLOCK))
     return f
 

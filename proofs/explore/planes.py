@@ -6,7 +6,7 @@ A plane is a vector: bit j of its lane e belongs to state 64e + j of the block.
 from __future__ import annotations
 
 from proofs.explore.flow import Function
-from proofs.explore.ir import I64, PTR, Value, select
+from proofs.explore.ir import INT64, PTR, Value, select
 from proofs.explore.layout import States, V, fields, less
 
 
@@ -34,7 +34,7 @@ def transpose() -> Function:
 
 def planes(words: int) -> Function:
     """The planes of all bits of the states from number `first` on; those beyond the queue's end are no states."""
-    f = Function("internal void", "planes", context=PTR, planes="ptr noalias", first=I64)
+    f = Function("internal void", "planes", context=PTR, planes="ptr noalias", first=INT64)
     context, target, first = f.parameters
     queue, stride = fields(context, "queue stride")
     for w in range(words):
@@ -69,7 +69,7 @@ def _lanes_exchanged(f: Function, rows: list[Value]) -> list[Value]:
 
 def present() -> Function:
     """The plane that tells which states of a block there are, if `left` are from its beginning on."""
-    f = Function(f"internal {V}", "present", left=I64)
+    f = Function(f"internal {V}", "present", left=INT64)
     (left,) = f.parameters
     starts = Value(f, V, "<" + ", ".join(f"i64 {64 * e}" for e in range(8)) + ">")
     none, all_64 = f.number(V, 0), f.number(V, 64)
@@ -84,7 +84,7 @@ def least(words: int) -> Function:
 
     The least one does not depend on the order in which threads found them.
     """
-    f = Function("internal void", "least", context=PTR, mask=PTR, low=I64, claim=I64)
+    f = Function("internal void", "least", context=PTR, mask=PTR, low=INT64, claim=INT64)
     context, mask, low, claim = f.parameters
     queue, stride, first = fields(context, "queue stride first")
     kept = States(first.at(claim * words), 1, words)

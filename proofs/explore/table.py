@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from proofs.explore.flow import Function
-from proofs.explore.ir import I8, I64, PTR, Value, any_of, select, vector
+from proofs.explore.ir import INT8, INT64, PTR, Value, any_of, select, vector
 from proofs.explore.layout import BATCH, CACHE, NORMAL, ROOM, SEARCH, M, States, V, address, fields, keys_of, slots
 
 Canonical = Callable[[Sequence[Value]], Sequence[Value]]
@@ -26,14 +26,14 @@ def append(words: int, compress: bool) -> Function:
     `compress`: by AVX-512's instruction for it, which may write beyond that end.
     """
     states = {f"word{w}": V for w in range(words)}
-    f = Function("internal i64", "append", buffer=PTR, end=I64, chosen=I8, **states)
+    f = Function("internal i64", "append", buffer=PTR, end=INT64, chosen=INT8, **states)
     buffer, end, chosen, *state = f.parameters
     waiting = States(buffer, ROOM, words)
-    bits = chosen.cast("zext", I64)
+    bits = chosen.cast("zext", INT64)
     if compress:
         lanes, none = chosen.cast("bitcast", M), f.number(V, 0)
         waiting.store(end, [f.call(V, "llvm.x86.avx512.mask.compress.v8i64", word, none, lanes) for word in state])
-        f.ret(end + f.call(I64, "llvm.ctpop.i64", bits))
+        f.ret(end + f.call(INT64, "llvm.ctpop.i64", bits))
         return f
     # Lanes are taken by numbers that are known only then.
     copies = [f.room(V) for _ in state]
@@ -60,7 +60,7 @@ def settle(words: int, kind: int, canonical: Canonical) -> Function:
     with f.when(waiting.differs(0)):
         _fill_last_group(buffer, waiting)
         left = _drop_recent(f, context, buffer, waiting, canonical)
-        waiting_at.store(f.number(I64, 0))
+        waiting_at.store(f.number(INT64, 0))
         with f.when(left.differs(0)):
             _prefetch(f, context, words, left)
             new = _insert_all(f, context, buffer, left, found)
@@ -100,7 +100,7 @@ def _drop_recent(f: Function, context: Value, buffer: States, waiting: Value, ca
             # Written in any case; the next one overwrites what is not kept. No processor foretells that branch.
             buffer.store(kept, state)
             buckets.at(kept).store(bucket.lane(e))
-            kept = kept + any_of(differs).cast("zext", I64)
+            kept = kept + any_of(differs).cast("zext", INT64)
         following = group + 8
         again(following < waiting, following, kept)
     return kept
@@ -154,7 +154,7 @@ def _insert(f: Function, target: _Target, key: Sequence[Value], home: Value, new
     count, words = slots(len(key)), len(key)
     group = vector(count)
     wanted = [word.splat(count) for word in key]
-    probe, owned, done = f.block("probe", I64), f.block("owned"), f.block("done", I64)
+    probe, owned, done = f.block("probe", INT64), f.block("owned"), f.block("done", INT64)
     f.jump(probe(home))
     (number,) = f.begin(probe)
     *places, last_place = keys_of(target.table, number, words).places(0)
@@ -170,12 +170,12 @@ def _insert(f: Function, target: _Target, key: Sequence[Value], home: Value, new
     held = _lanes(same)
     with f.when(held.differs(0)):
         with f.when(target.searching):
-            target.hits.at(number * count + held.lowest(), I8).store(f.number(I8, 1))
+            target.hits.at(number * count + held.lowest(), INT8).store(f.number(INT8, 1))
         f.jump(done(new))
     empty = _lanes(last.equals(0))
     with f.when(empty.equals(0)):
         following = number + 1
-        f.jump(probe(select(following.equals(target.nbuckets), f.number(I64, 0), following)))
+        f.jump(probe(select(following.equals(target.nbuckets), f.number(INT64, 0), following)))
     with f.when(target.searching):
         f.jump(done(new))
     entry = empty.lowest()
@@ -193,7 +193,7 @@ def _insert(f: Function, target: _Target, key: Sequence[Value], home: Value, new
 def _lanes(truths: Value) -> Value:
     """Which lanes hold, as bits of a number."""
     lanes = truths.kind[1:].split()[0]
-    return truths.cast("bitcast", f"i{lanes}").cast("zext", I64)
+    return truths.cast("bitcast", f"i{lanes}").cast("zext", INT64)
 
 
 def _queue(f: Function, context: Value, found: States, number: Value) -> None:
@@ -209,7 +209,7 @@ def rehash(words: int) -> Function:
 
     Buckets are in the order of the hashes, so both tables are walked through from one end to the other.
     """
-    f = Function(I64, "rehash", context=PTR, low=I64, high=I64)
+    f = Function(INT64, "rehash", context=PTR, low=INT64, high=INT64)
     context, low, high = f.parameters
     old, start = fields(context, "old pending0")
     buffer, waiting_at = States(start, ROOM, words), address(context, "waiting0")
@@ -219,7 +219,7 @@ def rehash(words: int) -> Function:
             key, waiting = bucket.load(entry), waiting_at.load()
             # Written in any case, as in _drop_recent.
             buffer.store(waiting, key)
-            waiting_at.store(waiting + key[-1].differs(0).cast("zext", I64))
+            waiting_at.store(waiting + key[-1].differs(0).cast("zext", INT64))
         following = number + 1
         with f.when((following >= high) | (waiting_at.load() >= BATCH)):
             f.run("settle0", context)
@@ -230,8 +230,8 @@ def rehash(words: int) -> Function:
 
 def settle_entered() -> Function:
     """What Python calls when it has put states into the first buffer itself."""
-    f = Function(I64, "settle", context=PTR, unused=I64, unused_too=I64)
+    f = Function(INT64, "settle", context=PTR, unused=INT64, unused_too=INT64)
     context, *_ = f.parameters
     f.run("settle0", context)
-    f.ret(f.number(I64, 0))
+    f.ret(f.number(INT64, 0))
     return f
