@@ -50,7 +50,7 @@ def unsearched(query: Query, means: Means) -> list[Evidence]:
 
 
 ENGINES: dict[str, Engine] = {
-    "all": explored, "both": both, "explore": explored, "bmc": unrolling.bounded,
+    "all": both, "both": both, "explore": explored, "bmc": unrolling.bounded,
     "k-induction": unrolling.inductive, "proof": unsearched,
 }
 """What searches; an engine is a file of its own and an entry here."""
