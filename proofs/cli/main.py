@@ -23,9 +23,13 @@ SWALLOWS = ("__del__", "from_param")
 
 
 def interrupt(number: int, frame: Any) -> None:
-    """Raise KeyboardInterrupt, where it would be swallowed a little later."""
+    """Raise KeyboardInterrupt: a little later where it would be swallowed, or leave one of z3's objects half made.
+
+    Such an object is freed without having been counted, which Python complains of, or z3 crashes.
+    """
     while frame is not None:
-        if frame.f_code.co_name in SWALLOWS:
+        name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
+        if name in SWALLOWS or (name == "__init__" and module.startswith("z3.")):
             again = threading.Timer(0.01, os.kill, (os.getpid(), number))
             again.daemon = True
             again.start()

@@ -160,7 +160,7 @@ class _Server:
         """
         before = {
             number: handler for number in (signal.SIGINT, signal.SIGTERM)
-            if (handler := signal.getsignal(number)) is signal.default_int_handler
+            if callable(handler := signal.getsignal(number))
         }
 
         def end(*_: object) -> None:

@@ -313,6 +313,49 @@ except KeyboardInterrupt:
     assert (done.stdout, done.stderr) == ("heard\n", "")
 
 
+def test_an_interrupt_at_any_line_leaves_no_object_of_z3_half_made() -> None:
+    script = """
+import gc, signal, sys, time
+import z3
+from proofs.cli.main import interrupt
+signal.signal(signal.SIGINT, interrupt)
+x = z3.Int("x")
+def work():
+    solver = z3.Solver()
+    solver.add(x > 1)
+    solver.check()
+    return solver.model().eval(x)
+def interrupted(line):
+    seen = 0
+    def trace(frame, event, _):
+        nonlocal seen
+        if event == "line":
+            seen += 1
+            if seen == line:
+                sys.settrace(None)
+                interrupt(signal.SIGINT, frame)
+        return trace
+    try:
+        sys.settrace(trace)
+        work()
+        sys.settrace(None)
+        if seen < line:
+            return False
+        time.sleep(10)
+        print("line", line, "lost")
+    except KeyboardInterrupt:
+        pass
+    gc.collect()
+    return True
+lines = 1
+while interrupted(lines):
+    lines += 1
+print("heard", lines > 200)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("heard True\n", "")
+
+
 def test_a_program_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
     (tmp_path / "z3.py").write_text("raise OSError('libz3.so: cannot map')")
     done = subprocess.run(
