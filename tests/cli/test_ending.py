@@ -347,6 +347,7 @@ def interrupted(line):
         pass
     gc.collect()
     return True
+gc.freeze()
 lines = 1
 while interrupted(lines):
     lines += 1
