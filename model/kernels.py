@@ -317,6 +317,13 @@ def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tup
     return asked.decisions, rules
 
 
+def sources_of(kernel: Kernel) -> dict[str, str]:
+    """Decision to its source, of the kernel and those of the model that it is made from."""
+    base = next((k for k in (*KERNELS, *FURTHER) if k.name == kernel.base), None)
+    own = {what.strip(): commit for many, commit in kernel.cite for what in many.split(",")}
+    return (sources_of(base) if base is not None else {}) | own
+
+
 def asked_of(kernel: Kernel, template: RuleTemplate) -> frozenset[str]:
     """The decisions for which the template's rule asks the kernel."""
     return frozenset(_built(kernel, template, frozenset())[0])

@@ -17,6 +17,7 @@ from proofs.cli.app import (
     VmlinuzOption,
     app,
     give_out,
+    named_kernel,
     predict,
     print_json,
     read_test,
@@ -30,7 +31,6 @@ from proofs.hardware import conform as conforming
 from proofs.hardware import reproducer
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
-from proofs.naming.specs import find_kernel
 
 
 @app.command("reproducer", epilog=EXIT_CODES)
@@ -43,7 +43,7 @@ def write_reproducer(
 ) -> int:
     """Write the C program that does a litmus test or a trace, with real processes and references."""
     test = read_test(file)
-    give_out(reproducer.program([test], predict(test, kernel)), out)
+    give_out(reproducer.program([test], predict(test, named_kernel(kernel))), out)
     return OK
 
 
@@ -62,8 +62,7 @@ def replay(
     """Do a litmus test or a trace on a real kernel, step by step, and compare with the model."""
     check_time(seconds)
     test = read_test(file)
-    if kernel:
-        find_kernel(kernel)
+    kernel = named_kernel(kernel)
     reproducer.check(test)
     [[seen]] = conforming.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
     found = conforming.compare(test, kernel or conforming.kernel_for(seen.release), seen)
@@ -105,8 +104,7 @@ def conform(
 ) -> int:
     """Run litmus tests on real kernels and compare each with the model. Exit code 1 for a disagreement."""
     check_time(seconds)
-    if kernel:
-        find_kernel(kernel)
+    kernel = named_kernel(kernel)
     tests = (
         parser.read_all(files) if files
         else [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]

@@ -22,6 +22,7 @@ from proofs.cli.app import (
     app,
     asked_kernels,
     going_on,
+    named_kernel,
     print_json,
     progress_bar,
     say,
@@ -103,7 +104,7 @@ def restrict(
         raise ModelError(f"no base {base!r}{nearest(base, BASES)}")
     check_time(proof_time)
     stated = find_invariant(invariant)
-    spec = base or BARE + str(kernel)
+    spec = base or named_kernel(BARE + str(kernel))
     if not stated.applies_to(find_kernel(spec)):
         raise ModelError(f"{stated.name} says nothing about {spec}")
     check_spoken(stated, spec)

@@ -17,6 +17,7 @@ from proofs.cli.app import (
     app,
     asked_kernels,
     completed_kernels,
+    named_kernel,
     names_in_options,
     print_columns,
     print_json,
@@ -162,6 +163,7 @@ def diff(
 ) -> int:
     """What two kernels do differently: shortest sequences of operations, as litmus tests, by cause."""
     check_time(seconds)
+    a, b = named_kernel(a), named_kernel(b)
     bounds = Bounds(processes, pages, references, depth=depth, seconds=seconds)
     features = names_in_options(world, WORLD, "feature")
     folder = writable_folder(out) / "diff"

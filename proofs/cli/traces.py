@@ -21,6 +21,7 @@ from proofs.cli.app import (
     app,
     asked_invariants,
     give_out,
+    named_kernel,
     names_in_options,
     own_invariants,
     print_json,
@@ -77,7 +78,7 @@ def explore(
 ) -> int:
     """Walk through a kernel's states by hand: what is in use, which claims hold, which steps may be taken."""
     features = (*names_in_options(world, WORLD, "feature"), *names_in_options(split, SPLIT, "sub-steps"))
-    find_kernel(kernel)
+    kernel = named_kernel(kernel)
     explorer = explorers.Explorer(
         with_features(kernel, features), scopes.scope_named(scope), tuple(i.name for i in own_invariants(invariant))
     )
@@ -139,6 +140,7 @@ def export(
         raise ModelError(f"no format {form!r}{nearest(form, exports.FORMATS)}")
     if form != "tla" and not invariant:
         raise ModelError(f"say with -i which invariant {form} is to claim")
+    kernel = named_kernel(kernel)
     about = find_kernel(kernel)
     stated = [i for i in asked_invariants(invariant) if i.applies_to(about)]
     if form != "tla" and len(stated) > 1:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
-from model.kernels import FURTHER, KERNELS, Kernel
+from model.kernels import Kernel, sources_of
 from model.logic import ModelError, System
 from proofs.compare.lockstep import (
     ALWAYS,
@@ -194,18 +194,10 @@ def differing_decisions(a: Kernel, b: Kernel) -> tuple[str, ...]:
 
 
 def _decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
-    before = _cites(a)
-    cites = {what: commit for what, commit in _cites(b).items() if before.get(what) != commit}
+    before = sources_of(a)
+    cites = {what: commit for what, commit in sources_of(b).items() if before.get(what) != commit}
     told = a.decisions(), b.decisions()
     return tuple(Decision(n, told[0][n], told[1][n], cites.get(n, "")) for n in names)
-
-
-def _cites(kernel: Kernel) -> dict[str, str]:
-    """Decision to its source, of the kernel and those that it is made from."""
-    by_name = {k.name: k for k in (*KERNELS, *FURTHER)}
-    base = by_name.get(kernel.base or "")
-    own = {what.strip(): commit for many, commit in kernel.cite for what in many.split(",")}
-    return (_cites(base) if base is not None else {}) | own
 
 
 def compare(

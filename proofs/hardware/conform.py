@@ -10,21 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.kernels import FURTHER, KERNELS
 from model.logic import ModelError
 from proofs.errors import NotObservable
 from proofs.hardware import reproducer, vm
 from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
-from proofs.naming.specs import find_kernel, system_of, with_features
+from proofs.naming.specs import find_kernel, resolved, system_of, with_features
 from proofs.parallel import end_with_parent
 
 AGREE, DISAGREE, NOT_OBSERVABLE = "agree", "disagree", "not-observable"
@@ -57,28 +55,14 @@ class Conformance:
 
 
 def kernel_for(release: str) -> str:
-    """The name of the model's kernel that describes a `uname -r`: the newest that is not newer; debian-5.10 for 5.10.y.
+    """The name of the model's kernel whose rules a `uname -r` has.
 
-    Raises ModelError if the release is not one of Linux, or older than the model's oldest.
+    Raises ModelError if the release is not one of Linux, or not one that the model knows.
     """
-    found = re.match(r"(\d+)\.(\d+)", release)
-    if not found:
+    name, why = resolved(release)
+    if not why:
         raise ModelError(f"{release!r} is no release of Linux")
-    version = (int(found[1]), int(found[2]))
-    if version == (5, 10):
-        return "debian-5.10"
-    names = [kernel.name for kernel in (*KERNELS, *FURTHER)]
-    released = {match[1]: match[0] for name in names if (match := re.fullmatch(r"(v[\d.]+)(-rc\d+)?", name))}
-    released |= {name: name for name in names if name in released}  # a candidate only stands in for its release
-    named = [(_version(number), name) for number, name in released.items()]
-    older = [(v, name) for v, name in named if v[:2] <= version]
-    if not older:
-        raise ModelError(f"Linux {release} is older than the model's oldest kernel, {min(named)[1]}")
-    return max(older)[1]
-
-
-def _version(name: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in name.removeprefix("v").split("."))
+    return name
 
 
 # Running

@@ -16,6 +16,7 @@ from typing import Any
 import model.kernels
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
+from model import releases
 from model.blame import is_ours, nearest, short_path
 from model.features import FEATURES, SPLIT
 from model.kernels import FURTHER, KERNELS, Kernel
@@ -55,6 +56,7 @@ def features_spec(kernel: str, features: Collection[str]) -> str:
 def find_kernel(spec: str) -> Kernel:
     """The kernel called `spec`, or for `file.py:NAME` the Kernel of that name in that file. Features do not count.
 
+    A release of Linux, as `v5.15` or `6.1.0-56-amd64`, stands for the kernel whose rules it has (`resolved`).
     `bare:SPEC` is the reuse rule of the kernel SPEC alone, as are the names of BASES; either with restrictions as in
     `page-count+fork-early-copy+mprotect-refuse`, in any order.
 
@@ -68,7 +70,28 @@ def find_kernel(spec: str) -> Kernel:
     for kernel in (*KERNELS, *FURTHER):
         if kernel.name == spec:
             return kernel
+    if (found := releases.find(spec)) is not None:
+        return found.kernel
     raise ModelError(f"no kernel {spec!r}{nearest(spec, [*(k.name for k in (*KERNELS, *FURTHER)), *BASES])}")
+
+
+def resolved(spec: str) -> tuple[str, str]:
+    """(the spec with the model's name of the kernel in place of a release's, what release that is and why).
+
+    The second is empty if the spec names no release but a kernel. Raises ModelError for a release that is not known.
+    """
+    kernel, features = features_of(spec)
+    before = BARE if kernel.startswith(BARE) else ""
+    name, switches = kernel.removeprefix(BARE), list[str]()
+    while name.rpartition("+")[2] in SWITCHES:
+        name, _, last = name.rpartition("+")
+        switches.insert(0, last)
+    if name in {k.name for k in (*KERNELS, *FURTHER)} or file_in(name) is not None:
+        return spec, ""
+    found = releases.find(name)
+    if found is None:
+        return spec, ""
+    return features_spec(before + "+".join((found.kernel.name, *switches)), features), f"{name}: {found.text()}"
 
 
 def built(spec: str, without: Iterable[str] = ()) -> System:
@@ -215,6 +238,8 @@ def spec_of(value: Kernel | Invariant) -> str:
     if user_files.being_read():
         raise ModelError("this runs whenever the file is read; put it under `if __name__ == \"__main__\":`")
     if value in (*KERNELS, *FURTHER, *INVARIANTS, *FURTHER_INVARIANTS) or file_of(value.name) is not None:
+        return value.name
+    if isinstance(value, Kernel) and (release := releases.find(value.name)) is not None and release.kernel == value:
         return value.name
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None) or ""

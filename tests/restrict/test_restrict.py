@@ -192,7 +192,7 @@ ERRORS = {
     ("-i", "write-bit", "--base", "pagecount"): "did you mean page-count?",
     ("-i", "coherence", "--base", "page-count"): "several invariants: coherence-write-pin",
     ("-i", "exclusive", "--base", "page-count"): "exclusive says nothing about page-count",
-    ("-i", "write-bit", "-k", "v5.99"): "no kernel 'v5.99'",
+    ("-i", "write-bit", "-k", "v5.99"): "there was no Linux 5.99",
     ("-i", "write-bit", "--base", "page-count", "--proof-time", "0"): "more than 0 seconds",
 }
 
