@@ -226,7 +226,7 @@ def compare(
     told = []
     for n, (names, kept) in enumerate(causes.kept.items(), 1):
         name = f"{file_name(f'{a}-{b}', kept='A-Za-z0-9_.-')}-{n}"
-        shown = (_shown((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
+        shown = (as_test((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
         told.append(Cause(_decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
     silent = [d for d in differing if not any(d in names for names in causes.kept)]
     elsewhere = tuple(d for d in silent if _says_nothing(kernels, d, wanted))
@@ -370,10 +370,10 @@ def _condition(mine: Seen, others: Sequence[Seen]) -> tuple[tuple[Any, ...], str
     return None
 
 
-def _shown(
+def as_test(
     specs: tuple[str, str], kernels: tuple[Kernel, Kernel], pages: Pages, sequence: Sequence[Move], name: str
 ) -> Difference:
-    """The sequence as a test with a question that the two kernels answer otherwise."""
+    """The sequence, which ends otherwise on the two kernels, as a test with a question that they answer otherwise."""
     program = program_of(pages, sequence)
     plain = program_of((frozenset(),) * len(pages), sequence)
     for candidate in (plain, program):

@@ -141,6 +141,8 @@ class Interpreter:
                 return lambda state, env, stack: stack[place]
             case "param":
                 name = n.name
+                if len(args) > 1:
+                    return lambda state, env, stack: env[name][tuple(a(state, env, stack) for a in args)]
                 if args:
                     return lambda state, env, stack: env[name][args[0](state, env, stack)]
                 return lambda state, env, stack: env[name]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from model.logic import ModelError
+from proofs import json_text
 from proofs.errors import NotObservable
 from proofs.hardware import reproducer, vm
 from proofs.litmus import execution
@@ -201,6 +203,42 @@ def shown(outcome: Outcome) -> str:
         if numbers:
             parts.append(f"{word} {', '.join(map(str, sorted(numbers)))}")
     return ", ".join(parts)
+
+
+def outcome_of(text: str) -> Outcome:
+    """The outcome that `shown` put into words. Raises ValueError."""
+    found = re.fullmatch(
+        r"condition (true|false)(?:, refused (\d+(?:, \d+)*))?(?:, blocked (\d+(?:, \d+)*))?", text
+    )
+    if found is None:
+        raise ValueError(f"{text!r} is no outcome")
+    refused, blocked = (frozenset(map(int, n.split(", "))) if n else frozenset[int]() for n in found.groups()[1:])
+    return Outcome(refused, blocked, found[1] == "true")
+
+
+def saved(path: Path, tests: Sequence[Litmus]) -> dict[str, list[Observation]]:
+    """What `conform --json` printed into that file: release to what it did in each of the tests.
+
+    Raises ModelError for a file that is none, or of which no test is among these.
+    """
+    names = {test.name for test in tests}
+    found: dict[str, dict[str, Observation]] = {}
+    try:
+        for row in json_text.read(path)["results"]:
+            if row["litmus"] in names:
+                outcome = outcome_of(row["observed"]) if row["observed"] else None
+                seen = Observation(row["release"], outcome, row["reason"])
+                found.setdefault(row["release"], {})[row["litmus"]] = seen
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is not what `conform --json` prints: {type(error).__name__} {error}") from error
+    if not found:
+        raise ModelError(f"{path} says nothing of any of the {len(names)} tests")
+    return {
+        release: [seen.get(test.name) or Observation(release, None, f"{path} does not have it") for test in tests]
+        for release, seen in found.items()
+    }
 
 
 # Telling

@@ -196,11 +196,15 @@ class Run:
         self.groups = litmus.groups
         meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
         self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
-        self.rules = {rule.name: rule for rule in interpreter.system.rules}
+        self.rules = self.known_rules()
         self.stages = stages(self.rules)
         self.last = {last_stage(names) for names in self.stages.values()}
         self.start = Situation(self.start_state())
         self.came: dict[_Point, tuple[_Point, Instance | None, int]] = {}
+
+    def known_rules(self) -> dict[str, Rule]:
+        """The rules that operations may take, by name."""
+        return {rule.name: rule for rule in self.interpreter.system.rules}
 
     def start_state(self) -> State:
         """The initial state, with the attributes of the declared pages and what they map from the start."""
