@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import z3
 from z3 import And, Implies, Not, Or
 
-from model.logic import Sort, StateFunction, Term, Update, each, exists, forall
+from model.logic import Sort, StateFunction, Term, Update, each, exists, forall, register
 
 Proc: Sort = z3.DeclareSort("Proc")
 Page: Sort = z3.DeclareSort("Page")
@@ -278,6 +278,7 @@ FUNCTIONS: tuple[StateFunction, ...] = (
     cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree,
     page_dirty, leaked, extra, frame_value, *STEPS,
 )
+register(FUNCTIONS)
 
 
 # How far the sub-steps of others are.
