@@ -11,6 +11,8 @@ import networkx as nx
 import pytest
 from places import ROOT
 
+from model import state
+
 PACKAGES = sorted(p.parent.name for p in ROOT.glob("proofs/*/__init__.py"))
 OURS = ("model", "invariants", "proofs")
 FILES_ABOVE = {p.stem for p in ROOT.glob("proofs/*.py")} - {"__init__", "__main__"}
@@ -72,7 +74,7 @@ def test_a_package_imports_what_it_says(package: str) -> None:
 
 def test_the_model_imports_nothing_of_what_is_derived_from_it() -> None:
     for folder, below in (("model", {"model"}), ("invariants", {"model", "invariants"})):
-        for path in (ROOT / folder).glob("*.py"):
+        for path in (ROOT / folder).rglob("*.py"):
             assert {other.split(".")[0] for other in imported_by(path)} <= below, path
 
 
@@ -106,3 +108,19 @@ def test_functions_are_short_but_for_some_with_a_reason() -> None:
         if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 60
     }
     assert long == set(LONG_FUNCTIONS)
+
+
+def test_the_state_offers_all_that_its_files_define() -> None:
+    defined = {
+        name for path in (ROOT / "model" / "state").glob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body for name in names_defined_by(node)
+    }
+    assert {name for name in defined if not name.startswith("_")} <= set(state.__all__)
+
+
+def names_defined_by(node: ast.stmt) -> set[str]:
+    """What a statement at the top of a file gives a name to, but for imports."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}

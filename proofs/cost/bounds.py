@@ -80,7 +80,7 @@ def obligation(these: Costs, *terms: Term) -> str:
     """The text that is satisfiable if some state has all of it."""
     solver = z3.Solver()
     solver.add(*these.lemmas, *(these.system.reduced(term) for term in terms))
-    # z3 does not quote the names of bound variables that model/logic.py makes.
+    # z3 does not quote the names of bound variables that model/logic/terms.py makes.
     text: str = solver.to_smt2()
     return "(set-logic UF)\n" + text.replace("'", "~")
 
