@@ -18,9 +18,10 @@ import z3
 from model.kernels import Kernel
 from model.logic import Param, Rule, Scope, Sort, System, Term
 from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage, stages
-from model.state import UNUSED, Page, Pin, Proc, Slot, Value, fresh, slot_free
+from model.state import UNUSED, Slot, fresh
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.errors import LitmusError
+from proofs.litmus.facts import elements, slots_used
 from proofs.litmus.language import Litmus, Statement
 from proofs.litmus.parser import MOST_FAULTS
 from proofs.traces.trace import Trace, execute
@@ -198,6 +199,7 @@ class Run:
         self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
         self.rules = {rule.name: rule for rule in interpreter.system.rules}
         self.stages = stages(self.rules)
+        self.elements = elements(interpreter.scope)
         self.last = {last_stage(names) for names in self.stages.values()}
         self.start = Situation(self.start_state())
         self.came: dict[_Point, tuple[_Point, Instance | None, int]] = {}
@@ -523,30 +525,17 @@ class Run:
 
     # Ends
 
-    def elements(self) -> dict[str, int]:
-        """The constants of `element`, each with its number."""
-        return {
-            f"{sort.name()}!{number}": number
-            for sort in (Proc, Page, Pin, Value)
-            for number in range(self.interpreter.scope.size(sort))
-        }
-
     def outcome(self, end: _Point) -> Outcome:
         refused, blocked = (frozenset(n + 1 for n in found) for found in (end.refused, self.waiting(end)))
         return Outcome(refused, blocked, self.ends_in_condition(end))
 
     def ends_in_condition(self, point: _Point) -> bool:
-        free = z3.Const("slot", Slot)
-        used = sum(
-            not self.interpreter.evaluate(slot_free(free), point.state, {"slot": i})
-            for i in range(self.interpreter.scope.size(Slot))
-        )
-        waiting = self.waiting(point)
+        waiting, used = self.waiting(point), slots_used(self.interpreter, point.state)
         known = {"refused": {n + 1 for n in point.refused}, "blocked": {n + 1 for n in waiting}, "slots": {used}}
         outcomes = {
             str(fact.constant): fact.of[0] in known[fact.what] for fact in self.litmus.facts if fact.what in known
         }
-        return bool(self.interpreter.evaluate(self.condition, point.state, self.elements() | outcomes))
+        return bool(self.interpreter.evaluate(self.condition, point.state, self.elements | outcomes))
 
     def steps_to(self, end: _Point) -> list[tuple[int, Instance]]:
         """The steps of the execution that led to the point, each with the number of its statement."""
