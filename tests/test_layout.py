@@ -24,6 +24,8 @@ LONG_FUNCTIONS = {
     "_action": "a case for each operation of the language",
 }
 """Functions over sixty lines, and why."""
+LONGEST_FILE = 500
+"""Lines. Tests are not counted: those of one subject share what is costly to make, file by file."""
 
 
 def source_files() -> list[Path]:
@@ -115,6 +117,11 @@ def test_functions_are_short_but_for_some_with_a_reason() -> None:
         if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 60
     }
     assert long == set(LONG_FUNCTIONS)
+
+
+def test_files_are_short() -> None:
+    lengths = {module_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in source_files()}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
 def test_the_state_offers_all_that_its_files_define() -> None:

@@ -6,22 +6,21 @@ is in model/operations.py; here is nothing of any one kernel.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import z3
 
 from model.kernels import Kernel
-from model.logic import Param, Rule, Scope, Sort, System, Term
-from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage, stages
-from model.state import UNUSED, Slot, fresh
+from model.logic import Scope, System
+from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.errors import LitmusError
 from proofs.litmus.facts import elements, slots_used
+from proofs.litmus.instances import Instances
 from proofs.litmus.language import Litmus, Statement
 from proofs.litmus.parser import MOST_FAULTS
 from proofs.traces.trace import Trace, execute
@@ -157,7 +156,6 @@ def own_rules(kernel: Kernel, system: System) -> list[str]:
     return [template.name for template in kernel.own_rules if template.name in names]
 
 
-_UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in UNUSED}
 _interpreters: dict[tuple[int, Scope], Interpreter] = {}
 
 
@@ -197,8 +195,8 @@ class Run:
         self.groups = litmus.groups
         meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
         self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
-        self.rules = {rule.name: rule for rule in interpreter.system.rules}
-        self.stages = stages(self.rules)
+        self.instances = Instances(interpreter)
+        self.stages = self.instances.stages
         self.elements = elements(interpreter.scope)
         self.last = {last_stage(names) for names in self.stages.values()}
         self.start = Situation(self.start_state())
@@ -224,7 +222,7 @@ class Run:
         state = self.with_cells(self.interpreter.initial(), cells)
         # Without the rule, reads of untouched pages return zero without a page.
         declared = any("zero" in page.attributes for page in pages)
-        used = "zero" in self.litmus.features and "backing-read" in self.rules
+        used = "zero" in self.litmus.features and "backing-read" in self.instances.rules
         if self.litmus.anonymous and (declared or used):
             state = self.executed("backing-read", self.litmus.anonymous[0], state)
         for number, page in enumerate(pages):
@@ -250,7 +248,7 @@ class Run:
 
     def executed(self, rule: str, page: int, state: State) -> State:
         """The state after the first process took the rule at that page."""
-        steps = self.enabled((rule,), {"p": 0, "v": page}, state)
+        steps = self.instances.enabled((rule,), {"p": 0, "v": page}, state)
         if not steps:
             raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {rule}")
         return self.interpreter.step(steps[0], state)
@@ -360,14 +358,14 @@ class Run:
         if operation.word == "trylock-fails":
             yield _Move(None, _next_part(progress), lock_fails=True)
         elif progress.rule:
-            later = self.enabled(self.stages[progress.rule][1:], given, state)
+            later = self.instances.enabled(self.stages[progress.rule][1:], given, state)
             yield from (self.taken(step, progress.role, statement, progress) for step in later)
         elif progress.role == "then":
-            after = self.enabled(operation.then, given, state)
+            after = self.instances.enabled(operation.then, given, state)
             yield from (_Move(step, _next_part(progress)) for step in after or (None,))
-        elif not (progress.waits and self.enabled(blocks(operation.access, self.kernel), given, state)):
+        elif not (progress.waits and self.instances.enabled(blocks(operation.access, self.kernel), given, state)):
             progress = progress._replace(waits=False)
-            perhaps = self.enabled(operation.perhaps, given, state)
+            perhaps = self.instances.enabled(operation.perhaps, given, state)
             yield from (self.taken(step, "goal", statement, progress) for step in perhaps)
             yield from self.attempt(statement, progress, point)
 
@@ -375,22 +373,23 @@ class Run:
         """The rules for the first thing of an operation's course for which there is one. Raises _Stuck."""
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
         if len(statement.parts) > 1 and progress == _Progress():
-            at_once = self.enabled(operation.at_once, part, state)
+            at_once = self.instances.enabled(operation.at_once, part, state)
             yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
             if at_once:
                 return
-        nothing = self.enabled(operation.nothing, part, state) if not progress.prepared else []
+        nothing = self.instances.enabled(operation.nothing, part, state) if not progress.prepared else []
         if nothing:
             yield from (self.taken(step, "goal", statement, progress) for step in nothing)
             return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
-            steps = self.enabled((rule,), {**part, **self.there(part["p"], part[name], state)}, state)
+            there = self.instances.there(part["p"], part[name], state)
+            steps = self.instances.enabled((rule,), {**part, **there}, state)
             if steps:
                 yield from (self.taken(step, "prepares", statement, progress) for step in steps)
                 return
             progress = progress._replace(prepared=progress.prepared + 1)
-        there = self.there(part["p"], part["v"], state) if operation.on_frame or operation.on_slot else {}
+        there = self.instances.there(part["p"], part["v"], state) if operation.on_frame or operation.on_slot else {}
         given = {**part, **there, **dict(progress.bound)}
         if (operation.on_frame and "f" not in given) or (operation.on_slot and "s" not in given):
             yield _refused(statement, progress, None)
@@ -403,9 +402,12 @@ class Run:
             *(("fault", names, where) for names in faults(operation.access, self.kernel)
               for where in (self.block_of(given) if operation.on_block else [given])),
             # Others may have undone a preparation.
-            *(("fault", (rule,), {**given, **self.there(part["p"], part[name], state)}) for rule, name in preparations),
+            *(
+                ("fault", (rule,), {**given, **self.instances.there(part["p"], part[name], state)})
+                for rule, name in preparations
+            ),
         ):
-            steps = self.enabled(names, where, state)
+            steps = self.instances.enabled(names, where, state)
             if steps and role == "fault" and progress.faults == MOST_FAULTS:
                 raise _Stuck(f"line {statement.line}: on {self.kernel.name} `{statement.text}` faults for ever")
             for step in steps:
@@ -430,7 +432,7 @@ class Run:
                 return _Move(step, over._replace(prepared=progress.prepared + 1))
             return _Move(step, over._replace(faults=progress.faults + 1))
         if stage and rule in TAILS:
-            if f"{TAILS[rule]}.{stage}" in self.rules:
+            if f"{TAILS[rule]}.{stage}" in self.instances.rules:
                 return _Move(step, progress._replace(rule=TAILS[rule], role=role, bound=bound))
             return _Move(step, over._replace(bound=bound))
         if stage and step.rule.name not in self.last:
@@ -455,73 +457,11 @@ class Run:
         whole = pages[given["v"]].whole
         return [{**given, "v": number} for number, page in enumerate(pages) if page.whole == whole]
 
-    def there(self, p: int, v: int, state: State) -> dict[str, int]:
-        """The rule parameters of what process p has at page v: the page, the frame if it maps one, and the swap slot
-        that its entry names or its frame has."""
-        position = self.interpreter.layout.position
-
-        def cell(function: str, *index: int) -> Any:
-            return state[position[function][index]]
-
-        found = {"p": p, "v": v}
-        if cell("pte_swap", p, v):
-            return found | {"s": cell("pte_slot", p, v)}
-        if not cell("pte_present", p, v):
-            return found
-        found["f"] = cell("pte_frame", p, v)
-        for s in range(self.interpreter.scope.size(Slot)):
-            if cell("cached", s) and cell("slot_frame", s) == found["f"]:
-                found["s"] = s
-        return found
-
     def when_trylock_fails(self, step: Instance, given: Mapping[str, int], point: _Point) -> Instance | None:
         """What the step becomes if it tries the page lock, and this is the attempt that fails."""
         if not point.lock_fails or step.rule.name not in WHEN_TRYLOCK_FAILS:
             return None
-        return next(iter(self.enabled((WHEN_TRYLOCK_FAILS[step.rule.name],), given, point.state)), None)
-
-    # Bindings
-
-    def enabled(self, names: Iterable[str], given: Mapping[str, int], state: State) -> list[Instance]:
-        """The enabled instances of those rules: given parameters, the first unused elements, any other element.
-
-        Of a rule in sub-steps, those of the first one.
-        """
-        found = []
-        for name in names:
-            rule = self.rules.get(name) or self.rules.get(self.stages.get(name, [""])[0])
-            if rule is None:
-                continue
-            choices = [self.choices(rule, p, given, state) for p in rule.params]
-            for chosen in itertools.product(*choices):
-                instance = Instance(rule, tuple((p.name, c) for p, c in zip(rule.params, chosen, strict=True)))
-                if self.interpreter.enabled(instance, state):
-                    found.append(instance)
-        return found
-
-    def choices(self, rule: Rule, param: Param, given: Mapping[str, int], state: State) -> Sequence[Any]:
-        if param.name in given:
-            return [given[param.name]]
-        if param.over is not None:
-            return self.function_choice(param, given, state)
-        if param.fresh:
-            return list(itertools.islice(self.unused(param.sort, state), 1))
-        return range(self.interpreter.scope.size(param.sort))
-
-    def unused(self, sort: Sort, state: State) -> Iterator[int]:
-        for i in range(self.interpreter.scope.size(sort)):
-            if self.interpreter.evaluate(_UNUSED[sort.name()], state, {"unused": i}):
-                yield i
-
-    def function_choice(self, param: Param, given: Mapping[str, int], state: State) -> list[tuple[int, ...]]:
-        """A different unused element wherever the function's value matters."""
-        unused = self.unused(param.sort, state)
-        of = param.of.decl().name()
-        needed = (
-            self.interpreter.evaluate(param.needed, state, {**given, of: i})
-            for i in range(self.interpreter.scope.size(param.over))
-        )
-        return [tuple(next(unused, 0) if matters else 0 for matters in needed)]
+        return next(iter(self.instances.enabled((WHEN_TRYLOCK_FAILS[step.rule.name],), given, point.state)), None)
 
     # Ends
 
