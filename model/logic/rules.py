@@ -243,7 +243,7 @@ class RuleTemplate:
         if isinstance(said, Staged) and self.split & set(features):
             parts = list(said.parts(features))
         spoken = [step.names() for _, step in parts]
-        made = []
+        rules = []
         for number, (stage, step) in enumerate(parts):
             guard = list(step.guard)
             # A parameter that is fresh is chosen by the first sub-step that speaks of it, or else by the first one.
@@ -265,8 +265,8 @@ class RuleTemplate:
                     replace(p, fresh=p.name in chosen) for p in params if p.name in named
                 ))
             if (simple := part.rewritten(folded)) is not None:
-                made.append(simple)
-        return made
+                rules.append(simple)
+        return rules
 
     def needed(self, kernel: object, param: Param) -> Term:
         named = {p.name: p.term for p in self.params}

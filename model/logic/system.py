@@ -84,7 +84,7 @@ class System:
         """
         false = {f.name: f for f in self.functions if f.is_bool and initial_value(f)[1] is None}
         while True:
-            rules = [made for r in self.rules if (made := _rule_assuming(r, false.values())) is not None]
+            rules = [rest for r in self.rules if (rest := _rule_assuming(r, false.values())) is not None]
             rising = {u.function.name for r in rules for u in r.updates if not z3.is_false(u.value)} & false.keys()
             if not rising:
                 break
@@ -124,8 +124,8 @@ class System:
         lines = []
         for f in self.functions:
             lines.append(f.decl.sexpr())
-            for role, made in (("meaningful", meaning(f)), ("initial", initial_value(f))):
-                lines.append(f"  {role} {text_of(made[1]) if made[1] is not None else 'default'}")
+            for role, (_, term) in (("meaningful", meaning(f)), ("initial", initial_value(f))):
+                lines.append(f"  {role} {text_of(term) if term is not None else 'default'}")
         return "\n".join([*lines, *(r.text() for r in self.rules)])
 
     def digest(self) -> str:

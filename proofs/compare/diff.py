@@ -194,8 +194,8 @@ def differing_decisions(a: Kernel, b: Kernel) -> tuple[str, ...]:
 def _decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
     before = _cites(a)
     cites = {what: commit for what, commit in _cites(b).items() if before.get(what) != commit}
-    told = a.decisions(), b.decisions()
-    return tuple(Decision(n, told[0][n], told[1][n], cites.get(n, "")) for n in names)
+    values = a.decisions(), b.decisions()
+    return tuple(Decision(n, values[0][n], values[1][n], cites.get(n, "")) for n in names)
 
 
 def _cites(kernel: Kernel) -> dict[str, str]:
@@ -229,15 +229,15 @@ def compare(
     sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
     causes = Causes(*sides, wanted, each)
     searched = search(*sides, wanted, bounds, causes.add, progress)
-    told = []
+    shown_causes = []
     for n, (names, kept) in enumerate(causes.kept.items(), 1):
         name = f"{file_name(f'{a}-{b}', kept='A-Za-z0-9_.-')}-{n}"
         shown = (_shown((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
-        told.append(Cause(_decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
+        shown_causes.append(Cause(_decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
     silent = [d for d in differing if not any(d in names for names in causes.kept)]
     elsewhere = tuple(d for d in silent if _says_nothing(kernels, d, wanted))
     return Report(
-        a, b, wanted, bounds, searched, tuple(told), tuple(d for d in silent if d not in elsewhere), elsewhere,
+        a, b, wanted, bounds, searched, tuple(shown_causes), tuple(d for d in silent if d not in elsewhere), elsewhere,
         left_out=tuple(dict.fromkeys(own)),
     )
 
@@ -378,13 +378,13 @@ def _shown(
         only = [[s for s in seen[i] if s not in seen[1 - i]] for i in (0, 1)]
         if only[0] or only[1]:
             break
-    conditions = [(made[0], i, made[1]) for i in (0, 1) for s in only[i] if (made := _condition(test, s, seen[1 - i]))]
+    conditions = [(best[0], i, best[1]) for i in (0, 1) for s in only[i] if (best := _condition(test, s, seen[1 - i]))]
     if not conditions:
         raise EngineError(f"the litmus engine sees no difference in\n{text}")
     _, side, condition = min(conditions)
-    told = [n for n in seen[0][0] if len({s[n] for s in (*seen[0], *seen[1])}) > 1]
+    looks = [n for n in seen[0][0] if len({s[n] for s in (*seen[0], *seen[1])}) > 1]
     shows = tuple(
-        tuple(dict.fromkeys(", ".join(_text_of(test, n, s[n]) for n in told) for s in seen[i])) for i in (0, 1)
+        tuple(dict.fromkeys(", ".join(_text_of(test, n, s[n]) for n in looks) for s in seen[i])) for i in (0, 1)
     )
     about = "; ".join(f"{spec}: {' or '.join(shows[i])}" for i, spec in enumerate(specs))
     text = litmus_text(name, about, candidate, f"exists {condition}")

@@ -103,9 +103,9 @@ class Interpreter:
     def _compile(self, n: Node) -> Evaluator:
         if id(n) in self._compiled:
             return self._compiled[id(n)][1]
-        made = self._make(n)
-        self._compiled[id(n)] = (n, made)
-        return made
+        evaluator = self._make(n)
+        self._compiled[id(n)] = (n, evaluator)
+        return evaluator
 
     def _make(self, n: Node) -> Evaluator:
         args = [self._compile(a) for a in n.args]
@@ -208,14 +208,14 @@ class Interpreter:
 
     def _plan(self, rule: Rule) -> Plan:
         if id(rule) not in self._plans:
-            def made(term: Term) -> Evaluator:
+            def compiled(term: Term) -> Evaluator:
                 return self._compile(node(self.system.reduced(term)))
 
-            self._plans[id(rule)] = Plan(rule, tuple(made(g) for g in rule.guard), tuple(
+            self._plans[id(rule)] = Plan(rule, tuple(compiled(g) for g in rule.guard), tuple(
                 (
                     u.function, self.layout.position[u.function.name], tuple(c.decl().name() for c in u.over),
-                    tuple(range(self.scope.size(c.sort())) for c in u.over), made(u.when),
-                    tuple(made(i) for i in u.index), made(u.value),
+                    tuple(range(self.scope.size(c.sort())) for c in u.over), compiled(u.when),
+                    tuple(compiled(i) for i in u.index), compiled(u.value),
                 ) for u in rule.updates
             ))
         return self._plans[id(rule)]

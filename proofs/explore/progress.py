@@ -37,7 +37,7 @@ class Progress:
     allowed: int | None = None
 
     @property
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds until all expected states are expanded, at the pace so far."""
         if self.expected is None or not self.expanded:
             return None
@@ -45,9 +45,10 @@ class Progress:
 
     def __str__(self) -> str:
         found = f"{self.states / 1e6:.1f}"
-        if self.expected is None or self.left is None or self.need is None:
+        if self.expected is None or self.seconds_left is None or self.need is None:
             return f"{found} M states, {in_bytes(self.memory)}"
-        line = f"{found} of ~{self.expected / 1e6:.2g} M states, ~{_time(self.left)} left, ~{in_bytes(self.need)}"
+        line = f"{found} of ~{self.expected / 1e6:.2g} M states, "
+        line += f"~{_time(self.seconds_left)} left, ~{in_bytes(self.need)}"
         if self.allowed is not None and self.need > self.allowed:
             line += f": more than the {in_bytes(self.allowed)} of --memory"
         return line

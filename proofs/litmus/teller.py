@@ -91,7 +91,7 @@ class Teller:
         self.first: list[str] = []
         self.units: list[_Unit] = []
         self.open: list[_Unit] = []
-        self.told: set[int] = set()
+        self.covered: set[int] = set()
         self.left_out: dict[int, str] = {}
         # Contents matter where some step depends on them; else each store has a number of its own.
         self.contents = any("frame_value" in step.rule.functions_read() for step in trace.steps)
@@ -155,7 +155,7 @@ class Teller:
         """Put every step into a unit, or among those left out."""
         for number, step in enumerate(self.trace.steps):
             rule = step.rule.name.partition(".")[0]
-            if number in self.told or step.rule.kind != "step":
+            if number in self.covered or step.rule.kind != "step":
                 continue
             unit = next((u for u in self.open if self.continues(u, step)), None)
             if unit is None and rule in DECLARED:
@@ -221,10 +221,10 @@ class Teller:
         rule = next((usual for usual, other in WHEN_TRYLOCK_FAILS.items() if other == rule), rule)
         place = self.place(number, step)
         tellers = [
-            (o, told) for told in TOLD_AS.get(rule, (rule,))
+            (o, told_as) for told_as in TOLD_AS.get(rule, (rule,))
             for o in [
                 o for o in OPERATIONS
-                if told in (*o.goal, o.quick, *o.perhaps, *o.nothing, *o.whole, *o.at_once, *o.refusal)
+                if told_as in (*o.goal, o.quick, *o.perhaps, *o.nothing, *o.whole, *o.at_once, *o.refusal)
             ][:1]
         ]
         operation = tellers[0][0] if tellers else None
@@ -257,10 +257,10 @@ class Teller:
                     self.attributes.setdefault(v, set()).add("uffd")
             unit.ways = [
                 _Way(self.said(
-                    o, unit, number, told in (*o.whole, *o.at_once) and told not in o.goal,
-                    told == o.quick or (bool(o.quick) and self.unprepared(o, unit, number))
+                    o, unit, number, told_as in (*o.whole, *o.at_once) and told_as not in o.goal,
+                    told_as == o.quick or (bool(o.quick) and self.unprepared(o, unit, number))
                 ))
-                for o, told in tellers
+                for o, told_as in tellers
             ]
         if unit not in self.open:
             self.open.append(unit)
@@ -343,7 +343,7 @@ class Teller:
         block = self.block(v)
         follows = next((n for n in range(number + 1, len(self.trace.steps)) if self.touches(n, block)), None)
         if follows is not None and self.maps_first(follows, v):
-            self.told.add(follows)
+            self.covered.add(follows)
         else:
             self.first.append(f"{FIRST_PROCESS}: dontneed {self.page(v, whole=True)}")
 

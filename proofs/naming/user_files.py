@@ -42,10 +42,10 @@ _lock = threading.RLock()
 def stamp(path: Path) -> Stamp | None:
     """None if there is no such file."""
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return told.st_mtime_ns, told.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def being_read() -> bool:
@@ -109,11 +109,11 @@ class UserFile:
         finally:
             _being_read.pop()
             # No system has them, and a parameter of such a name would be taken for one.
-            made = [name for name in REGISTRY if name not in known]
-            for name in made:
+            new = [name for name in REGISTRY if name not in known]
+            for name in new:
                 del REGISTRY[name]
-        if made:
-            raise ModelError(f"{shown}: there are no state functions but the model's, so none is called {made[0]}")
+        if new:
+            raise ModelError(f"{shown}: there are no state functions but the model's, so none is called {new[0]}")
 
     def note(self, path: Path, seen: bool = True) -> None:
         """The file was read, or (`seen` false) looked for in vain."""

@@ -425,14 +425,14 @@ def write(
     """
     pages = [("index.html", "Verdicts"), *([("litmus.html", "Litmus tests")] if answers else []),
              *([(domain.PAGE, "Facts")] if domain.text() else [])]
-    made = {"index.html": _index(tables, found, pages, progress)}
+    files = {"index.html": _index(tables, found, pages, progress)}
     if answers:
         kernels = [answer["kernel"] for answer in answers[0]["answers"]]
-        made["litmus.html"] = _litmus(answers, kernels, real, pages)
+        files["litmus.html"] = _litmus(answers, kernels, real, pages)
     if domain.text():
-        made[domain.PAGE] = facts_page(pages)
-    made |= {name: (WEB / name).read_text(encoding="utf-8") for name in ASSETS}
+        files[domain.PAGE] = facts_page(pages)
+    files |= {name: (WEB / name).read_text(encoding="utf-8") for name in ASSETS}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in made.items():
+    for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder / "index.html"

@@ -116,7 +116,7 @@ def subsets(names: Sequence[str]) -> list[frozenset[str]]:
 
 def corners(base: str, name: str, variants: Sequence[str], seconds: float, out: Path) -> list[CornerJob]:
     """One job for each set of those variants."""
-    made = []
+    work = []
     asked = terms_of(base, [name])
     # The terms of every set would be much to build; what they are made of is the program and the users' files.
     program = f"{jobs.program_digest()} {files_digest([base, name])}"
@@ -125,8 +125,8 @@ def corners(base: str, name: str, variants: Sequence[str], seconds: float, out: 
         terms = [system_of(spec_of(base, (*chosen, *on))).digest() for on in ((), offered(base))]
         text = f"{base} {name} {chosen} {offered(base)} {terms} {asked.claims} {program}"
         key = hashlib.sha256(text.encode()).hexdigest()[:24]
-        made.append(CornerJob(base, name, chosen, seconds, out, key, asked))
-    return made
+        work.append(CornerJob(base, name, chosen, seconds, out, key, asked))
+    return work
 
 
 class Lattice:
@@ -187,7 +187,7 @@ class Lattice:
         return self._sufficient(names, system, proof.clauses)
 
     def _sufficient(self, names: frozenset[str], system: System, clauses: tuple[Clause, ...]) -> tuple[str, Any]:
-        note = proving.careless(find_kernel(self.spec(names)), system, [c.formula for c in clauses])
+        note = proving.objection(find_kernel(self.spec(names)), system, [c.formula for c in clauses])
         return (UNDECIDED, note) if note else (SUFFICIENT, clauses)
 
     def _breaks(self, system: System, steps: Steps) -> bool:
