@@ -25,7 +25,7 @@ from proofs.compare.lockstep import (
     Side,
     search,
 )
-from proofs.derive.interpreter import Interpreter
+from proofs.derive.interpreter import Interpreter, interpreter_of
 from proofs.errors import EngineError
 from proofs.litmus import execution, parser
 from proofs.litmus.execution import End, Run
@@ -294,7 +294,7 @@ def litmus_text(name: str, about: str, program: tuple[list[str], list[str]], con
 
 def executions(test: Litmus, kernel: Kernel) -> list[tuple[Seen, End]]:
     """Every execution of the test by the litmus engine, and what it shows."""
-    interpreter = execution.interpreter_of(system_with(kernel, test.features), test.scope())
+    interpreter = interpreter_of(system_with(kernel, test.features), test.scope())
     ends, stuck = Run(test, kernel, interpreter).ends()
     if stuck:
         raise EngineError(f"the litmus engine does not follow what the search for differences followed: {stuck}")

@@ -20,11 +20,10 @@ import z3
 from model.kernels import Kernel
 from model.logic import ModelError, Scope, System, functions_in
 from model.operations import OPERATIONS, Operation
-from model.state import Frame, Page, Pin, Proc, extra
+from model.state import Frame, Page, Pin, Proc, extra, vma_uffd
 from proofs.derive.ground import Grounder
-from proofs.derive.interpreter import State
+from proofs.derive.interpreter import State, interpreter_of
 from proofs.derive.symmetry import Naming, frames
-from proofs.litmus import execution
 from proofs.litmus.execution import Run, Situation
 from proofs.litmus.facts import LOOKED_AT, slots_used, value_loaded, value_seen
 from proofs.litmus.language import Litmus, PageDeclaration, Statement
@@ -114,7 +113,7 @@ class Side:
     def __init__(self, kernel: Kernel, system: System, bounds: Bounds) -> None:
         self.kernel = kernel
         self.bounds = bounds
-        self.interpreter = execution.interpreter_of(system, bounds.scope())
+        self.interpreter = interpreter_of(system, bounds.scope())
         grounder = Grounder(system, bounds.scope())
         found = (frames(grounder, sort) for sort in ("Frame", "Slot"))
         self.symmetries: list[Naming] = [symmetry for symmetry in found if symmetry is not None]
@@ -441,7 +440,7 @@ def _page_kinds(features: Sequence[str], sides: Sequence[Side]) -> list[frozense
     """How a page may be declared. A registered one can do all that others can, where only userfaultfd asks."""
     asking = {
         rule.name for side in sides for rule in side.interpreter.system.rules
-        if "vma_uffd" in frozenset().union(*(functions_in(t) for t in rule.guard)) | {
+        if vma_uffd.name in frozenset().union(*(functions_in(t) for t in rule.guard)) | {
             name for u in rule.updates for t in (u.value, u.when, *u.index) for name in functions_in(t)
         }
     }

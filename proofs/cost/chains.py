@@ -13,7 +13,7 @@ from model import operations, prices
 from model.costs import ONE, PER_SUBPAGE, Charge, Count
 from model.kernels import Kernel
 from model.logic import ModelError, Rule, System, Term, functions_in
-from model.state import Slot, alive, block, pte_frame, pte_present, pte_slot, pte_swap, slot_frame
+from model.state import Slot, alive, block, frame_value, pte_frame, pte_present, pte_slot, pte_swap, slot_frame
 from proofs.cost.meters import COPIES, DEPTH, LEMMAS, P_, SECONDS, SLOTS, V_, Operation, slot_left
 from proofs.derive.steps import after
 from proofs.errors import EngineError
@@ -76,7 +76,7 @@ def copies(rule: Rule) -> list[Charge]:
     fresh = {p.name: p for p in rule.params if p.fresh}
     found = []
     for update in rule.updates:
-        if update.function.name != "frame_value" or "frame_value" not in functions_in(update.value):
+        if update.function.name != frame_value.name or frame_value.name not in functions_in(update.value):
             continue
         if update.index[0].decl().name() not in fresh:
             continue

@@ -63,6 +63,14 @@ class Layout:
                 table[index] = len(self.cells)
                 self.cells.append((function, index))
 
+    def has(self, function: StateFunction) -> bool:
+        """The system has it."""
+        return function.name in self.position
+
+    def place(self, function: StateFunction, *index: int) -> int:
+        """Where that cell lies in a State."""
+        return self.position[function.name][index]
+
     def values(self, function: StateFunction) -> int:
         """How many values a cell of that function has."""
         return 2 if function.is_bool else self.scope.size(function.range)
@@ -292,3 +300,16 @@ def _choices(param: Param, scope: Scope) -> list[Any]:
     if param.over is None:
         return list(elements)
     return list(itertools.product(elements, repeat=scope.size(param.over)))
+
+
+_interpreters: dict[tuple[int, Scope], Interpreter] = {}
+
+
+def interpreter_of(system: System, scope: Scope) -> Interpreter:
+    """One interpreter per system and scope: it holds the system, so the id stays its own."""
+    key = (id(system), scope)
+    if key not in _interpreters:
+        if len(_interpreters) == 2048:
+            _interpreters.clear()
+        _interpreters[key] = Interpreter(system, scope)
+    return _interpreters[key]

@@ -14,18 +14,19 @@ from typing import NamedTuple
 
 import z3
 
+from model.fault import backing_read, map_backing, map_huge_zero
+from model.huge import huge_fault
 from model.kernels import Kernel
-from model.logic import Scope, System
+from model.logic import RuleTemplate, StateFunction, System
 from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage
-from proofs.derive.interpreter import Instance, Interpreter, State
+from model.state import block, file, file_value, pte_write, vma_huge, vma_soft_dirty, vma_uffd, vma_write
+from proofs.derive.interpreter import Instance, Interpreter, State, interpreter_of
 from proofs.errors import LitmusError
 from proofs.litmus.facts import elements, slots_used
 from proofs.litmus.instances import Instances
 from proofs.litmus.language import Litmus, Statement
 from proofs.litmus.parser import MOST_FAULTS
 from proofs.traces.trace import Trace, execute
-
-# Execution
 
 
 class Answer(StrEnum):
@@ -156,19 +157,6 @@ def own_rules(kernel: Kernel, system: System) -> list[str]:
     return [template.name for template in kernel.own_rules if template.name in names]
 
 
-_interpreters: dict[tuple[int, Scope], Interpreter] = {}
-
-
-def interpreter_of(system: System, scope: Scope) -> Interpreter:
-    """One interpreter per system and scope: it holds the system, so the id stays its own."""
-    key = (id(system), scope)
-    if key not in _interpreters:
-        if len(_interpreters) == 2048:
-            _interpreters.clear()
-        _interpreters[key] = Interpreter(system, scope)
-    return _interpreters[key]
-
-
 def _next_part(progress: _Progress) -> _Progress:
     return _Progress(progress.part + 1)
 
@@ -205,52 +193,53 @@ class Run:
     def start_state(self) -> State:
         """The initial state, with the attributes of the declared pages and what they map from the start."""
         pages, blocks = self.litmus.pages, self.litmus.names()["Block"]
-        cells: dict[tuple[str, tuple[int, ...]], int] = {}
-        if "vma_soft_dirty" in self.interpreter.layout.position:
-            cells["vma_soft_dirty", (0,)] = True
+        layout = self.interpreter.layout
+        cells: dict[tuple[StateFunction, tuple[int, ...]], int] = {}
+        if layout.has(vma_soft_dirty):
+            cells[vma_soft_dirty, (0,)] = True
         for number, page in enumerate(pages):
             registers = "file" not in page.attributes or self.kernel.uffd_markers
-            cells["vma_uffd", (0, number)] = "uffd" in page.attributes and registers
+            cells[vma_uffd, (0, number)] = "uffd" in page.attributes and registers
             if "huge" in page.attributes:
-                cells["vma_huge", (0, number)] = True
+                cells[vma_huge, (0, number)] = True
             if "file" in page.attributes:
-                cells["file", (number,)] = True
-                if "file_value" in self.interpreter.layout.position:
-                    cells["file_value", (number,)] = self.litmus.values.index(page.contents)
-            if "block" in self.interpreter.layout.position:
-                cells["block", (number,)] = blocks.index(page.whole)
+                cells[file, (number,)] = True
+                if layout.has(file_value):
+                    cells[file_value, (number,)] = self.litmus.values.index(page.contents)
+            if layout.has(block):
+                cells[block, (number,)] = blocks.index(page.whole)
         state = self.with_cells(self.interpreter.initial(), cells)
         # Without the rule, reads of untouched pages return zero without a page.
         declared = any("zero" in page.attributes for page in pages)
-        used = "zero" in self.litmus.features and "backing-read" in self.instances.rules
+        used = "zero" in self.litmus.features and backing_read.name in self.instances.rules
         if self.litmus.anonymous and (declared or used):
-            state = self.executed("backing-read", self.litmus.anonymous[0], state)
+            state = self.executed(backing_read, self.litmus.anonymous[0], state)
         for number, page in enumerate(pages):
             zero = "zero" in page.attributes
             if "huge" in page.attributes and page.name == f"{page.whole}.0":
-                state = self.executed("map-huge-zero" if zero else "huge-fault", number, state)
+                state = self.executed(map_huge_zero if zero else huge_fault, number, state)
             elif zero and "huge" not in page.attributes:
-                state = self.executed("map-backing", number, state)
+                state = self.executed(map_backing, number, state)
         return self.with_cells(state, {
             (function, (0, number)): False
             for number, page in enumerate(pages) if "rdonly" in page.attributes
-            for function in ("vma_write", "pte_write")
+            for function in (vma_write, pte_write)
         })
 
-    def with_cells(self, state: State, cells: Mapping[tuple[str, tuple[int, ...]], int]) -> State:
+    def with_cells(self, state: State, cells: Mapping[tuple[StateFunction, tuple[int, ...]], int]) -> State:
         """The state with other values in those cells: (state function, index) to value."""
-        changed = list(state)
+        changed, layout = list(state), self.interpreter.layout
         for (function, index), value in cells.items():
-            if function not in self.interpreter.layout.position:
+            if not layout.has(function):
                 raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {function}")
-            changed[self.interpreter.layout.position[function][index]] = int(value)
+            changed[layout.place(function, *index)] = int(value)
         return self.interpreter.canonical(tuple(changed))
 
-    def executed(self, rule: str, page: int, state: State) -> State:
+    def executed(self, rule: RuleTemplate, page: int, state: State) -> State:
         """The state after the first process took the rule at that page."""
-        steps = self.instances.enabled((rule,), {"p": 0, "v": page}, state)
+        steps = self.instances.enabled((rule.name,), {"p": 0, "v": page}, state)
         if not steps:
-            raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {rule}")
+            raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {rule.name}")
         return self.interpreter.step(steps[0], state)
 
     def result(self) -> Result:

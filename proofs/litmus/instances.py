@@ -8,9 +8,9 @@ from typing import Any
 
 import z3
 
-from model.logic import Param, Rule, Sort, Term
+from model.logic import Param, Rule, Sort, StateFunction, Term
 from model.operations import stages
-from model.state import UNUSED, Slot, fresh
+from model.state import UNUSED, Slot, cached, fresh, pte_frame, pte_present, pte_slot, pte_swap, slot_frame
 from proofs.derive.interpreter import Instance, Interpreter, State
 
 _UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in UNUSED}
@@ -68,18 +68,18 @@ class Instances:
     def there(self, p: int, v: int, state: State) -> dict[str, int]:
         """The rule parameters of what process p has at page v: the page, the frame if it maps one, and the swap slot
         that its entry names or its frame has."""
-        position = self.interpreter.layout.position
+        place = self.interpreter.layout.place
 
-        def cell(function: str, *index: int) -> Any:
-            return state[position[function][index]]
+        def cell(function: StateFunction, *index: int) -> int:
+            return state[place(function, *index)]
 
         found = {"p": p, "v": v}
-        if cell("pte_swap", p, v):
-            return found | {"s": cell("pte_slot", p, v)}
-        if not cell("pte_present", p, v):
+        if cell(pte_swap, p, v):
+            return found | {"s": cell(pte_slot, p, v)}
+        if not cell(pte_present, p, v):
             return found
-        found["f"] = cell("pte_frame", p, v)
+        found["f"] = cell(pte_frame, p, v)
         for s in range(self.interpreter.scope.size(Slot)):
-            if cell("cached", s) and cell("slot_frame", s) == found["f"]:
+            if cell(cached, s) and cell(slot_frame, s) == found["f"]:
                 found["s"] = s
         return found

@@ -31,6 +31,7 @@ from model.state import (
     pte_soft_dirty,
     pte_write,
     resolves_to,
+    vma,
 )
 from proofs.errors import LitmusError, RetellError, TraceError
 from proofs.litmus import parser
@@ -147,7 +148,8 @@ def _places(trace: Trace) -> list[tuple[int, int]]:
     if not places:
         leads = z3.Or(resolves_to(_P, _V, _F), z3.And(pte_none(_P, _V), backed(_V), backing(_V) == _F))
         places = [
-            (p, v) for sort, n in trace.witness if sort == "Frame" for p, v in trace.interpreter.layout.position["vma"]
+            (p, v) for sort, n in trace.witness if sort == "Frame"
+            for p, v in trace.interpreter.layout.position[vma.name]
             if _value(trace, leads, p=p, v=v, f=n)
         ]
     return [(p, v) for p, v in dict.fromkeys(places) if _value(trace, live(_P, _V), p=p, v=v)]

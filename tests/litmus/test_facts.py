@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from model.kernels import V5_9
-from proofs.litmus.execution import Run, interpreter_of
+from proofs.derive.interpreter import interpreter_of
+from proofs.litmus.execution import Run
 from proofs.litmus.facts import Fact, elements, slots_used, value_loaded, value_seen
 from proofs.litmus.parser import parse
 from proofs.naming.specs import system_with
