@@ -55,6 +55,8 @@ def check_rule(kernel: Decisions, template: RuleTemplate, place: str) -> None:
     for term in step.guard if step else ():
         if wrong := defect(term, Bool, BY_NAME, given):
             raise ModelError(f"{place}: {what}: a condition {wrong}")
+    if updates and template.kind != "step":
+        raise ModelError(f"{place}: {what}: a {template.kind} changes nothing, so it has no updates")
     for update in updates:
         if not isinstance(update, Update):
             raise ModelError(f"{place}: {what}: an update is {kind_text(update)}; say put(...) or each(...)")

@@ -16,6 +16,7 @@ from model.logic.functions import (
     initial_value,
     meaning,
     put,
+    register,
 )
 from model.logic.rules import (
     KINDS,
@@ -78,6 +79,7 @@ __all__ = [
     "names_in",
     "not_writing",
     "put",
+    "register",
     "rule",
     "short",
     "sort_text",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,8 +33,6 @@ class StateFunction:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decl", z3.Function(self.name, *self.domain, self.range))
-        # The first of a name stays: a settled system has its own object for a function that means less there.
-        REGISTRY.setdefault(self.name, self)
 
     def __call__(self, *args: Term) -> Term:
         try:
@@ -53,6 +51,13 @@ class StateFunction:
 
 
 REGISTRY: dict[str, StateFunction] = {}
+"""What engines take for a state function, by name: those of a model, not whatever a user's file makes."""
+
+
+def register(functions: Iterable[StateFunction]) -> None:
+    """Let engines know the state functions of a model; the first of a name stays."""
+    for function in functions:
+        REGISTRY.setdefault(function.name, function)
 
 
 @by_term

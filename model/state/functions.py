@@ -12,7 +12,7 @@ from __future__ import annotations
 import z3
 from z3 import And, Not, Or
 
-from model.logic import Sort, StateFunction, Term, exists
+from model.logic import Sort, StateFunction, Term, exists, register
 
 Proc: Sort = z3.DeclareSort("Proc")
 Page: Sort = z3.DeclareSort("Page")
@@ -278,6 +278,7 @@ FUNCTIONS: tuple[StateFunction, ...] = (
     page_dirty, leaked, extra, frame_value, *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
+register(FUNCTIONS)
 
 
 # Whether an element is in use, on which the meaning of cells depends.

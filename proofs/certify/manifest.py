@@ -105,6 +105,19 @@ def unlike(manifest: Path, asked: Terms) -> str:
     return "" if (claim.variables, claim.body) in rows else f"it does not state what {name} does"
 
 
+def spoiled(manifest: Path, asked: Terms) -> str:
+    """Why a manifest that lies where that of those terms should is no certificate of them; empty if there is none, or
+    it says itself that it is for other terms, as after a change of the kernel."""
+    if not manifest.exists():
+        return ""
+    try:
+        if json_text.read(manifest)["terms"] != asked.system:
+            return ""
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return unlike(manifest, asked)
+
+
 def _is_of(read: Mapping[str, Any], asked: Terms) -> str:
     """Why the manifest is of another kernel, other features, another invariant or other rules; empty if it is not."""
     name, _ = asked.claims[0]

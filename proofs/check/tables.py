@@ -149,6 +149,9 @@ def _with_proof(cell: Cell, verdict: Verdict) -> Cell:
     cell = dataclasses.replace(
         cell, seconds=cell.seconds + spent, engine="proof" if cell.engine == "proof" else f"{cell.engine}+proof"
     )
+    if verdict.spoiled:
+        note = f"the certificate that was kept is not taken: {verdict.spoiled}"
+        cell = dataclasses.replace(cell, note="; ".join(filter(None, (cell.note, note))))
     if verdict.proved and verdict.checked is not None:
         return dataclasses.replace(
             cell, verdict="PROVED", clauses=verdict.checked.clauses, certificate=str(verdict.attempt.manifest),
