@@ -237,17 +237,17 @@ def described(manifest: Path, as_json: bool = False) -> str:
     (opened,) = opened_together([(manifest, None)])
     if opened.refused:
         raise ModelError(f"{manifest}: {opened.refused}")
-    told = contents(manifest)
+    content = contents(manifest)
     if as_json:
-        return json.dumps({**told, "obligations": [*told["obligations"]]}, indent=1)
-    words = told["clauses"]
-    less = f" without {', '.join(told['without'])}" if told["without"] else ""
+        return json.dumps({**content, "obligations": [*content["obligations"]]}, indent=1)
+    words = content["clauses"]
+    less = f" without {', '.join(content['without'])}" if content["without"] else ""
     lines = [
-        f"{told['invariant']} on {told['kernel']}{less}, for any number of processes, pages, frames, references and "
-        "slots:", f"  {told['statement']}", "",
+        f"{content['invariant']} on {content['kernel']}{less}, "
+        "for any number of processes, pages, frames, references and slots:", f"  {content['statement']}", "",
         "It is inductive together with" if words else "It is inductive by itself.",
         *(f"  {number:2} {text}" for number, text in enumerate(words, 1)),
-        "", f"{len(told['obligations'])} obligations; `python -m proofs verify {manifest}` asks the solvers.",
+        "", f"{len(content['obligations'])} obligations; `python -m proofs verify {manifest}` asks the solvers.",
     ]
     return "\n".join(lines)
 

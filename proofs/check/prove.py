@@ -107,7 +107,7 @@ def search_of(
     return Search(system, lambda: Miner(system, reduce=not kernel.own_rules), kernel.lemmas, fitting)
 
 
-def careless(kernel: Kernel, system: System, clauses: Sequence[Term]) -> str:
+def objection(kernel: Kernel, system: System, clauses: Sequence[Term]) -> str:
     """Why a proof on this kernel would not count: what `unwritten` says of its own rules; empty if nothing."""
     own = {template.name for template in kernel.own_rules}
     return unwritten(system, [r for r in system.rules if r.name in own], clauses)
@@ -131,7 +131,7 @@ def attempt(job: ProofJob) -> list[Attempt]:
             found = Unproved(claim, "out of memory", 0)
         if isinstance(found, Proof):
             formulas = [c.formula for c in found.clauses]
-            note = careless(kernel, search.system, formulas)
+            note = objection(kernel, search.system, formulas)
         else:
             note = found.reason
         for spec in job.kernels:

@@ -42,10 +42,10 @@ _lock = threading.RLock()
 def stamp(path: Path) -> Stamp | None:
     """None if there is no such file."""
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return told.st_mtime_ns, told.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def being_read() -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from places import ROOT
+from samples import F1
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
@@ -26,15 +27,6 @@ from proofs.engine import Evidence
 from proofs.errors import EngineError
 
 SMALL = "2,1,2,1,1"
-F1 = """litmus F1
-page x
-A: write x 1
-A: fork C
-C: r = vmsplice x
-C: munmap x
-A: write x 2
-exists r sees 2
-"""
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -333,7 +325,7 @@ def test_a_kept_result_that_somebody_changed_is_not_believed(
     assert code == 1
     (kept,) = (tmp_path / "results").glob("*.json")
     told = json.loads(kept.read_text())
-    told["cells"][0] |= {"verdict": "EXHAUSTED", "steps": [], "length": None}
+    told["content"][0] |= {"verdict": "EXHAUSTED", "steps": [], "length": None}
     kept.write_text(json.dumps(told))
     code, again = run_json(capsys, *arguments)
     assert (code, again["results"][0]["verdict"]) == (1, "VIOLATED")
