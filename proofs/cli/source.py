@@ -55,7 +55,7 @@ def read(
         _print(reading, verbose)
         if kernel is not None:
             print(f"{kernel}: python -m proofs check -k {kernel}:READ -k {reading.nearest.name}")
-    return INCONCLUSIVE if reading.counts()[NOT_READ] else OK
+    return INCONCLUSIVE if any(row.status == NOT_READ for row in (*reading.rows, *reading.granted)) else OK
 
 
 @group.command("check", epilog=EXIT_CODES)
@@ -87,7 +87,7 @@ def check(
         print("\nThe patch: " + ("it changes no decision." if specs[0] == specs[1] else "what it changes."))
         if specs[0] != specs[1]:
             diff_kernels(specs[0], specs[1], depth=4, each=1, seconds=60, out=out)
-    unread = any(r.counts()[NOT_READ] or len(r.replaced()) < len(r.differing()) for r in readings)
+    unread = any(reading.outside() for reading in readings)
     return INCONCLUSIVE if unread and code == OK else code
 
 

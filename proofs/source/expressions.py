@@ -19,9 +19,10 @@ from proofs.source.values import UNKNOWN, Event, Flags, State, Term, Thing, Valu
 
 MOST_PATHS = 4000
 _SAME = {"likely", "unlikely", "data_race", "READ_ONCE", "lockdep_assert_held", "ACCESS_ONCE"}
-_ASSERTS = re.compile(
+ASSERTS = re.compile(
     r"(VM_)?(WARN|BUG)(_ON)?(_\w+)?|BUILD_BUG\w*|lockdep_\w+|might_\w+|(mmap|vma)_assert_\w+"
 )
+"""Calls that are assertions, which nobody believes here."""
 _CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*")
 
 
@@ -379,7 +380,7 @@ class Expressions(ABC):
         nodes = [c for c in node.child_by_field_name("arguments").named_children if c.type != "comment"]
         if name in _SAME and nodes:
             return self.eval(nodes[0], state)
-        if _ASSERTS.fullmatch(name):
+        if ASSERTS.fullmatch(name):
             # An assertion is not believed; what WARN_ON says is what its condition is.
             return self.eval(nodes[0], state) if "WARN_ON" in name and node.parent.type != "expression_statement" \
                 and nodes else [(False, state)]

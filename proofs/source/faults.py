@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import z3
 from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import always, never, not_exclusive
@@ -79,6 +80,12 @@ def _reuse_large() -> list[Candidate]:
     return predicates("reuse_large", more=[k.reuse for k in ALL if k.reuse_large is None])
 
 
+def _only_if_locked(copies: Term) -> Term:
+    """It copies while the page is locked, and not if it is not."""
+    locked, free = (z3.substitute(copies, (FREE, BoolVal(on))) for on in (False, True))
+    return And(locked, Not(free))
+
+
 def _kept(path: Path) -> Term | None:
     if path.end == "return":
         return YES
@@ -88,11 +95,13 @@ def _kept(path: Path) -> Term | None:
 _WRITE = (WRITE, Not(UNSHARE))
 _LARGE = (ANON, Not(word("ksm")), word("large"), Not(word("huge")), Not(word("uffd-wp")), Not(word("swap-cache")), FREE,
           LOCAL == 0)
-_SOLE = (word("alone"), Not(word("exclusive")), Not(word("referenced")), Not(word("transient")),
+_SOLE = (word("alone"), Not(word("referenced")), Not(word("transient")),
          word("page-mapped-once"), word("mapped-once"), Not(word("swap-cache")))
 
 WRITE_FAULTS: tuple[Question, ...] = (
-    _wp("reuse", (*SMALL, *_WRITE), stops_at(("wp_page_reuse",), COPIES), lambda: predicates("reuse"), SMALL_WORDS),
+    _wp("reuse", (*SMALL[1:], *_WRITE), stops_at(("wp_page_reuse",), COPIES), lambda: [
+        Candidate(c.value, And(ANON, c.formula)) for c in predicates("reuse")],
+        SMALL_WORDS.replace("an anonymous page, no", "no")),
     _wp("reuse_frees_swap_cache", (*SMALL, *_WRITE), _frees, lambda: [
         Candidate(d, abstracted(d(P, V, F))) for d in (never, always, not_exclusive)],
         f"{SMALL_WORDS}; it is reused, in the swap cache, and not under writeback",
@@ -102,10 +111,9 @@ WRITE_FAULTS: tuple[Question, ...] = (
         stops_at(("wp_page_reuse",), COPIES), lambda: predicates("reuse_ksm"), "a KSM page, which is never exclusive"),
     _wp("reuse_large", (*_LARGE, *_WRITE), stops_at(("wp_page_reuse",), COPIES), _reuse_large,
         "a sub-page, mapped by a PTE, of a large folio that is not in the swap cache; the lock is free"),
-    _wp("trylock", (*SMALL[:-2], LOCAL == 0, *_WRITE, *_SOLE), lambda path: And(
-        Not(FREE), stops_at(COPIES, ("wp_page_reuse",))(path)) if path.end == "stop" else None,
-        lambda: [Candidate(True, Not(FREE)), Candidate(False, NO)],
-        "a page that nobody else has, but perhaps locked"),
+    _wp("trylock", (*SMALL[:-2], LOCAL == 0, *_WRITE, *_SOLE), stops_at(COPIES, ("wp_page_reuse",)), lambda: [
+        Candidate(True, YES), Candidate(True, Not(word("exclusive"))), Candidate(False, NO)],
+        "a page that nobody else has, but perhaps locked", transform=_only_if_locked),
     _wp("wp_flushes_uffd", (*SMALL, *_WRITE, UFFD, PENDING), has(("flush_tlb_page",)), flags(),
         f"{SMALL_WORDS}; in a VMA registered for uffd-wp, with a TLB flush pending", events=("flush_tlb_page",)),
     _wp("fault_waits_for_writeback", (*SMALL, *_WRITE, word("writeback")), has(("folio_wait_writeback",)), flags(),
@@ -117,8 +125,8 @@ WRITE_FAULTS: tuple[Question, ...] = (
 
 _HUGE = (ANON, Not(word("ksm")), word("large"), word("huge"), Not(word("uffd-wp")), FREE, LOCAL == 0,
          Not(word("writeback")))
-_HUGE_STOPS = ("pmdp_set_access_flags", "__split_huge_pmd", "copy_huge_page_by_pieces", "copy_user_huge_page",
-               "map_anon_folio_pmd_pf", "set_huge_zero_page")
+_HUGE_STOPS = ("pmdp_set_access_flags", "__split_huge_pmd", "copy_huge_page_by_pieces", "copy_user_huge_page")
+_MAPPED = ("map_anon_folio_pmd_pf",)
 _SPLITS = ("__split_huge_pmd",)
 _COPIES_HUGE = ("copy_huge_page_by_pieces", "copy_user_huge_page")
 
@@ -130,9 +138,11 @@ _HUGE_WORDS = [
 ]
 
 
-def _huge(decision: str, given: tuple[Term, ...], zero: bool, outcome: Any, candidates: Any, words: str, **more: Any
-          ) -> Question:
-    asked = vocabulary((*given, ZERO if zero else Not(ZERO)), _HUGE_WORDS, stops=_HUGE_STOPS,
+def huge(
+    decision: str, given: tuple[Term, ...], zero: bool, outcome: Any, candidates: Any, words: str, **more: Any
+) -> Question:
+    """A question about a write fault on a PMD that maps a THP, or the huge zero page."""
+    asked = vocabulary((*_HUGE, *given, ZERO if zero else Not(ZERO)), _HUGE_WORDS, stops=_HUGE_STOPS, events=_MAPPED,
                        inert=r"pmdp_huge_clear_flush\w*|transparent_hugepage_enabled|prep_transhuge_page")
     return Question(
         decision, ("do_huge_pmd_wp_page",), asked, outcome, candidates, words, ("mm/huge_memory.c",), **more)
@@ -142,20 +152,27 @@ def _zero_unshare(tree: Tree) -> Finding | None:
     return absent("huge_zero_unshare", "split", r"\bFAULT_FLAG_UNSHARE\b", files=("mm/huge_memory.c",))(tree)
 
 
+def _fresh(path: Path) -> Term | None:
+    """A fresh THP is mapped, and nothing else done."""
+    if path.end == "return":
+        return BoolVal(any(e.name in _MAPPED for e in path.state.events))
+    return stops_at((), (*_SPLITS, *_COPIES_HUGE))(path)
+
+
+def _splits(path: Path) -> Term | None:
+    fresh = _fresh(path)
+    return None if fresh is None else Not(fresh)
+
+
+_THP = "a THP that a PMD maps, so that it is not under writeback, not the huge zero page; its lock is free"
 HUGE_FAULTS: tuple[Question, ...] = (
-    _huge("huge_reuse", (*_HUGE, *_WRITE), False,
-          stops_at(("pmdp_set_access_flags",), (*_SPLITS, *_COPIES_HUGE)), lambda: predicates("huge_reuse"),
-          "a THP that a PMD maps, so that it is not under writeback, not the huge zero page; its lock is free"),
-    _huge("huge_copies", (*_HUGE, *_WRITE), False,
-          stops_at(_COPIES_HUGE, (*_SPLITS, "pmdp_set_access_flags")), lambda: [
-              Candidate(False, NO), *(Candidate(True, Not(abstracted(k.huge_reuse(P, V, F)))) for k in ALL[:1])],
-          "a THP that a PMD maps, not the huge zero page; its lock is free"),
-    _huge("huge_zero_fresh", (*_HUGE, *_WRITE), True,
-          stops_at(("map_anon_folio_pmd_pf", "set_huge_zero_page"), (*_SPLITS, *_COPIES_HUGE)), flags(),
-          "the huge zero page; there is memory for a THP"),
-    _huge("huge_zero_unshare", (*_HUGE, UNSHARE, Not(WRITE)), True, stops_at(_SPLITS, ("map_anon_folio_pmd_pf",)),
-          flags("split", "as-write"), "the huge zero page, a fault for a reader; there is memory for a THP",
-          settled=_zero_unshare),
+    huge("huge_reuse", _WRITE, False, stops_at(("pmdp_set_access_flags",), (*_SPLITS, *_COPIES_HUGE)),
+         lambda: predicates("huge_reuse"), _THP),
+    huge("huge_copies", _WRITE, False, stops_at(_COPIES_HUGE, (*_SPLITS, "pmdp_set_access_flags")), lambda: [
+        Candidate(False, NO), *(Candidate(True, Not(abstracted(k.huge_reuse(P, V, F)))) for k in ALL[:1])], _THP),
+    huge("huge_zero_fresh", _WRITE, True, _fresh, flags(), "the huge zero page; there is memory for a THP"),
+    huge("huge_zero_unshare", (UNSHARE, Not(WRITE)), True, _splits, flags("split", "as-write"),
+         "the huge zero page, a fault for a reader; there is memory for a THP", settled=_zero_unshare),
 )
 
 _SWAPPED = (ANON, Not(word("ksm")), Not(word("large")), LOCAL == 0, word("swap-cache"))
@@ -171,7 +188,8 @@ def _maps_writable(path: Path) -> Term | None:
     return truth(path.state.world["writable"]) if _installed(path) else None
 
 
-def _leaves_cache(path: Path) -> Term | None:
+def leaves_cache(path: Path) -> Term | None:
+    """The page that is swapped in is not in the swap cache afterwards."""
     return Not(truth(path.state.world["cached"])) if _installed(path) else None
 
 
@@ -182,7 +200,8 @@ def _marks_exclusive(path: Path) -> Term | None:
     return BoolVal(any("RMAP_EXCLUSIVE" in argument for e in added for argument in e.arguments))
 
 
-def _swap(decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
+def swap(decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
+    """A question about a fault on a swap entry whose page is in the swap cache."""
     asked = swap_vocabulary((*_SWAPPED, *given), events=_MAPS, stops=("do_wp_page",))
     return Question(decision, ("do_swap_page",), asked, outcome, candidates, words, ("mm/memory.c",), **more)
 
@@ -217,15 +236,15 @@ def _no_bit(tree: Tree) -> Finding | None:
 
 
 SWAP_FAULTS: tuple[Question, ...] = (
-    _swap("swap_in_reuse", (*_WRITE, Not(SWAP_FULL), word("vma-write")), _maps_writable, _swap_reuse,
+    swap("swap_in_reuse", (*_WRITE, Not(SWAP_FULL), word("vma-write")), _maps_writable, _swap_reuse,
           f"{_SWAPPED_WORDS}; a write fault in a writable VMA"),
-    _swap("swap_in_frees", (*_WRITE, Not(SWAP_FULL), word("vma-write")), _leaves_cache, _swap_frees,
+    swap("swap_in_frees", (*_WRITE, Not(SWAP_FULL), word("vma-write")), leaves_cache, _swap_frees,
           f"{_SWAPPED_WORDS}; a write fault in a writable VMA; an exclusive swap entry is the only one of its slot",
           compared=(Implies(word("swap-exclusive"), word("swapped-alone")),)),
-    _swap("swap_in_counts", (Not(WRITE), Not(UNSHARE), SWAP_FULL, Not(word("swap-exclusive"))),
+    swap("swap_in_counts", (Not(WRITE), Not(UNSHARE), SWAP_FULL, Not(word("swap-exclusive"))),
           _marks_exclusive, _counts,
           "a read fault, the swap entry not exclusive, more than half of swap in use", settled=_no_bit),
-    _swap("swap_in_upgrades", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _maps_writable, _upgrades,
+    swap("swap_in_upgrades", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _maps_writable, _upgrades,
           f"{_SWAPPED_WORDS}; a read fault"),
 )
 QUESTIONS = (*WRITE_FAULTS, *HUGE_FAULTS, *SWAP_FAULTS)

@@ -100,9 +100,11 @@ class Question:
     """How one decision is read from C.
 
     functions: where it is taken; the first that there is counts. outcome: what a path decides, as a term, or None for a
-    path that ends in a way the question knows nothing of. candidates: known values. settled: a value where none of the
-    functions is there, if that says enough, from the tree; it may raise NotRead. given: what holds when the model asks,
-    in words. when: on which paths the decision counts at all; compared: further facts where it is held against values.
+    path that ends in a way the question knows nothing of. candidates: known values. given: what holds when the model
+    asks, in words. settled: a finding that the tree allows unread. also: raises NotRead if reading would decide
+    nothing. parameters: Python arguments of the predicate beside p, v, s and f. transform: makes the decision of the
+    formula over all paths. when: on which paths the decision counts at all; compared: further facts where it is held
+    against values.
     """
 
     decision: str
@@ -114,6 +116,8 @@ class Question:
     files: tuple[str, ...] = ()
     settled: Callable[[Tree], Finding | None] | None = None
     also: Callable[[Tree], None] | None = None
+    parameters: tuple[tuple[str, Term], ...] = ()
+    transform: Callable[[Term], Term] = z3.simplify
     when: Callable[[Path], Any] | None = None
     compared: tuple[Term, ...] = field(default=())
 
@@ -146,7 +150,7 @@ class Question:
         if self.when is not None:
             counts = z3.Or(*(z3.And(path.condition, self.when(path)) for path in paths if self.when(path) is not None))
             facts = (*facts, counts)
-        formula = z3.simplify(z3.Or(*decided))
+        formula = self.transform(z3.simplify(z3.Or(*decided)))
         if unknown := unknowns_of(formula, facts):
             raise NotRead("it depends on " + "; ".join(reader.seen.get(n, n.strip(UNKNOWN)) for n in unknown[:3]))
         met = {n for path in paths for n in constants(path.condition) if n.startswith(UNKNOWN)}
@@ -171,15 +175,29 @@ class Question:
         if not values:
             # A predicate of a kernel is asked of every state, also of those that other kernels never reach.
             anywhere = [fact for fact in facts if not any(fact.eq(known) for known in self.compared)]
-            spoken = words_in(formula, anywhere)
-            cubes = said_by(formula, anywhere, spoken)
-            if cubes is None:
-                named = sorted(n.rstrip(".") for n in constants(formula) if n.rstrip(".") not in spoken)
-                why = f"the model has no state function for all of: {', '.join(named)}"
-            else:
-                python, words = python_of(cubes), text_of(cubes)
+            try:
+                python, words = _said(formula, anywhere, self.parameters)
+            except ValueError as error:
+                why = f"the model has no state function for all of: {error}"
         return Finding(
             self.decision, READ, tuple(values), where, why, python, words, self.given, tuple(differs), ignored)
+
+
+def _said(formula: Term, facts: Sequence[Term], parameters: Sequence[tuple[str, Term]]) -> tuple[str, str]:
+    """The formula as Python and in words. Raises ValueError, naming what it depends on, if the words do not say it."""
+    if parameters:
+        (name, constant), *rest = parameters
+        ways = [_said(z3.simplify(z3.substitute(formula, (constant, z3.BoolVal(on)))), [*facts, constant == on], rest)
+                for on in (True, False)]
+        if ways[0] == ways[1]:
+            return ways[0]
+        (yes, yes_words), (no, no_words) = ways
+        return f"({yes} if {name} else {no})", f"with {constant}: {yes_words}; without: {no_words}"
+    spoken = words_in(formula, facts)
+    cubes = said_by(formula, facts, spoken)
+    if cubes is None:
+        raise ValueError(", ".join(sorted(n.rstrip(".") for n in constants(formula) if n.rstrip(".") not in spoken)))
+    return python_of(cubes), text_of(cubes)
 
 
 def _yes(answer: bool) -> str:

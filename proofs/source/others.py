@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from z3 import And, BoolVal, If, Not, Or
+from z3 import And, Bool, BoolVal, If, Not, Or
 
 from model import decisions
 from proofs.source.csource import NotRead, Tree
-from proofs.source.faults import NO, SMALL, YES, absent, stops_at
+from proofs.source.expressions import Vocabulary
+from proofs.source.faults import NO, YES, absent, stops_at
 from proofs.source.findings import Candidate, Question, predicates
 from proofs.source.paths import Path
 from proofs.source.values import Flags, Term, Thing, truth
@@ -19,7 +21,10 @@ from proofs.source.vocabulary import (
     FOLL_WRITE,
     FORCE,
     LONGTERM,
+    MAYWRITE,
     OWNED,
+    PROTNONE,
+    SHARED_VMA,
     VMA,
     vocabulary,
 )
@@ -85,44 +90,53 @@ def _asked_by(name: str, *callers: str, files: tuple[str, ...] = ()) -> Any:
     return also
 
 
+def _force_values() -> list[Candidate]:
+    """With what C asks beyond the model, where VMAs are private and may be written."""
+    cow, exclusive = And(FORCE, COW), And(
+        FORCE, Not(SHARED_VMA), MAYWRITE, Not(word("vma-write")), ANON, word("exclusive"), Not(word("uffd-wp")),
+        Or(word("vma-soft-dirty"), word("soft-dirty")))
+    values = {"dirty": And(cow, word("dirty")), "exclusive": exclusive, "retry-as-read": cow}
+    return [Candidate(value, Or(word("writable"), formula)) for value, formula in values.items()]
+
+
 _GUP = ("include/linux/mm.h", "mm/internal.h", "mm/gup.c")
 _READ_GUP = (Not(FOLL_WRITE), Not(word("writable")))
 GUP: tuple[Question, ...] = (
     Question("read_gup", ("gup_must_unshare",), vocabulary((*ANONYMOUS, *_READ_GUP)), refuses, _gup_values,
-             "an anonymous page of order 0, a read, the PTE read-only", _GUP,
+             "an anonymous page of order 0, a read, the PTE read-only", _GUP, parameters=(("foll_pin", FOLL_PIN),),
              settled=_no_unsharing("read_gup", decisions.read_as_mapped),
              also=_asked_by("gup_must_unshare", "follow_page_pte", files=("mm/gup.c",))),
     Question("read_gup_nonanon", ("gup_must_unshare",),
-             vocabulary((Not(ANON), Not(word("ksm")), Not(word("large")), VMA, *_READ_GUP)), refuses, _nonanon_values,
-             "a page of the page cache or the zero page, a read, the PTE read-only, not by GUP-fast", _GUP,
+             vocabulary((Not(ANON), Not(word("ksm")), Not(word("large")), *_READ_GUP),
+                        [(r"vma", Thing("vma", "the VMA, which GUP-fast has not", null=True))]),
+             refuses, _nonanon_values, "a page of the page cache or the zero page, a read, the PTE read-only", _GUP,
+             parameters=(("foll_pin", FOLL_PIN), ("longterm", LONGTERM)),
              settled=_no_unsharing("read_gup_nonanon", decisions.always),
              also=_asked_by("gup_must_unshare", "follow_page_pte", files=("mm/gup.c",))),
     Question("force_proof", ("can_follow_write_pte",),
-             vocabulary((*ANONYMOUS, FORCE, FOLL_WRITE, Not(word("writable")), Not(word("vma-write")))), returns,
-             lambda: [
-                 Candidate("dirty", And(COW, word("dirty"))),
-                 Candidate("exclusive", And(word("exclusive"), Not(word("uffd-wp")),
-                                            Or(word("vma-soft-dirty"), word("soft-dirty")))),
-                 Candidate("retry-as-read", COW)],
-             "a forced write to an anonymous page in a private VMA without VM_WRITE, the PTE read-only", ("mm/gup.c",),
+             vocabulary((Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, VMA, FOLL_WRITE), [
+                 (r"vma->vm_flags&VM_(SHARED|MAYSHARE)", SHARED_VMA), (r"vma->vm_flags&VM_MAYWRITE", MAYWRITE)]),
+             returns, _force_values, "a write to a page of order 0, no KSM page", ("mm/gup.c",),
              also=_asked_by("can_follow_write_pte", "follow_page_pte", files=("mm/gup.c",))),
 )
 
-_COPY = ("copy_mc_user_highpage",)
+COPY_STOPS = ("copy_mc_user_highpage",)
+FORK_WORDS = [
+    (r"\*prealloc", Thing("new page")), (r"child->vm_mm", Thing("child mm")),
+    (r"userfaultfd_(wp|rwp|protected)\(child\)", Bool("the child is registered with userfaultfd")),
+    (r"vma->vm_flags", Thing("vma->vm_flags")), (r"rss\[.*\]", Thing("rss", null=True)), (r"addr", Thing("addr")),
+]
 
 
 def _copies(path: Path) -> Term | None:
     if path.end == "stop":
-        return stops_at(_COPY, ())(path)
+        return stops_at(COPY_STOPS, ())(path)
     return NO if path.end == "return" else None
 
 
 FORK: tuple[Question, ...] = (
     Question("fork_copies", ("copy_present_ptes", "copy_present_pte"),
-             vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), [
-                 (r"\*prealloc", Thing("new page")), (r"child->vm_mm", Thing("child mm")),
-                 (r"vma->vm_flags", Thing("vma->vm_flags")), (r"rss\[.*\]", Thing("rss", null=True)),
-             ], stops=_COPY, inert=r"page_add_\w+|ClearPageAnonExclusive"),
+             vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
              _copies, lambda: predicates("fork_copies"),
              "an anonymous page of order 0 in a private VMA; there is memory for a copy", ("mm/memory.c",)),
 )
@@ -177,7 +191,7 @@ def _pinned_values(*values: str) -> Any:
 
 
 def _numa_values() -> list[Candidate]:
-    return predicates("numa_hints")
+    return [Candidate(c.value, And(c.formula, Not(word("ksm")))) for c in predicates("numa_hints")]
 
 
 def _takes_pmd(path: Path) -> Term | None:
@@ -201,46 +215,71 @@ PROTECT: tuple[Question, ...] = (
                 "a present PTE of an anonymous page; UFFDIO_WRITEPROTECT"),
     _protecting("uffd_unwp_pinned", ("MM_CP_UFFD_WP_RESOLVE",), _pinned_values("clear", "skip"), ANONYMOUS,
                 "a present PTE of an anonymous page; UFFDIO_WRITEPROTECT that ends it"),
-    _protecting("numa_hints", ("MM_CP_PROT_NUMA",), _numa_values, ANONYMOUS,
-                "a present PTE of an anonymous page of order 0, no KSM page, on another node, in a private VMA"),
+    _protecting("numa_hints", ("MM_CP_PROT_NUMA",), _numa_values, (ANON, *ANONYMOUS[2:]),
+                "a present PTE of an anonymous page of order 0, on another node, in a private VMA"),
     _protecting("numa_hints_huge", ("MM_CP_PROT_NUMA",), lambda: predicates("numa_hints_huge"),
                 (ANON, Not(word("ksm")), word("large"), word("huge"), LOCAL == 0, VMA),
                 "a PMD that maps a THP, on another node, in a private VMA", ("change_huge_pmd",), ("mm/huge_memory.c",),
                 ("pmdp_invalidate", "pmdp_invalidate_ad", "pmdp_modify_prot_start"), _takes_pmd),
 )
 
-_RESTORE = (*SMALL[:4], LOCAL == 0, word("vma-write"), Not(word("writable")), VMA)
-_MPROTECT = ("change_pte_range", "change_present_ptes", "set_write_prot_commit_flush_ptes", "commit_anon_folio_batch")
+_RESTORE = (Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, word("vma-write"),
+            Not(word("writable")), VMA)
+_COMMIT = ("ptep_modify_prot_commit", "modify_prot_commit_ptes")
+_CHANGING = [
+    (r"pte_protnone\(pte\)", PROTNONE), (r"(pte_modify|pte_advance_pfn)\(pte,.*\)", Thing("pte")),
+    (r"(ptep_modify_prot_start|modify_prot_start_ptes)\(.*\)|pte_clear_uffd(_wp)?\(pte\)", Thing("pte")),
+    (r"page_anon_exclusive_batch\(.*\)", 1), (r"addr|idx", Thing("addr")),
+]
 
 
-def _uffd_values() -> list[Candidate]:
-    return predicates("uffd_restores")
+def restores(path: Path) -> Term | None:
+    """A round of the loop commits a PTE that was made writable."""
+    if path.end == "stop" and path.value in _COMMIT:
+        return BoolVal(any(e.name == "pte_mkwrite" for e in path.state.events))
+    return None
+
+
+def changing(given: Sequence[Term], on: tuple[str, ...]) -> Vocabulary:
+    """The words of change_pte_range, with those flags set and no others."""
+    flags_on = [(rf"cp_flags&({'|'.join(on)})", True)] if on else []
+    extra = [*_CHANGING, *flags_on, (r"cp_flags&MM_CP_\w+", False), *_NUMA_WORDS]
+    return vocabulary(given, extra, stops=_COMMIT, events=("pte_mkwrite",), once=True,
+                      inert=r"tlb_\w+|lazy_mmu_\w+|page_anon_exclusive_\w+")
+
+
+def _restoring(decision: str, on: tuple[str, ...], given: tuple[Term, ...], words: str, **more: Any) -> Question:
+    def values() -> list[Candidate]:
+        return [Candidate(c.value, And(c.formula, ANON, Not(PROTNONE))) for c in predicates(decision)]
+
+    return Question(decision, ("change_pte_range",), changing((*_RESTORE, *given), on), restores, values, words,
+                    ("mm/mprotect.c",), **more)
 
 
 RESTORE: tuple[Question, ...] = (
-    Question("mprotect_restores", ("can_change_pte_writable",), vocabulary(_RESTORE), returns,
-             lambda: predicates("mprotect_restores"),
-             "an anonymous page that a read-only PTE maps in a private, writable VMA", ("mm/mprotect.c",),
-             settled=absent("mprotect_restores", decisions.never, r"\bcan_change_pte_writable\b",
-                            files=("mm/mprotect.c",))),
-    Question("uffd_restores", ("can_change_pte_writable",), vocabulary((*_RESTORE, Not(word("uffd-wp")))), returns,
-             _uffd_values, "the same, uffd-wp cleared", ("mm/mprotect.c",),
-             settled=absent("uffd_restores", decisions.never, r"\bMM_CP_TRY_CHANGE_WRITABLE\b",
-                            files=("mm/userfaultfd.c",))),
+    _restoring("mprotect_restores", ("MM_CP_TRY_CHANGE_WRITABLE",), (),
+               "a page of order 0 that a read-only PTE maps in a private, writable VMA, its protection changed"),
+    _restoring("uffd_restores", ("MM_CP_TRY_CHANGE_WRITABLE", "MM_CP_UFFD_WP_RESOLVE"), (Not(word("uffd-wp")),),
+               "the same, uffd-wp cleared",
+               settled=absent("uffd_restores", decisions.never, r"\bMM_CP_TRY_CHANGE_WRITABLE\b",
+                              files=("mm/userfaultfd.c",))),
 )
 
 _UNREFERENCED = And(Not(word("referenced")), Not(word("transient")))
 _REFUSES = lambda: [Candidate("refuse", _UNREFERENCED), Candidate("allow", YES)]  # noqa: E731
-_WALK = [
+WALK = [
     (r"page_address_in_vma\(.*\)", Thing("its address")), (r"page_vma_mapped_walk\(&pvmw\)", True),
     (r"pvmw\.(pte|address)", Thing("ptep")), (r"mm_tlb_flush_pending\(mm\)", False),
     (r"pte_savedwrite\(pte\)", False),
     (r"ptep_clear_flush\(.*\)|pte_mkclean\(pte\)|pte_wrprotect\(pte\)", Thing("pte")),
 ]
+KSM_INERT = (
+    r"pte_clear_savedwrite|set_pte_at_notify|set_page_dirty|folio_mark_dirty|page_vma_mapped_walk_done|page_to_pfn"
+    r"|folio_pfn|smp_\w+"
+)
 MOVE: tuple[Question, ...] = (
-    Question("ksm_referenced", ("write_protect_page",), vocabulary((*ANONYMOUS, word("writable")), [*_WALK, *OWNED],
-             inert=r"pte_clear_savedwrite|set_pte_at_notify|set_page_dirty|folio_mark_dirty|page_vma_mapped_walk_done|page_to_pfn"
-                   r"|folio_pfn|smp_\w+|ClearPageAnonExclusive"), succeeds, _REFUSES,
+    Question("ksm_referenced", ("write_protect_page",),
+             vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT), succeeds, _REFUSES,
              "an anonymous page of order 0 that a writable PTE maps", ("mm/ksm.c",)),
 )
 QUESTIONS = (*GUP, *FORK, *PROTECT, *RESTORE, *MOVE)

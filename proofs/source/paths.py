@@ -8,7 +8,7 @@ from typing import Any
 
 import z3
 
-from proofs.source.csource import Function, Node, NotRead, branches, declared_name, text_of
+from proofs.source.csource import Function, Node, NotRead, branches, declared_name, defect, text_of
 from proofs.source.expressions import MOST_PATHS, Expressions
 from proofs.source.values import UNKNOWN, State, Term, Thing, Value, same, truth
 
@@ -42,7 +42,9 @@ class Reader(Expressions):
     # What is asked for
 
     def paths(self, function: Function) -> list[Path]:
-        """All paths of the function. Raises NotRead if there are too many."""
+        """All paths of the function. Raises NotRead if there are too many, or it does not parse."""
+        if (wrong := defect(function.node)) is not None:
+            raise NotRead(f"{function.name} does not parse at {function.place(wrong)}")
         self._count = 0
         self.functions[function.name] = function.place()
         self._stack.append(function)
@@ -72,7 +74,7 @@ class Reader(Expressions):
         if len(self._stack) > MOST_CALLS or any(f.name == written for f in self._stack):
             return None
         function = self.tree.find(written) or self.tree.find(name)
-        if function is None or function.lines > MOST_LINES:
+        if function is None or function.lines > MOST_LINES or defect(function.node) is not None:
             return None
         inner = replace(state, locals=dict(zip(function.parameters, values, strict=False)))
         self._stack.append(function)
@@ -222,7 +224,7 @@ class Reader(Expressions):
         """A loop's rounds, as far as MOST_ROUNDS of them."""
         body, going = node.child_by_field_name("body"), [state]
         found: list[Result] = []
-        once = self.vocabulary.once and text_of(condition) not in ("0", "(0)") if condition is not None else False
+        once = self.vocabulary.once and len(self._stack) == 1
         for turn in range(MOST_ROUNDS + 1):
             entering: list[State] = []
             for at in going:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from proofs.source.findings import NOT_READ, PATTERN, READ, value_text
+from proofs.source.granted import GRANTED
 from proofs.source.survey import ASKED, DIFFERS, EQUAL, Reading, Row
 
 _HOW = {READ: "all paths", PATTERN: "pattern", NOT_READ: ""}
@@ -13,9 +14,7 @@ _HOW = {READ: "all paths", PATTERN: "pattern", NOT_READ: ""}
 
 def looked_for(decision: str) -> str:
     """Where a decision is taken, as far as is known: functions and files."""
-    asked = ASKED.get(decision)
-    if asked is None:
-        return ""
+    asked = {**ASKED, **{each.decision: each for each in GRANTED}}[decision]
     return f"{' or '.join(asked.functions) or 'the text'} in {', '.join(asked.files)}"
 
 
@@ -56,6 +55,7 @@ def notes_of(row: Row, nearest: str) -> list[str]:
 def told(reading: Reading, verbose: bool = False) -> list[str]:
     """What follows the table: differences, what is not read, with `verbose` where everything was found; the sum."""
     lines = [line for row in reading.rows for line in notes_of(row, reading.nearest.name)]
+    lines += [line for row in reading.granted for line in notes_of(row, "the model")]
     if verbose:
         for row in reading.rows:
             if row.status == EQUAL:
@@ -63,6 +63,8 @@ def told(reading: Reading, verbose: bool = False) -> list[str]:
                 lines += [f"  asked of: {row.finding.given}"] if row.finding.given else []
                 lines += [f"  met, and of no account: {'; '.join(row.finding.ignored)}"] if row.finding.ignored else []
     counts = reading.counts()
+    held = sum(row.status == EQUAL for row in reading.granted)
+    lines.append(f"What rules take for granted of any kernel: {held} of {len(reading.granted)} hold.")
     lines.append(
         f"{len(reading.rows)} decisions: {counts[READ]} read on all paths, {counts[PATTERN]} found as patterns, "
         f"{counts[NOT_READ]} not read; {counts[DIFFERS]} differ from {reading.nearest.name}."
@@ -74,7 +76,8 @@ def to_json(reading: Reading) -> dict[str, Any]:
     """What `source read --json` prints."""
     return {
         "schema": 1, "tree": reading.root, "version": reading.version, "digest": reading.digest,
-        "nearest": reading.nearest.name, "counts": reading.counts(), "decisions": [{
+        "nearest": reading.nearest.name, "counts": reading.counts(),
+        "granted": {row.decision: row.status for row in reading.granted}, "decisions": [{
             "decision": row.decision, "status": row.status, "how": row.finding.how, "model": value_text(row.value),
             "values": [value_text(v) for v in row.finding.values], "where": list(row.finding.where),
             "words": row.finding.words, "python": row.finding.python, "why": row.finding.why,

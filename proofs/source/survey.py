@@ -10,7 +10,7 @@ from typing import Any
 from model.decisions import Decisions
 from model.kernels import Kernel
 from proofs.naming.specs import variable_of
-from proofs.source import faults, others
+from proofs.source import faults, granted, others
 from proofs.source.csource import Tree
 from proofs.source.findings import ALL, NOT_READ, READ, Finding, Question, value_text
 from proofs.source.patterns import PATTERNS, Pattern
@@ -48,13 +48,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a tree: its version, hash and folder, the nearest kernel, and every decision."""
+    """What was read of a tree: its version, hash and folder, the nearest kernel, every decision, and what rules take
+    for granted."""
 
     root: str
     version: str
     digest: str
     nearest: Kernel
     rows: tuple[Row, ...]
+    granted: tuple[Row, ...]
 
     def differing(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.status == DIFFERS)
@@ -62,6 +64,11 @@ class Reading:
     def replaced(self) -> tuple[Row, ...]:
         """Those that differ and can be said in the model."""
         return tuple(row for row in self.differing() if row.finding.values or row.finding.python)
+
+    def outside(self) -> tuple[Row, ...]:
+        """What the kernel that was read does not say of the tree: not read, not to be said, or against all rules."""
+        said = self.replaced()
+        return tuple(row for row in (*self.rows, *self.granted) if row.status != EQUAL and row not in said)
 
     def counts(self) -> dict[str, int]:
         """How many decisions are read path by path, found as patterns, not read, and differ."""
@@ -88,7 +95,12 @@ def survey(tree: Tree, progress: Callable[[str, int, int], Any] = lambda decisio
         value = value_of(near, each.decision)
         status = NOT_READ if not each.decided else EQUAL if each.has(value) else DIFFERS
         rows.append(Row(each, value, status))
-    return Reading(str(tree.root), tree.version, tree.digest(), near, tuple(rows))
+    facts = []
+    for question in granted.GRANTED:
+        finding = question.ask(tree)
+        holds = finding.has(True) or None in finding.values
+        facts.append(Row(finding, True, NOT_READ if not finding.decided else EQUAL if holds else DIFFERS))
+    return Reading(str(tree.root), tree.version, tree.digest(), near, tuple(rows), tuple(facts))
 
 
 def nearest(version: str, findings: Sequence[Finding]) -> Kernel:
@@ -125,9 +137,8 @@ def kernel_text(reading: Reading, about: str, name: str = "READ") -> str:
                 f"    return {finding.python}\n"
             )
             given.append(f"    {row.decision}={row.decision},")
-    kept = [row.decision for row in reading.rows if row.status == NOT_READ or (
-        row.status == DIFFERS and row not in reading.replaced())]
-    unread = f"Not read, so as {reading.nearest.name} has it: {', '.join(kept) or 'nothing'}."
+    kept = ", ".join(row.decision for row in reading.outside()) or "nothing"
+    unread = f"Not read, or not to be said, so as {reading.nearest.name} has it: {kept}."
     return "\n".join([
         f'"""{about}', "", f"Linux {reading.version}, files that are read: {reading.digest}.", unread, '"""', "",
         "from z3 import And, BoolVal, Not, Or", "", "from model import decisions", f"from model.kernels import {base}",

@@ -56,14 +56,14 @@ INERT = (
     r"flush_\w+|\w*_unlock|spin_lock\w*|pte_offset_map\w*|pte_unmap\w*|pte_lockptr|pmd_lock\w*|update_mmu_\w+|count_\w+"
     r"|mmu_notifier_\w+|delayacct_\w+|mem_cgroup_\w+|\w*cgroup_throttle_swaprate|folio_throttle_swaprate|folio_put"
     r"|folio_get|get_swap_device|put_swap_device|arch_\w+|(add|inc|dec)_mm_counter\w*|mm_counter\w*|pmd_mk\w+|pte_mk\w+"
-    r"|folio_set_dirty|folio_lock|folio_move_anon_rmap|page_move_anon_rmap|page_cpupid_xchg_last|folio_xchg_last_cpupid"
+    r"|folio_set_dirty|folio_lock|folio_move_anon_rmap|page_cpupid_xchg_last|folio_xchg_last_cpupid"
     r"|swap_update_readahead|swapcache_clear|folio_ref_(add|sub)|set_pte_range|vmf_anon_prepare|pm_\w+|folio_add_lru\w*"
     r"|lru_cache_add\w*|__?SetPageUptodate|__folio_mark_uptodate|(folio|page)_(dup|remove)_\w*rmap\w*|__page_dup_rmap"
-    r"|atomic_(inc|dec|add|sub)\w*|atomic_read|check_swap_exclusive|softleaf_\w+|swp_\w+|rcu_read_lock|smp_\w*mb"
+    r"|atomic_(inc|dec|add|sub)\w*|atomic_read|check_swap_exclusive|softleaf_\w+|swp_\w+|rcu_read_lock|smp_\w+"
     r"|page_private|folio_clear_\w+|put_page_testzero|raw_read_seqcount|__folio_rmap_sanity_checks|folio_add_large_mapcount"
     r"|folio_inc_large_mapcount|wp_page_\w+|mk_\w+|folio_mk_\w+|pte_advance_pfn|pte_modify|pte_\w*wrprotect"
-    r"|folio_lock_large_mapcount|ptep_set_wrprotect|swp_swap_info|folio_swap|pte_next_swp_offset|smp_rmb|set_ptes"
-    r"|__copy_present_ptes|pte_clear_\w+|pmd_clear_\w+|pte_swp_\w+|folio_page_idx|ptep_modify_prot_\w+|mmu_\w+|DECLARE_\w+|DEFINE_\w+|(add|remove)_wait_queue|schedule_\w+|workingset_refault|get_shadow_from_swap_cache|swap_readpage"
+    r"|folio_lock_large_mapcount|ptep_set_wrprotect|swp_swap_info|folio_swap|pte_next_swp_offset|set_ptes"
+    r"|pte_clear_\w+|pmd_clear_\w+|pte_swp_\w+|folio_page_idx|ptep_modify_prot_\w+|mmu_\w+|DECLARE_\w+|DEFINE_\w+|(add|remove)_wait_queue|schedule_\w+|workingset_refault|get_shadow_from_swap_cache|swap_readpage"
 )
 """Calls that change nothing that a word says: counters, locks, TLBs, the cgroup, bits of a PTE that is being made."""
 
@@ -76,7 +76,8 @@ UFFD, PENDING = Bool("VM_UFFD_WP"), Bool("a TLB flush is pending")
 UNSHARE, WRITE = Bool("FAULT_FLAG_UNSHARE"), Bool("a write")
 FOLL_PIN, FOLL_WRITE, LONGTERM, FORCE, COW = (
     Bool(n) for n in ("FOLL_PIN", "FOLL_WRITE", "FOLL_LONGTERM", "FOLL_FORCE", "FOLL_COW"))
-ANON, ZERO, SWAP_FULL = Bool("anonymous"), Bool("the huge zero page"), Bool("more than half of swap in use")
+ANON, ZERO, SWAP_FULL = Not(word("nonanon")), Bool("the huge zero page"), Bool("more than half of swap in use")
+PROTNONE, SHARED_VMA, MAYWRITE = Bool("PROT_NONE"), Bool("VM_SHARED"), Bool("VM_MAYWRITE")
 VMA = Bool("there is a VMA")
 SHARED = Or(And(word("large"), Not(word("one-mm"))), And(Not(word("large")), OTHERS > 0))
 """folio_maybe_mapped_shared, without its errors."""
@@ -177,6 +178,7 @@ def _made_writable(world: dict[str, Value]) -> dict[str, Value]:
 
 EFFECTS = {
     "swap_cache_del_folio": _gone, "lru_add_drain": _drained, "SetPageAnonExclusive": _made_exclusive,
+    "page_move_anon_rmap": _made_exclusive, "ClearPageAnonExclusive": lambda world: {**world, "exclusive": False},
     "folio_put_swap": lambda world: {**world, "entry": False},
 }
 

@@ -8,7 +8,7 @@ assumed but that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,7 @@ WORDS = {w.name: w for w in (
     Word("needs-stable", _stable_slot(F), "_needs_stable(f)", "written by a device that needs stable pages",
          "no device that needs stable pages writes it"),
     Word("exclusive", state.exclusive(F), "exclusive(f)", "PG_anon_exclusive", "not PG_anon_exclusive"),
+    Word("nonanon", state.nonanon(F), "nonanon(f)", "a page of the page cache or the zero page", "an anonymous page"),
     Word("ksm", state.ksm(F), "ksm(f)", "a KSM page", "no KSM page"),
     Word("large", state.large(F), "large(f)", "in a large folio", "an order-0 page"),
     Word("has-pinned", state.has_pinned(P), "has_pinned(p)", "mm->has_pinned", "not mm->has_pinned"),
@@ -159,25 +160,26 @@ def unknowns_of(term: Term, facts: Sequence[Term]) -> list[str]:
     return alone or sorted(names)
 
 
-def in_words(model: z3.ModelRef, names: Iterable[str]) -> str:
-    """A state, as far as the words and numbers of those names say."""
+def in_words(model: z3.ModelRef, spoken: Mapping[str, Term]) -> str:
+    """A state, as far as those constants, by name, say."""
     said = []
-    for name in sorted({n.rstrip(".") for n in names}):
+    for name, constant in sorted(spoken.items()):
+        value = model.eval(constant, model_completion=True)
+        known = WORDS.get(name.rstrip("."))
         if name.startswith(UNKNOWN):
             continue
-        known = WORDS.get(name)
         if known is not None:
-            said.append(known.yes if z3.is_true(model.eval(known.constant, True)) else known.no)
-        elif name in _NUMBERS and str(value := model.eval(Int(name), True)) != "0":
+            said.append(known.yes if z3.is_true(value) else known.no)
+        elif z3.is_bool(constant):
+            said.append(name if z3.is_true(value) else f"not {name}")
+        elif str(value) != "0" and name != "sub-pages":
             said.append(f"{name}: {value}")
-        elif name not in _NUMBERS:
-            said.append(name if z3.is_true(model.eval(Bool(name), True)) else f"not {name}")
     return ", ".join(dict.fromkeys(said))
 
 
-_NUMBERS = {c.decl().name() for c in (OTHERS, REFERENCES, TRANSIENT, LOCAL, SUB_PAGES, ENTRIES)}
 _IMPLIED = {"other mappings": ("alone", "mapped"), "references": ("referenced",),
-            "transient references": ("transient",), "swap entries": ("swapped", "swapped-alone")}
+            "transient references": ("transient",), "swap entries": ("swapped", "swapped-alone"),
+            "mapcount of the sub-page": ("page-mapped-once",), "mapcount and swapcount": ("mapped-once", "swapped")}
 
 
 def said_by(formula: Term, facts: Sequence[Term], words: Sequence[str]) -> list[dict[str, bool]] | None:
@@ -188,10 +190,18 @@ def said_by(formula: Term, facts: Sequence[Term], words: Sequence[str]) -> list[
     def literals(cube: Mapping[str, bool]) -> list[Term]:
         return [word(w) if on else Not(word(w)) for w, on in cube.items()]
 
+    solvers = {holds: z3.Solver() for holds in (True, False)}
+    for holds, solver in solvers.items():
+        solver.add(*facts, formula if holds else Not(formula))
+
+    def possible(cube: Mapping[str, bool], holds: bool) -> bool:
+        """The words of the cube allow the formula, or its negation."""
+        return bool(solvers[holds].check(*literals(cube)) != z3.unsat)
+
     def cubes(known: dict[str, bool], left: Sequence[str]) -> list[dict[str, bool]] | None:
-        if solved(facts, *literals(known), formula) is None:
+        if not possible(known, True):
             return []
-        if solved(facts, *literals(known), Not(formula)) is None:
+        if not possible(known, False):
             return [known]
         if not left:
             return None
@@ -206,7 +216,7 @@ def said_by(formula: Term, facts: Sequence[Term], words: Sequence[str]) -> list[
         short = dict(cube)
         for w in cube:
             rest = {x: on for x, on in short.items() if x != w}
-            if solved(facts, *literals(rest), Not(formula)) is None:
+            if not possible(rest, False):
                 short = rest
         if not any(known.items() <= short.items() for known in found):
             found.append(short)
