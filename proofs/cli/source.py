@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from model.logic import ModelError
 from proofs.cli.app import (
     JsonOption,
     OutOption,
@@ -15,18 +16,20 @@ from proofs.cli.app import (
     print_columns,
     print_json,
     progress_bar,
-    read_test,
     writable_folder,
     write_file,
 )
 from proofs.cli.tables import check as check_table
 from proofs.cli.tests import diff as diff_kernels
-from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
+from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION, RetellError
+from proofs.litmus import retell as retelling
+from proofs.naming.specs import find_kernel, formula_of, system_of
 from proofs.source import shown
 from proofs.source.csource import Tree, configuration
 from proofs.source.findings import NOT_READ
 from proofs.source.patch import applied
 from proofs.source.survey import Reading, kernel_text, survey
+from proofs.traces import trace as traces
 
 group = typer.Typer(help="Read a kernel's source: its decisions, and verdicts about it.", rich_markup_mode=None)
 app.add_typer(group, name="source")
@@ -74,10 +77,11 @@ def check(
     """The table of verdicts of the kernel that was read; with --patch before and after, and what tells them apart."""
     readings = [_surveyed(tree, config, None), *([_surveyed(tree, config, patch)] if patch is not None else [])]
     folder = writable_folder(out)
-    specs = [_spec(reading, folder) for reading in readings]
-    for reading, spec, when in zip(readings, specs, ("before", "after"), strict=False):
+    made = [_spec(reading, folder) for reading in readings]
+    specs = [spec for spec, _ in made]
+    for reading, (spec, left), when in zip(readings, made, ("before", "after"), strict=False):
         print(f"{when + ': ' if patch is not None else ''}Linux {reading.version}, {reading.digest}: {spec}")
-        print("\n".join(shown.told(reading)), end="\n\n")
+        print("\n".join([*shown.told(reading), *left]), end="\n\n")
     code = check_table(
         None, kernel=list(dict.fromkeys(specs)), invariant=invariant, world=world, scope=scope, engine=engine,  # type: ignore[arg-type]
         timeout=timeout, workers=workers, out=out,
@@ -87,7 +91,7 @@ def check(
         print("\nThe patch: " + ("it changes no decision." if specs[0] == specs[1] else "what it changes."))
         if specs[0] != specs[1]:
             diff_kernels(specs[0], specs[1], depth=4, each=1, seconds=60, out=out)
-    unread = any(reading.outside() for reading in readings)
+    unread = any(reading.outside() for reading in readings) or any(left for _, left in made)
     return INCONCLUSIVE if unread and code == OK else code
 
 
@@ -118,7 +122,7 @@ def diff(
             print(f"{decision} is not read in both")
     if depth and pairs and not as_json:
         folder = writable_folder(out)
-        specs = [_spec(reading, folder) for reading in readings]
+        specs = [_spec(reading, folder)[0] for reading in readings]
         if specs[0] != specs[1]:
             print()
             diff_kernels(specs[0], specs[1], depth=depth, each=1, seconds=seconds, out=out)
@@ -140,13 +144,26 @@ def _about(reading: Reading) -> str:
     return f"what Linux {reading.version} decides, read from its source"
 
 
-def _spec(reading: Reading, folder: Path) -> str:
-    """The name of the kernel that was read: the nearest one's if it is that, else that of a file which is written."""
+def _spec(reading: Reading, folder: Path) -> tuple[str, list[str]]:
+    """The name of the kernel that was read: the nearest one's if it is that, else that of a file which is written.
+
+    And a line for each decision that the rules of the model do not go with, so that it is left as the nearest has it.
+    """
     if not reading.replaced():
-        return reading.nearest.name
+        return reading.nearest.name, []
     path = folder / f"linux_{reading.version}_{reading.digest}.py"
-    write_file(path, kernel_text(reading, _about(reading)))
-    return f"{path}:READ"
+    own = [row.decision for row in reading.replaced() if not row.finding.values]
+    lines: list[str] = []
+    for left in ([], *([each] for each in own), own):
+        write_file(path, kernel_text(reading, _about(reading), left=left))
+        try:
+            system_of(f"{path}:READ")
+        except ModelError as error:
+            lines = lines or [f"The model's rules do not go with what was read: {error}"]
+        else:
+            said = f"Left as {reading.nearest.name} has it: {', '.join(left)}."
+            return f"{path}:READ", [*lines, said] if left else []
+    return reading.nearest.name, [*lines, f"All is left as {reading.nearest.name} has it."]
 
 
 def _print(reading: Reading, verbose: bool) -> None:
@@ -162,10 +179,11 @@ def _print_tests(out: Path, specs: list[str]) -> None:
     for spec in specs:
         name = spec.partition(".py:")[0].rpartition("/")[2]
         for trace in sorted(out.glob(f"**/*{name}*/*.trace.json")) if ".py:" in spec else ():
+            shown = traces.read(trace, system_of, formula_of)
             try:
-                print(f"\n{trace} as a litmus test:\n{read_test(trace)}")
-            except Exception as error:
-                print(f"{trace} is no litmus test: {error}")
+                print(f"\n{trace} as a litmus test:\n\n{retelling.retell(shown, find_kernel(shown.kernel)).text}")
+            except RetellError as error:
+                print(f"\n{trace} is no litmus test: {error}")
 
 
 def _unlike(a: Any, b: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -119,11 +119,13 @@ def _number(name: str) -> float | None:
     return int(found[1]) * 1000 + int(found[2]) if found else None
 
 
-def kernel_text(reading: Reading, about: str, name: str = "READ") -> str:
-    """A Python file with the kernel that was read: the nearest one, with the decisions that differ."""
+def kernel_text(reading: Reading, about: str, name: str = "READ", left: Collection[str] = ()) -> str:
+    """A Python file with the kernel that was read: the nearest one with the decisions that differ, but those `left`."""
     base = variable_of(reading.nearest)
     functions, given, cites = [], [], []
     for row in reading.replaced():
+        if row.decision in left:
+            continue
         finding, place = row.finding, "; ".join(row.finding.where)[:200]
         cites.append(f"        {row.decision!r}: {place!r},")
         value = finding.values[0] if finding.values else None
@@ -137,7 +139,7 @@ def kernel_text(reading: Reading, about: str, name: str = "READ") -> str:
                 f"    return {finding.python}\n"
             )
             given.append(f"    {row.decision}={row.decision},")
-    kept = ", ".join(row.decision for row in reading.outside()) or "nothing"
+    kept = ", ".join([*(row.decision for row in reading.outside()), *left]) or "nothing"
     unread = f"Not read, or not to be said, so as {reading.nearest.name} has it: {kept}."
     return "\n".join([
         f'"""{about}', "", f"Linux {reading.version}, files that are read: {reading.digest}.", unread, '"""', "",
