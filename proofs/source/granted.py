@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from z3 import BoolVal, Not, Or
+from z3 import And, BoolVal, Not, Or
 
 from proofs.source.faults import NO, SMALL, WP_STOPS, YES, absent, huge, leaves_cache, stops_at, swap
 from proofs.source.findings import Candidate, Question
@@ -70,12 +70,12 @@ def _dirtied(path: Path) -> Term:
 
 def _counted_first(path: Path) -> Term | None:
     merged = succeeds(path)
-    return None if merged is None else Or(Not(merged), _called("ptep_clear_flush")(path))
+    return None if merged is None else Or(Not(merged), _called("ptep_clear_flush", "pte_wrprotect")(path))
 
 
 def _refused(path: Path) -> Term | None:
     done = succeeds(path)
-    return None if done is None else Or(Not(done), Not(word("pinned")))
+    return None if done is None else Or(Not(done), And(Not(word("pinned")), Not(_exclusive(path))))
 
 
 def _stays(path: Path) -> Term | None:
@@ -89,6 +89,7 @@ def _cleared(path: Path) -> Term:
 
 
 _WP = (*SMALL, WRITE, Not(UNSHARE))
+_SHARED = "an exclusive page is made shared only if it is not pinned, and no longer exclusive then"
 GRANTED: tuple[Question, ...] = (
     Question("fork clears PG_anon_exclusive of what it shares", _FORK,
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
@@ -112,18 +113,18 @@ GRANTED: tuple[Question, ...] = (
     Question("a page that leaves the swap cache is dirty", ("folio_free_swap", "try_to_free_swap"),
              vocabulary((*ANONYMOUS, word("swap-cache")), events=("folio_set_dirty",)), _ends(_dirtied), _holds,
              "a page of the swap cache", ("mm/swapfile.c",)),
-    Question("an exclusive page that is maybe pinned is not made shared",
+    Question(_SHARED,
              ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
              vocabulary((*ANONYMOUS, word("exclusive"))), _refused, _holds, "an exclusive page of order 0",
-             ("include/linux/rmap.h",), settled=_or_none("an exclusive page that is maybe pinned is not made shared",
-                                                         "include/linux/rmap.h")),
+             ("include/linux/rmap.h",), settled=_or_none(_SHARED, "include/linux/rmap.h")),
     Question("without MM_CP_TRY_CHANGE_WRITABLE no PTE becomes writable", ("change_pte_range",),
              changing((*ANONYMOUS, Not(word("writable"))), ()),
              lambda path: None if restores(path) is None else Not(restores(path)), _holds,
              "a read-only PTE of an anonymous page", ("mm/mprotect.c",)),
     swap("a read fault leaves the page in the swap cache", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _stays, _holds,
          "a read fault, swap not half full"),
-    Question("ksmd takes the PTE away before it counts references", ("write_protect_page",),
-             vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT, events=("ptep_clear_flush",)),
+    Question("ksmd takes the PTE away before it counts references, and write-protects", ("write_protect_page",),
+             vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT,
+                        events=("ptep_clear_flush", "pte_wrprotect")),
              _counted_first, _holds, "a page that a writable PTE maps", ("mm/ksm.c",)),
 )
