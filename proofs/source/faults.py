@@ -10,7 +10,7 @@ from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import always, never, not_exclusive
 from proofs.source.csource import Tree
-from proofs.source.findings import ALL, PATTERN, Candidate, Finding, Question, of_slot, predicates
+from proofs.source.findings import ABSENCE, ALL, Candidate, Finding, Question, of_slot, predicates
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing, truth
 from proofs.source.vocabulary import (
@@ -58,10 +58,10 @@ def flags(yes: Any = True, no: Any = False) -> Callable[[], list[Candidate]]:
 def absent(decision: str, value: Any, *words: str, files: tuple[str, ...] = ()) -> Callable[[Tree], Finding | None]:
     """That value, if none of the words (regular expressions) is in the files."""
     def settled(tree: Tree) -> Finding | None:
-        if any(tree.mentions(word, *files) for word in words):
+        if any(tree.text(file) is None for file in files) or any(tree.mentions(word, *files) for word in words):
             return None
         what = f"no {', no '.join(w.strip('()').replace(chr(92) + 'b', '') for w in words)}"
-        return Finding(decision, PATTERN, (value,), (f"{what} in {', '.join(files) or 'the files read'}",))
+        return Finding(decision, ABSENCE, (value,), (f"{what} in {', '.join(files) or 'the files read'}",))
     return settled
 
 

@@ -1,6 +1,7 @@
 """Decisions that are found in the text of a function: that it calls something, asks something, or does so first.
 
-A pattern is weaker than what is read path by path: it says that the words stand there, not that they are reached.
+A pattern is weaker than what is read path by path: it says that the words stand there, not that they are reached. That
+nothing is found where a version with the other value has something is weaker still, and told apart (`absence`).
 Spaces in a pattern are any white space; comments of the source are blanked out before.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 
 from model import decisions
 from proofs.source.csource import NotRead, Tree, without_comments
-from proofs.source.findings import NOT_READ, PATTERN, Finding, value_text
+from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, Finding, value_text
 
 _NONE = object()
 
@@ -41,8 +42,8 @@ class Pattern:
         except NotRead as error:
             return Finding(self.decision, NOT_READ, why=str(error))
         if not texts:
-            if self.absent is not _NONE:
-                return Finding(self.decision, PATTERN, (self.absent,), (f"no {' or '.join(self.functions)}",))
+            if self.absent is not _NONE and any(tree.text(file) is not None for file in self.files):
+                return Finding(self.decision, ABSENCE, (self.absent,), (f"no {' or '.join(self.functions)}",))
             missing = " or ".join(self.functions) or " or ".join(self.files)
             return Finding(self.decision, NOT_READ, why=f"there is no {missing} in {', '.join(self.files)}")
         for value, pattern in self.choices:
@@ -55,7 +56,7 @@ class Pattern:
         if self.otherwise is _NONE:
             known = "; ".join(value_text(value) for value, _ in self.choices)
             return Finding(self.decision, NOT_READ, why=f"nothing at {where} shows which it is of {known}")
-        return Finding(self.decision, PATTERN, (self.otherwise,), (f"nothing else at {where}",))
+        return Finding(self.decision, ABSENCE, (self.otherwise,), (f"nothing else at {where}",))
 
     def _texts(self, tree: Tree) -> list[tuple[str, int, str]]:
         if not self.functions:

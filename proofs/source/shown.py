@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from proofs.source.findings import NOT_READ, PATTERN, READ, value_text
+from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, READ, value_text
 from proofs.source.granted import GRANTED
 from proofs.source.survey import ASKED, DIFFERS, EQUAL, Reading, Row
 
-_HOW = {READ: "all paths", PATTERN: "pattern", NOT_READ: ""}
+_HOW = {READ: "all paths", PATTERN: "pattern", ABSENCE: "absence", NOT_READ: ""}
+_MARK = {READ: "", PATTERN: " ·", ABSENCE: " ··", NOT_READ: ""}
 
 
 def looked_for(decision: str) -> str:
@@ -67,6 +68,7 @@ def told(reading: Reading, verbose: bool = False) -> list[str]:
     lines.append(f"What rules take for granted of any kernel: {held} of {len(reading.granted)} hold.")
     lines.append(
         f"{len(reading.rows)} decisions: {counts[READ]} read on all paths, {counts[PATTERN]} found as patterns, "
+        f"{counts[ABSENCE]} because nothing shows otherwise, "
         f"{counts[NOT_READ]} not read; {counts[DIFFERS]} differ from {reading.nearest.name}."
     )
     return lines
@@ -99,11 +101,11 @@ def to_markdown(readings: Sequence[Reading]) -> str:
             mark = {EQUAL: "", DIFFERS: "**differs** ", NOT_READ: "not read "}[each.status]
             long = each.status == DIFFERS and not each.finding.values
             cells.append(f"{mark}{'' if long or each.status == NOT_READ else each.reads}"
-                         f"{' ·' if each.finding.how == PATTERN else ''}".strip())
+                         f"{_MARK[each.finding.how]}".strip())
         lines.append(f"| `{row.decision}` | {' | '.join(cells)} |")
     sums = [r.counts() for r in readings]
-    lines.append("| on all paths / patterns / not read / differ | "
-                 + " | ".join(f"{c[READ]} / {c[PATTERN]} / {c[NOT_READ]} / {c[DIFFERS]}" for c in sums) + " |")
+    lines.append("| on all paths / patterns / absence / not read / differ | " + " | ".join(
+        f"{c[READ]} / {c[PATTERN]} / {c[ABSENCE]} / {c[NOT_READ]} / {c[DIFFERS]}" for c in sums) + " |")
     notes = [f"{r.version}: {' '.join(s.strip() for s in notes_of(row, r.nearest.name))}"
              for r in readings for row in r.rows if row.status != EQUAL]
     return "\n".join([*lines, "", *(f"* {note}" for note in notes)])

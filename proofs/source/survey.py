@@ -12,7 +12,7 @@ from model.kernels import Kernel
 from proofs.naming.specs import variable_of
 from proofs.source import faults, granted, others
 from proofs.source.csource import Tree
-from proofs.source.findings import ALL, NOT_READ, READ, Finding, Question, value_text
+from proofs.source.findings import ABSENCE, ALL, NOT_READ, PATTERN, READ, Finding, Question, value_text
 from proofs.source.patterns import PATTERNS, Pattern
 
 DECISIONS = tuple(f.name for f in fields(Decisions) if f.name not in ("name", "about", "base", "cite"))
@@ -71,8 +71,8 @@ class Reading:
         return tuple(row for row in (*self.rows, *self.granted) if row.status != EQUAL and row not in said)
 
     def counts(self) -> dict[str, int]:
-        """How many decisions are read path by path, found as patterns, not read, and differ."""
-        found = {how: sum(row.finding.how == how for row in self.rows) for how in (READ, "pattern", NOT_READ)}
+        """How many decisions are read path by path, found as patterns, found by absence, not read, and differ."""
+        found = {how: sum(row.finding.how == how for row in self.rows) for how in (READ, PATTERN, ABSENCE, NOT_READ)}
         return {**found, DIFFERS: len(self.differing())}
 
 
