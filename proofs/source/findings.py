@@ -50,11 +50,11 @@ class Candidate:
 class Finding:
     """What a tree decides.
 
-    how: `read` (proved of all paths), `pattern` (found in the text), `absence` (nothing in the text shows otherwise),
-    or `not read`. values: all known values that this is; empty if it is none of them. python, words: what it is instead,
-    where the model's state functions can say it. why: the reason it is not read, or why it has no value; where:
-    functions or lines; given: what was taken for granted, in words. differs: for a known value, a state in which the
-    tree decides otherwise. ignored: what was met on the way and does not matter.
+    how: `read` (proved of all paths), `pattern` (found in the text), `absence` (nothing in the text shows
+    otherwise), or `not read`. values: all known values that this is; empty if it is none of them. python, words:
+    what it is instead, where the model's state functions can say it. why: the reason it is not read, or why it has
+    no value; where: functions or lines; given: what was taken for granted, in words. differs: for a known value, a
+    state in which the tree decides otherwise. ignored: what was met on the way and does not matter.
     """
 
     decision: str
