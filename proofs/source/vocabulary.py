@@ -135,6 +135,8 @@ _PTE_WORDS: list[tuple[str, Any]] = [
     (r"\*vmf->pte|ptep_get\(vmf->pte\)|vmf->orig_pte|pte|\*ptep?|ptep_get\(ptep?\)|pte_clear_uffd_wp\(.*\)",
      Thing("pte")),
     (r"pte_write\(pte\)", word("writable")), (r"pte_dirty\(pte\)", word("dirty")), (r"pte_protnone\(pte\)", False),
+    # Nobody else changes the PTE meanwhile: a fault is one step.
+    (r"pte_same\(pte,pte\)", True), (r"pte_offset_map_lock\(.*\)", Thing("vmf->pte")),
     (r"pte_present\(pte\)", True), (r"pte_soft_dirty\(pte\)", word("soft-dirty")),
     (r"userfaultfd_pte_wp\(vma,(pte|#)\)", word("uffd-wp")), (r"userfaultfd_wp_async\(vma\)", False),
     (r"userfaultfd_(wp|protected)\(vma\)", UFFD), (r"userfaultfd_rwp\(vma\)", False),

@@ -59,6 +59,13 @@ def test_a_rule_in_c_is_proved_to_be_the_models(tmp_path: Path, body: str, more:
     assert found.values == (rule,)
 
 
+def test_whether_the_page_lock_is_only_tried_is_read(tmp_path: Path) -> None:
+    sleeps = f"if (!trylock_page(page))\n\tlock_page(page);\n{BY_COUNT}"
+    tries = f"if (!trylock_page(page))\n\t{COPY}\n{BY_COUNT}"
+    for body, tried in ((sleeps, False), (tries, True), (BY_COUNT, False)):
+        assert ASKED["trylock"].ask(tree(tmp_path, write_fault(body))).values == (tried,)
+
+
 @pytest.mark.parametrize(("old", "new"), [
     ("== 1", "== 2"), ("== 1", "<= 2"), ("page_count(page) == 1 && ", ""), ("PageAnon(page) && ", ""),
 ])
