@@ -245,6 +245,14 @@ def file_in(spec: str) -> Path | None:
     return Path(found[1]) if found else None
 
 
+def variable_of(kernel: Kernel) -> str:
+    """The name by which model.kernels has the kernel. Raises ModelError if it has none."""
+    for name, value in vars(model.kernels).items():
+        if value is kernel:
+            return name
+    raise ModelError(f"model.kernels has no name for {kernel.name}")
+
+
 def state_of(spec: str) -> int:
     """A number that is another one once the user's file in the spec has changed; 0 if there is none."""
     file = file_in(spec)
