@@ -16,7 +16,7 @@ from proofs.cli.ending import explained
 from proofs.errors import INCONCLUSIVE, OK
 
 # `--help` lists the commands in the order in which these files are loaded.
-for group in ("tables", "traces", "tests", "hardware", "proofs", "kernels"):
+for group in ("tables", "traces", "tests", "hardware", "proofs", "kernels", "source"):
     importlib.import_module(f"proofs.cli.{group}")
 SWALLOWS = ("__del__", "from_param")
 """Functions out of which no exception comes: Python reports what a finalizer raises, ctypes what a conversion does."""

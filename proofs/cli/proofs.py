@@ -71,9 +71,9 @@ def verify(
             less = f" without {', '.join(c.without)}" if c.without else ""
             if less or not c.accepted:
                 print(f"{c.kernel}{less}, {c.invariant}: {c.verdict}{': ' * bool(c.reason)}{c.reason}")
-        told = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+        counted = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
         names = " and ".join(solver or solvers.BUILT_IN)
-        print(f"{told}, {sum(c.obligations for c in checked)} obligations by {names}, "
+        print(f"{counted}, {sum(c.obligations for c in checked)} obligations by {names}, "
               f"{time.monotonic() - started:.0f} s")
     verdicts = {c.verdict for c in checked}
     if "refused" in verdicts:

@@ -27,6 +27,7 @@ from proofs.cli.app import (
 )
 from proofs.clock import check_time
 from proofs.compare import diff as differences
+from proofs.compare import show as shown
 from proofs.compare.lockstep import Bounds
 from proofs.data import SUITE
 from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
@@ -181,9 +182,9 @@ def diff(
         for each_found in cause.differences:
             (folder / f"{each_found.name}.litmus").write_text(each_found.text, encoding="utf-8")
     if as_json:
-        print_json(differences.to_json(report))
+        print_json(shown.to_json(report))
     else:
-        print(differences.to_text(report), end="")
+        print(shown.to_text(report), end="")
         if report.causes:
             print(f"The tests are in {folder}; `python -m proofs litmus FILE -k {a} -k {b}` asks one again.")
     if report.causes:

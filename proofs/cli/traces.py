@@ -110,13 +110,13 @@ def retell(
 ) -> int:
     """Tell a counterexample as a litmus test: operations that end where the claim is broken, and what that shows."""
     trace = traces.read(file, system_of, formula_of)
-    told = retelling.retell(trace, find_kernel(trace.kernel))
+    retold = retelling.retell(trace, find_kernel(trace.kernel))
     data = {
-        "schema": 1, "litmus": told.litmus.name, "kernel": trace.kernel, "claim": trace.claim, "text": told.text,
-        "condition": told.litmus.condition_text,
-        "witness": [told.witness.label(number) for number in range(len(told.witness.steps))],
+        "schema": 1, "litmus": retold.litmus.name, "kernel": trace.kernel, "claim": trace.claim, "text": retold.text,
+        "condition": retold.litmus.condition_text,
+        "witness": [retold.witness.label(number) for number in range(len(retold.witness.steps))],
     }
-    give_out(json.dumps(data, indent=1, ensure_ascii=False) if as_json else told.text, out)
+    give_out(json.dumps(data, indent=1, ensure_ascii=False) if as_json else retold.text, out)
     return OK
 
 

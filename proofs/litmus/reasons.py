@@ -24,6 +24,7 @@ from model.state import CONSTANTS, FUNCTIONS, Frame, Page, Proc, Slot, fresh
 from proofs.derive.interpreter import Binding, Instance, Interpreter, State
 from proofs.errors import LitmusError
 from proofs.litmus.execution import Outcome, Run
+from proofs.litmus.instances import Instances
 from proofs.litmus.language import Litmus
 
 Region = dict[str, frozenset[int]]
@@ -284,21 +285,21 @@ class _Kernel:
         return self._record[name]
 
 
-class _Watched(Run):
-    """A test's executions under a record, that notes what they rest on."""
+class _Watched(Instances):
+    """The rules of a record, that note what a test's executions rest on."""
 
-    def __init__(self, litmus: Litmus, record: Record, oracle: _Oracle) -> None:
+    def __init__(self, oracle: _Oracle, record: Record) -> None:
         self.fixed: set[str] = set()
         self.said: dict[tuple[Any, ...], bool] = {}
         self.plain = plain(record)
+        self.templates = {t.name: t for t in ALL_RULES if t.features <= oracle.features}
         oracle.record = record
         self.oracle = oracle
         self._answers: dict[Any, list[Instance]] = {}
-        super().__init__(litmus, _Kernel(record, self.fixed), oracle)  # type: ignore[arg-type]
+        super().__init__(oracle)
 
     def known_rules(self) -> dict[str, Rule]:
         """The rules that some kernel has; here only their names matter."""
-        self.templates = {t.name: t for t in ALL_RULES if t.features <= self.oracle.features}
         return {name: next(filter(None, _every_way(t)[1].values())) for name, t in self.templates.items()}
 
     def enabled(self, names: Iterable[str], given: Mapping[str, int], state: State) -> list[Instance]:
@@ -375,6 +376,17 @@ class _Watched(Run):
         return {d: numbers for d, numbers in found.items() if len(numbers) < len(VALUES[d])}
 
 
+class _Execution(Run):
+    """A test's executions with those rules."""
+
+    def __init__(self, litmus: Litmus, watched: _Watched, record: Record) -> None:
+        self.watched = watched
+        super().__init__(litmus, _Kernel(record, watched.fixed), watched.oracle)  # type: ignore[arg-type]
+
+    def known_instances(self) -> Instances:
+        return self.watched
+
+
 def _matching(asked: tuple[str, ...], kept: Mapping[str, Any]) -> Iterable[tuple[Any, ...]]:
     return itertools.product(*((kept[d],) if d in kept else _choices(d) for d in asked))
 
@@ -389,11 +401,11 @@ def reason(litmus: Litmus, record: Record) -> Reason:
 
     The test is one that is `followed`.
     """
-    run = _Watched.__new__(_Watched)
+    watched = _Watched(_oracle(frozenset(litmus.features), litmus.scope()), record)
     try:
-        run.__init__(litmus, record, _oracle(frozenset(litmus.features), litmus.scope()))  # type: ignore[misc]
+        run = _Execution(litmus, watched, record)
         ends, stuck = run.explore(run.start)
         outcomes = frozenset(run.outcome(end) for end in ends)
     except LitmusError as error:
         outcomes, stuck = frozenset(), str(error)
-    return Reason(outcomes, stuck, run.region(record))
+    return Reason(outcomes, stuck, watched.region(record))

@@ -100,7 +100,7 @@ def built(spec: str, without: Iterable[str] = ()) -> System:
     Raises ModelError.
     """
     kernel, features = find_kernel(spec), features_of(spec)[1]
-    system = kernel.system(features)
+    system = system_with(kernel, frozenset(features))
     steady.check_system(kernel, features, system)
     if multiprocessing.parent_process() is None and file_in(spec) is not None:
         wellformed.check_kernel(kernel, system, features)
@@ -112,9 +112,24 @@ def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
     return _system_of(spec, without, state_of(spec))
 
 
-@functools.lru_cache(2048)
+_MOST_SYSTEMS = 2048
+_systems: dict[tuple[int, frozenset[str]], tuple[Kernel, System]] = {}
+
+
+@functools.lru_cache(_MOST_SYSTEMS)
 def _system_of(spec: str, without: tuple[str, ...], state: int) -> System:
     return built(spec, without)
+
+
+def system_with(kernel: Kernel, features: frozenset[str]) -> System:
+    """The system of a kernel that need have no spec, built once for the object and those features."""
+    key = (id(kernel), features)
+    if key not in _systems:
+        if len(_systems) == _MOST_SYSTEMS:
+            _systems.clear()
+        # The kernel is kept beside its system, so that its id stays its own.
+        _systems[key] = (kernel, kernel.system(features))
+    return _systems[key][1]
 
 
 @dataclass(frozen=True)
@@ -144,7 +159,7 @@ def terms_of(spec: str, names: Iterable[str], without: tuple[str, ...] = ()) -> 
     return Terms(spec, without, _digest_of(spec, without, state_of(spec)), claims)
 
 
-@functools.lru_cache(2048)
+@functools.lru_cache(_MOST_SYSTEMS)
 def _digest_of(spec: str, without: tuple[str, ...], state: int) -> str:
     return system_of(spec, without).digest()
 
@@ -253,6 +268,14 @@ def file_in(spec: str) -> Path | None:
     """The user's file in the spec of a kernel or an invariant, whatever stands around it; None if there is none."""
     found = re.match(r"(?:bare:)?(.*\.py)(?=$|[:@+])", spec)
     return Path(found[1]) if found else None
+
+
+def variable_of(kernel: Kernel) -> str:
+    """The name by which model.kernels has the kernel. Raises ModelError if it has none."""
+    for name, value in vars(model.kernels).items():
+        if value is kernel:
+            return name
+    raise ModelError(f"model.kernels has no name for {kernel.name}")
 
 
 def state_of(spec: str) -> int:

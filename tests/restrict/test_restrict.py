@@ -100,7 +100,7 @@ def test_a_larger_set_that_breaks_what_a_smaller_one_keeps_is_reported(
     monkeypatch.setattr(restricting, "RESTRICTIONS", RESTRICTIONS[:2])
     verdicts = {0: SUFFICIENT, 1: SUFFICIENT, 2: INSUFFICIENT}
     monkeypatch.setattr(restricting.Lattice, "decide", lambda self, names, seconds: (verdicts[len(names)], ()))
-    for name, verdict in (("_with_certificate", SUFFICIENT), ("_with_trace", INSUFFICIENT)):
+    for name, verdict in (("with_certificate", SUFFICIENT), ("with_trace", INSUFFICIENT)):
         monkeypatch.setattr(restricting, name, lambda lattice, s, v=verdict: restricting.Decided(tuple(sorted(s)), v))
     found = decide_corner(CornerJob("mapcount", "write-bit", (), 1, tmp_path, "key"))
     assert found.exceptions == (((), ("fork-early-copy", "mprotect-refuse")),)
