@@ -481,7 +481,8 @@ def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["check", "-k", "v5.91"], "did you mean v5.9?"),
+        (["check", "-k", "v59"], "did you mean v5.9?"),
+        (["check", "-k", "v5.91"], "there was no Linux 5.91"),
         (["list", "--functions", "do_wp_pag"], "did you mean do_wp_page?"),
         (["list", "--functions", "x"], "list --functions has them all"),
         (["list", "do_wp_page"], "list --functions do_wp_page"),
