@@ -125,7 +125,7 @@ def test_the_workload_run_in_the_model_pays_what_the_formula_says(spec: str, exp
         before = state
         names = [n for n in of_kernel.faults("store") if n != "wp-copy-spurious"]
         state, faults = run(of_kernel, interpreter, state, names, p=1, v=page)
-        total += worst.paid(of_kernel, interpreter, before, faults, MAPCOUNTS).at(2)
+        total += worst.payment(of_kernel, interpreter, before, faults, MAPCOUNTS).at(2)
     assert total == expected
     found = {
         op.name: tables.shared(of_kernel, op, of_kernel.chains(op)) for op in OPERATIONS if op.shared and op.features
