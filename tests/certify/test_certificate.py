@@ -279,7 +279,6 @@ def test_a_certificate_in_another_s_place_is_refused(tmp_path: Path) -> None:
     assert verify([proof], solvers=["z3"])[0].accepted
 
 
-@pytest.mark.slow
 def test_a_certificate_is_taken_only_for_what_it_states(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     own.write_text(

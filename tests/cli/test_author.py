@@ -336,7 +336,6 @@ def test_a_coverage_cut_short_is_inconclusive(capsys: pytest.CaptureFixture[str]
 
 # check --watch, and completion
 
-@pytest.mark.slow
 def test_watch_checks_again_when_the_file_changes(tmp_path: Path) -> None:
     file, helper = tmp_path / "mine.py", tmp_path / "helper.py"
     file.write_text("from model.kernels import V5_9\nMINE = V5_9.but('mine', 'as 5.9')\n")

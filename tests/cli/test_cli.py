@@ -305,7 +305,6 @@ def test_before_the_early_copy_fork_alone_loses_a_pinned_page(
     assert [s["rule"] for s in steps] == ["anon-fault", "pin-write", "fork", "wp-copy"]
 
 
-@pytest.mark.slow
 def test_finished_results_are_not_computed_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = ("check", "-k", "v5.14", "-i", "soft-dirty", "--scope", SMALL, "-o", tmp_path)
     _, first = run_json(capsys, *arguments)
@@ -564,7 +563,6 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
     assert says in err
 
 
-@pytest.mark.slow
 def test_an_interrupted_check_keeps_what_is_done(tmp_path: Path) -> None:
     script = (
         "import sys\n"
@@ -650,7 +648,6 @@ P = Invariant('p', 'what a read-only VMA has', 'here', (Proc, Page),
 """
 
 
-@pytest.mark.slow
 def test_a_claim_does_not_get_the_proof_of_one_of_a_like_name(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,7 +157,6 @@ def test_a_file_that_is_too_deep_or_has_no_number_that_it_says_is_no_file_of_our
     assert "cannot be read" in out if command == "verify" else err.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_what_was_kept_and_is_too_deep_is_done_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("check", "-k", "v5.9", "-i", "mprotect", "--scope", SMALL, "-o", tmp_path)
     assert run(capsys, *asked)[0] == 0
@@ -169,7 +168,6 @@ def test_what_was_kept_and_is_too_deep_is_done_anew(tmp_path: Path, capsys: pyte
     assert (code, "P 1" in out) == (0, True)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
 def test_results_that_cannot_be_printed_are_no_pass() -> None:
     with Path("/dev/full").open("w") as full:
@@ -179,7 +177,6 @@ def test_results_that_cannot_be_printed_are_no_pass() -> None:
     assert done.stderr.endswith(": No space left on device\n")
 
 
-@pytest.mark.slow
 def test_whoever_reads_no_further_is_left_alone_and_told_no_verdict() -> None:
     with subprocess.Popen([*MODULE, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert running.stdout is not None
@@ -215,7 +212,6 @@ MANY = Invariant("many", "x", "me", (Frame,) * 12, lambda *f: And(*(frame_free(x
 """
 
 
-@pytest.mark.slow
 def test_a_claim_of_many_variables_is_searched_with_what_memory_there_is(tmp_path: Path) -> None:
     file = tmp_path / "many.py"
     file.write_text(MANY)
@@ -224,7 +220,6 @@ def test_a_claim_of_many_variables_is_searched_with_what_memory_there_is(tmp_pat
     assert "no proof" in cell.note
 
 
-@pytest.mark.slow
 def test_a_counterexample_to_induction_that_cannot_be_drawn_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,7 +376,6 @@ def test_what_is_decided_stays_and_what_is_shown_is_true_in_hardship() -> None:
     assert rounds
 
 
-@pytest.mark.slow
 def test_a_worker_s_error_is_told_with_its_traceback_and_its_death_is_noticed() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
         list(parallel.each_done(divmod_by, [0], 1))

@@ -151,7 +151,6 @@ MINE = V5_9.but("mine", "x", own_rules=(mine,))
     assert says in message
 
 
-@pytest.mark.slow
 def test_a_decision_of_the_model_is_refused_where_it_does_not_fit(tmp_path: Path) -> None:
     """The page leaves the swap cache though another entry may lead there, and nobody has written it out."""
     for decide in ("always", "lambda p, v, s, f: BoolVal(True)"):
