@@ -7,7 +7,8 @@ given there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from z3 import And, BoolVal, Implies, Not, Or
 
@@ -380,3 +381,13 @@ class Decisions:
     fork_seqcount: bool = False
     gup_fast_ordered: bool = False
     split_locks_page: bool = False
+
+
+DECISIONS = tuple(f.name for f in fields(Decisions) if f.name not in ("name", "about", "base", "cite"))
+"""Names of the decisions, in the order of the record."""
+PREDICATES = frozenset(f.name for f in fields(Decisions) if str(f.type).startswith("Predicate"))
+
+
+def value_text(value: Any) -> str:
+    """A decision's value in a short text: the predicate's name, or the value itself."""
+    return str(getattr(value, "__name__", value))

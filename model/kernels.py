@@ -16,6 +16,8 @@ from model.blame import defect, is_models, nearest, place_of
 
 # All predicates, also those of which no kernel here is made: who writes one finds them beside the kernels.
 from model.decisions import (
+    DECISIONS,
+    PREDICATES,
     Decisions,
     Predicate,
     always,
@@ -46,6 +48,7 @@ from model.decisions import (
     swap_in_by_mapcount,
     swap_in_by_page_count,
     unpinned_in_one_mm,
+    value_text,
     writable_if_exclusive,
 )
 from model.features import FEATURES, SPLIT
@@ -132,13 +135,7 @@ class Kernel(Decisions):
 
     def decisions(self) -> dict[str, str]:
         """Decision to a short text of its value: the predicate's name, or the value itself."""
-        named = {}
-        for f in fields(self):
-            if f.name in ("name", "about", "base", "cite", "own_rules", "lemmas"):
-                continue
-            value = getattr(self, f.name)
-            named[f.name] = getattr(value, "__name__", str(value))
-        return named
+        return {name: value_text(getattr(self, name)) for name in DECISIONS}
 
     def system(self, features: Collection[str] = ()) -> System:
         """The transition system of this kernel with those features; its decisions and what is then false are folded.
@@ -162,7 +159,7 @@ class Kernel(Decisions):
 
     def own_decisions(self) -> dict[str, Any]:
         """The decisions that are functions of a user's, by name."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if str(f.type).startswith("Predicate")}
+        values = {name: getattr(self, name) for name in DECISIONS if name in PREDICATES}
         return {name: value for name, value in values.items() if value is not None and not is_models(value)}
 
     def place_of(self, decide: Any) -> str:
@@ -203,6 +200,11 @@ def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tup
     rules = tuple(template.build(asked, fresh, split, locks.asks))
     known[:] = [(asked.decisions, rules), *known[:_MOST_KNOWN - 1]]
     return asked.decisions, rules
+
+
+def differing(a: Decisions, b: Decisions) -> tuple[str, ...]:
+    """Names of the decisions in which two kernels differ, in the order of the record."""
+    return tuple(name for name in DECISIONS if getattr(a, name) != getattr(b, name))
 
 
 def sources_of(kernel: Kernel) -> dict[str, str]:

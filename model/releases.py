@@ -38,6 +38,7 @@ from model.kernels import (
     V7_2,
     V7_3_RC7,
     Kernel,
+    differing,
     sources_of,
 )
 from model.logic import ModelError
@@ -298,11 +299,6 @@ def _earlier(version: Version) -> tuple[Version, Kernel]:
 
 def _later(version: Version) -> tuple[Version, Kernel] | None:
     return next((each for each in MAINLINE if each[0] > version), None)
-
-
-def differing(a: Kernel, b: Kernel) -> tuple[str, ...]:
-    """Names of the decisions in which two kernels differ, in the order of the record."""
-    return tuple(name for name in a.decisions() if getattr(a, name) != getattr(b, name))
 
 
 def _place(decision: str, before: Version, later: tuple[Version, Kernel]) -> tuple[Version, str, bool]:

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.decisions import value_text
 from proofs.source.csource import Function, Node, Tree, defect, text_of
 from proofs.source.expressions import ASSERTS
-from proofs.source.findings import NOT_READ, READ, Finding, value_text
+from proofs.source.findings import NOT_READ, READ, Finding
 from proofs.source.granted import GRANTED
 from proofs.source.survey import ASKED
 from proofs.source.vocabulary import EFFECTS, RENAMED

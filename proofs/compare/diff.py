@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from model.kernels import Kernel, sources_of
+from model.kernels import Kernel, differing, sources_of
 from model.logic import ModelError
 from proofs.compare.lockstep import (
     ALWAYS,
@@ -97,7 +97,7 @@ class Causes:
 
     def __init__(self, a: Side, b: Side, features: Sequence[str], each: int) -> None:
         self.a, self.b, self.features, self.each = a, b, features, each
-        self.differing = differing_decisions(a.kernel, b.kernel)
+        self.differing = differing(a.kernel, b.kernel)
         self._hybrids: dict[frozenset[str], Side] = {frozenset(): a, frozenset(self.differing): b}
         self.kept: dict[tuple[str, ...], list[tuple[Pages, tuple[Move, ...]]]] = {}
         self.count: dict[tuple[str, ...], int] = {}
@@ -182,15 +182,6 @@ def _sensible(sequence: Sequence[Move]) -> bool:
     return True
 
 
-def differing_decisions(a: Kernel, b: Kernel) -> tuple[str, ...]:
-    """Names of the decisions that differ."""
-    return tuple(
-        f.name for f in fields(Kernel)
-        if f.name not in ("name", "about", "base", "cite", "lemmas", "own_rules")
-        and getattr(a, f.name) != getattr(b, f.name)
-    )
-
-
 def _decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
     before = sources_of(a)
     cites = {what: commit for what, commit in sources_of(b).items() if before.get(what) != commit}
@@ -212,10 +203,10 @@ def compare(
     wanted = features_of(with_features(a, (*ALWAYS, *features)))[1]
     kernels = find_kernel(a), find_kernel(b)
     systems = system_of(with_features(a, wanted)), system_of(with_features(b, wanted))
-    differing = differing_decisions(*kernels)
+    unlike = differing(*kernels)
     if systems[0].text() == systems[1].text():
         nothing = Search(0, 0, True, "", 0)
-        return Report(a, b, wanted, bounds, nothing, (), (), differing, True)
+        return Report(a, b, wanted, bounds, nothing, (), (), unlike, True)
     own = [name for k, s in zip(kernels, systems, strict=True) for name in execution.own_rules(k, s)]
     kernels = replace(kernels[0], own_rules=()), replace(kernels[1], own_rules=())
     sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
@@ -226,7 +217,7 @@ def compare(
         name = f"{file_name(f'{a}-{b}', kept='A-Za-z0-9_.-')}-{n}"
         shown = (as_test((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
         shown_causes.append(Cause(_decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
-    silent = [d for d in differing if not any(d in names for names in causes.kept)]
+    silent = [d for d in unlike if not any(d in names for names in causes.kept)]
     elsewhere = tuple(d for d in silent if _says_nothing(kernels, d, wanted))
     return Report(
         a, b, wanted, bounds, searched, tuple(shown_causes), tuple(d for d in silent if d not in elsewhere), elsewhere,

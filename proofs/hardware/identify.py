@@ -14,7 +14,7 @@ from typing import Any
 
 import z3
 
-import model.kernels
+from model.decisions import value_text
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError
 from proofs.hardware.conform import Observation
@@ -22,6 +22,7 @@ from proofs.litmus import reasons
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 from proofs.litmus.reasons import VALUES, Reason, Record, number_of, record_of
+from proofs.naming.specs import variable_of
 
 OTHERS = 3
 """So many further records that are as near are named."""
@@ -278,11 +279,6 @@ def seen_in(tests: Sequence[Litmus], observed: Iterable[Sequence[Observation]]) 
 
 # Telling
 
-def value_name(value: Any) -> str:
-    """A decision's value as one writes it in Python, less the quotes of a text."""
-    return str(getattr(value, "__name__", value))
-
-
 def _python(value: Any) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
@@ -290,7 +286,7 @@ def _python(value: Any) -> str:
 def source(base: str, changes: Mapping[str, Any], about: str, name: str = "MINE") -> str:
     """The kernel as text for a file of a user's."""
     kernel = next(k for k in (*KERNELS, *FURTHER) if k.name == base)
-    variable = next(n for n, value in vars(model.kernels).items() if value is kernel)
+    variable = variable_of(kernel)
     modules: dict[str, set[str]] = {"model.kernels": {variable}}
     for value in changes.values():
         if callable(value):
@@ -311,7 +307,7 @@ def to_text(identity: Identity, release: str, left: Sequence[Any]) -> str:
                   f"Not explained by what follows: {', '.join(identity.unexplained)}"]
     lines += ["", source(identity.base, identity.changes, f"as identified: {release}").rstrip()]
     for other in identity.others:
-        changed = ", ".join(f"{decision}={value_name(value)}" for decision, value in other.items())
+        changed = ", ".join(f"{decision}={value_text(value)}" for decision, value in other.items())
         lines += ["", f"As well: {changed}"]
     said: dict[str, list[str]] = {}
     texts = [each.test for each in left if each.test.startswith("litmus ")]
@@ -319,7 +315,7 @@ def to_text(identity: Identity, release: str, left: Sequence[Any]) -> str:
         test = each.test.split(maxsplit=2)[1] if each.test in texts else each.test
         how = f"{test} {'would' if each.surely else 'may'} tell" if test else ""
         said.setdefault(" (".join(filter(None, (how, each.why))) + ")" * bool(how and each.why), []).append(
-            f"{each.decision} = {value_name(identity.record()[each.decision])} or {each.value}"
+            f"{each.decision} = {value_text(identity.record()[each.decision])} or {each.value}"
         )
     if left:
         lines += ["", "Not told apart by what was observed:"]
@@ -331,7 +327,7 @@ def to_text(identity: Identity, release: str, left: Sequence[Any]) -> str:
 def to_json(identity: Identity, release: str, left: Sequence[Any]) -> dict[str, Any]:
     """The same as data; values by their names."""
     def named(changes: Mapping[str, Any]) -> dict[str, str]:
-        return {decision: value_name(value) for decision, value in changes.items()}
+        return {decision: value_text(value) for decision, value in changes.items()}
 
     return {
         "release": release, "kernel": identity.base, "changes": named(identity.changes),

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from model.decisions import value_text
 from model.features import FEATURES, WORLD
 from model.kernels import KERNELS, Kernel
 from proofs.compare import diff
 from proofs.compare.lockstep import ALWAYS, Bounds, Move, Pages, Side, search
-from proofs.hardware.identify import Identity, value_name
+from proofs.hardware.identify import Identity
 from proofs.litmus import execution
 from proofs.litmus.language import Litmus
 from proofs.litmus.reasons import Record
@@ -51,7 +52,7 @@ def untold(
     for number, (decision, value) in enumerate(pairs):
         step(number, len(pairs))
         other = _kernel({**record, decision: value})
-        name = value_name(value)
+        name = value_text(value)
         known = {surely: test for test in reversed(unseen) if (surely := _tells(test, own, other)) is not None}
         if known:
             surely, test = max(known.items(), key=lambda each: each[0])

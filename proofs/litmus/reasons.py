@@ -11,16 +11,18 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import z3
 
+from model.decisions import DECISIONS, PREDICATES
 from model.features import SPLIT
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel, break_cow, mapcount_unshare
 from model.logic import Rule, RuleTemplate, Scope, System, Term, folded, not_writing
 from model.restrictions import BASES, SWITCHES
-from model.state import CONSTANTS, FUNCTIONS, Frame, Page, Proc, Slot, fresh
+from model.state import CONSTANTS, FUNCTIONS, fresh
+from model.user_rules import arguments_of
 from proofs.derive.interpreter import Binding, Instance, Interpreter, State
 from proofs.errors import LitmusError
 from proofs.litmus.execution import Outcome, Run
@@ -41,7 +43,7 @@ def _values() -> dict[str, tuple[Any, ...]]:
         replace(base, **switch.decisions(base)) for base in (*BASES.values(), mapcount_unshare())
         for switch in SWITCHES.values()
     )
-    found: dict[str, dict[Any, None]] = {name: {} for name in KERNELS[0].decisions()}
+    found: dict[str, dict[Any, None]] = {name: {} for name in DECISIONS}
     for kernel, name in itertools.product(kernels, found):
         found[name][getattr(kernel, name)] = None
     return {name: tuple(values) for name, values in found.items()}
@@ -49,7 +51,6 @@ def _values() -> dict[str, tuple[Any, ...]]:
 
 VALUES: dict[str, tuple[Any, ...]] = _values()
 """Decision to its values: those that some kernel, proposal or restriction of the model has."""
-PREDICATES = frozenset(f.name for f in fields(Kernel) if str(f.type).startswith("Predicate"))
 _OPTIONAL = tuple(name for name in PREDICATES if None in VALUES[name])
 Record = Mapping[str, Any]
 """Decision to its value."""
@@ -79,9 +80,6 @@ def _choices(decision: str) -> tuple[Any, ...]:
 
 
 # Rules with open predicates
-
-_SORTS = {"swap_in_reuse": (Proc, Page, Slot, Frame), "swap_in_frees": (Proc, Page, Slot, Frame)}
-
 
 class _Open:
     """A predicate that is left open: in a rule's terms it is a function of its name, and of the flags it was given."""
@@ -202,10 +200,8 @@ class _Oracle(Interpreter):
         self.said: dict[tuple[Any, ...], bool] = {}
         self.state: State = ()
         self.known: dict[tuple[Any, ...], dict[int, bool]] = {}
-        flags = (("foll_pin",), ("foll_pin", "longterm"))
         for name in PREDICATES:
-            several = {"read_gup": flags[0], "read_gup_nonanon": flags[1]}.get(name, ())
-            for given in itertools.product((False, True), repeat=len(several)):
+            for given in itertools.product((False, True), repeat=sum(sort is bool for _, sort in arguments_of(name))):
                 self.constants["!".join((name, *map(str, given)))] = _Asked(self, name, given)  # type: ignore[assignment]
 
     def evaluate(self, term: Term, state: State, binding: Binding | None = None) -> Any:
@@ -233,7 +229,7 @@ class _Oracle(Interpreter):
 
 @functools.cache
 def _term(decision: str, number: int, flags: tuple[bool, ...]) -> Term:
-    sorts = _SORTS.get(decision, (Proc, Page, Frame))
+    sorts = [sort for _, sort in arguments_of(decision) if sort is not bool]
     return VALUES[decision][number](*(z3.Const(f"arg!{place}", sort) for place, sort in enumerate(sorts)), *flags)
 
 

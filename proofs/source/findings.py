@@ -8,6 +8,7 @@ from typing import Any
 
 import z3
 
+from model.decisions import value_text
 from model.kernels import FURTHER, KERNELS, Kernel
 from proofs.source.csource import NotRead, Tree
 from proofs.source.expressions import Vocabulary
@@ -31,11 +32,6 @@ from proofs.source.world import (
 
 ALL: tuple[Kernel, ...] = (*KERNELS, *FURTHER)
 READ, PATTERN, ABSENCE, NOT_READ = "read", "pattern", "absence", "not read"
-
-
-def value_text(value: Any) -> str:
-    """A value of a decision as `list -k` prints it."""
-    return str(getattr(value, "__name__", value))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from model import decisions
 from proofs.source.csource import NotRead, Tree, without_comments
-from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, Finding, value_text
+from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, Finding
 
 _NONE = object()
 
@@ -54,7 +54,7 @@ class Pattern:
                     return Finding(self.decision, PATTERN, (value,), (f"{shown[:90]} at {place}",))
         where = ", ".join(f"{file}:{line}" for file, line, _ in texts)
         if self.otherwise is _NONE:
-            known = "; ".join(value_text(value) for value, _ in self.choices)
+            known = "; ".join(decisions.value_text(value) for value, _ in self.choices)
             return Finding(self.decision, NOT_READ, why=f"nothing at {where} shows which it is of {known}")
         return Finding(self.decision, ABSENCE, (self.otherwise,), (f"nothing else at {where}",))
 

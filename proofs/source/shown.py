@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, READ, value_text
+from model.decisions import value_text
+from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, READ
 from proofs.source.granted import GRANTED
 from proofs.source.survey import ASKED, DIFFERS, EQUAL, Reading, Row
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from model.decisions import Decisions
+from model.decisions import DECISIONS, value_text
 from model.kernels import Kernel
+from model.user_rules import arguments_of
 from proofs.naming.specs import variable_of
 from proofs.source import faults, granted, others
 from proofs.source.csource import Tree
-from proofs.source.findings import ABSENCE, ALL, NOT_READ, PATTERN, READ, Finding, Question, value_text
+from proofs.source.findings import ABSENCE, ALL, NOT_READ, PATTERN, READ, Finding, Question
 from proofs.source.patterns import PATTERNS, Pattern
 
-DECISIONS = tuple(f.name for f in fields(Decisions) if f.name not in ("name", "about", "base", "cite"))
 ASKED: dict[str, Question | Pattern] = {
     **{each.decision: each for each in (*faults.QUESTIONS, *others.QUESTIONS)},
     **{each.decision: each for each in PATTERNS},
@@ -133,7 +133,7 @@ def kernel_text(reading: Reading, about: str, name: str = "READ", left: Collecti
             shown = f"decisions.{value.__name__}" if callable(value) else repr(value)
             given.append(f"    {row.decision}={shown},")
         else:
-            arguments = _arguments(row.decision)
+            arguments = ", ".join(name for name, _ in arguments_of(row.decision))
             functions.append(
                 f"def {row.decision}({arguments}):\n    \"\"\"{finding.words}.\n\n    {place}\n    \"\"\"\n"
                 f"    return {finding.python}\n"
@@ -156,13 +156,3 @@ _STABLE = '''def _needs_stable(f):
     return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f, needs_stable_page(s)))
 
 '''
-
-
-def _arguments(decision: str) -> str:
-    if decision in ("swap_in_reuse", "swap_in_frees"):
-        return "p, v, s, f"
-    if decision == "read_gup":
-        return "p, v, f, foll_pin"
-    if decision == "read_gup_nonanon":
-        return "p, v, f, foll_pin, longterm"
-    return "p, v, f"

@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from model import KERNELS, ModelError, releases
-from model.kernels import FURTHER
-from model.releases import BACKPORTS, BRANCHES, CHANGES, DOUBTS, FINAL, MAINLINE, Version, differing, find
+from model.kernels import FURTHER, differing
+from model.releases import BACKPORTS, BRANCHES, CHANGES, DOUBTS, FINAL, MAINLINE, Version, find
 from proofs.naming.specs import find_kernel, resolved, spec_of, system_of
 
 ALL = (*KERNELS, *FURTHER)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from small_trees import BY_COUNT, tree, write_fault
 
+from model.decisions import DECISIONS
 from model.logic import ModelError
 from proofs.cli.main import main
 from proofs.errors import INCONCLUSIVE, USAGE
@@ -17,7 +18,7 @@ from proofs.source.csource import Tree
 from proofs.source.findings import PATTERN, READ
 from proofs.source.patch import applied
 from proofs.source.patterns import PATTERNS
-from proofs.source.survey import ASKED, DECISIONS, kernel_text, survey
+from proofs.source.survey import ASKED, kernel_text, survey
 
 PATCH = "\n".join((
     "--- a/mm/memory.c", "+++ b/mm/memory.c", "@@ -3,3 +3,3 @@", " {",
