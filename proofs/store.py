@@ -33,4 +33,5 @@ def kept(path: Path, key: str) -> Any:
 
 
 def _digest(key: str, content: Any) -> str:
-    return hashlib.sha256(json.dumps([key, content], sort_keys=True).encode()).hexdigest()
+    # In the order it has: numbers that are keys are texts when they are read, which sort otherwise.
+    return hashlib.sha256(json.dumps([key, content]).encode()).hexdigest()

@@ -20,6 +20,12 @@ def test_what_was_kept_is_found_under_its_key_alone(tmp_path: Path) -> None:
         store.kept(path, "other")
 
 
+def test_numbers_as_keys_are_found_as_json_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    store.keep(path, "key", {10: 1, 9: (2, 3)})
+    assert store.kept(path, "key") == {"10": 1, "9": [2, 3]}
+
+
 def test_what_somebody_changed_is_not_found(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     store.keep(path, "key", CONTENT)
