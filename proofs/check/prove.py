@@ -63,18 +63,19 @@ def kept(spec: str, name: str, without: tuple[str, ...], folder: Path) -> Path |
     return path if not manifests.unlike(path, terms_of(spec, [name], without)) else None
 
 
-def _kept_or_shipped(spec: str, name: str, without: tuple[str, ...], folder: Path) -> Path | None:
-    """As `kept`; a certificate that comes along is copied to the folder first, so that all evidence is in one place."""
+def _kept_or_shipped(spec: str, name: str, without: tuple[str, ...], folder: Path) -> tuple[Path | None, str]:
+    """As `kept`; a certificate that comes along is copied to the folder first, so that all evidence is in one place.
+
+    And why what lies in the folder is not taken, though it says to be of these terms; empty if it is taken, or nothing
+    is there.
+    """
     found = kept(spec, name, without, folder)
-    if found is None and (shipped := kept(spec, name, without, CERTIFICATES)) is not None:
-        return manifests.copied(shipped, folder)
-    return found
-
-
-def _spoiled(spec: str, name: str, without: tuple[str, ...], folder: Path) -> str:
-    """Why what is kept in the folder for this kernel and claim is not taken; empty if it is, or nothing is kept."""
+    if found is not None:
+        return found, ""
     path = manifests.manifest_path(folder, spec, name, without)
-    return manifests.spoiled(path, terms_of(spec, [name], without))
+    spoiled = manifests.spoiled(path, terms_of(spec, [name], without))
+    shipped = kept(spec, name, without, CERTIFICATES)
+    return None if shipped is None else manifests.copied(shipped, folder), spoiled
 
 
 def jobs(
@@ -220,14 +221,14 @@ def prove(
     soon as they are final. Raises EngineError if a solver refutes an obligation that the search had proved.
     """
     folder = out / "certificates"
-    spoiled = {} if fresh else {pair: _spoiled(*pair, without, folder) for pair in wanted}
-    had = [] if fresh else [(pair, _kept_or_shipped(*pair, without, folder)) for pair in wanted]
+    had = {} if fresh else {pair: _kept_or_shipped(*pair, without, folder) for pair in wanted}
+    spoiled = {pair: why for pair, (_, why) in had.items()}
 
     def verified(attempts: Sequence[Attempt]) -> dict[tuple[str, str], Verdict]:
         said = _verified(attempts, without, workers, progress)
         return {pair: replace(verdict, spoiled=spoiled.get(pair, "")) for pair, verdict in said.items()}
 
-    verdicts = verified([Attempt(*pair, path) for pair, path in had if path is not None])
+    verdicts = verified([Attempt(*pair, path) for pair, (path, _) in had.items() if path is not None])
     refused = {pair: v.note for pair, v in verdicts.items() if v.checked is not None and v.checked.verdict == "refused"}
     judged({pair: verdict for pair, verdict in verdicts.items() if pair not in refused})
     spoiled |= refused
