@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,11 +83,12 @@ def check(
     for reading, (spec, left), when in zip(readings, made, ("before", "after"), strict=False):
         print(f"{when + ': ' if patch is not None else ''}Linux {reading.version}, {reading.digest}: {spec}")
         print("\n".join([*shown.told(reading), *left]), end="\n\n")
+    earlier = _traces(out, specs)
     code = check_table(
         None, kernel=list(dict.fromkeys(specs)), invariant=invariant, world=world, scope=scope, engine=engine,  # type: ignore[arg-type]
         timeout=timeout, workers=workers, out=out,
     )
-    _print_tests(out, specs)
+    _print_tests(path for path, written in _traces(out, specs).items() if earlier.get(path) != written)
     if patch is not None:
         print("\nThe patch: " + ("it changes no decision." if specs[0] == specs[1] else "what it changes."))
         if specs[0] != specs[1]:
@@ -174,16 +176,22 @@ def _print(reading: Reading, verbose: bool) -> None:
     print("\n".join(shown.told(reading, verbose)))
 
 
-def _print_tests(out: Path, specs: list[str]) -> None:
-    """The counterexamples of kernels that were read as litmus tests, where one tells them."""
-    for spec in specs:
-        name = spec.partition(".py:")[0].rpartition("/")[2]
-        for trace in sorted(out.glob(f"**/*{name}*/*.trace.json")) if ".py:" in spec else ():
-            shown = traces.read(trace, system_of, formula_of)
-            try:
-                print(f"\n{trace} as a litmus test:\n\n{retelling.retell(shown, find_kernel(shown.kernel)).text}")
-            except RetellError as error:
-                print(f"\n{trace} is no litmus test: {error}")
+def _traces(out: Path, specs: list[str]) -> dict[Path, int]:
+    """The counterexamples of kernels that were read that lie there, and when each was written."""
+    names = [spec.partition(".py:")[0].rpartition("/")[2] for spec in specs if ".py:" in spec]
+    return {
+        path: path.stat().st_mtime_ns for name in names for path in sorted(out.glob(f"**/*{name}*/*.trace.json"))
+    }
+
+
+def _print_tests(written: Iterable[Path]) -> None:
+    """Counterexamples as litmus tests, where one tells them."""
+    for path in written:
+        trace = traces.read(path, system_of, formula_of)
+        try:
+            print(f"\n{path} as a litmus test:\n\n{retelling.retell(trace, find_kernel(trace.kernel)).text}")
+        except RetellError as error:
+            print(f"\n{path} is no litmus test: {error}")
 
 
 def _unlike(a: Any, b: Any) -> bool:

@@ -12,7 +12,7 @@ from small_trees import BY_COUNT, tree, write_fault
 from model.decisions import DECISIONS
 from model.logic import ModelError
 from proofs.cli.main import main
-from proofs.errors import INCONCLUSIVE, USAGE
+from proofs.errors import INCONCLUSIVE, USAGE, VIOLATION
 from proofs.naming.specs import find_kernel
 from proofs.source.csource import Tree
 from proofs.source.findings import PATTERN, READ
@@ -121,6 +121,37 @@ def test_two_trees_differ_in_the_decision_that_was_edited(tmp_path: Path, capsys
     tree(tmp_path / "b", write_fault(BY_COUNT.replace("page_count(page) == 1", "PageAnonExclusive(page)")))
     main(["source", "diff", str(tmp_path / "a"), str(tmp_path / "b"), "--json"])
     assert json.loads(capsys.readouterr().out)["differing"] == ["reuse", "reuse_large"]
+
+
+@pytest.mark.slow
+def test_a_page_that_is_reused_whoever_maps_it_breaks_isolation_and_a_test_tells_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By hand: after fork both map the page; the parent's store reuses it, and the child sees the value.
+
+    Reused by 5.9's count it is copied first, so that the claim stands.
+    """
+    body = BY_COUNT.replace("page_count(page) == 1 && ", "")
+    tree(tmp_path / "bad", write_fault(body))
+    tree(tmp_path / "good", write_fault(BY_COUNT))
+
+    def check(which: str, claim: str) -> tuple[int, str]:
+        code = main(["source", "check", str(tmp_path / which), "-i", claim, "--engine", "explore", "-o",
+                     str(tmp_path / "out")])
+        return code, capsys.readouterr().out
+
+    code, out = check("bad", "isolation-mapping")
+    assert code == VIOLATION
+    assert "as a litmus test" in out
+    assert "fork" in out.partition("as a litmus test")[2]
+    # What an earlier check of the same tree wrote is not told again as if it had been asked for.
+    code, out = check("bad", "swap-slot")
+    assert "as a litmus test" not in out
+    assert "as a litmus test" in check("bad", "isolation-mapping")[1]
+    code, out = check("good", "isolation-mapping")
+    # Most of the tree is not there, so that nothing is claimed.
+    assert code == INCONCLUSIVE
+    assert "as a litmus test" not in out
 
 
 @pytest.mark.slow
