@@ -36,7 +36,7 @@ class Size:
 
 def _joined(make: Callable[..., Any], terms: Sequence[Any]) -> Any:
     """z3's And or Or of Bool terms, without the conversions of z3.And and z3.Or: they take most of the time here."""
-    context = terms[0].ctx
+    context = z3.main_ctx()
     return z3.BoolRef(make(context.ref(), len(terms), (z3.Ast * len(terms))(*(t.ast for t in terms))), context)
 
 

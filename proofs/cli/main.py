@@ -41,16 +41,16 @@ def interrupt(number: int, frame: Any) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if threading.current_thread() is threading.main_thread():
-        # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
-        signal.signal(signal.SIGTERM, interrupt)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A file's name, or a terminal, may know other characters than ours.
-            stream.reconfigure(errors="backslashreplace")
     try:
+        if threading.current_thread() is threading.main_thread():
+            # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
+            signal.signal(signal.SIGTERM, interrupt)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                signal.signal(signal.SIGINT, interrupt)
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                # A file's name, or a terminal, may know other characters than ours.
+                stream.reconfigure(errors="backslashreplace")
         result = app(args=given or ["--help"], obj=given, standalone_mode=False, prog_name="python -m proofs")
         # typer's own answer to Ctrl-C.
         code = complain("interrupted", INCONCLUSIVE) if result == 130 else int(result or OK)
