@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = INCONCLUSIVE
     except (KeyboardInterrupt, Exception) as error:
         code = complain(*explained(error))
+    # Python ends by SIGINT where an interrupt once left the text of an exec, as dataclasses have, until another is run.
+    exec("")
     return _flushed(code)
 
 

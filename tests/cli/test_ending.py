@@ -313,6 +313,21 @@ except KeyboardInterrupt:
     assert (done.stdout, done.stderr) == ("heard\n", "")
 
 
+def test_an_interrupt_amid_a_class_that_is_made_ends_with_our_code(tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text("""
+import sys
+from proofs.cli import main
+def made(**_):
+    exec("raise KeyboardInterrupt")
+main.app = made
+sys.exit(main.main(["list"]))
+""")
+    done = subprocess.run(
+        [sys.executable, "-m", "made"], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "proofs: interrupted\n")
+
+
 def test_an_interrupt_at_any_line_leaves_no_object_of_z3_half_made() -> None:
     script = """
 import gc, signal, sys, time
