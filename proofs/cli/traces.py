@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -95,10 +96,9 @@ def explore(
         else:
             print(f"{explorer.kernel}: {running.url}\nCtrl-C ends it.")
         sys.stdout.flush()
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             running.serve()
-        except KeyboardInterrupt:
-            print(file=sys.stderr)
+        print(file=sys.stderr)
     return OK
 
 
