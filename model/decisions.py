@@ -178,6 +178,14 @@ def swap_in_by_page_count(p: Term, v: Term, s: Term, f: Term) -> Term:
 
 
 @costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
+def swap_in_by_page_count_read_only(p: Term, v: Term, s: Term, f: Term) -> Term:
+    """The same once the page is mapped: mapping it writable has cleared FAULT_FLAG_WRITE (do_swap_page of 7.2.13)."""
+    writable = And(vma_write(p, v), swap_in_by_exclusive_only(p, v, s, f),
+                   Not(pte_uffd_wp(p, v)), Not(soft_dirty_needs_fault(p, v)))
+    return And(swap_in_by_page_count(p, v, s, f), Not(writable))
+
+
+@costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
 def swap_in_by_exclusive(p: Term, v: Term, s: Term, f: Term) -> Term:
     """The swap entry's exclusive bit, else the 5.18 test (1493a1913e34)."""
     return Or(swap_in_by_exclusive_only(p, v, s, f), swap_in_by_page_count(p, v, s, f))

@@ -47,6 +47,7 @@ from model.decisions import (
     swap_in_by_exclusive_only,
     swap_in_by_mapcount,
     swap_in_by_page_count,
+    swap_in_by_page_count_read_only,
     unpinned_in_one_mm,
     value_text,
     writable_if_exclusive,
@@ -368,10 +369,11 @@ V6_18 = V6_15.but(
     collapse_read_only=True, split_zero_parts="map",
 )
 V7_2 = V6_18.but(
-    "v7.2", "X4: a swapped-in page is mapped before it leaves the swap cache, so that only its entry's bit decides",
-    {"swap_in_reuse, swap_in_counts": "do_swap_page, mm/memory.c, read in 7.2.13",
+    "v7.2", "X4: a swapped-in page is mapped before it may leave the swap cache, so that only its entry's bit decides",
+    {"swap_in_reuse, swap_in_counts, swap_in_frees": "do_swap_page, mm/memory.c, read in 7.2.13",
      "numa_hints_huge": "folio_can_map_prot_numa in change_huge_pmd, read in 7.2.13; not in 6.12.118"},
-    swap_in_reuse=swap_in_by_exclusive_only, swap_in_counts=False, numa_hints_huge=unpinned_in_one_mm,
+    swap_in_reuse=swap_in_by_exclusive_only, swap_in_frees=swap_in_by_page_count_read_only, swap_in_counts=False,
+    numa_hints_huge=unpinned_in_one_mm,
 )
 V7_3_RC7 = V7_2.but(
     "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",

@@ -179,6 +179,7 @@ DOUBTS: tuple[Doubt, ...] = (
     Doubt("lazyfree_stays", "6.12", "6.15", ("False", "True")),
     Doubt("collapse_read_only", "6.12", "6.18", ("False", "True")),
     Doubt("swap_in_reuse", "6.18", "7.2", ("swap_in_by_exclusive", "swap_in_by_exclusive_only")),
+    Doubt("swap_in_frees", "6.18", "7.2", ("swap_in_by_page_count", "swap_in_by_page_count_read_only")),
     Doubt("swap_in_counts", "6.18", "7.2", ("True", "False")),
     Doubt("numa_hints_huge", "6.12", "7.2", ("always", "unpinned_in_one_mm")),
 )

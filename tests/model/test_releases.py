@@ -48,7 +48,10 @@ IN_DOUBT = {
     "6.4.7": {
         "fork_excludes_faults", "lazyfree_splits", "numa_hints", "ksm_keeps_soft_dirty", "lazyfree_spares_ksm",
     },
-    "v7.0": {"swap_in_reuse", "swap_in_counts", "numa_hints_huge", "ksm_keeps_soft_dirty", "lazyfree_spares_ksm"},
+    "v7.0": {
+        "swap_in_reuse", "swap_in_frees", "swap_in_counts", "numa_hints_huge", "ksm_keeps_soft_dirty",
+        "lazyfree_spares_ksm",
+    },
     "v7.3-rc3": {"swap_in_frees"},
 }
 
