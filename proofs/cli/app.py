@@ -45,12 +45,17 @@ app = typer.Typer(
 )
 
 
+def version() -> str:
+    """The program's name and version, `(not installed)` where it runs from its folder only."""
+    try:
+        return f"{PROJECT} {importlib.metadata.version(PROJECT)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{PROJECT} (not installed)"
+
+
 def _print_version(asked: bool) -> None:
     if asked:
-        try:
-            print(PROJECT, importlib.metadata.version(PROJECT))
-        except importlib.metadata.PackageNotFoundError:
-            print(PROJECT, "(not installed)")
+        print(version())
         raise typer.Exit
 
 

@@ -178,7 +178,10 @@ def _certified(kernel: str) -> tuple[tuple[Term, str], ...]:
         path = manifests.manifest_path(CERTIFICATES, kernel, stated.name)
         claim = clause_of(stated.formula, system)
         for clause in manifests.formulas(path, system) if path.exists() else ():
-            words = stated.statement if clause_of(clause, system) == claim else in_words(clause)
+            words = in_words(clause)
+            if words.startswith("(") and clause_of(clause, system) == claim:
+                # It is not of the vocabulary's words.
+                words = stated.statement
             clauses.setdefault(clause.sexpr(), (clause, words))
     return tuple(clauses.values())
 
