@@ -662,10 +662,14 @@ static long register_page(char *at, size_t length, uint64_t mode)
 	return ioctl(file, UFFDIO_REGISTER, &range) ? unseen("UFFDIO_REGISTER: %s", strerror(errno)) : 0;
 }
 
+//: watcher
+static pid_t watcher[MOST]; /* who has registered the page's VMA: a child's is not */
+
 //: watch_page
 static long watch_page(const struct args *a)
 {
 	shared->watched = 1;
+	watcher[a->page] = getpid();
 	return register_page(place[a->page].at, place[a->page].whole, UFFDIO_REGISTER_MODE_WP);
 }
 
@@ -688,11 +692,16 @@ static long uffd_continue(const struct args *a)
 {
 	struct uffdio_range range = { (uintptr_t)place[a->page].at, PAGE };
 	struct uffdio_continue page = { .range = range };
-	long answer = register_page(place[a->page].at, PAGE, 4 /* UFFDIO_REGISTER_MODE_MINOR */);
+	int watched = watcher[a->page] == getpid();
+	/* From 7.3 on a registration that leaves write-protect out is refused where there was one with it. */
+	long answer = register_page(place[a->page].at, PAGE,
+				    4 /* UFFDIO_REGISTER_MODE_MINOR */ | (watched ? UFFDIO_REGISTER_MODE_WP : 0));
 
 	if (answer)
 		return answer;
 	answer = result(ioctl(userfaultfd(), UFFDIO_CONTINUE, &page));
+	if (watched)
+		return register_page(place[a->page].at, PAGE, UFFDIO_REGISTER_MODE_WP) ? UNSEEN : answer;
 	ioctl(userfaultfd(), UFFDIO_UNREGISTER, &range);
 	return answer;
 }
