@@ -46,6 +46,11 @@ class Fact(NamedTuple):
         """What stands for it in `Litmus.condition`."""
         return z3.Bool(f"{self.what}{self.of}")
 
+    @property
+    def about(self) -> list[tuple[str, int]]:
+        """The elements that it speaks of: name of the sort, and number."""
+        return [(sort.name(), i) for sort, i in zip(_SORTS.get(self.what, ()), self.of, strict=False)]
+
     def meaning(self) -> Term:
         """A Bool term over the constants of `element`; of `refused`, `blocked` and `slots`, its own constant."""
         sorts = _SORTS.get(self.what, ())
@@ -67,7 +72,7 @@ class Fact(NamedTuple):
 
     def text(self, names: Mapping[str, Sequence[str]]) -> str:
         """The fact as a condition says it, with those names of elements by sort."""
-        named = [names[sort.name()][i] for sort, i in zip(_SORTS.get(self.what, ()), self.of, strict=False)]
+        named = [names[sort][i] for sort, i in self.about]
         match self.what, named:
             case "sees", [k, n]:
                 return f"{k} sees {n}"
