@@ -17,7 +17,7 @@ from model.logic import Term
 from model.operations import OPERATIONS, Operation
 from proofs.errors import LitmusError
 from proofs.litmus.absent import absent
-from proofs.litmus.facts import Fact
+from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import (
     FIRST_PROCESS,
     KEYWORDS,
@@ -431,9 +431,10 @@ class _Condition:
 
     def atom(self, token: str) -> Term:
         """One fact; of a huge page, or of the references to one, it is said of every part."""
+        # A reference may have the name of a word that came later.
+        if token in OF_ADDRESSES and [*self.tokens][:1] != ["sees"]:
+            return self.facts(token, self.places(self.next("P.V")))
         match token:
-            case "writable" | "soft-dirty":
-                return self.facts(token, self.places(self.next("P.V")))
             case "refused" | "blocked":
                 what = f"`{token} k`, the number of an operation"
                 return self.facts(token, [(self.number(1, len(self.parser.statements), what),)])
