@@ -20,7 +20,7 @@ import z3
 from model.logic import Term
 from proofs.errors import NotObservable
 from proofs.litmus.execution import Outcome
-from proofs.litmus.facts import Fact
+from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import Litmus, Statement
 
 REPLAY = Path(__file__).parent / "replay"
@@ -38,7 +38,10 @@ _RESERVED = frozenset(re.findall(r"\w+", """
     unix main
 """))
 """Words that a C name cannot be."""
-_ORDER = ("maps", "same", "soft-dirty", "slots", "refused", "blocked", "sees", "writable", "loads")
+_ORDER = (
+    "maps", "same", "present", "swapped", "huge", "uffd-wp", "exclusive", "ksm", "zero", "soft-dirty", "slots",
+    "refused", "blocked", "sees", "writable", "loads",
+)
 """In which facts are asked for: what changes nothing first, then stores of what is there already, then loads."""
 
 
@@ -239,6 +242,8 @@ class _Function:
             raise NotObservable(test.missing)
         if max(len(test.processes), len(test.pages), len(test.references)) > _MOST or len(test.statements) > 64:
             raise NotObservable(f"more than {_MOST} processes, pages or references, or than 64 operations")
+        if any(fact.what == "dirty" for fact in test.facts):
+            raise NotObservable("nothing shows the dirty bit of a PTE: smaps tells it no more than PG_dirty")
         taken = _RESERVED | _defined().keys()
         self.names: dict[tuple[str, int], str] = {}
         for kind, names in (
@@ -292,9 +297,11 @@ class _Function:
             yield f'slow_swap("{int(stable)}");'
         if used & {"page_out", "page_out_writing"}:
             yield "own_cgroup();"
-        if any(fact.what == "slots" for fact in self.test.facts):
+        asked = {fact.what for fact in self.test.facts}
+        if "slots" in asked:
             yield "swap_space_before = swap_space();"
-        if used & {"take_into_pipe", "take_into_ring", "take_by_probe", "hold", "let_go", "force_store", "numa"}:
+        by_probe = {"take_into_pipe", "take_into_ring", "take_by_probe", "hold", "let_go", "force_store", "numa"}
+        if used & by_probe or "uffd-wp" in asked:
             yield "open_probe();"
         for number, holder in self.holders.items():
             if holder != "probe":
@@ -382,8 +389,9 @@ class _Function:
                 return (
                     f"map_same({self.name('p', p)}, {self.name('v', v)}, {self.name('p', q)}, {self.name('v', w)})"
                 )
-            case "writable" | "soft-dirty", (p, v):
-                return f"{fact.what.replace('-', '_')}({self.name('p', p)}, {self.name('v', v)})"
+            case what, (p, v) if what in OF_ADDRESSES:
+                function = what.replace("-", "_") if what in ("writable", "soft-dirty") else f"is_{what}"
+                return f"{function.replace('-', '_')}({self.name('p', p)}, {self.name('v', v)})"
             case "slots", (n,):
                 return f"slots_used({n})"
         return f"was_{fact.what}({fact.of[0]})"

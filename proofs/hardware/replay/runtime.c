@@ -75,7 +75,7 @@ struct reference {
 
 /* What is known about one page of one process. */
 struct fact {
-	enum truth mapped, has_write, is_soft_dirty;
+	enum truth mapped, on_swap, huge, protected, has_write, is_soft_dirty;
 	uint64_t pfn;
 };
 
@@ -1019,6 +1019,7 @@ static long drop_probe(const struct args *a)
 #define LARGE (3UL << 15) /* in kpageflags: part of a large folio */
 #define SWAP_BACKED (1UL << 14)
 #define ZERO_PAGE 24
+#define KSM_PAGE 21
 #define DIRTY 4
 
 /* /proc/kpageflags of a frame (bit 8 under writeback), or nothing without privileges. */
@@ -1460,6 +1461,17 @@ static long collapse(const struct args *a)
 	return huge_mapped(at) ? 0 : answer ? answer : -EBUSY;
 }
 
+//: swapped
+/* Is it on a swap device? Types of entries from 16 on are of none: migration, markers. Numbers are shown to root. */
+static enum truth swapped(uint64_t entry)
+{
+	if (!(entry >> 62 & 1))
+		return NO;
+	if (!(entry & ((1ULL << 55) - 1)))
+		return shared->watched ? UNKNOWN : YES;
+	return (entry & 31) < 16 ? YES : NO;
+}
+
 //: look
 /* What /proc/self/pagemap knows of a page. */
 static long look(const struct args *a)
@@ -1469,6 +1481,7 @@ static long look(const struct args *a)
 	spare[0] = 1;
 	shared->fact = (struct fact){
 		.mapped = entry >> 63 ? YES : NO,
+		.on_swap = swapped(entry),
 		.is_soft_dirty = !(pagemap(spare) >> 55 & 1) ? UNKNOWN : entry >> 55 & 1 ? YES : NO,
 		.pfn = frame_at(place[a->page].at),
 	};
@@ -1527,6 +1540,102 @@ static enum truth map_same(int process, int page, int other_process, int other_p
 	if (present != YES || other != YES)
 		return both(present, other);
 	return !pfn || !shared->fact.pfn ? UNKNOWN : pfn == shared->fact.pfn;
+}
+
+//: is_present
+static enum truth is_present(int process, int page)
+{
+	return seen(process, page);
+}
+
+//: is_swapped
+static enum truth is_swapped(int process, int page)
+{
+	return seen(process, page) == UNKNOWN ? UNKNOWN : shared->fact.on_swap;
+}
+
+//: page_flag
+/* A bit of /proc/kpageflags of the page that the process maps there. */
+static enum truth page_flag(int process, int page, int bit)
+{
+	enum truth there = seen(process, page);
+	uint64_t flags = shared->fact.pfn ? frame_flags(shared->fact.pfn) : 0;
+
+	if (there != YES)
+		return there;
+	return !flags ? UNKNOWN : flags >> bit & 1 ? YES : NO;
+}
+
+//: is_ksm
+/* kpageflags of 6.12 calls every anonymous page one of KSM: it masks two bits of the mapping, of which one is set. */
+static enum truth is_ksm(int process, int page)
+{
+	enum truth merged = page_flag(process, page, KSM_PAGE);
+
+	spare[0] = 1;
+	if (merged == YES && frame_flags(frame_at(spare)) >> KSM_PAGE & 1) {
+		unseen("this kernel calls every anonymous page one of KSM");
+		return UNKNOWN;
+	}
+	return merged;
+}
+
+//: is_zero
+static enum truth is_zero(int process, int page)
+{
+	return page_flag(process, page, ZERO_PAGE);
+}
+
+//: is_exclusive
+/*
+ * PG_anon_exclusive has the number of PG_mappedtodisk, or PG_owner_2 later, which kpageflags shows as bit 34: of the
+ * page in 6.1, of its folio's first page from 6.12 on, so that a part of a large folio is not told.
+ */
+static enum truth is_exclusive(int process, int page)
+{
+	enum truth large = either(page_flag(process, page, 15), page_flag(process, page, 16));
+
+	if (seen(process, page) == YES && large == YES) {
+		unseen("of a large folio PG_anon_exclusive is shown for one page");
+		return UNKNOWN;
+	}
+	return both(page_flag(process, page, 12), page_flag(process, page, 34));
+}
+
+//: look_huge
+static long look_huge(const struct args *a)
+{
+	shared->fact.huge = huge_mapped(place[a->page].at) ? YES : NO;
+	return 0;
+}
+
+//: is_huge
+/* Does a PMD map it? The huge zero page, which only a PMD maps, is not among the anonymous memory that smaps counts. */
+static enum truth is_huge(int process, int page)
+{
+	enum truth there = seen(process, page), counted;
+
+	if (there != YES)
+		return there;
+	if (act(process, look_huge, (struct args){ .page = page }))
+		return UNKNOWN;
+	counted = shared->fact.huge;
+	return either(counted, both(is_zero(process, page), page_flag(process, page, 22)));
+}
+
+//: look_protected
+static long look_protected(const struct args *a)
+{
+	shared->fact.protected = uffd_bit(place[a->page].at);
+	return 0;
+}
+
+//: is_uffd_wp
+static enum truth is_uffd_wp(int process, int page)
+{
+	if (absent(process))
+		return NO;
+	return act(process, look_protected, (struct args){ .page = page }) ? UNKNOWN : shared->fact.protected;
 }
 
 //: soft_dirty
