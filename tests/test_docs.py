@@ -186,7 +186,7 @@ def test_the_notebook_shows_a_table_and_a_counterexample(
     ]
     table = names["cells"]._repr_html_()
     assert "<tr><td>v5.9</td><td>V 4</td><td>V 3</td></tr><tr><td>v5.19</td><td>E</td><td>V 3</td></tr>" in table
-    assert (len(names["trace"].steps), names["trace"]._repr_svg_()[:4]) == (4, "<svg")
+    assert (len(names["trace"].steps), names["picture"]._repr_svg_()[:4]) == (4, "<svg")
 
 
 def test_what_the_package_offers_can_be_listed() -> None:

@@ -68,12 +68,6 @@ class Trace:
     def interpreter(self) -> Interpreter:
         return Interpreter(self.system, self.scope)
 
-    def _repr_svg_(self) -> str:
-        """The graph, as a notebook shows it."""
-        from proofs.traces.render import FORMATS  # noqa: PLC0415  pictures are made of traces
-
-        return FORMATS["svg"](self)
-
     def element(self, sort: str, number: int) -> str:
         """The element's name."""
         return self.names[sort][number]
