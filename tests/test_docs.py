@@ -23,6 +23,7 @@ from proofs.naming.specs import find_kernel, system_of, with_features
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_kernel_of_ones_own_in_the_readme_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = re.search(r"```python\n(.*?)```", README, re.S)
     assert code

@@ -347,6 +347,7 @@ def test_a_coverage_cut_short_is_inconclusive(capsys: pytest.CaptureFixture[str]
 
 # check --watch, and completion
 
+@pytest.mark.slow
 def test_watch_checks_again_when_the_file_changes(tmp_path: Path) -> None:
     file, helper = tmp_path / "mine.py", tmp_path / "helper.py"
     file.write_text("from model.kernels import V5_9\nMINE = V5_9.but('mine', 'as 5.9')\n")
@@ -386,6 +387,7 @@ def until(log: Path, text: str, running: subprocess.Popen[bytes], times: int = 1
     raise AssertionError(log.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "expected"), [
     ("cow-proofs check -k v5.1", {"v5.11", "v5.12", "v5.14", "v5.16", "v5.17", "v5.18", "v5.19"}),
     ("cow-proofs check -i cou", {"counters"}), ("cow-proofs di", {"diff"}),
