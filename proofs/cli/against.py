@@ -10,7 +10,7 @@ from typing import Any
 from model.logic import ModelError
 from proofs.check.cells import Cell, CellKey, Table
 from proofs.check.scopes import in_words
-from proofs.cli.app import version
+from proofs.cli.app import PROJECT, version
 from proofs.compare import against as rows
 from proofs.compare.answer import Answer, to_text
 from proofs.compare.changed import SECONDS, changes
@@ -80,7 +80,7 @@ def print_answers(told: Sequence[Answer], given: Sequence[str] | None) -> None:
         if number:
             print()
         command = shlex.join(("python", "-m", "proofs", *(given or ())))
-        print(to_text(each) if given is None else to_mail(each, command, version()), end="")
+        print(to_text(each) if given is None else to_mail(each, command, f"{PROJECT} {version()}"), end="")
 
 
 def exit_code(told: Sequence[Answer]) -> int:

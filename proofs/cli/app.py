@@ -46,22 +46,22 @@ app = typer.Typer(
 
 
 def version() -> str:
-    """The program's name and version, `(not installed)` where it runs from its folder only."""
+    """The version of this program, as it is installed."""
     try:
-        return f"{PROJECT} {importlib.metadata.version(PROJECT)}"
+        return importlib.metadata.version(PROJECT)
     except importlib.metadata.PackageNotFoundError:
-        return f"{PROJECT} (not installed)"
+        return "(not installed)"
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(version())
+        print(PROJECT, version())
         raise typer.Exit
 
 
 @app.callback()
 def _everywhere(
-    version: Annotated[bool, typer.Option(
+    asked: Annotated[bool, typer.Option(
         "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
     )] = False,
 ) -> None:

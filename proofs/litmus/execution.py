@@ -247,7 +247,10 @@ class Run:
         return self.interpreter.step(steps[0], state)
 
     def result(self) -> Result:
-        ends, reason = self.explore(self.start)
+        return self.result_of(*self.explore(self.start))
+
+    def result_of(self, ends: list[_Point], reason: str) -> Result:
+        """The answer, from what `explore` found."""
         reason = reason or self.left_out
         wanted = self.litmus.mode != "always"
         shown = next((end for end in ends if self.ends_in_condition(end) == wanted), None)
@@ -264,10 +267,11 @@ class Run:
         """The ends of all executions from there, or from the test's own start, nearest first; and why the first that
         the model could not follow stopped."""
         points, reason = self.explore(start or self.start)
-        return [
-            End(Situation(p.state, p.lock_fails), p.refused, frozenset(self.waiting(p)), tuple(self.steps_to(p)))
-            for p in points
-        ], reason
+        return [self.end_of(point) for point in points], reason
+
+    def end_of(self, point: _Point) -> End:
+        situation = Situation(point.state, point.lock_fails)
+        return End(situation, point.refused, frozenset(self.waiting(point)), tuple(self.steps_to(point)))
 
     def explore(self, situation: Situation) -> tuple[list[_Point], str]:
         """The ends of all executions as points, nearest first, and why the first one not followed stopped."""
