@@ -117,14 +117,9 @@ def test_a_dead_condition_is_the_same_in_every_cell(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("patches")
-def test_what_is_worse_is_told_in_text_in_json_and_as_a_mail(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_worse_is_told_as_a_mail(capsys: pytest.CaptureFixture[str]) -> None:
     given = ["check", "-k", "my.py:SHARING", "--against", "v7.2", "-i", "coherence-write-pin", "-i", "write-bit",
              "--engine", "explore", "--tell", "200"]
-    assert main([*given, "--json"]) == 1
-    told = json.loads(capsys.readouterr().out)["against"][0]
-    assert {c["invariant"]: c["judged"] for c in told["cells"]} == {"coherence-write-pin": WORSE, "write-bit": SAME}
-    assert set(told["test"]["answers"]) == {"Allowed", "Forbidden"}
-    assert "A: fork C\n" in told["test"]["litmus"]
     assert main([*given, "--mail"]) == 1
     mail = capsys.readouterr().out
     assert max(map(len, mail.splitlines())) <= 72
@@ -134,7 +129,7 @@ def test_what_is_worse_is_told_in_text_in_json_and_as_a_mail(capsys: pytest.Capt
         "* coherence-write-pin: holds in the scope; now broken in 4 steps", "* write-bit: broken in 3 steps",
         "Claimed: a page pinned for writing (FOLL_PIN) is the page its process has mapped there",
         "litmus coherence-write-pin-sharing", "/* A */ if (!fork()) pause(); /* the child is C */",
-        "fork_copies: copies_pinned_exclusive -> never",
+        "fork_copies: copies_pinned_exclusive -> never", "A shortest test that the two answer differently:",
     ):
         assert words in flat
     # Of what was explored only it says no more than that.
@@ -144,10 +139,13 @@ def test_what_is_worse_is_told_in_text_in_json_and_as_a_mail(capsys: pytest.Capt
 @pytest.mark.usefixtures("patches")
 def test_what_is_not_decided_has_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
     given = ["-k", "my.py:SHARING", "--against", "v7.2", "-i", "uffd-wp", "--engine", "bmc", "--depth", "1"]
-    assert main(["check", *given, "--tell", "0"]) == 3
-    said = capsys.readouterr().out
-    assert "1 undecided" in said
-    assert "a larger --depth" in " ".join(said.split())
+    assert main(["check", *given, "--tell", "0", "--json"]) == 3
+    (told,) = json.loads(capsys.readouterr().out)["against"]
+    (row,) = told["cells"]
+    assert (row["judged"], row["old"], row["new"]) == (UNDECIDED, "BOUNDED", "BOUNDED")
+    assert "a larger --depth" in row["next"]
+    assert told["test"] is None
+    assert [(c["decision"], c["answer"]) for c in told["changes"]] == [("fork_copies", OTHERWISE)]
 
 
 @pytest.mark.usefixtures("patches")
