@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from invariants import invariant
 from proofs.check.cells import Cell
 from proofs.check.scopes import scope_named
 from proofs.cli.main import main
 from proofs.compare import against
 from proofs.compare.against import ASIDE, BETTER, SAME, UNDECIDED, WORSE, Compared, advice, exit_code, judged
+from proofs.compare.alike import unlike
+from proofs.compare.answer import Answer, to_text
 from proofs.compare.changed import ALIKE, OTHERWISE, UNREACHED, UNREAD, changes
+from proofs.explore.search import explore
+from proofs.naming.specs import find_kernel, system_of
 
 SMALL = scope_named("2,1,2,1,1")
 PATCHES = """
@@ -83,7 +88,7 @@ def test_what_is_open_comes_with_what_to_do_next(known: Cell, word: str) -> None
 
 
 @pytest.mark.usefixtures("patches")
-def test_changes_that_never_matter_are_told_apart() -> None:
+def test_changes_that_never_matter_are_told_apart_and_said() -> None:
     found = changes("v7.2", "my.py:DEADER", SMALL)
     assert {c.decision.name: c.answer for c in found.changes} == {
         "reuse": ALIKE, "reuse_ksm": UNREAD, "rule both": UNREACHED,
@@ -93,6 +98,32 @@ def test_changes_that_never_matter_are_told_apart() -> None:
     assert because["rule both"] == ("never present(p, v), swap entry(p, v)",)
     assert found.alike
     assert found.explored is None
+    rows = (Compared("uffd-wp", cell("PROVED"), cell("EXHAUSTED", "no proof: no proof after 1 s"), SAME),)
+    said = to_text(Answer("v7.2", "my.py:DEADER", "dead", rows, found, None, "", "small", (invariant("uffd-wp"),)))
+    assert said.startswith("my.py:DEADER against v7.2: 1 the same\n")
+    assert max(map(len, said.splitlines())) <= 80
+    flat = " ".join(said.split())
+    assert "reuse: exclusive_or_page_count -> odd never decides otherwise where wp-reuse, wp-copy" in flat
+    assert "Nothing tells them apart." in flat
+    assert "Next, for uffd-wp on my.py:DEADER (EXHAUSTED): a longer --proof-time" in flat
+    assert "A shortest test" not in flat
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("old", "new"), [("v5.12", "v5.18"), ("v6.0", "v6.15")])
+def test_no_state_of_a_scope_contradicts_what_is_proved(old: str, new: str) -> None:
+    kernels, system = (find_kernel(old), find_kernel(new)), system_of(old)
+    proved = [c for c in changes(old, new, SMALL).changes if c.answer in (ALIKE, UNREACHED)]
+    assert proved
+    for change in proved:
+        name = change.decision.name
+        other = kernels[0].but("other", "with one change", **{name: getattr(kernels[1], name)}).system()
+        claims = [pair.claim(pair.name, SMALL) for pair in unlike(system, other)]
+        found = explore(system, SMALL, [claim for claim in claims if claim is not None])
+        assert found.complete
+        assert [f.claim.name for f in found.findings if f.path is not None] == []
+        if change.answer == UNREACHED:
+            assert all(f.vacuous for f in found.findings)
 
 
 @pytest.mark.usefixtures("patches")
@@ -102,18 +133,6 @@ def test_a_change_that_matters_comes_with_the_shortest_way_there() -> None:
     assert (change.decision.name, change.answer, change.rule) == ("fork_copies", OTHERWISE, "fork")
     assert len(change.path) == 2
     assert not found.alike
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("patches")
-def test_a_dead_condition_is_the_same_in_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["-k", "my.py:DEAD", "--against", "v7.2", "-i", "uffd-wp", "--engine", "explore", "--scope", "2,1,2,1,1"]
-    assert main(["check", *given]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("my.py:DEAD against v7.2: 1 the same\n")
-    assert "Nothing tells them apart." in said
-    assert "A shortest test" not in said
-    assert max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.usefixtures("patches")
@@ -151,6 +170,7 @@ def test_what_is_not_decided_has_exit_code_3(capsys: pytest.CaptureFixture[str])
 @pytest.mark.usefixtures("patches")
 @pytest.mark.parametrize("given", [
     ["--mail"], ["--against", "v7.2"], ["-k", "v7.2", "--against", "v7.2"],
+    ["-k", "my.py:DEAD@ksm", "--against", "v7.2"],
     ["-k", "my.py:DEAD", "--against", "v7.2", "--mail", "--json"], ["-k", "my.py:DEAD", "--against", "v0"],
 ])
 def test_options_that_do_not_go_together_are_refused_in_one_line(
