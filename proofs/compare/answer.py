@@ -80,7 +80,10 @@ def told_changes(changes: Changes, width: int) -> list[str]:
         d = change.decision
         cite = f" ({d.cite})" if d.cite else ""
         lines += wrapped(f"{d.name}: {d.of_a} -> {d.of_b}{cite}", width, "  ", "    ")
-        lines += wrapped(_answered(change) + (":" if change.because else "."), width, "    ")
+        if change.how:
+            lines += wrapped(f"{change.how}.".capitalize(), width, "    ")
+        said = _answered(change)
+        lines += wrapped(said[:1].upper() + said[1:] + (":" if change.because else "."), width, "    ")
         for clause in change.because:
             lines += wrapped(clause, width, "      ", "        ")
     if changes.alike:
@@ -145,7 +148,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "changes": None if changes is None else [
             {"decision": c.decision.name, "values": [c.decision.of_a, c.decision.of_b], "cite": c.decision.cite,
              "answer": c.answer, "rules": list(c.rules), "because": list(c.because),
-             "path": [step.rule.name for step in c.path], "differs_at": c.rule, "note": c.note}
+             "how": c.how, "path": [step.rule.name for step in c.path], "differs_at": c.rule, "note": c.note}
             for c in changes.changes
         ],
         "alike": None if changes is None else changes.alike,

@@ -7,16 +7,20 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from z3 import And, Not, Or
 
 from invariants import invariant
+from model.kernels import V7_2
+from model.logic import Term
+from model.state import exclusive, maybe_pinned
 from proofs.check.cells import Cell
 from proofs.check.scopes import scope_named
 from proofs.cli.main import main
 from proofs.compare import against
 from proofs.compare.against import ASIDE, BETTER, SAME, UNDECIDED, WORSE, Compared, advice, exit_code, judged
-from proofs.compare.alike import unlike
+from proofs.compare.alike import Known, candidates, unlike
 from proofs.compare.answer import Answer, to_text
-from proofs.compare.changed import ALIKE, OTHERWISE, UNREACHED, UNREAD, changes
+from proofs.compare.changed import ALIKE, OTHERWISE, UNREACHED, UNREAD, added, changes
 from proofs.explore.search import explore
 from proofs.naming.specs import find_kernel, system_of
 
@@ -93,6 +97,7 @@ def test_changes_that_never_matter_are_told_apart_and_said() -> None:
     assert {c.decision.name: c.answer for c in found.changes} == {
         "reuse": ALIKE, "reuse_ksm": UNREAD, "rule both": UNREACHED,
     }
+    assert [c.how for c in found.changes if c.how] == ["the condition that it adds never holds"]
     because = {c.decision.name: c.because for c in found.changes}
     assert because["reuse"] == ("FOLL_PIN(k), refers to(k, f) => exclusive(f)",)
     assert because["rule both"] == ("never present(p, v), swap entry(p, v)",)
@@ -103,10 +108,30 @@ def test_changes_that_never_matter_are_told_apart_and_said() -> None:
     assert said.startswith("my.py:DEADER against v7.2: 1 the same\n")
     assert max(map(len, said.splitlines())) <= 80
     flat = " ".join(said.split())
-    assert "reuse: exclusive_or_page_count -> odd never decides otherwise where wp-reuse, wp-copy" in flat
+    assert "reuse: exclusive_or_page_count -> odd The condition that it adds never holds. Never decides" in flat
     assert "Nothing tells them apart." in flat
     assert "Next, for uffd-wp on my.py:DEADER (EXHAUSTED): a longer --proof-time" in flat
     assert "A shortest test" not in flat
+
+
+def test_what_a_predicate_adds_may_imply_the_old_one_or_hold_with_it_anyway() -> None:
+    """7.2 asks for PG_anon_exclusive or the count, and a page that is pinned by FOLL_PIN is exclusive."""
+    system = V7_2.system()
+    known = Known(system, candidates(V7_2, system))
+
+    def asks_more(p: Term, v: Term, f: Term) -> Term:
+        return Or(V7_2.reuse(p, v, f), And(exclusive(f), maybe_pinned(f)))
+
+    def asks_less(p: Term, v: Term, f: Term) -> Term:
+        return And(V7_2.reuse(p, v, f), Or(exclusive(f), Not(maybe_pinned(f))))
+
+    def asks_otherwise(p: Term, v: Term, f: Term) -> Term:
+        return And(V7_2.reuse(p, v, f), Not(maybe_pinned(f)))
+
+    assert [added(known, "reuse", V7_2.reuse, new) for new in (asks_more, asks_less, asks_otherwise)] == [
+        "the condition that it adds implies the old one",
+        "the condition that it adds holds wherever the old one does", "",
+    ]
 
 
 @pytest.mark.slow
