@@ -7,7 +7,7 @@ Sources: domain.md sections 0.1, 2 and 8; commit ids as given there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -206,6 +206,11 @@ def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tup
 def differing(a: Decisions, b: Decisions) -> tuple[str, ...]:
     """Names of the decisions in which two kernels differ, in the order of the record."""
     return tuple(name for name in DECISIONS if getattr(a, name) != getattr(b, name))
+
+
+def most_alike(kernel: Decisions, among: Iterable[Kernel]) -> Kernel:
+    """Of those kernels the one that decides most as this one does; the first of several."""
+    return max(among, key=lambda k: sum(getattr(k, d) is getattr(kernel, d) for d in DECISIONS))
 
 
 def sources_of(kernel: Kernel) -> dict[str, str]:

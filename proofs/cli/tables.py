@@ -133,7 +133,7 @@ def check(
     if watch:
         files = watching.files_of((*(kernel or ()), *(invariant or ())))
         return watching.watch([x for x in context.obj if x != "--watch"], [*files, *watching.sources()], say)
-    check_time(timeout, proof_time)
+    check_time(timeout, proof_time, tell or None)
     if not 0 < memory <= 1 << 16:
         raise ModelError(f"memory is more than 0 and at most 65536 GiB, not {memory:g}")
     for file in (junit, sarif, markdown):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import z3
 
 from invariants import INVARIANTS
-from model.kernels import KERNELS, Kernel
+from model.kernels import KERNELS, Kernel, most_alike
 from model.logic import ModelError, Rule, Scope, StateFunction, System, Term, Update, forall, functions_in
 from model.state import (
     Frame,
@@ -165,11 +165,6 @@ def unlike(one: System, other: System) -> list[Pair]:
     return [p for p in pairs if p.one is None or p.other is None or p.one.text() != p.other.text()]
 
 
-def nearest(kernel: Kernel) -> Kernel:
-    """The kernel of the default table that decides most as this one does."""
-    return max(KERNELS, key=lambda k: sum(getattr(k, d) is getattr(kernel, d) for d in kernel.decisions()))
-
-
 @functools.cache
 def _certified(kernel: str) -> tuple[tuple[Term, str], ...]:
     """The clauses of the certificates that come along for a kernel of the table, each with what it says in words."""
@@ -188,7 +183,7 @@ def _certified(kernel: str) -> tuple[tuple[Term, str], ...]:
 
 def candidates(kernel: Kernel, system: System) -> list[tuple[Term, str]]:
     """What may hold in every reachable state of the system, which is that kernel's with some features; and in words."""
-    found = [*_certified(nearest(kernel).name), *_OF_PTES]
+    found = [*_certified(most_alike(kernel, KERNELS).name), *_OF_PTES]
     had = {f.name for f in system.functions}
     if nonanon.name in had:
         found = [*(_of_anonymous_pages(*each) for each in found), *_NOT_ANONYMOUS]

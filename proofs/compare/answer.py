@@ -9,7 +9,7 @@ from typing import Any
 from invariants import Invariant
 from proofs.check.cells import LEGEND, mark
 from proofs.compare.against import ASIDE, ORDER, WORSE, Compared, advice
-from proofs.compare.changed import ALIKE, ANSWERS, Change, Changes
+from proofs.compare.changed import ALIKE, ANSWERS, OPEN, OTHERWISE, UNREAD, Change, Changes
 from proofs.compare.diff import Difference
 from proofs.words import wrapped
 
@@ -75,8 +75,12 @@ def told_changes(changes: Changes, width: int) -> list[str]:
     """Each decision that differs and whether it ever matters, in lines of that width."""
     if not changes.changes:
         return ["No decision and no rule differs."]
-    lines = ["Changed decisions"]
-    for change in changes.changes:
+    lines = wrapped(f"Changed decisions, each put alone into {changes.old}", width)
+    unread = [change.decision.name for change in changes.changes if change.answer == UNREAD]
+    if unread:
+        heading = "These change no rule by themselves with these features: "
+        lines += wrapped(heading + ", ".join(unread) + ".", width, "  ", "    ")
+    for change in (c for c in changes.changes if c.answer != UNREAD):
         d = change.decision
         cite = f" ({d.cite})" if d.cite else ""
         lines += wrapped(f"{d.name}: {d.of_a} -> {d.of_b}{cite}", width, "  ", "    ")
@@ -97,14 +101,11 @@ def told_changes(changes: Changes, width: int) -> list[str]:
 def _answered(change: Change) -> str:
     """What is known of a change, in a sentence without its full stop."""
     said = ANSWERS[change.answer]
-    match change.answer:
-        case "otherwise":
-            after = ", ".join(step.rule.name for step in change.path)
-            return f"{said}: {f'after {after}' if after else 'at once'}, {change.rule} does something else"
-        case "open":
-            return f"{said}; {change.note}" if change.note else said
-        case "unread":
-            return said
+    if change.answer == OTHERWISE:
+        after = ", ".join(step.rule.name for step in change.path)
+        return f"{said}: {f'after {after}' if after else 'at once'}, {change.rule} does something else"
+    if change.answer == OPEN:
+        return f"{said}; {change.note}" if change.note else said
     asked = f" where {', '.join(change.rules)} ask{'s' * (len(change.rules) == 1)} it"
     return f"{said}{asked if change.answer == ALIKE else ''}: proved for any number of elements" + (
         ", by what holds in every state that is reached" if change.because else ""

@@ -32,7 +32,7 @@ SECONDS = 60.0
 """Time limit of the proofs, and of the exploration."""
 UNREAD, UNREACHED, ALIKE, OTHERWISE, OPEN = "unread", "unreached", "alike", "otherwise", "open"
 ANSWERS = {
-    UNREAD: "no rule asks it with these features",
+    UNREAD: "changes no rule by itself with these features",
     UNREACHED: "never reached: no rule that asks it can be taken",
     ALIKE: "never decides otherwise",
     OTHERWISE: "decides otherwise",

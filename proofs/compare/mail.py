@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model.logic import ModelError
 from proofs.check.cells import Cell
-from proofs.compare.against import BETTER, SAME, UNDECIDED, WORSE, advice
+from proofs.compare.against import ASIDE, BETTER, SAME, UNDECIDED, WORSE, advice
 from proofs.compare.answer import Answer, told_changes
 from proofs.litmus.language import Litmus
 from proofs.litmus.retell import retell
@@ -76,14 +76,15 @@ def _verdicts(answer: Answer) -> Iterator[str]:
     for judged, heading in (
         (WORSE, f"Worse: {answer.old} keeps, {answer.new} breaks"), (UNDECIDED, "Not decided"),
         (BETTER, f"Better: {answer.old} breaks, {answer.new} keeps"), (SAME, "The same"),
+        (ASIDE, "Not known, but not worse, or asked of one of them only"),
     ):
         rows = [row for row in answer.rows if row.judged == judged]
         if not rows:
             continue
         yield from wrapped(f"{heading}:", MAIL)
         for row in rows:
-            both = [_in_words(cell) for cell in (row.old, row.new) if cell is not None]
-            said = both[0] if both[0] == both[-1] else f"{both[0]}; now {both[-1]}"
+            was, now = ("not asked" if cell is None else _in_words(cell) for cell in (row.old, row.new))
+            said = was if was == now else f"{was}; now {now}"
             yield from wrapped(f"* {row.invariant}: {said}", MAIL, "  ", "    ")
             if row.new is not None and (what := advice(row.new)):
                 yield from wrapped(f"to go on: {what}", MAIL, "    ")

@@ -17,7 +17,7 @@ import z3
 
 from invariants import Invariant
 from model.blame import place_of
-from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel, asked_of
+from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel, asked_of, most_alike
 from model.logic import ModelError, Rule, StateFunction, System, Term, Update, forall, functions_in, meaning, short
 from model.state import Page, Pin, Proc, alive, pin_attached, pin_live, pin_page, pin_proc, pte_present, pte_swap, vma
 from proofs.derive.steps import after, initially
@@ -204,10 +204,7 @@ def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> Non
 
     What is wrong with the model's own rule of that name too is none of the user's doing.
     """
-    def shared(other: Kernel) -> int:
-        return sum(getattr(other, d) is getattr(kernel, d) for d in kernel.decisions())
-
-    usual = max((*KERNELS, *FURTHER), key=shared)
+    usual = most_alike(kernel, (*KERNELS, *FURTHER))
     # Also where it is one of the model's functions or values: they make sense together, not each with any other.
     mine = {d: kernel.place_of(getattr(kernel, d)) for d in kernel.decisions()
             if getattr(kernel, d) is not getattr(usual, d)}

@@ -109,6 +109,7 @@ def test_changes_that_never_matter_are_told_apart_and_said() -> None:
     assert max(map(len, said.splitlines())) <= 80
     flat = " ".join(said.split())
     assert "reuse: exclusive_or_page_count -> odd The condition that it adds never holds. Never decides" in flat
+    assert "These change no rule by themselves with these features: reuse_ksm." in flat
     assert "Nothing tells them apart." in flat
     assert "Next, for uffd-wp on my.py:DEADER (EXHAUSTED): a longer --proof-time" in flat
     assert "A shortest test" not in flat
