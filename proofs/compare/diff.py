@@ -31,6 +31,7 @@ from proofs.errors import EngineError
 from proofs.litmus import execution, parser
 from proofs.litmus.execution import End, Run
 from proofs.litmus.facts import Fact, value_loaded, value_seen
+from proofs.litmus.history import smallest
 from proofs.litmus.language import Litmus
 from proofs.naming.specs import features_of, file_name, find_kernel, system_of, system_with, with_features
 
@@ -149,15 +150,7 @@ class Causes:
 
     def cause(self, pages: Pages, sequence: tuple[Move, ...]) -> tuple[str, ...]:
         """Decisions that explain the sequence, none of them in vain: one alone if one does."""
-        for name in self.differing:
-            if self.explains([name], pages, sequence):
-                return (name,)
-        left = list(self.differing)
-        for name in self.differing:
-            rest = [d for d in left if d != name]
-            if self.explains(rest, pages, sequence):
-                left = rest
-        return tuple(left)
+        return smallest(self.differing, lambda names: self.explains(names, pages, sequence))
 
     def minimal(self, cause: tuple[str, ...], pages: Pages, sequence: tuple[Move, ...]) -> bool:
         """No operation can be left out so that these decisions still make a difference."""
