@@ -37,12 +37,15 @@ from proofs.hardware import reproducer, telling
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
 from proofs.litmus.language import Litmus
+from proofs.litmus.suite import read_tests
 from proofs.naming.specs import find_kernel
 
 
 @app.command("reproducer", epilog=EXIT_CODES)
 def write_reproducer(
-    file: Annotated[Path, typer.Argument(help="A litmus test, or a .trace.json file that breaks an invariant.")],
+    file: Annotated[Path, typer.Argument(help=(
+        "A litmus test (a file, or one of the suite by its name), or a .trace.json file that breaks an invariant."
+    ))],
     kernel: Annotated[str, typer.Option("--kernel", "-k", help=(
         "The kernel of the model whose outcomes the program is to expect; without it, what the test asks about."
     ))] = "",
@@ -56,7 +59,9 @@ def write_reproducer(
 
 @app.command(epilog=EXIT_CODES)
 def replay(
-    file: Annotated[Path, typer.Argument(help="A litmus test, or a .trace.json file that breaks an invariant.")],
+    file: Annotated[Path, typer.Argument(help=(
+        "A litmus test (a file, or one of the suite by its name), or a .trace.json file that breaks an invariant."
+    ))],
     vmlinuz: Annotated[Path | None, typer.Option(help="A kernel image to boot in qemu instead of the running kernel.")]
     = None,
     kernel: Annotated[str, typer.Option("--kernel", "-k", help=(
@@ -96,7 +101,7 @@ def _conformance_code(found: Sequence[conforming.Conformance]) -> int:
 @app.command(epilog=EXIT_CODES)
 def conform(
     files: Annotated[list[Path] | None, typer.Argument(
-        help="Litmus tests; without any, the whole suite and cow.c's cases."
+        help="Litmus tests, by file, name or how the name begins; without any, the whole suite and cow.c's cases."
     )] = None,
     vmlinuz: VmlinuzOption = None,
     suite: Annotated[Path, typer.Option(help="The folder of the suite.")] = SUITE,
@@ -122,7 +127,7 @@ def conform(
         raise ModelError("--observed is for --identify")
     kernel = named_kernel(kernel)
     tests = (
-        parser.read_all(files) if files
+        read_tests(map(str, files)) if files
         else [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
     )
     images: list[Path | None] = [*(vmlinuz or ())]

@@ -75,7 +75,10 @@ def test_tests_of_the_suite_are_asked_by_name(
     ]
     code, data = run_json(capsys, "matrix", "F3-pin-fork-dma")
     assert (code, {r["litmus"] for r in data["results"]}) == (0, {"F3-pin-fork-dma"})
-    for command in (("litmus", "F99"), ("show", "F99"), ("matrix", "F99"), ("matrix", "F8", "-o", "x.md")):
+    code, out, _ = run(capsys, "reproducer", "F8-mprotect-pin")
+    assert code == 0
+    assert "static int test_F8_mprotect_pin(void)" in out
+    for command in (("reproducer", "F8"), ("litmus", "F99"), ("show", "F99"), ("matrix", "F99"), ("matrix", "F8", "-o", "x.md")):
         code, _, err = run(capsys, *command)
         assert code == 2
         assert len(err.splitlines()) == 1
