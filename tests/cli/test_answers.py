@@ -61,6 +61,7 @@ def test_the_document_of_litmus_tests_shows_what_is_printed(
         shown = re.search(rf"<!-- {block} -->\n```\n\$ python -m proofs (.*?)\n(.*?)```", text, re.S)
         assert shown
         assert run(capsys, *shown[1].split())[:2] == (code, shown[2])
+    assert f"    {shown[2].splitlines()[0]}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_tests_of_the_suite_are_asked_by_name(
