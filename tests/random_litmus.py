@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from model.logic import ModelError
 from model.operations import OPERATIONS, Operation
 from proofs.hardware import reproducer
+from proofs.litmus.facts import OF_ADDRESSES
 from proofs.litmus.parser import parse
 
 KINDS = ("", "", "zero", "file", "huge 2", "huge 2", "huge 2 zero")
@@ -80,8 +81,8 @@ def _fact(
 ) -> str:
     process, page, seen = random_.choice(processes), random_.choice(pages), random_.randrange(value)
     facts = [
-        f"{process}.{page} == {seen}", f"{process}.{page} == {seen}", f"writable {process}.{page}",
-        f"soft-dirty {process}.{page}",
+        f"{process}.{page} == {seen}", f"{process}.{page} == {seen}",
+        *(f"{random_.choice(sorted(OF_ADDRESSES))} {process}.{page}" for _ in range(3)),
     ]
     if references:
         facts += [f"{random_.choice(references)} sees {seen}", f"{process}.{page} is {random_.choice(references)}"]

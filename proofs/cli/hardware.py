@@ -40,12 +40,15 @@ from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
+from proofs.litmus.suite import read_tests
 from proofs.naming.specs import find_kernel
 
 
 @app.command("reproducer", epilog=EXIT_CODES)
 def write_reproducer(
-    file: Annotated[Path, typer.Argument(help="A litmus test, or a .trace.json file that breaks an invariant.")],
+    file: Annotated[Path, typer.Argument(help=(
+        "A litmus test (a file, or one of the suite by its name), or a .trace.json file that breaks an invariant."
+    ))],
     kernel: Annotated[str, typer.Option("--kernel", "-k", help=(
         "The kernel of the model whose outcomes the program is to expect; without it, what the test asks about."
     ))] = "",
@@ -59,9 +62,9 @@ def write_reproducer(
 
 @app.command("selftest", epilog=EXIT_CODES)
 def write_selftest(
-    files: Annotated[list[Path] | None, typer.Argument(
-        help="Litmus tests; without any, the whole suite and cow.c's cases."
-    )] = None,
+    files: Annotated[list[Path] | None, typer.Argument(metavar="[TESTS]...", help=(
+        "Litmus tests: files, or names of the suite's; without any, the whole suite and cow.c's cases."
+    ))] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write, made if it is not there.")]
     = Path(selftest.PROGRAM),
     kernel: Annotated[str, typer.Option("--kernel", "-k", help="The kernel of the model whose outcomes are expected.")]
@@ -91,15 +94,17 @@ def write_selftest(
 
 
 def _tests(files: Sequence[Path] | None, suite: Path) -> list[Litmus]:
-    """Those litmus tests, or without any the suite in that folder."""
+    """Those litmus tests, files or names of the suite; without any the suite in that folder."""
     if files:
-        return parser.read_all(files)
+        return read_tests(map(str, files))
     return [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
 
 
 @app.command(epilog=EXIT_CODES)
 def replay(
-    file: Annotated[Path, typer.Argument(help="A litmus test, or a .trace.json file that breaks an invariant.")],
+    file: Annotated[Path, typer.Argument(help=(
+        "A litmus test (a file, or one of the suite by its name), or a .trace.json file that breaks an invariant."
+    ))],
     vmlinuz: Annotated[Path | None, typer.Option(help="A kernel image to boot in qemu instead of the running kernel.")]
     = None,
     kernel: Annotated[str, typer.Option("--kernel", "-k", help=(
@@ -139,7 +144,7 @@ def _conformance_code(found: Sequence[conforming.Conformance]) -> int:
 @app.command(epilog=EXIT_CODES)
 def conform(
     files: Annotated[list[Path] | None, typer.Argument(
-        help="Litmus tests; without any, the whole suite and cow.c's cases."
+        help="Litmus tests, by file, name or how the name begins; without any, the whole suite and cow.c's cases."
     )] = None,
     vmlinuz: VmlinuzOption = None,
     suite: Annotated[Path, typer.Option(help="The folder of the suite.")] = SUITE,

@@ -14,6 +14,7 @@ from places import ROOT
 
 from proofs.cli.main import main
 from proofs.data import SUITE
+from proofs.litmus import matrix
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -60,6 +61,7 @@ def test_the_document_of_litmus_tests_shows_what_is_printed(
         shown = re.search(rf"<!-- {block} -->\n```\n\$ python -m proofs (.*?)\n(.*?)```", text, re.S)
         assert shown
         assert run(capsys, *shown[1].split())[:2] == (code, shown[2])
+    assert f"    {shown[2].splitlines()[0]}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_tests_of_the_suite_are_asked_by_name(
@@ -73,9 +75,14 @@ def test_tests_of_the_suite_are_asked_by_name(
     assert [t["litmus"] for t in run_json(capsys, "show", "F3t")[1]["tests"]] == [
         "F3t-pin-fork-thp", "F3tp-pin-fork-thp-child-gone",
     ]
-    code, data = run_json(capsys, "matrix", "F3-pin-fork-dma")
-    assert (code, {r["litmus"] for r in data["results"]}) == (0, {"F3-pin-fork-dma"})
-    for command in (("litmus", "F99"), ("show", "F99"), ("matrix", "F99"), ("matrix", "F8", "-o", "x.md")):
+    some = matrix.only(matrix.read_suite(), ["F3-pin", "F20"])
+    assert {row.name for row in some.rows} == {"F3-pin-fork", "F3-pin-fork-dma", "F20-fork-vma-lock"}
+    code, out, _ = run(capsys, "reproducer", "F8-mprotect-pin")
+    assert code == 0
+    assert "static int test_F8_mprotect_pin(void)" in out
+    for command in (
+        ("reproducer", "F8"), ("litmus", "F99"), ("show", "F99"), ("matrix", "F99"), ("matrix", "F8", "-o", "x.md"),
+    ):
         code, _, err = run(capsys, *command)
         assert code == 2
         assert len(err.splitlines()) == 1
