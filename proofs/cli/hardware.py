@@ -27,7 +27,7 @@ from proofs.clock import check_time
 from proofs.data import SUITE
 from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import conform as conforming
-from proofs.hardware import reproducer
+from proofs.hardware import observing, reproducer
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
 from proofs.naming.specs import find_kernel
@@ -65,7 +65,7 @@ def replay(
     if kernel:
         find_kernel(kernel)
     reproducer.check(test)
-    [[seen]] = conforming.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
+    [[seen]] = observing.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
     found = conforming.compare(test, kernel or conforming.kernel_for(seen.release), seen)
     if as_json:
         print_json({"schema": 1, "steps": seen.steps, "results": [dataclasses.asdict(found)]})
@@ -82,7 +82,7 @@ def replay(
 
 def _conformance_code(found: Sequence[conforming.Conformance]) -> int:
     statuses = {f.status for f in found}
-    if conforming.DISAGREE in statuses:
+    if statuses & conforming.DIFFERENT:
         return VIOLATION
     return OK if conforming.AGREE in statuses else INCONCLUSIVE
 
@@ -99,7 +99,7 @@ def conform(
     ))] = "",
     here: Annotated[bool, typer.Option("--here", help="The running kernel too, where --vmlinuz is given.")] = False,
     allow_host_settings: HostOption = False,
-    seconds: Annotated[float, typer.Option(help="Time limit of each kernel.")] = conforming.SECONDS,
+    seconds: Annotated[float, typer.Option(help="Time limit of each kernel.")] = observing.SECONDS,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A Markdown document to write.")] = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -117,7 +117,7 @@ def conform(
     found: list[conforming.Conformance] = []
     interrupted = False
     try:
-        for observed in conforming.observe(
+        for observed in observing.observe(
             tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
             progress=lambda what: say(what) if sys.stderr.isatty() else None,
         ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -140,12 +140,19 @@ class Outcome(NamedTuple):
     condition: bool
 
 
-def outcomes(litmus: Litmus, kernel: Kernel, system: System) -> tuple[frozenset[Outcome], str]:
+Tried = Callable[[Rule, Sequence[int]], None]
+"""Hears of each step that an execution tries: its rule, and which conjuncts of the guard forbid it, two at most; none
+if it was taken."""
+
+
+def outcomes(
+    litmus: Litmus, kernel: Kernel, system: System, tried: Tried | None = None
+) -> tuple[frozenset[Outcome], str]:
     """Every outcome that some execution has, and why the model cannot follow one of them (empty if it can).
 
     As `answer`.
     """
-    run = Run(litmus, kernel, interpreter_of(system, litmus.scope()))
+    run = Run(litmus, kernel, interpreter_of(system, litmus.scope()), tried)
     ends, reason = run.explore(run.start)
     return frozenset(run.outcome(end) for end in ends), reason or run.left_out
 
@@ -187,12 +194,15 @@ class Run:
     system lacks.
     """
 
-    def __init__(self, litmus: Litmus, kernel: Kernel, interpreter: Interpreter) -> None:
+    def __init__(
+        self, litmus: Litmus, kernel: Kernel, interpreter: Interpreter, tried: Tried | None = None
+    ) -> None:
         if litmus.missing:
             raise LitmusError(litmus.missing)
         self.litmus = litmus
         self.kernel = kernel
         self.interpreter = interpreter
+        self.tried = tried
         self.groups = litmus.groups
         meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
         self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
@@ -493,9 +503,16 @@ class Run:
             choices = [self.choices(rule, p, given, state) for p in rule.params]
             for chosen in itertools.product(*choices):
                 instance = Instance(rule, tuple((p.name, c) for p, c in zip(rule.params, chosen, strict=True)))
-                if self.interpreter.enabled(instance, state):
+                if self.is_enabled(instance, state):
                     found.append(instance)
         return found
+
+    def is_enabled(self, instance: Instance, state: State) -> bool:
+        if self.tried is None:
+            return self.interpreter.enabled(instance, state)
+        forbidding = self.interpreter.forbidding(instance, state, most=2)
+        self.tried(instance.rule, forbidding)
+        return not forbidding
 
     def choices(self, rule: Rule, param: Param, given: Mapping[str, int], state: State) -> Sequence[Any]:
         if param.name in given:
