@@ -142,7 +142,8 @@ def _reasons(found: Sequence[Conformance]) -> dict[str, list[str]]:
     return reasons
 
 
-def _told(different: Conformance) -> str:
+def told(different: Conformance) -> str:
+    """A test's name, what was observed and why that is remarkable, in a line."""
     return f"{different.litmus}: {different.observed or different.status}; {different.reason}"
 
 
@@ -152,7 +153,7 @@ def to_text(found: Sequence[Conformance]) -> str:
     for (release, kernel), results in _by_release(found).items():
         counts = ", ".join(f"{n} {status}" for status, n in _counts(results).items())
         lines.append(f"{release} ({kernel} in the model): {counts}")
-        lines += [f"  {_told(each)}" for each in results if each.status in DIFFERENT]
+        lines += [f"  {told(each)}" for each in results if each.status in DIFFERENT]
         lines += [f"  not observable, {len(names)}: {reason}" for reason, names in _reasons(results).items()]
     return "\n".join(lines) + "\n"
 
@@ -179,7 +180,7 @@ def to_markdown(found: Sequence[Conformance]) -> str:
         lines += [f"- {release}: {reason}: {', '.join(names)}" for reason, names in _reasons(results).items()]
     if any(f.status in DIFFERENT for f in found):
         lines += ["", "## Disagreements", ""]
-        lines += [f"- {f.release}: {_told(f)}" for f in found if f.status in DIFFERENT]
+        lines += [f"- {f.release}: {told(f)}" for f in found if f.status in DIFFERENT]
     lines += ["", "## All tests", "", f"| test | {' | '.join(release for release, _ in groups)} |"]
     lines.append("| --- |" + " --- |" * len(groups))
     for name in names:

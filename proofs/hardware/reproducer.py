@@ -238,6 +238,11 @@ class _Function:
                 self.names[kind, number] = short
         if len({"stable" in s.operation.flags for s in test.statements if "writing" in s.operation.flags}) > 1:
             raise NotObservable("a swap device needs pages that do not change while it writes them, or does not")
+        rest = self.rest()
+        written = [part["v"] for s in test.statements if "writing" in s.operation.flags for part in s.parts]
+        for page in (test.pages[v] for v in written):
+            if "huge" in page.attributes and test.pages[rest[page.whole]] == page:
+                raise NotObservable(f"{page.name} stands for hundreds of pages, which the slow disk writes for minutes")
         self.holders = {
             part["k"]: _held_by(statement)
             for statement in test.statements if statement.operation.reference for part in statement.parts

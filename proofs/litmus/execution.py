@@ -157,6 +157,16 @@ def outcomes(
     return frozenset(run.outcome(end) for end in ends), reason or run.left_out
 
 
+def facts_at_ends(
+    litmus: Litmus, kernel: Kernel, system: System, tried: Tried | None = None
+) -> tuple[list[tuple[Outcome, tuple[bool, ...]]], str]:
+    """As `outcomes`, each execution's by itself, nearest first; and which of the test's facts are true at its end."""
+    run = Run(litmus, kernel, interpreter_of(system, litmus.scope()), tried)
+    ends, reason = run.explore(run.start)
+    found = [(run.outcome(end), tuple(run.holds(end, fact.constant) for fact in litmus.facts)) for end in ends]
+    return found, reason or run.left_out
+
+
 def own_rules(kernel: Kernel, system: System) -> list[str]:
     """Names of the rules that a user's kernel adds, as far as the system has them."""
     names = {rule.name.partition(".")[0] for rule in system.rules}
@@ -204,8 +214,7 @@ class Run:
         self.interpreter = interpreter
         self.tried = tried
         self.groups = litmus.groups
-        meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
-        self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
+        self.meanings = [(fact.constant, fact.meaning()) for fact in litmus.facts]
         self.rules = {rule.name: rule for rule in interpreter.system.rules}
         self.stages = stages(self.rules)
         self.last = {last_stage(names) for names in self.stages.values()}
@@ -553,6 +562,10 @@ class Run:
         return Outcome(refused, blocked, self.ends_in_condition(end))
 
     def ends_in_condition(self, point: _Point) -> bool:
+        return self.holds(point, self.litmus.condition)
+
+    def holds(self, point: _Point, condition: Term) -> bool:
+        """Whether something said of the constants of the test's facts is true there."""
         free = z3.Const("slot", Slot)
         used = sum(
             not self.interpreter.evaluate(slot_free(free), point.state, {"slot": i})
@@ -563,7 +576,8 @@ class Run:
         outcomes = {
             str(fact.constant): fact.of[0] in known[fact.what] for fact in self.litmus.facts if fact.what in known
         }
-        return bool(self.interpreter.evaluate(self.condition, point.state, self.elements() | outcomes))
+        meant = self.interpreter.system.reduced(z3.substitute(condition, *self.meanings))
+        return bool(self.interpreter.evaluate(meant, point.state, self.elements() | outcomes))
 
     def steps_to(self, end: _Point) -> list[tuple[int, Instance]]:
         """The steps of the execution that led to the point, each with the number of its statement."""

@@ -614,19 +614,21 @@ static long huge_page(const struct args *a)
 		answer = set(enabled, "madvise");
 	if (answer)
 		return answer;
-	if (mmap(at, HUGE, protection(a->flags & READ_ONLY), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+	if (mmap(at, HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
 		return -errno;
 	if (madvise(at, HUGE, MADV_HUGEPAGE))
 		return unseen("MADV_HUGEPAGE: %s", strerror(errno));
 	answer = touch(at, &value, !(a->flags & OF_ZERO));
 	if (!answer && !(a->flags & OF_ZERO) && !huge_mapped(at))
 		return unseen("the kernel had no huge page to give");
-	return answer;
+	return answer ? answer : result(mprotect(at, HUGE, protection(a->flags & READ_ONLY)));
 }
 
 //: userfaultfd
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+
+static uint64_t userfaultfd_features; /* those that the kernel has */
 
 /* This process's userfaultfd, whose faults end in SIGBUS instead of waiting for a monitor. */
 static int userfaultfd(void)
@@ -648,6 +650,7 @@ static int userfaultfd(void)
 		close(file);
 		file = -1;
 	}
+	userfaultfd_features = api.features;
 	return file;
 }
 
@@ -688,10 +691,13 @@ static long uffd_continue(const struct args *a)
 {
 	struct uffdio_range range = { (uintptr_t)place[a->page].at, PAGE };
 	struct uffdio_continue page = { .range = range };
-	long answer = register_page(place[a->page].at, PAGE, 4 /* UFFDIO_REGISTER_MODE_MINOR */);
+	long answer;
 
-	if (answer)
-		return answer;
+	if (shared->watched)
+		return unseen("to register a page once more ends what it was registered for");
+	answer = register_page(place[a->page].at, PAGE, 4 /* UFFDIO_REGISTER_MODE_MINOR */);
+	if (answer) /* that of a file in memory it can register */
+		return errno == EINVAL && userfaultfd_features & 1U << 10 /* UFFD_FEATURE_MINOR_SHMEM */ ? -EINVAL : answer;
 	answer = result(ioctl(userfaultfd(), UFFDIO_CONTINUE, &page));
 	ioctl(userfaultfd(), UFFDIO_UNREGISTER, &range);
 	return answer;
