@@ -13,9 +13,10 @@ from z3 import And, Const, Implies, Not, Or
 
 from model.blame import blamed, defect, nearest, place_of
 from model.features import FEATURES
-from model.kernels import BY_NAME, Kernel
+from model.kernels import Kernel
 from model.logic import ModelError, Sort, Term, exists, forall
 from model.state import (
+    BY_NAME,
     CONSTANTS,
     SORTS,
     Bool,

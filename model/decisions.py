@@ -7,7 +7,8 @@ given there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from z3 import And, BoolVal, Implies, Not, Or
 
@@ -174,6 +175,14 @@ def swap_in_by_mapcount(p: Term, v: Term, s: Term, f: Term) -> Term:
 def swap_in_by_page_count(p: Term, v: Term, s: Term, f: Term) -> Term:
     """page_count == 2 frees the swap cache, not under writeback, then page_count == 1 (c145e0b47c77)."""
     return swapped_in_alone(p, v, s, f)
+
+
+@costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
+def swap_in_by_page_count_read_only(p: Term, v: Term, s: Term, f: Term) -> Term:
+    """The same once the page is mapped: mapping it writable has cleared FAULT_FLAG_WRITE (do_swap_page of 7.2.13)."""
+    writable = And(vma_write(p, v), swap_in_by_exclusive_only(p, v, s, f),
+                   Not(pte_uffd_wp(p, v)), Not(soft_dirty_needs_fault(p, v)))
+    return And(swap_in_by_page_count(p, v, s, f), Not(writable))
 
 
 @costs.evaluated(costs.SWAP_IN_BY_PAGE_COUNT)
@@ -380,3 +389,13 @@ class Decisions:
     fork_seqcount: bool = False
     gup_fast_ordered: bool = False
     split_locks_page: bool = False
+
+
+DECISIONS = tuple(f.name for f in fields(Decisions) if f.name not in ("name", "about", "base", "cite"))
+"""Names of the decisions, in the order of the record."""
+PREDICATES = frozenset(f.name for f in fields(Decisions) if str(f.type).startswith("Predicate"))
+
+
+def value_text(value: Any) -> str:
+    """A decision's value in a short text: the predicate's name, or the value itself."""
+    return str(getattr(value, "__name__", value))

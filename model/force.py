@@ -12,7 +12,7 @@ from typing import Any
 from z3 import And, BoolVal, Not, Or
 
 from model.decisions import Decisions
-from model.fault import NEW, N, P, V, fresh_page, map_pte, map_read_only, marked, may_reuse, set_exclusive, swapped_in
+from model.fault import may_reuse, swapped_in
 from model.huge import (
     FOLIO,
     exclusive_folio,
@@ -25,6 +25,7 @@ from model.huge import (
 )
 from model.huge import NEW as NEWS
 from model.logic import Step, Term, Update, each, exists, put, rule
+from model.ptes import NEW, N, P, V, fresh_page, map_pte, map_read_only, marked, set_exclusive
 from model.state import (
     ZERO,
     Page,

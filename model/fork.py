@@ -13,8 +13,8 @@ import z3
 from z3 import And, If, Implies, Not, Or
 
 from model.decisions import Decisions
-from model.fault import P, fresh_page, split_pte
 from model.logic import Param, Stage, Staged, StateFunction, Step, Term, Update, each, exists, forall, put, rule
+from model.ptes import P, fresh_page, split_pte
 from model.state import (
     Frame,
     Page,

@@ -8,8 +8,9 @@ from typing import Any
 from z3 import And, BoolVal, Not, Or
 
 from model.decisions import Decisions
-from model.fault import NEW, N, P, V, free_idle_after_copy, fresh_page, leave_swap_cache, set_exclusive
+from model.fault import free_idle_after_copy
 from model.logic import Param, RuleTemplate, Stage, Staged, Step, Term, Update, each, put, rule
+from model.ptes import NEW, N, P, V, fresh_page, leave_swap_cache, set_exclusive
 from model.state import (
     Page,
     Pin,

@@ -16,11 +16,13 @@ from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model import locks
 from model.decisions import Decisions
-from model.fault import (
+from model.fault import huge_ready
+from model.gup import needs_private
+from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
+from model.ptes import (
     P,
     V,
     fresh_page,
-    huge_ready,
     leave_swap_cache,
     map_pte,
     map_writable,
@@ -29,8 +31,6 @@ from model.fault import (
     set_exclusive,
     split_pte,
 )
-from model.gup import needs_private
-from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
 from model.reclaim import F
 from model.state import (
     ZERO,

@@ -7,19 +7,17 @@ Sources: domain.md sections 0.1, 2 and 8; commit ids as given there.
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from z3 import Const, is_const
-
 from model import fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
-from model.blame import blamed, defect, is_models, nearest, place_of
+from model.blame import defect, is_models, nearest, place_of
 
 # All predicates, also those of which no kernel here is made: who writes one finds them beside the kernels.
 from model.decisions import (
+    DECISIONS,
+    PREDICATES,
     Decisions,
     Predicate,
     always,
@@ -49,37 +47,16 @@ from model.decisions import (
     swap_in_by_exclusive_only,
     swap_in_by_mapcount,
     swap_in_by_page_count,
+    swap_in_by_page_count_read_only,
     unpinned_in_one_mm,
+    value_text,
     writable_if_exclusive,
 )
 from model.features import FEATURES, SPLIT
-from model.logic import (
-    ModelError,
-    Rule,
-    RuleTemplate,
-    Staged,
-    Step,
-    System,
-    Term,
-    Update,
-    kind_text,
-    not_writing,
-    short,
-)
-from model.state import (
-    CONSTANTS,
-    FUNCTIONS,
-    SORTS,
-    UNUSED,
-    Bool,
-    Frame,
-    Page,
-    Proc,
-    Slot,
-    fresh,
-)
+from model.logic import ModelError, Rule, RuleTemplate, System, Term, not_writing
+from model.state import BY_NAME, CONSTANTS, FUNCTIONS, Bool, fresh
+from model.user_rules import arguments_of, check_decision, check_rule
 
-BY_NAME = {f.name: f for f in FUNCTIONS}
 ON_PINNED = ("clear", "skip", "refuse")
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
@@ -128,7 +105,7 @@ class Kernel(Decisions):
     def _check_kind(self, name: str, kind: str, value: Any) -> None:
         """Raises ModelError if that is no value for the field."""
         if kind.startswith("Predicate"):
-            arguments = ", ".join(n for n, _ in _arguments(name))
+            arguments = ", ".join(n for n, _ in arguments_of(name))
             wanted, fits = f"a function ({arguments})", callable(value) or (value is None and "None" in kind)
         elif kind == "bool":
             wanted, fits = "True or False", isinstance(value, bool)
@@ -159,13 +136,7 @@ class Kernel(Decisions):
 
     def decisions(self) -> dict[str, str]:
         """Decision to a short text of its value: the predicate's name, or the value itself."""
-        named = {}
-        for f in fields(self):
-            if f.name in ("name", "about", "base", "cite", "own_rules", "lemmas"):
-                continue
-            value = getattr(self, f.name)
-            named[f.name] = getattr(value, "__name__", str(value))
-        return named
+        return {name: value_text(getattr(self, name)) for name in DECISIONS}
 
     def system(self, features: Collection[str] = ()) -> System:
         """The transition system of this kernel with those features; its decisions and what is then false are folded.
@@ -189,7 +160,7 @@ class Kernel(Decisions):
 
     def own_decisions(self) -> dict[str, Any]:
         """The decisions that are functions of a user's, by name."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if str(f.type).startswith("Predicate")}
+        values = {name: getattr(self, name) for name in DECISIONS if name in PREDICATES}
         return {name: value for name, value in values.items() if value is not None and not is_models(value)}
 
     def place_of(self, decide: Any) -> str:
@@ -199,94 +170,9 @@ class Kernel(Decisions):
     def check(self) -> None:
         """Raises ModelError, with the line, if a decision or rule of the user's own makes no sense."""
         for name, decide in self.own_decisions().items():
-            _check_decision(name, decide, self.place_of(decide))
+            check_decision(name, decide, self.place_of(decide))
         for template in self.own_rules:
-            _check_rule(self, template)
-
-
-def _arguments(decision: str) -> tuple[tuple[str, Any], ...]:
-    """(name, sort, or bool for a Python one) of what a predicate takes."""
-    p, v, f = ("p", Proc), ("v", Page), ("f", Frame)
-    if decision in ("swap_in_reuse", "swap_in_frees"):
-        return p, v, ("s", Slot), f
-    if decision == "read_gup":
-        return p, v, f, ("foll_pin", bool)
-    if decision == "read_gup_nonanon":
-        return p, v, f, ("foll_pin", bool), ("longterm", bool)
-    return p, v, f
-
-
-def _check_decision(decision: str, decide: Predicate, place: str) -> None:
-    arguments = _arguments(decision)
-    names = ", ".join(n for n, _ in arguments)
-    choices = [(False, True) if sort is bool else (Const(name, sort),) for name, sort in arguments]
-    for given in itertools.product(*choices):
-        with blamed(f"{decision}({names})", place):
-            term = decide(*given)
-        if wrong := defect(term, Bool, BY_NAME, [*CONSTANTS, *(g for g in given if not isinstance(g, bool))]):
-            raise ModelError(f"{place}: {decision}({names}) {wrong}")
-
-
-def _check_rule(kernel: Kernel, template: RuleTemplate) -> None:
-    place, what = kernel.place_of(template.body), f"rule {template.name}"
-    _check_names(template, f"{place}: {what}")
-    given = [*CONSTANTS, *(p.term for p in template.params)]
-    with blamed(what, place):
-        said = template.body(kernel, *(p.term for p in template.params))
-    if said is not None and not isinstance(said, Step | Staged):
-        raise ModelError(f"{place}: {what} gives a Step, or None for a kernel that lacks it, not {kind_text(said)}")
-    with blamed(what, place):
-        step = said.whole() if isinstance(said, Staged) else said
-        updates = step.flat_updates() if step else ()
-        locks.asks(kernel, template.lock, {p.name: p.term for p in template.params})
-    for term in step.guard if step else ():
-        if wrong := defect(term, Bool, BY_NAME, given):
-            raise ModelError(f"{place}: {what}: a condition {wrong}")
-    for update in updates:
-        if not isinstance(update, Update):
-            raise ModelError(f"{place}: {what}: an update is {kind_text(update)}; say put(...) or each(...)")
-        if wrong := _wrong_cells(update):
-            raise ModelError(f"{place}: {what}: the update of {update.function} {wrong}")
-        for term, sort in ((update.value, update.function.range), (update.when, Bool),
-                           *zip(update.index, update.function.domain, strict=True)):
-            if wrong := defect(term, sort, BY_NAME, [*given, *update.over]):
-                raise ModelError(f"{place}: {what}: the update of {update.function} {wrong}")
-
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-"""What a parameter may be called. Bound variables have a `'` in their names, and what proofs make up has a `!`."""
-_RULE_NAME = re.compile(r"[\w-]+", re.ASCII)
-
-
-def _check_names(template: RuleTemplate, what: str) -> None:
-    if not _RULE_NAME.fullmatch(template.name):
-        raise ModelError(f"{what}: its name is letters, digits, _ and -: what follows a dot is a sub-step")
-    taken = {*BY_NAME, *(c.decl().name() for c in CONSTANTS)}
-    for param in template.params:
-        if param.sort not in SORTS:
-            raise ModelError(f"{what}: the parameter {param.name} is of a sort that the model has not")
-        if param.over is not None:
-            # Nothing proves what it says of where its values matter.
-            raise ModelError(f"{what}: the parameter {param.name} is a function, as only the model's own may be")
-        if param.fresh and param.sort not in UNUSED:
-            raise ModelError(f"{what}: the parameter {param.name} is fresh, as no {param.sort.name().lower()} can be")
-        if not isinstance(param.name, str) or not _NAME.fullmatch(param.name):
-            raise ModelError(f"{what}: a parameter's name is letters, digits and _, not {param.name!r}")
-        if param.name in taken:
-            raise ModelError(f"{what}: the name {param.name!r} is taken; call the parameter something else")
-        taken.add(param.name)
-
-
-def _wrong_cells(update: Update) -> str:
-    """What is wrong with the cells that an update is of: its function, or what it is for every value of."""
-    if BY_NAME.get(update.function.name) is not update.function:
-        return "is of no state function of the model"
-    for x in update.over:
-        # The names that `each` gives: no others are free in all engines, and a rule's text tells their sorts by them.
-        name = rf"{x.sort().name().lower()}'[0-9]+"
-        if x.sort() not in SORTS or not is_const(x) or not re.fullmatch(name, x.decl().name()):
-            return f"is for every {short(x)}; say each(...)"
-    return ""
+            check_rule(self, template, self.place_of(template.body))
 
 
 class _Asked:
@@ -315,6 +201,18 @@ def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tup
     rules = tuple(template.build(asked, fresh, split, locks.asks))
     known[:] = [(asked.decisions, rules), *known[:_MOST_KNOWN - 1]]
     return asked.decisions, rules
+
+
+def differing(a: Decisions, b: Decisions) -> tuple[str, ...]:
+    """Names of the decisions in which two kernels differ, in the order of the record."""
+    return tuple(name for name in DECISIONS if getattr(a, name) != getattr(b, name))
+
+
+def sources_of(kernel: Kernel) -> dict[str, str]:
+    """Decision to its source, of the kernel and those of the model that it is made from."""
+    base = next((k for k in (*KERNELS, *FURTHER) if k.name == kernel.base), None)
+    own = {what.strip(): commit for many, commit in kernel.cite for what in many.split(",")}
+    return (sources_of(base) if base is not None else {}) | own
 
 
 def asked_of(kernel: Kernel, template: RuleTemplate) -> frozenset[str]:
@@ -471,10 +369,11 @@ V6_18 = V6_15.but(
     collapse_read_only=True, split_zero_parts="map",
 )
 V7_2 = V6_18.but(
-    "v7.2", "X4: a swapped-in page is mapped before it leaves the swap cache, so that only its entry's bit decides",
-    {"swap_in_reuse, swap_in_counts": "do_swap_page, mm/memory.c, read in 7.2.13",
+    "v7.2", "X4: a swapped-in page is mapped before it may leave the swap cache, so that only its entry's bit decides",
+    {"swap_in_reuse, swap_in_counts, swap_in_frees": "do_swap_page, mm/memory.c, read in 7.2.13",
      "numa_hints_huge": "folio_can_map_prot_numa in change_huge_pmd, read in 7.2.13; not in 6.12.118"},
-    swap_in_reuse=swap_in_by_exclusive_only, swap_in_counts=False, numa_hints_huge=unpinned_in_one_mm,
+    swap_in_reuse=swap_in_by_exclusive_only, swap_in_frees=swap_in_by_page_count_read_only, swap_in_counts=False,
+    numa_hints_huge=unpinned_in_one_mm,
 )
 V7_3_RC7 = V7_2.but(
     "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",

@@ -8,9 +8,10 @@ from typing import Any
 from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import Decisions
-from model.fault import NEW, P, V, free_idle_after_copy, fresh_page, leave_swap_cache, migrated_pte, set_exclusive
+from model.fault import free_idle_after_copy
 from model.huge import split_into_pages
 from model.logic import Param, Stage, Staged, Step, Term, each, exists, forall, put, rule
+from model.ptes import NEW, P, V, fresh_page, leave_swap_cache, migrated_pte, set_exclusive
 from model.reclaim import F
 from model.state import (
     Frame,

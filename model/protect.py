@@ -14,8 +14,8 @@ from typing import Any
 from z3 import And, BoolVal, If, Not, Or
 
 from model.decisions import Decisions
-from model.fault import P, V
 from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
+from model.ptes import P, V
 from model.state import (
     Page,
     Span,

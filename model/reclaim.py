@@ -8,8 +8,8 @@ from __future__ import annotations
 from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model.decisions import Decisions
-from model.fault import P, V, leave_swap_cache, left_marker
 from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
+from model.ptes import P, V, leave_swap_cache, left_marker
 from model.state import (
     FIRST,
     Frame,

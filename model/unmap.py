@@ -7,8 +7,8 @@ from collections.abc import Callable
 from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import Decisions
-from model.fault import P, V, left_marker, one_vma
 from model.logic import Param, Step, Term, Update, each, exists, forall, put, rule
+from model.ptes import P, V, left_marker, one_vma
 from model.state import (
     Page,
     Pin,

@@ -32,7 +32,7 @@ def done_by(deadline: float | None) -> Iterator[None]:
         _deadline.reset(token)
 
 
-def left() -> float | None:
+def seconds_left() -> float | None:
     """The seconds until then, None for as many as wanted."""
     deadline = _deadline.get()
     return None if deadline is None else deadline - time.monotonic()

@@ -17,9 +17,9 @@ Literal = tuple[bool, str, str]
 
 def sentence(literals: Sequence[Literal]) -> str:
     """The clause "never all of these": "maps(p, v, f), W(p, v) => exclusive(f)", "never A, B", "always A or B"."""
-    told = [(holds, f"{word}({', '.join(letters)})") for holds, word, letters in literals]
-    given = ", ".join(text for holds, text in told if holds)
-    then = " or ".join(text for holds, text in told if not holds)
+    parts = [(holds, f"{word}({', '.join(letters)})") for holds, word, letters in literals]
+    given = ", ".join(text for holds, text in parts if holds)
+    then = " or ".join(text for holds, text in parts if not holds)
     if not then:
         return f"never {given}"
     return f"{given} => {then}" if given else f"always {then}"
@@ -45,13 +45,13 @@ def _letters(formula: Term) -> str | None:
     """Letters for the variables of a universal formula, or None if there are not enough."""
     if not (z3.is_quantifier(formula) and formula.is_forall()):
         return None
-    left = list(VARIABLES.items())
+    unused = list(VARIABLES.items())
     letters = ""
     for i in range(formula.num_vars()):
-        found = next((x for x, sort in left if sort == formula.var_sort(i)), None)
+        found = next((x for x, sort in unused if sort == formula.var_sort(i)), None)
         if found is None:
             return None
-        left.remove((found, VARIABLES[found]))
+        unused.remove((found, VARIABLES[found]))
         letters += found
     return letters
 

@@ -312,6 +312,14 @@ SPECS = (
          kernels=("v7.3-rc7",)),
     Spec("... and 7.2 does not", "A: r = get x; *: pageout x; A: write x 2",
          {"cached(s0)": True, "pte_write(A, x)": True}, kernels=("v7.2",)),
+    Spec("... nor one that nobody refers to: mapping it writable has cleared FAULT_FLAG_WRITE",
+         "*: pageout x; A: write x 2",
+         {"cached(s0)": True, "pte_write(A, x)": True, "exclusive(P)": True}, kernels=("v7.2",)),
+    Spec("... but where tracking needs a fault, so that it is mapped read-only",
+         "A: clear-soft-dirty; *: pageout x; A: write x 2",
+         {"cached(s0)": False, "pte_soft_dirty(A, x)": True, "exclusive(P)": True},
+         ("anon-fault", "store", "clear-soft-dirty", "swap-out", "reclaim-swap-cache", "swap-cache-read",
+          "swap-in-write", "wp-reuse", "store"), kernels=("v7.2",)),
     Spec("the mappings of a process that has touched nothing may be new", "A: clear-soft-dirty",
          {"vma_soft_dirty(A)": True}, untouched=True, then=(("mmap-soft-dirty", "p=A"),)),
     Spec("... and no others", "A: clear-soft-dirty", never=(("mmap-soft-dirty", "p=A"),)),
@@ -322,6 +330,9 @@ EVERYWHERE = ("v5.7", "v5.9", "v5.18", "v5.19", "v6.15")
 LATE = ("v6.12", "v6.15", "v6.18", "v7.2")
 
 FEATURE_SPECS = (
+    Spec("a FOLL_FORCE write to a read-only VMA takes a page out of the swap cache in 7.2, as it maps it read-only",
+         "*: pageout x; A: mprotect x ro; A: force-write x 2",
+         {"cached(s0)": False, "pte_write(A, x)": False}, kernels=("v7.2",), pages=("page x",)),
     Spec("a write to an untouched page of a file maps a copy of the page cache's page", "A: write x 1",
          {"pte_write(A, x)": True, "nonanon(P)": True, "pte_frame(A, x)": "Q", "frame_value(P)": "0"},
          ("file-read", "cow-fault", "store"), kernels=EVERYWHERE, untouched=True, pages=("page x file",)),

@@ -34,13 +34,19 @@ class Size:
     clauses: int
 
 
+def _joined(make: Callable[..., Any], terms: Sequence[Any]) -> Any:
+    """z3's And or Or of Bool terms, without the conversions of z3.And and z3.Or: they take most of the time here."""
+    context = z3.main_ctx()
+    return z3.BoolRef(make(context.ref(), len(terms), (z3.Ast * len(terms))(*(t.ast for t in terms))), context)
+
+
 class Terms:
     """Circuit literals as z3 terms over one Bool constant per circuit input."""
 
     def __init__(self, circuit: Circuit) -> None:
         self.circuit = circuit
         self.known: dict[int, Any] = {0: z3.BoolVal(False)}
-        self.inputs: list[Any] = []
+        self.denied: dict[int, Any] = {}
 
     def term(self, literal: int) -> Any:
         for gate in self.circuit.cone([literal]):
@@ -49,13 +55,19 @@ class Terms:
                 op, a, b = self.circuit.gates[gate]
                 if op == "in":
                     self.known[gate] = z3.Bool(self.circuit.inputs[a])
+                elif op == "and":
+                    self.known[gate] = _joined(z3.Z3_mk_and, [self._signed(a), self._signed(b)])
                 else:
-                    make = z3.And if op == "and" else z3.Xor
-                    self.known[gate] = make(self._signed(a), self._signed(b))
+                    self.known[gate] = z3.Xor(self._signed(a), self._signed(b))
         return self._signed(literal)
 
     def _signed(self, literal: int) -> Any:
-        return z3.Not(self.known[literal >> 1]) if literal & 1 else self.known[literal >> 1]
+        gate = literal >> 1
+        if not literal & 1:
+            return self.known[gate]
+        if gate not in self.denied:
+            self.denied[gate] = z3.Not(self.known[gate])
+        return self.denied[gate]
 
 
 def parameters(grounder: Grounder, rules: tuple[Rule, ...]) -> tuple[Callable[[Rule], dict[str, Any]], list[int]]:
@@ -166,7 +178,9 @@ class Unrolling:
         self.after = [self.terms.term(literal) for literal in self.after_literals]
         self.choice = [z3.Bool(name) for name in circuit.inputs[2 * grounder.bits :]]
         alternatives = [[self.terms.term(literal) for literal in clause] for clause in self.clauses]
-        self.transition = z3.And(*(those[0] if len(those) == 1 else z3.Or(*those) for those in alternatives))
+        self.transition = _joined(
+            z3.Z3_mk_and, [those[0] if len(those) == 1 else _joined(z3.Z3_mk_or, those) for those in alternatives]
+        )
         used = circuit.cone(literal for clause in self.clauses for literal in clause)
         gates = sum(circuit.gates[gate][0] in ("and", "xor") for gate in used)
         self.size = Size(grounder.bits + len(self.choice), gates, len(self.clauses))
@@ -197,7 +211,8 @@ class Unrolling:
 
     def renamed(self, term: Any, step: int) -> Any:
         """The term about step `step`: `now` is its state, `after` the next one, `choice` its parameters."""
-        pairs = list(zip(self.now, self.at(step), strict=True))
-        pairs += list(zip(self.after, self.at(step + 1), strict=True))
-        pairs += [(c, z3.Bool(f"c{step}_{i}")) for i, c in enumerate(self.choice)]
-        return z3.substitute(term, *pairs)
+        before = (*self.now, *self.after, *self.choice)
+        chosen = (z3.Bool(f"c{step}_{i}") for i in range(len(self.choice)))
+        renamed = (*self.at(step), *self.at(step + 1), *chosen)
+        of, to = ((z3.Ast * len(before))(*(t.ast for t in terms)) for terms in (before, renamed))
+        return z3.BoolRef(z3.Z3_substitute(term.ctx.ref(), term.ast, len(before), of, to), term.ctx)

@@ -105,6 +105,19 @@ def unlike(manifest: Path, asked: Terms) -> str:
     return "" if (claim.variables, claim.body) in rows else f"it does not state what {name} does"
 
 
+def spoiled(manifest: Path, asked: Terms) -> str:
+    """Why a manifest that lies where that of those terms should is no certificate of them; empty if there is none, or
+    it says itself that it is for other terms, as after a change of the kernel."""
+    if not manifest.exists():
+        return ""
+    try:
+        if json_text.read(manifest)["terms"] != asked.system:
+            return ""
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return unlike(manifest, asked)
+
+
 def _is_of(read: Mapping[str, Any], asked: Terms) -> str:
     """Why the manifest is of another kernel, other features, another invariant or other rules; empty if it is not."""
     name, _ = asked.claims[0]
@@ -224,17 +237,17 @@ def described(manifest: Path, as_json: bool = False) -> str:
     (opened,) = opened_together([(manifest, None)])
     if opened.refused:
         raise ModelError(f"{manifest}: {opened.refused}")
-    told = contents(manifest)
+    content = contents(manifest)
     if as_json:
-        return json.dumps({**told, "obligations": [*told["obligations"]]}, indent=1)
-    words = told["clauses"]
-    less = f" without {', '.join(told['without'])}" if told["without"] else ""
+        return json.dumps({**content, "obligations": [*content["obligations"]]}, indent=1)
+    words = content["clauses"]
+    less = f" without {', '.join(content['without'])}" if content["without"] else ""
     lines = [
-        f"{told['invariant']} on {told['kernel']}{less}, for any number of processes, pages, frames, references and "
-        "slots:", f"  {told['statement']}", "",
+        f"{content['invariant']} on {content['kernel']}{less}, "
+        "for any number of processes, pages, frames, references and slots:", f"  {content['statement']}", "",
         "It is inductive together with" if words else "It is inductive by itself.",
         *(f"  {number:2} {text}" for number, text in enumerate(words, 1)),
-        "", f"{len(told['obligations'])} obligations; `python -m proofs verify {manifest}` asks the solvers.",
+        "", f"{len(content['obligations'])} obligations; `python -m proofs verify {manifest}` asks the solvers.",
     ]
     return "\n".join(lines)
 

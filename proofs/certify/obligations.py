@@ -106,7 +106,7 @@ def _next(text: str, changed: Mapping[str, Any]) -> str:
     return re.sub(r"[^\s()]+", lambda m: f"{m[0]}!next" if m[0] in changed else m[0], text)
 
 
-def placed(
+def placement(
     update: Update, cell: Sequence[tuple[str, str]]
 ) -> tuple[dict[str, str], dict[str, str], list[tuple[str, Term]]]:
     """How an update hits a cell whose arguments are those (name, sort): the constants that it is over with their
@@ -127,7 +127,7 @@ def _effect(update: Update, cell: Variables, names: Mapping[str, str]) -> tuple[
 
     Raises ModelError if the value depends on which of several elements wrote the cell.
     """
-    quantified, known, elsewhere = placed(update, cell)
+    quantified, known, elsewhere = placement(update, cell)
     rest = [name for name in quantified if name not in known]
     variables = name_variables([quantified[name] for name in rest], {*names.values(), *(name for name, _ in cell)})
     known |= {name: variable for name, (variable, _) in zip(rest, variables, strict=True)}
@@ -275,7 +275,7 @@ def obligations(system: System, stated: Invariant, clauses: Sequence[Clause]) ->
     spoken = frozenset().union(*(c.functions for c in clauses))
     initial = [line for f in system.functions if f.name in spoken for line in _initially(f, names)]
     numbered = {f"clause{i}": c for i, c in enumerate(clauses, 1)}
-    made = {
+    texts = {
         "initiation": _obligation("Every clause holds initially.", system, (), initial, numbered),
         "safety": _obligation(
             f"The clauses imply {stated.name}.", system, clauses, (), {"claim": clause_of(stated.formula, system)}
@@ -286,5 +286,5 @@ def obligations(system: System, stated: Invariant, clauses: Sequence[Clause]) ->
     for rule in system.rules:
         text = _kept(rule, system, clauses)
         if text is not None:
-            made[f"rule {rule.name}"] = text
-    return made
+            texts[f"rule {rule.name}"] = text
+    return texts

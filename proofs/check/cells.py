@@ -14,7 +14,7 @@ import z3
 from invariants import Invariant
 from model.kernels import Kernel
 from model.logic import Scope, System, functions_in, names_in
-from model.state import ZERO, Value
+from model.state import ZERO, Value, frame_value, slot_value, vma_soft_dirty
 from proofs.check.prove import SECONDS
 from proofs.derive.interpreter import Instance
 from proofs.engine import Claim, Evidence
@@ -32,8 +32,8 @@ LEGEND = {
 """Verdict to what `mark` writes for it, explained."""
 CellKey = tuple[str, str, str]
 """A cell's place: table, kernel with features, invariant."""
-OBSERVED_ONLY = ("frame_value", "slot_value", "vma_soft_dirty")
-"""State functions that no claim needs; traces of `check` leave them out."""
+OBSERVED_ONLY = frozenset(f.name for f in (frame_value, slot_value, vma_soft_dirty))
+"""Names of state functions that no claim needs; traces of `check` leave them out."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _trace_system(spec: str, claims: tuple[Invariant, ...], state: int) -> Syste
 def with_contents(scope: Scope, stated: Invariant, system: System) -> Scope:
     """The scope, with two contents of pages where the invariant speaks of contents, or a rule of the system that it
     depends on looks for zeros; else they do not matter."""
-    if functions_in(stated.formula) & {"frame_value", "slot_value"} or looks_for_zeros(system):
+    if functions_in(stated.formula) & {frame_value.name, slot_value.name} or looks_for_zeros(system):
         return Scope(tuple((sort, 2 if sort == "Value" else size) for sort, size in scope.sizes))
     return scope
 

@@ -70,7 +70,7 @@ def program_digest() -> str:
 
 def jobs(table: Table, engine: str, depth: int) -> list[Job]:
     """The work for a table."""
-    made = []
+    work = []
     without, timeout = table.without, table.timeout
     for named, kernel in table.kernels:
         cones: dict[tuple[str, frozenset[str], Scope], list[Invariant]] = {}
@@ -90,11 +90,11 @@ def jobs(table: Table, engine: str, depth: int) -> list[Job]:
             key = hashlib.sha256(text.encode()).hexdigest()[:24]
             names = tuple(i.name for i in members)
             terms = terms_of(spec, names, without)
-            made.append(Job(spec, names, scope, engine, timeout, depth, without, key, table.name, terms))
-    return made
+            work.append(Job(spec, names, scope, engine, timeout, depth, without, key, table.name, terms))
+    return work
 
 
-def posed(job: Job) -> tuple[System, list[Claim]]:
+def system_and_claims(job: Job) -> tuple[System, list[Claim]]:
     """The system and the claims of a job. Raises ModelError if they are others than where the job was made."""
     if job.terms is not None:
         job.terms.compare()
@@ -114,9 +114,10 @@ def run_job(job: Job, means: Means = USUAL) -> list[Cell]:
 
 def query_of(job: Job) -> Query:
     """What the job asks of its engine. Raises ModelError as `posed` does."""
-    system, claims = posed(job)
+    system, claims = system_and_claims(job)
     # A rule of the user's own might let a cell matter without writing it, which would tell elements apart.
     reduce = not find_kernel(job.kernel).own_rules
     return Query(
-        job.kernel, system, job.scope, tuple(claims), functools.partial(posed, job), job.depth, job.timeout, reduce
+        job.kernel, system, job.scope, tuple(claims), functools.partial(system_and_claims, job), job.depth, job.timeout,
+        reduce,
     )

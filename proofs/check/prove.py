@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +63,19 @@ def kept(spec: str, name: str, without: tuple[str, ...], folder: Path) -> Path |
     return path if not manifests.unlike(path, terms_of(spec, [name], without)) else None
 
 
-def _kept_or_shipped(spec: str, name: str, without: tuple[str, ...], folder: Path) -> Path | None:
-    """As `kept`; a certificate that comes along is copied to the folder first, so that all evidence is in one place."""
+def _kept_or_shipped(spec: str, name: str, without: tuple[str, ...], folder: Path) -> tuple[Path | None, str]:
+    """As `kept`; a certificate that comes along is copied to the folder first, so that all evidence is in one place.
+
+    And why what lies in the folder is not taken, though it says to be of these terms; empty if it is taken, or nothing
+    is there.
+    """
     found = kept(spec, name, without, folder)
-    if found is None and (shipped := kept(spec, name, without, CERTIFICATES)) is not None:
-        return manifests.copied(shipped, folder)
-    return found
+    if found is not None:
+        return found, ""
+    path = manifests.manifest_path(folder, spec, name, without)
+    spoiled = manifests.spoiled(path, terms_of(spec, [name], without))
+    shipped = kept(spec, name, without, CERTIFICATES)
+    return None if shipped is None else manifests.copied(shipped, folder), spoiled
 
 
 def jobs(
@@ -101,7 +108,7 @@ def search_of(
     return Search(system, lambda: Miner(system, reduce=not kernel.own_rules), kernel.lemmas, fitting)
 
 
-def careless(kernel: Kernel, system: System, clauses: Sequence[Term]) -> str:
+def objection(kernel: Kernel, system: System, clauses: Sequence[Term]) -> str:
     """Why a proof on this kernel would not count: what `unwritten` says of its own rules; empty if nothing."""
     own = {template.name for template in kernel.own_rules}
     return unwritten(system, [r for r in system.rules if r.name in own], clauses)
@@ -125,7 +132,7 @@ def attempt(job: ProofJob) -> list[Attempt]:
             found = Unproved(claim, "out of memory", 0)
         if isinstance(found, Proof):
             formulas = [c.formula for c in found.clauses]
-            note = careless(kernel, search.system, formulas)
+            note = objection(kernel, search.system, formulas)
         else:
             note = found.reason
         for spec in job.kernels:
@@ -172,10 +179,14 @@ def _write_cti(job: ProofJob, spec: str, name: str, system: System, cti: Cti) ->
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one proof: the attempt (of a kept certificate, without a search), and what the solvers say of it."""
+    """What came of one proof: the attempt (of a kept certificate, without a search), and what the solvers say of it.
+
+    `spoiled`: why the certificate that was kept was not taken, empty if it was, or there was none.
+    """
 
     attempt: Attempt
     checked: manifests.Checked | None
+    spoiled: str = ""
 
     @property
     def proved(self) -> bool:
@@ -210,16 +221,23 @@ def prove(
     soon as they are final. Raises EngineError if a solver refutes an obligation that the search had proved.
     """
     folder = out / "certificates"
-    had = [] if fresh else [(pair, _kept_or_shipped(*pair, without, folder)) for pair in wanted]
-    verdicts = _verified([Attempt(*pair, path) for pair, path in had if path is not None], without, workers, progress)
-    refused = {pair for pair, v in verdicts.items() if v.checked is not None and v.checked.verdict == "refused"}
+    had = {} if fresh else {pair: _kept_or_shipped(*pair, without, folder) for pair in wanted}
+    spoiled = {pair: why for pair, (_, why) in had.items()}
+
+    def verified(attempts: Sequence[Attempt]) -> dict[tuple[str, str], Verdict]:
+        said = _verified(attempts, without, workers, progress)
+        return {pair: replace(verdict, spoiled=spoiled.get(pair, "")) for pair, verdict in said.items()}
+
+    verdicts = verified([Attempt(*pair, path) for pair, (path, _) in had.items() if path is not None])
+    refused = {pair: v.note for pair, v in verdicts.items() if v.checked is not None and v.checked.verdict == "refused"}
     judged({pair: verdict for pair, verdict in verdicts.items() if pair not in refused})
+    spoiled |= refused
     work = jobs([pair for pair in wanted if pair in refused or pair not in verdicts], without, seconds, folder)
     attempts: list[Attempt] = []
     for _, more in each_done(attempt, work, workers):
         attempts += more
         progress("proving", len({a.kernel for a in attempts}), len({k for job in work for k in job.kernels}))
-    late = _verified(attempts, without, workers, progress)
+    late = verified(attempts)
     judged({pair: v for pair, v in late.items() if v.checked is None or v.checked.verdict != "refused"})
     verdicts |= late
     for verdict in verdicts.values():

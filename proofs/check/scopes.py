@@ -46,10 +46,10 @@ def rules_named(names: Iterable[str], specs: Iterable[str]) -> tuple[str, ...]:
     rules = {r.name for spec in specs for r in system_of(spec).rules}
     found: set[str] = set()
     for name in names:
-        these = {r for r in rules if name in (r, r.partition(".")[0])}
-        if not these:
+        named = {r for r in rules if name in (r, r.partition(".")[0])}
+        if not named:
             raise ModelError(f"no rule {name!r}{nearest(name, sorted(rules))}")
-        found |= these
+        found |= named
     return tuple(sorted(found))
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +15,7 @@ from invariants import INVARIANTS, Invariant
 from model.blame import nearest
 from model.kernels import Kernel
 from model.logic import ModelError, Scope
-from proofs import json_text
+from proofs import store
 from proofs.check.cells import Cell, CellKey, Table, write_trace
 from proofs.check.engines import ENGINES, PROVING
 from proofs.check.jobs import BMC_DEPTH, UNGUARDED, Job, jobs, run_job
@@ -31,23 +29,6 @@ from proofs.parallel import each_done, heard_here, tell
 from proofs.traces.render import FORMATS
 
 # Running many jobs
-
-def _store(path: Path, key: str, cells: Sequence[Cell]) -> None:
-    """Keep the results of the job of that key, all of them or none. Raises OSError."""
-    part = path.with_suffix(".part")
-    try:
-        rows = [dataclasses.asdict(c) for c in cells]
-        part.write_text(json.dumps({"of": key, "cells": rows, "digest": _digest(key, rows)}), encoding="utf-8")
-        part.rename(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, f"cannot keep {path}") from error
-
-
-def _digest(key: str, rows: Any) -> str:
-    """Hash of what is kept: a file that somebody changed, or the disk, is not believed."""
-    return hashlib.sha256(json.dumps([key, rows], sort_keys=True).encode()).hexdigest()
-
 
 def undecided(work: Iterable[Job], found: Mapping[CellKey, Cell], why: str) -> dict[CellKey, Cell]:
     """UNKNOWN cells, with that note, for all of the work that is not found, or found without a verdict or a reason."""
@@ -65,9 +46,8 @@ def undecided(work: Iterable[Job], found: Mapping[CellKey, Cell], why: str) -> d
 def _stored(path: Path, job: Job) -> list[Cell] | None:
     """Results kept earlier, or None if there are none that can be read and say that they are of this job's content."""
     try:
-        kept = json_text.read(path)
-        rows = kept["cells"]
-        if kept["of"] != job.key or kept["digest"] != _digest(job.key, rows) or len(rows) != len(job.invariants):
+        rows = store.kept(path, job.key)
+        if len(rows) != len(job.invariants):
             return None
         return [
             Cell(**{**row, "steps": _tuples(row["steps"]), "dead_rules": tuple(row["dead_rules"])})
@@ -133,7 +113,7 @@ def run(
         lost: OSError | None = None
         if all(c.verdict != "UNKNOWN" for c in cells):
             try:
-                _store(kept / f"{first.key}.json", first.key, cells)
+                store.keep(kept / f"{first.key}.json", first.key, [dataclasses.asdict(c) for c in cells])
             except OSError as error:
                 lost = error
         for job in todo[first.key]:
@@ -169,6 +149,9 @@ def _with_proof(cell: Cell, verdict: Verdict) -> Cell:
     cell = dataclasses.replace(
         cell, seconds=cell.seconds + spent, engine="proof" if cell.engine == "proof" else f"{cell.engine}+proof"
     )
+    if verdict.spoiled:
+        note = f"the certificate that was kept is not taken: {verdict.spoiled}"
+        cell = dataclasses.replace(cell, note="; ".join(filter(None, (cell.note, note))))
     if verdict.proved and verdict.checked is not None:
         return dataclasses.replace(
             cell, verdict="PROVED", clauses=verdict.checked.clauses, certificate=str(verdict.attempt.manifest),

@@ -25,7 +25,15 @@ from proofs.errors import EXIT_CODES
 from proofs.litmus import execution as litmus_tests
 from proofs.litmus import language, parser
 from proofs.litmus import retell as retelling
-from proofs.naming.specs import file_of, find_invariants, find_kernel, formula_of, system_of, with_features
+from proofs.naming.specs import (
+    file_of,
+    find_invariants,
+    find_kernel,
+    formula_of,
+    resolved,
+    system_of,
+    with_features,
+)
 from proofs.traces import trace as traces
 
 PROJECT = "cow-proofs"
@@ -65,8 +73,8 @@ def completed_invariants(incomplete: str) -> list[str]:
 
 KernelOption = Annotated[
     list[str] | None, typer.Option("--kernel", "-k", autocompletion=completed_kernels, help=(
-        "A kernel by name, or file.py:NAME, or BASE+RESTRICTION+..., bare:KERNEL+RESTRICTION+...; any of these may be "
-        "followed by features, as v5.9@huge,ksm; may be repeated."
+        "A kernel by name, or a release, as v5.15 or 6.1.0-56-amd64, or file.py:NAME, or BASE+RESTRICTION+..., "
+        "bare:KERNEL+RESTRICTION+...; any of these may be followed by features, as v5.9@huge,ksm; may be repeated."
     ))
 ]
 OwnInvariantOption = Annotated[list[str] | None, typer.Option(
@@ -80,9 +88,24 @@ TextOutOption = Annotated[
 
 
 def asked_kernels(specs: Sequence[str] | None) -> list[tuple[str, Kernel]]:
+    """Those named, by the model's names, as `named_kernel`; the default table's without any."""
     if not specs:
         return [(k.name, k) for k in KERNELS]
-    return [(spec, find_kernel(spec)) for spec in dict.fromkeys(specs)]
+    return [(spec, find_kernel(spec)) for spec in dict.fromkeys(map(named_kernel, dict.fromkeys(specs)))]
+
+
+def named_kernel(spec: str) -> str:
+    """The spec with the model's name for a release, having said which that is and why; nothing for nothing.
+
+    Raises ModelError if there is no such kernel.
+    """
+    if not spec:
+        return spec
+    name, why = resolved(spec)
+    find_kernel(name)
+    if why:
+        say(why)
+    return name
 
 
 def asked_invariants(names: Sequence[str] | None) -> list[Invariant]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from model.kernels import Kernel
+from model.logic import ModelError
 from proofs.cli.app import (
     HostOption,
     JsonOption,
@@ -17,8 +20,10 @@ from proofs.cli.app import (
     VmlinuzOption,
     app,
     give_out,
+    named_kernel,
     predict,
     print_json,
+    progress_bar,
     read_test,
     say,
     write_file,
@@ -27,9 +32,12 @@ from proofs.clock import check_time
 from proofs.data import SUITE
 from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import conform as conforming
-from proofs.hardware import observing, reproducer
+from proofs.hardware import identify as identifying
+from proofs.hardware import observing, reproducer, telling
+from proofs.hardware.observing import Observation
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
+from proofs.litmus.language import Litmus
 from proofs.naming.specs import find_kernel
 
 
@@ -43,7 +51,7 @@ def write_reproducer(
 ) -> int:
     """Write the C program that does a litmus test or a trace, with real processes and references."""
     test = read_test(file)
-    give_out(reproducer.program([test], predict(test, kernel)), out)
+    give_out(reproducer.program([test], predict(test, named_kernel(kernel))), out)
     return OK
 
 
@@ -62,8 +70,7 @@ def replay(
     """Do a litmus test or a trace on a real kernel, step by step, and compare with the model."""
     check_time(seconds)
     test = read_test(file)
-    if kernel:
-        find_kernel(kernel)
+    kernel = named_kernel(kernel)
     reproducer.check(test)
     [[seen]] = observing.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
     found = conforming.compare(test, kernel or conforming.kernel_for(seen.release), seen)
@@ -101,19 +108,33 @@ def conform(
     allow_host_settings: HostOption = False,
     seconds: Annotated[float, typer.Option(help="Time limit of each kernel.")] = observing.SECONDS,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A Markdown document to write.")] = None,
+    identify: Annotated[bool, typer.Option("--identify", help=(
+        "Instead of comparing, find whose rules it has: the smallest difference from the nearest kernel, or from that "
+        "of -k, that explains what was observed."
+    ))] = False,
+    observed_in: Annotated[list[Path] | None, typer.Option("--observed", help=(
+        "With --identify: what an earlier `conform --json` printed, instead of running anything; may be repeated."
+    ))] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Run litmus tests on real kernels and compare each with the model. Exit code 1 for a disagreement."""
     check_time(seconds)
-    if kernel:
-        find_kernel(kernel)
+    if observed_in and not identify:
+        raise ModelError("--observed is for --identify")
+    kernel = named_kernel(kernel)
     tests = (
         parser.read_all(files) if files
         else [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
     )
     images: list[Path | None] = [*(vmlinuz or ())]
-    if here or not images:
+    if here or not (images or observed_in):
         images.append(None)
+    if identify:
+        rows = [row for path in observed_in or () for row in conforming.saved(path, tests).values()]
+        return _identify(tests, itertools.chain(rows, observing.observe(
+            tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
+            progress=lambda what: say(what) if sys.stderr.isatty() else None,
+        )), kernel, seconds, as_json)
     found: list[conforming.Conformance] = []
     interrupted = False
     try:
@@ -133,3 +154,51 @@ def conform(
         print(conforming.to_text(found), end="")
     code = _conformance_code(found)
     return INCONCLUSIVE if interrupted and code == OK else code
+
+
+def _identify(
+    tests: Sequence[Litmus], observed: Iterable[Sequence[Observation]], kernel: str, seconds: float,
+    as_json: bool,
+) -> int:
+    """Say of each kernel whose rules it has. Exit code 1 where no record of decisions explains what was observed."""
+    base = find_kernel(kernel) if kernel else None
+    told: list[dict[str, Any]] = []
+    results: list[dict[str, str]] = []
+    code = OK
+    interrupted = False
+    try:
+        for row in observed:
+            found, left = _identity(tests, row, base, seconds)
+            told.append(identifying.to_json(found, row[0].release, left))
+            results += [
+                {"litmus": test.name, "release": seen.release, "reason": seen.reason,
+                 "observed": "" if seen.outcome is None else conforming.shown(seen.outcome)}
+                for test, seen in zip(tests, row, strict=True)
+            ]
+            code = VIOLATION if found.conflict else code
+            if not as_json:
+                print(identifying.to_text(found, row[0].release, left))
+    except KeyboardInterrupt:
+        say("interrupted: what follows is of the kernels that were done")
+        interrupted = True
+    if as_json:
+        print_json({"schema": 1, "kernels": told, "results": results})
+    return INCONCLUSIVE if interrupted and code == OK else code
+
+
+def _identity(
+    tests: Sequence[Litmus], row: Sequence[Observation], base: Kernel | None, seconds: float
+) -> tuple[identifying.Identity, list[telling.Untold]]:
+    """Whose rules explain what one kernel did, and what would tell the decisions that are open."""
+    reasons = {test.name: seen.reason for test, seen in zip(tests, row, strict=True)}
+    with progress_bar() as bar:
+        task = bar.add_task("identifying", total=None)
+        found = identifying.identify(
+            tests, identifying.seen_in(tests, [row]), base,
+            identifying.Reasons(lambda runs: bar.update(task, description=f"identifying, {runs} executions")),
+        )
+        return found, list(telling.untold(
+            found, tests, lambda test: reasons[test],
+            lambda done, total: bar.update(task, description="telling apart", completed=done, total=total),
+            min(seconds, 60.0),
+        ))

@@ -18,7 +18,16 @@ from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, RuleTemplate
 from model.restrictions import RESTRICTIONS, VARIANTS, Restriction
 from proofs.cli import start as starting
-from proofs.cli.app import JsonOption, KernelOption, app, asked_kernels, completed_kernels, print_json, write_file
+from proofs.cli.app import (
+    JsonOption,
+    KernelOption,
+    app,
+    asked_kernels,
+    completed_kernels,
+    named_kernel,
+    print_json,
+    write_file,
+)
 from proofs.errors import EXIT_CODES, OK
 from proofs.naming.specs import system_of
 from proofs.pages import domain
@@ -33,6 +42,7 @@ def new_kernel(
     as_json: JsonOption = False,
 ) -> int:
     """Write a commented file with a kernel of one's own to start from."""
+    base = named_kernel(base)
     _start(file, name, starting.starting_file(base, str(file), name))
     if as_json:
         print_json({"schema": 1, "file": str(file), "kernel": f"{file}:{name}", "base": base})

@@ -16,7 +16,7 @@ from proofs.cli.ending import explained
 from proofs.errors import INCONCLUSIVE, OK
 
 # `--help` lists the commands in the order in which these files are loaded.
-for group in ("tables", "traces", "tests", "hardware", "proofs", "kernels"):
+for group in ("tables", "traces", "tests", "hardware", "proofs", "kernels", "source"):
     importlib.import_module(f"proofs.cli.{group}")
 SWALLOWS = ("__del__", "from_param")
 """Functions out of which no exception comes: Python reports what a finalizer raises, ctypes what a conversion does."""
@@ -41,16 +41,16 @@ def interrupt(number: int, frame: Any) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if threading.current_thread() is threading.main_thread():
-        # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
-        signal.signal(signal.SIGTERM, interrupt)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A file's name, or a terminal, may know other characters than ours.
-            stream.reconfigure(errors="backslashreplace")
     try:
+        if threading.current_thread() is threading.main_thread():
+            # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
+            signal.signal(signal.SIGTERM, interrupt)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                signal.signal(signal.SIGINT, interrupt)
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                # A file's name, or a terminal, may know other characters than ours.
+                stream.reconfigure(errors="backslashreplace")
         result = app(args=given or ["--help"], obj=given, standalone_mode=False, prog_name="python -m proofs")
         # typer's own answer to Ctrl-C.
         code = complain("interrupted", INCONCLUSIVE) if result == 130 else int(result or OK)
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = INCONCLUSIVE
     except (KeyboardInterrupt, Exception) as error:
         code = complain(*explained(error))
+    # Python ends by SIGINT where an interrupt once left the text of an exec, as dataclasses have, until another is run.
+    exec("")
     return _flushed(code)
 
 

@@ -22,6 +22,7 @@ from proofs.cli.app import (
     app,
     asked_kernels,
     going_on,
+    named_kernel,
     print_json,
     progress_bar,
     say,
@@ -70,9 +71,9 @@ def verify(
             less = f" without {', '.join(c.without)}" if c.without else ""
             if less or not c.accepted:
                 print(f"{c.kernel}{less}, {c.invariant}: {c.verdict}{': ' * bool(c.reason)}{c.reason}")
-        told = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+        counted = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
         names = " and ".join(solver or solvers.BUILT_IN)
-        print(f"{told}, {sum(c.obligations for c in checked)} obligations by {names}, "
+        print(f"{counted}, {sum(c.obligations for c in checked)} obligations by {names}, "
               f"{time.monotonic() - started:.0f} s")
     verdicts = {c.verdict for c in checked}
     if "refused" in verdicts:
@@ -103,7 +104,7 @@ def restrict(
         raise ModelError(f"no base {base!r}{nearest(base, BASES)}")
     check_time(proof_time)
     stated = find_invariant(invariant)
-    spec = base or BARE + str(kernel)
+    spec = base or named_kernel(BARE + str(kernel))
     if not stated.applies_to(find_kernel(spec)):
         raise ModelError(f"{stated.name} says nothing about {spec}")
     check_spoken(stated, spec)

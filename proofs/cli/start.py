@@ -6,12 +6,12 @@ import inspect
 import re
 import textwrap
 
-import model.kernels
 from model import state
 from model.blame import nearest
 from model.decisions import Decisions
-from model.kernels import FURTHER, KERNELS, Kernel
+from model.kernels import FURTHER, KERNELS
 from model.logic import ModelError
+from proofs.naming.specs import variable_of
 from proofs.traces.text import first_sentence
 
 _TEMPLATE = '''"""A kernel of my own: {base} with one decision changed.
@@ -94,14 +94,6 @@ _LANGUAGE = """\
 # These are terms, not Python values: for `and`, `or`, `not` and `if` write And, Or, Not and If; `==` is as it looks.
 # "For all" and "there is" are forall(Proc, Page, lambda p, v: ...) and exists(...) of model.
 # What can be said of processes p and q, pages v and w, frames f, references k and slots s, all in model.state:"""
-
-
-def variable_of(kernel: Kernel) -> str:
-    """The name by which model.kernels has the kernel. Raises ModelError if it has none."""
-    for name, value in vars(model.kernels).items():
-        if value is kernel:
-            return name
-    raise ModelError(f"model.kernels has no name for {kernel.name}")
 
 
 _WORDS = (

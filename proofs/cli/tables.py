@@ -322,7 +322,7 @@ def _heading(invariant: str) -> list[str]:
 def _dead_rules(cells: Sequence[Cell]) -> list[str]:
     """Rules of which a kernel's verdicts say nothing: for PROVED cells their guard contradicts what is proved, for
     EXHAUSTED ones they fired in none of the complete explorations."""
-    told = []
+    lines = []
     for verdict, what in (("PROVED", "Dead, the guard contradicts what is proved"),
                           ("EXHAUSTED", "Vacuous, never enabled in this scope")):
         dead: dict[str, set[str]] = {}
@@ -333,8 +333,8 @@ def _dead_rules(cells: Sequence[Cell]) -> list[str]:
         for kernel, rules in dead.items():
             if rules:
                 by_rules.setdefault(", ".join(sorted(rules)), []).append(kernel)
-        told += [f"{what}: {rules} ({', '.join(names)})" for rules, names in by_rules.items()]
-    return told
+        lines += [f"{what}: {rules} ({', '.join(names)})" for rules, names in by_rules.items()]
+    return lines
 
 
 @app.command(epilog=EXIT_CODES)

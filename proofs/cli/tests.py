@@ -17,6 +17,7 @@ from proofs.cli.app import (
     app,
     asked_kernels,
     completed_kernels,
+    named_kernel,
     names_in_options,
     print_columns,
     print_json,
@@ -26,6 +27,7 @@ from proofs.cli.app import (
 )
 from proofs.clock import check_time
 from proofs.compare import diff as differences
+from proofs.compare import show as shown
 from proofs.compare.lockstep import Bounds
 from proofs.data import SUITE
 from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
@@ -162,6 +164,7 @@ def diff(
 ) -> int:
     """What two kernels do differently: shortest sequences of operations, as litmus tests, by cause."""
     check_time(seconds)
+    a, b = named_kernel(a), named_kernel(b)
     bounds = Bounds(processes, pages, references, depth=depth, seconds=seconds)
     features = names_in_options(world, WORLD, "feature")
     folder = writable_folder(out) / "diff"
@@ -179,9 +182,9 @@ def diff(
         for each_found in cause.differences:
             (folder / f"{each_found.name}.litmus").write_text(each_found.text, encoding="utf-8")
     if as_json:
-        print_json(differences.to_json(report))
+        print_json(shown.to_json(report))
     else:
-        print(differences.to_text(report), end="")
+        print(shown.to_text(report), end="")
         if report.causes:
             print(f"The tests are in {folder}; `python -m proofs litmus FILE -k {a} -k {b}` asks one again.")
     if report.causes:

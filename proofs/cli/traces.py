@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from proofs.cli.app import (
     app,
     asked_invariants,
     give_out,
+    named_kernel,
     names_in_options,
     own_invariants,
     print_json,
@@ -77,7 +79,7 @@ def explore(
 ) -> int:
     """Walk through a kernel's states by hand: what is in use, which claims hold, which steps may be taken."""
     features = (*names_in_options(world, WORLD, "feature"), *names_in_options(split, SPLIT, "sub-steps"))
-    find_kernel(kernel)
+    kernel = named_kernel(kernel)
     explorer = explorers.Explorer(
         with_features(kernel, features), scopes.scope_named(scope), tuple(i.name for i in own_invariants(invariant))
     )
@@ -94,10 +96,9 @@ def explore(
         else:
             print(f"{explorer.kernel}: {running.url}\nCtrl-C ends it.")
         sys.stdout.flush()
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             running.serve()
-        except KeyboardInterrupt:
-            print(file=sys.stderr)
+        print(file=sys.stderr)
     return OK
 
 
@@ -109,13 +110,13 @@ def retell(
 ) -> int:
     """Tell a counterexample as a litmus test: operations that end where the claim is broken, and what that shows."""
     trace = traces.read(file, system_of, formula_of)
-    told = retelling.retell(trace, find_kernel(trace.kernel))
+    retold = retelling.retell(trace, find_kernel(trace.kernel))
     data = {
-        "schema": 1, "litmus": told.litmus.name, "kernel": trace.kernel, "claim": trace.claim, "text": told.text,
-        "condition": told.litmus.condition_text,
-        "witness": [told.witness.label(number) for number in range(len(told.witness.steps))],
+        "schema": 1, "litmus": retold.litmus.name, "kernel": trace.kernel, "claim": trace.claim, "text": retold.text,
+        "condition": retold.litmus.condition_text,
+        "witness": [retold.witness.label(number) for number in range(len(retold.witness.steps))],
     }
-    give_out(json.dumps(data, indent=1, ensure_ascii=False) if as_json else told.text, out)
+    give_out(json.dumps(data, indent=1, ensure_ascii=False) if as_json else retold.text, out)
     return OK
 
 
@@ -139,6 +140,7 @@ def export(
         raise ModelError(f"no format {form!r}{nearest(form, exports.FORMATS)}")
     if form != "tla" and not invariant:
         raise ModelError(f"say with -i which invariant {form} is to claim")
+    kernel = named_kernel(kernel)
     about = find_kernel(kernel)
     stated = [i for i in asked_invariants(invariant) if i.applies_to(about)]
     if form != "tla" and len(stated) > 1:

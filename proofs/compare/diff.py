@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from model.kernels import FURTHER, KERNELS, Kernel
-from model.logic import ModelError, System
+from model.kernels import Kernel, differing, sources_of
+from model.logic import ModelError
 from proofs.compare.lockstep import (
     ALWAYS,
-    HELD,
-    LIVE,
-    LOADED,
     PAGES,
     PROCESSES,
     REFERENCES,
-    SEEN,
     Bounds,
     Move,
     Pages,
@@ -29,17 +25,20 @@ from proofs.compare.lockstep import (
     Side,
     search,
 )
-from proofs.derive.interpreter import Interpreter
+from proofs.derive.interpreter import Interpreter, interpreter_of
 from proofs.errors import EngineError
 from proofs.litmus import execution, parser
 from proofs.litmus.execution import End, Run
+from proofs.litmus.facts import Fact, value_loaded, value_seen
+from proofs.litmus.instances import own_rules
 from proofs.litmus.language import Litmus
-from proofs.naming.specs import features_of, file_name, find_kernel, system_of, with_features
+from proofs.naming.specs import features_of, file_name, find_kernel, system_of, system_with, with_features
 
 NOT_FOLLOWED = ("huge",)
 """Features with which names stand for several pages or references at once: the search does not make such tests."""
-Seen = dict[str, Any]
-"""What one execution shows: `refused 2` and `blocked 2` to whether it is so, `A.x` and `r` to the value or None."""
+Seen = dict[tuple[str, tuple[int, ...]], Any]
+"""What one execution shows, in words of Fact: ("refused", (2,)) to whether it is so, ("loads", (p, v)) and
+("sees", (k,)) to the number of the value, None where there is nothing."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Causes:
 
     def __init__(self, a: Side, b: Side, features: Sequence[str], each: int) -> None:
         self.a, self.b, self.features, self.each = a, b, features, each
-        self.differing = differing_decisions(a.kernel, b.kernel)
+        self.differing = differing(a.kernel, b.kernel)
         self._hybrids: dict[frozenset[str], Side] = {frozenset(): a, frozenset(self.differing): b}
         self.kept: dict[tuple[str, ...], list[tuple[Pages, tuple[Move, ...]]]] = {}
         self.count: dict[tuple[str, ...], int] = {}
@@ -184,28 +183,11 @@ def _sensible(sequence: Sequence[Move]) -> bool:
     return True
 
 
-def differing_decisions(a: Kernel, b: Kernel) -> tuple[str, ...]:
-    """Names of the decisions that differ."""
-    return tuple(
-        f.name for f in fields(Kernel)
-        if f.name not in ("name", "about", "base", "cite", "lemmas", "own_rules")
-        and getattr(a, f.name) != getattr(b, f.name)
-    )
-
-
 def _decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
-    before = _cites(a)
-    cites = {what: commit for what, commit in _cites(b).items() if before.get(what) != commit}
-    told = a.decisions(), b.decisions()
-    return tuple(Decision(n, told[0][n], told[1][n], cites.get(n, "")) for n in names)
-
-
-def _cites(kernel: Kernel) -> dict[str, str]:
-    """Decision to its source, of the kernel and those that it is made from."""
-    by_name = {k.name: k for k in (*KERNELS, *FURTHER)}
-    base = by_name.get(kernel.base or "")
-    own = {what.strip(): commit for many, commit in kernel.cite for what in many.split(",")}
-    return (_cites(base) if base is not None else {}) | own
+    before = sources_of(a)
+    cites = {what: commit for what, commit in sources_of(b).items() if before.get(what) != commit}
+    values = a.decisions(), b.decisions()
+    return tuple(Decision(n, values[0][n], values[1][n], cites.get(n, "")) for n in names)
 
 
 def compare(
@@ -222,24 +204,24 @@ def compare(
     wanted = features_of(with_features(a, (*ALWAYS, *features)))[1]
     kernels = find_kernel(a), find_kernel(b)
     systems = system_of(with_features(a, wanted)), system_of(with_features(b, wanted))
-    differing = differing_decisions(*kernels)
+    unlike = differing(*kernels)
     if systems[0].text() == systems[1].text():
         nothing = Search(0, 0, True, "", 0)
-        return Report(a, b, wanted, bounds, nothing, (), (), differing, True)
-    own = [name for k, s in zip(kernels, systems, strict=True) for name in execution.own_rules(k, s)]
+        return Report(a, b, wanted, bounds, nothing, (), (), unlike, True)
+    own = [name for k, s in zip(kernels, systems, strict=True) for name in own_rules(k, s)]
     kernels = replace(kernels[0], own_rules=()), replace(kernels[1], own_rules=())
     sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
     causes = Causes(*sides, wanted, each)
     searched = search(*sides, wanted, bounds, causes.add, progress)
-    told = []
+    shown_causes = []
     for n, (names, kept) in enumerate(causes.kept.items(), 1):
         name = f"{file_name(f'{a}-{b}', kept='A-Za-z0-9_.-')}-{n}"
-        shown = (_shown((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
-        told.append(Cause(_decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
-    silent = [d for d in differing if not any(d in names for names in causes.kept)]
+        shown = (as_test((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
+        shown_causes.append(Cause(_decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
+    silent = [d for d in unlike if not any(d in names for names in causes.kept)]
     elsewhere = tuple(d for d in silent if _says_nothing(kernels, d, wanted))
     return Report(
-        a, b, wanted, bounds, searched, tuple(told), tuple(d for d in silent if d not in elsewhere), elsewhere,
+        a, b, wanted, bounds, searched, tuple(shown_causes), tuple(d for d in silent if d not in elsewhere), elsewhere,
         left_out=tuple(dict.fromkeys(own)),
     )
 
@@ -294,78 +276,66 @@ def litmus_text(name: str, about: str, program: tuple[list[str], list[str]], con
     return "\n".join([*heading, *program[0], *program[1], condition]) + "\n"
 
 
-def executions(text: str, kernel: Kernel) -> tuple[Litmus, list[tuple[Seen, End]]]:
+def executions(test: Litmus, kernel: Kernel) -> list[tuple[Seen, End]]:
     """Every execution of the test by the litmus engine, and what it shows."""
-    test = parser.parse(text, "a difference")
-    interpreter = execution.interpreter_of(_system(kernel, test.features), test.scope())
+    interpreter = interpreter_of(system_with(kernel, test.features), test.scope())
     ends, stuck = Run(test, kernel, interpreter).ends()
     if stuck:
         raise EngineError(f"the litmus engine does not follow what the search for differences followed: {stuck}")
-    return test, [(_seen(test, interpreter, end), end) for end in ends]
-
-
-_systems: dict[tuple[int, frozenset[str]], tuple[Kernel, System]] = {}
-
-
-def _system(kernel: Kernel, features: frozenset[str]) -> System:
-    key = (id(kernel), features)
-    if key not in _systems:
-        _systems[key] = (kernel, kernel.system(features))
-    return _systems[key][1]
+    return [(_seen(test, interpreter, end), end) for end in ends]
 
 
 def _seen(test: Litmus, interpreter: Interpreter, end: End) -> Seen:
-    state, ask = end.situation.state, interpreter.evaluate
+    state = end.situation.state
     seen: Seen = {}
-    for k, name in enumerate(test.references):
-        at = {"k": k}
-        seen[name] = test.values[ask(SEEN, state, at)] if ask(HELD, state, at) else None
-    for p, process in enumerate(test.processes):
-        for v, page in enumerate(test.pages):
-            at = {"p": p, "v": v}
-            value = test.values[ask(LOADED, state, at)] if ask(LIVE, state, at) else None
-            seen[f"{process}.{page.name}"] = value
+    for k in range(len(test.references)):
+        seen["sees", (k,)] = value_seen(interpreter, state, k)
+    for p, v in itertools.product(range(len(test.processes)), range(len(test.pages))):
+        seen["loads", (p, v)] = value_loaded(interpreter, state, p, v)
     for number in range(len(test.statements)):
-        seen[f"refused {number + 1}"] = number in end.refused
-        seen[f"blocked {number + 1}"] = number in end.blocked
+        seen["refused", (number + 1,)] = number in end.refused
+        seen["blocked", (number + 1,)] = number in end.blocked
     return seen
 
 
 class _Fact(NamedTuple):
-    """Something that a condition can say: what `name` shows is `value`, or with `other` anything else."""
+    """Something that a condition can say: of `look` shows `value`, or with `other` anything else."""
 
     rank: tuple[int, int]
     text: str
-    name: str
+    look: tuple[str, tuple[int, ...]]
     value: Any
     other: bool = False
 
     def holds(self, seen: Seen) -> bool:
-        return (seen[self.name] == self.value) is not self.other
+        return (seen[self.look] == self.value) is not self.other
 
 
-def _words_of(name: str, value: Any) -> str:
+def _text_of(test: Litmus, look: tuple[str, tuple[int, ...]], value: Any) -> str:
     """What an execution shows in words, which if something is there are a condition."""
-    if value is None:
-        return f"{name} is not there"
+    what, of = look
     if isinstance(value, bool):
-        return name if value else f"not {name}"
-    return f"{name} == {value}" if "." in name else f"{name} sees {value}"
+        text = Fact(what, of).text(test.names())
+        return text if value else f"not {text}"
+    if value is not None:
+        return Fact(what, (*of, value)).text(test.names())
+    where = test.references[of[0]] if what == "sees" else f"{test.processes[of[0]]}.{test.pages[of[1]].name}"
+    return f"{where} is not there"
 
 
-def _facts(mine: Seen, others: Sequence[Seen]) -> Iterator[_Fact]:
+def _facts(test: Litmus, mine: Seen, others: Sequence[Seen]) -> Iterator[_Fact]:
     """Facts that are true of an execution, and may not be of others."""
-    for place, (name, value) in enumerate(mine.items()):
+    for place, (look, value) in enumerate(mine.items()):
         if value is not None:
-            yield _Fact((int(value is False), place), _words_of(name, value), name, value)
-        for there in dict.fromkeys(o[name] for o in others):
+            yield _Fact((int(value is False), place), _text_of(test, look, value), look, value)
+        for there in dict.fromkeys(o[look] for o in others):
             if there is not None and not isinstance(there, bool) and there != value:
-                yield _Fact((1, place), f"not {_words_of(name, there)}", name, there, True)
+                yield _Fact((1, place), f"not {_text_of(test, look, there)}", look, there, True)
 
 
-def _condition(mine: Seen, others: Sequence[Seen]) -> tuple[tuple[Any, ...], str] | None:
+def _condition(test: Litmus, mine: Seen, others: Sequence[Seen]) -> tuple[tuple[Any, ...], str] | None:
     """(rank, text) of a shortest conjunction that is true of one execution and of none of the others."""
-    facts = list(_facts(mine, others))
+    facts = list(_facts(test, mine, others))
     for size in range(1, len(mine) + 1):
         fitting = [
             (size, tuple(f.rank for f in chosen), " and ".join(f.text for f in chosen))
@@ -378,31 +348,32 @@ def _condition(mine: Seen, others: Sequence[Seen]) -> tuple[tuple[Any, ...], str
     return None
 
 
-def _shown(
+def as_test(
     specs: tuple[str, str], kernels: tuple[Kernel, Kernel], pages: Pages, sequence: Sequence[Move], name: str
 ) -> Difference:
-    """The sequence as a test with a question that the two kernels answer otherwise."""
+    """The sequence, which ends otherwise on the two kernels, as a test with a question that they answer otherwise."""
     program = program_of(pages, sequence)
     plain = program_of((frozenset(),) * len(pages), sequence)
     for candidate in (plain, program):
         text = litmus_text(name, "", candidate, "exists refused 1")
-        found = [executions(text, kernel)[1] for kernel in kernels]
+        test = parser.parse(text, "a difference")
+        found = [executions(test, kernel) for kernel in kernels]
         seen = [[s for s, _ in ends] for ends in found]
         only = [[s for s in seen[i] if s not in seen[1 - i]] for i in (0, 1)]
         if only[0] or only[1]:
             break
-    conditions = [(made[0], i, made[1]) for i in (0, 1) for s in only[i] if (made := _condition(s, seen[1 - i]))]
+    conditions = [(best[0], i, best[1]) for i in (0, 1) for s in only[i] if (best := _condition(test, s, seen[1 - i]))]
     if not conditions:
         raise EngineError(f"the litmus engine sees no difference in\n{text}")
     _, side, condition = min(conditions)
-    told = [n for n in seen[0][0] if len({s[n] for s in (*seen[0], *seen[1])}) > 1]
+    looks = [n for n in seen[0][0] if len({s[n] for s in (*seen[0], *seen[1])}) > 1]
     shows = tuple(
-        tuple(dict.fromkeys(", ".join(_words_of(n, s[n]) for n in told) for s in seen[i])) for i in (0, 1)
+        tuple(dict.fromkeys(", ".join(_text_of(test, n, s[n]) for n in looks) for s in seen[i])) for i in (0, 1)
     )
     about = "; ".join(f"{spec}: {' or '.join(shows[i])}" for i, spec in enumerate(specs))
     text = litmus_text(name, about, candidate, f"exists {condition}")
     test = parser.parse(text, name)
-    answers = tuple(str(execution.answer(test, k, _system(k, test.features)).answer) for k in kernels)
+    answers = tuple(str(execution.answer(test, k, system_with(k, test.features)).answer) for k in kernels)
     expected = ("Allowed", "Forbidden") if side == 0 else ("Forbidden", "Allowed")
     if answers != expected:
         raise EngineError(f"the litmus engine answers {' and '.join(answers)}, the search expects otherwise of\n{text}")
@@ -417,87 +388,3 @@ def _parting(test: Litmus, ends: Sequence[End]) -> tuple[str, tuple[str, ...], t
         if one != other:
             return statement.text, one, other
     return None
-
-
-# Showing it
-
-
-def _scope_words(report: Report) -> str:
-    b = report.bounds
-
-    def many(number: int, what: str, plural: str = "s") -> str:
-        return f"{number} {what}{plural * (number > 1)}"
-
-    return (f"{many(b.processes, 'process', 'es')} and {many(b.pages, 'page')}, at a time "
-            f"{many(b.references, 'reference')}, "
-            f"{many(b.slots, 'swap slot')} and {many(b.extras, 'transient reference')}")
-
-
-def extent(report: Report) -> str:
-    """Of which sequences the report speaks, in one sentence."""
-    searched = report.search
-    if report.same:
-        return "The two kernels have the same terms for these operations: there is no difference in any scope."
-    length = "any length" if searched.complete else f"at most {searched.depth} operations"
-    what = f"Looked at every sequence of {length}, with {_scope_words(report)}"
-    left = f"; {searched.unfollowed} times left out an operation that has no rule there" if searched.unfollowed else ""
-    stopped = f"; of longer ones only some: {searched.stopped}" if searched.stopped else ""
-    return f"{what}: {searched.nodes:,} pairs of situations{left}{stopped}."
-
-
-def to_text(report: Report) -> str:
-    """The report as text for a terminal."""
-    lines = []
-    if not report.causes:
-        found = "undecided" if report.search.stopped or report.left_out else "no observable difference in this scope"
-        lines += [f"{report.a} and {report.b}: {found}", ""]
-    else:
-        number = len(report.causes)
-        lines += [f"{report.a} and {report.b}: {number} cause{'s' * (number > 1)} of difference", ""]
-    for number, cause in enumerate(report.causes, 1):
-        for i, d in enumerate(cause.decisions):
-            cite = f" ({d.cite})" if d.cite else ""
-            lines.append(f"{f'{number}.' if not i else '':3}{d.name}: {d.of_a} -> {d.of_b}{cite}")
-        for difference in cause.differences:
-            lines += ["", *(f"     {line}" for line in difference.text.splitlines()), ""]
-            lines.append(f"     {report.a}: {difference.answers[0]}; {report.b}: {difference.answers[1]}")
-            if difference.parting is not None:
-                text, one, other = difference.parting
-                lines.append(f"     They part at `{text}`: {', '.join(one) or 'nothing'} on {report.a}, "
-                             f"{', '.join(other) or 'nothing'} on {report.b}")
-        if cause.others:
-            lines += ["", f"     {cause.others} more sequences are explained by this."]
-        lines.append("")
-    if report.silent:
-        lines.append(f"These decisions differ too, but nothing found needs them: {', '.join(report.silent)}.")
-    if report.elsewhere:
-        lines.append(f"These concern parts of the domain that are not turned on: {', '.join(report.elsewhere)}.")
-    if report.left_out:
-        lines.append(f"Left out, as no operation takes them: {', '.join(report.left_out)}.")
-    return "\n".join([*lines, extent(report)]) + "\n"
-
-
-def to_json(report: Report) -> dict[str, Any]:
-    """The report as `diff --json` prints it."""
-    b = report.bounds
-    return {
-        "schema": 1, "kernels": [report.a, report.b], "features": list(report.features),
-        "bounds": {"processes": b.processes, "pages": b.pages, "references": b.references, "slots": b.slots,
-                   "extras": b.extras, "depth": b.depth},
-        "depth": report.search.depth, "complete": report.search.complete, "same_terms": report.same,
-        "stopped": report.search.stopped, "unfollowed": report.search.unfollowed, "nodes": report.search.nodes,
-        "causes": [
-            {
-                "decisions": [{"name": d.name, "values": [d.of_a, d.of_b], "cite": d.cite} for d in cause.decisions],
-                "differences": [
-                    {"litmus": d.text, "answers": list(d.answers), "shows": [list(s) for s in d.shows],
-                     "parting": None if d.parting is None else {
-                         "operation": d.parting[0], "rules": [list(d.parting[1]), list(d.parting[2])]}}
-                    for d in cause.differences
-                ],
-                "others": cause.others,
-            }
-            for cause in report.causes
-        ],
-        "silent": list(report.silent), "elsewhere": list(report.elsewhere), "left_out": list(report.left_out),
-    }

@@ -20,12 +20,12 @@ import z3
 from model.kernels import Kernel
 from model.logic import ModelError, Scope, System, functions_in
 from model.operations import OPERATIONS, Operation
-from model.state import Frame, Page, Pin, Proc, Slot, extra, frame_value, live, loaded, pin_frame, pin_live, slot_free
+from model.state import Frame, Page, Pin, Proc, extra, vma_uffd
 from proofs.derive.ground import Grounder
-from proofs.derive.interpreter import State
+from proofs.derive.interpreter import State, interpreter_of
 from proofs.derive.symmetry import Naming, frames
-from proofs.litmus import execution
 from proofs.litmus.execution import Run, Situation
+from proofs.litmus.facts import LOOKED_AT, slots_used, value_loaded, value_seen
 from proofs.litmus.language import Litmus, PageDeclaration, Statement
 
 PROCESSES = ("A", "C", "D", "E")
@@ -103,11 +103,8 @@ class Node(NamedTuple):
     came: tuple[Move, ...]
 
 
-_P, _V, _K, _S, _F = (z3.Const(name, sort) for name, sort in zip("pvksf", (Proc, Page, Pin, Slot, Frame), strict=True))
 _READ = next(operation for operation in OPERATIONS if operation.word == "read")
-LIVE, LOADED, HELD, SEEN = live(_P, _V), loaded(_P, _V), pin_live(_K), frame_value(pin_frame(_K))
-"""What a user looks at: process p may load from page v, and gets this; reference k is held, and sees this."""
-_FREE, _EXTRA = slot_free(_S), extra(_F)
+_EXTRA = extra(z3.Const("f", Frame))
 
 
 class Side:
@@ -116,14 +113,13 @@ class Side:
     def __init__(self, kernel: Kernel, system: System, bounds: Bounds) -> None:
         self.kernel = kernel
         self.bounds = bounds
-        self.interpreter = execution.interpreter_of(system, bounds.scope())
+        self.interpreter = interpreter_of(system, bounds.scope())
         grounder = Grounder(system, bounds.scope())
         found = (frames(grounder, sort) for sort in ("Frame", "Slot"))
         self.symmetries: list[Naming] = [symmetry for symmetry in found if symmetry is not None]
         layout = self.interpreter.layout
         self.valued = [i for i, (function, _) in enumerate(layout.cells) if function.range.name() == "Value"]
-        observed = (LIVE, LOADED, HELD, SEEN, _FREE, _EXTRA)
-        read = system.cone([*observed, *(conjunct for rule in system.rules for conjunct in rule.guard)])
+        read = system.cone([*LOOKED_AT, _EXTRA, *(conjunct for rule in system.rules for conjunct in rule.guard)])
         self.unread = [i for i, (function, _) in enumerate(layout.cells) if function.name not in read]
         self._runs: dict[Move, Run] = {}
         self._starts: dict[Pages, Situation] = {}
@@ -237,17 +233,14 @@ class Side:
 
     def _looked(self, state: State) -> tuple[tuple[int | None, ...], int, int]:
         if state not in self._seen:
-            scope, ask = self.interpreter.scope, self.interpreter.evaluate
+            interpreter, scope = self.interpreter, self.interpreter.scope
             loads = [
-                ask(LOADED, state, at) if ask(LIVE, state, at) else None
-                for p in range(scope.size(Proc)) for v in range(scope.size(Page)) for at in [{"p": p, "v": v}]
+                value_loaded(interpreter, state, p, v)
+                for p in range(scope.size(Proc)) for v in range(scope.size(Page))
             ]
-            sees = [
-                ask(SEEN, state, at) if ask(HELD, state, at) else None
-                for k in range(scope.size(Pin)) for at in [{"k": k}]
-            ]
-            slots = sum(not ask(_FREE, state, {"s": s}) for s in range(scope.size(Slot)))
-            extras = sum(bool(ask(_EXTRA, state, {"f": f})) for f in range(scope.size(Frame)))
+            sees = [value_seen(interpreter, state, k) for k in range(scope.size(Pin))]
+            slots = slots_used(interpreter, state)
+            extras = sum(bool(interpreter.evaluate(_EXTRA, state, {"f": f})) for f in range(scope.size(Frame)))
             self._seen[state] = ((*loads, *sees), slots, extras)
         return self._seen[state]
 
@@ -447,7 +440,7 @@ def _page_kinds(features: Sequence[str], sides: Sequence[Side]) -> list[frozense
     """How a page may be declared. A registered one can do all that others can, where only userfaultfd asks."""
     asking = {
         rule.name for side in sides for rule in side.interpreter.system.rules
-        if "vma_uffd" in frozenset().union(*(functions_in(t) for t in rule.guard)) | {
+        if vma_uffd.name in frozenset().union(*(functions_in(t) for t in rule.guard)) | {
             name for u in rule.updates for t in (u.value, u.when, *u.index) for name in functions_in(t)
         }
     }

@@ -76,46 +76,46 @@ def dearer(charges: Sequence[Charge], meter: str, most: Sequence[Count]) -> Term
     return Or(*(And(*(due[i].when for i in chosen)) for chosen in found)) if found else BoolVal(False)
 
 
-def obligation(these: Costs, *terms: Term) -> str:
+def obligation(costs: Costs, *terms: Term) -> str:
     """The text that is satisfiable if some state has all of it."""
     solver = z3.Solver()
-    solver.add(*these.lemmas, *(these.system.reduced(term) for term in terms))
-    # z3 does not quote the names of bound variables that model/logic.py makes.
+    solver.add(*costs.lemmas, *(costs.system.reduced(term) for term in terms))
+    # z3 does not quote the names of bound variables that model/logic/terms.py makes.
     text: str = solver.to_smt2()
     return "(set-logic UF)\n" + text.replace("'", "~")
 
 
-def bounds(these: Costs, operation: Operation, chains: Sequence[Chain]) -> dict[str, Bound]:
+def bounds(costs: Costs, operation: Operation, chains: Sequence[Chain]) -> dict[str, Bound]:
     """For each meter the most that any of the chains costs, and whether z3 and cvc5 agree that there are no others."""
     listed = {tuple(rule.name for rule in chain.rules) for chain in chains}
-    start = Chain((), these.system.reduced(And(alive(P_), operation.start(P_, V_))), ())
-    names = these.faults(operation.access)
+    start = Chain((), costs.system.reduced(And(alive(P_), operation.start(P_, V_))), ())
+    names = costs.faults(operation.access)
     complete = []
     for chain in (start, *chains):
         reached = tuple(rule.name for rule in chain.rules)
         if reached and names == [operation.access]:
             continue
-        others = [these.rules[n] for n in names if (*reached, n) not in listed]
+        others = [costs.rules[n] for n in names if (*reached, n) not in listed]
         # A parameter that is a function may have the name of another rule's element: not in one text.
-        apart = [[r] for r in others if any(p.over is not None for p in r.params)]
-        for group in (*apart, [r for r in others if [r] not in apart]):
+        single = [[r] for r in others if any(p.over is not None for p in r.params)]
+        for group in (*single, [r for r in others if [r] not in single]):
             guards = [said_before(chain.rules, And(*with_number(r, len(reached)).guard)) for r in group]
             if guards:
-                complete.append(obligation(these, chain.guard, Or(*guards)))
+                complete.append(obligation(costs, chain.guard, Or(*guards)))
     found = {}
     for meter in METERS:
-        most = greatest(profile.count(meter) for chain in chains for profile in these.sums(chain))
+        most = greatest(profile.count(meter) for chain in chains for profile in costs.sums(chain))
         texts = list(complete)
         for chain in chains:
             more = dearer(chain.charges, meter, most)
             if not z3.is_false(more):
-                texts.append(obligation(these, chain.guard, more))
+                texts.append(obligation(costs, chain.guard, more))
         answers: dict[str, str] = {}
         for text in texts:
             for solver, said in _said(text):
                 if answers.setdefault(solver, "unsat") == "unsat":
                     answers[solver] = said
         if "sat" in answers.values():
-            raise EngineError(f"{these.spec}, {operation.name}: a solver finds more {meter} than {most}")
+            raise EngineError(f"{costs.spec}, {operation.name}: a solver finds more {meter} than {most}")
         found[meter] = Bound(most or (Count(),), answers)
     return found

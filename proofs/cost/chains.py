@@ -13,8 +13,8 @@ from model import operations, prices
 from model.costs import ONE, PER_SUBPAGE, Charge, Count
 from model.kernels import Kernel
 from model.logic import ModelError, Rule, System, Term, functions_in
-from model.state import Slot, alive, block, pte_frame, pte_present, pte_slot, pte_swap, slot_frame
-from proofs.cost.meters import COPIES, DEPTH, LEMMAS, P_, SECONDS, SLOTS, V_, Operation, left
+from model.state import Slot, alive, block, frame_value, pte_frame, pte_present, pte_slot, pte_swap, slot_frame
+from proofs.cost.meters import COPIES, DEPTH, LEMMAS, P_, SECONDS, SLOTS, V_, Operation, slot_left
 from proofs.derive.steps import after
 from proofs.errors import EngineError
 from proofs.induct.mine import Clause, Miner
@@ -76,7 +76,7 @@ def copies(rule: Rule) -> list[Charge]:
     fresh = {p.name: p for p in rule.params if p.fresh}
     found = []
     for update in rule.updates:
-        if update.function.name != "frame_value" or "frame_value" not in functions_in(update.value):
+        if update.function.name != frame_value.name or frame_value.name not in functions_in(update.value):
             continue
         if update.index[0].decl().name() not in fresh:
             continue
@@ -124,7 +124,7 @@ class Costs:
         names += [operations.WHEN_TRYLOCK_FAILS[n] for n in names if n in operations.WHEN_TRYLOCK_FAILS]
         return [name for name in dict.fromkeys(names) if name in self.rules]
 
-    def paid(self, rule: Rule, number: int, before: Sequence[Rule]) -> list[Charge]:
+    def charges_of(self, rule: Rule, number: int, before: Sequence[Rule]) -> list[Charge]:
         """What the rule, fault `number` of its operation, pays, over the state before the first fault."""
         due = [*prices.charges(self.kernel, rule.name, P_, V_), *copies(rule)]
         due = [replace(c, when=self.system.reduced(said_before(before, self.system.reduced(c.when)))) for c in due]
@@ -151,7 +151,7 @@ class Costs:
                     raise EngineError(f"{self.spec}, {operation.name}: more than {DEPTH} faults: {chain.name}, {name}")
                 longer = Chain(
                     (*chain.rules, rule), And(chain.guard, guard),
-                    (*chain.charges, *(self.paid(rule, number, chain.rules) if priced else ())),
+                    (*chain.charges, *(self.charges_of(rule, number, chain.rules) if priced else ())),
                 )
                 found.append(longer)
                 growing.append(longer)
@@ -162,7 +162,7 @@ class Costs:
         def newly(s: Term) -> Term:
             f = pte_frame(P_, V_)
             here = Or(And(pte_swap(P_, V_), pte_slot(P_, V_) == s), And(pte_present(P_, V_), slot_frame(s) == f))
-            return And(here, Not(left(s)), said_before(chain.rules, left(s)))
+            return And(here, Not(slot_left(s)), said_before(chain.rules, slot_left(s)))
 
         a, b = z3.Consts("a b", Slot)
         if self.possible(chain.guard, newly(a), newly(b), a != b):

@@ -113,7 +113,7 @@ def idle(s: Term) -> Term:
     return And(cached(s), Not(exists(Proc, Page, lambda q, w: swaps(q, w, s))))
 
 
-def left(s: Term) -> Term:
+def slot_left(s: Term) -> Term:
     """... and no page table has its page."""
     return And(idle(s), Not(mapped(slot_frame(s))))
 

@@ -126,7 +126,7 @@ def to_text(tables: Sequence[Table], work: Workload, measured: Measured | None) 
     lines += _columns([["", s.name, s.about] for s in SITUATIONS])
     lines += ["", *_columns([
         ["kernel", *(s.name for s in SITUATIONS)],
-        *([t.kernel, *(t.fates[s.name] for s in SITUATIONS)] for t in tables),
+        *([t.kernel, *(t.slot_outcomes[s.name] for s in SITUATIONS)] for t in tables),
     ])]
     lines += ["", *_workload_text(tables, work)]
     lines += ["", *_measured_text(measured)] if measured is not None else []
@@ -198,7 +198,7 @@ def to_json(tables: Sequence[Table], work: Workload, measured: Measured | None) 
                     }
                     for c in t.cells
                 ],
-                "slots": t.fates,
+                "slots": t.slot_outcomes,
                 "workload": {
                     "thp on" if thp else "thp off": {"faults": total.faults, "locks": total.locked, **total.counts}
                     for thp in (False, True)

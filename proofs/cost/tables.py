@@ -83,7 +83,7 @@ class Table:
 
     kernel: str
     cells: tuple[Cell, ...]
-    fates: dict[str, str]
+    slot_outcomes: dict[str, str]
     shared: dict[str, dict[str, Count]]
 
 
@@ -94,20 +94,20 @@ def table(spec: str, out: Path | None = None, seconds: float = SECONDS) -> Table
     """
     cells: list[Cell] = []
     always: dict[str, dict[str, Count]] = {}
-    fates: dict[str, str] = {}
+    slot_outcomes: dict[str, str] = {}
     for features, scope in SCOPES.items():
-        these = Costs(spec, features)
-        chains = {op: these.chains(op) for op in OPERATIONS if op.features == features}
+        costs = Costs(spec, features)
+        chains = {op: costs.chains(op) for op in OPERATIONS if op.features == features}
         chains = {op: listed for op, listed in chains.items() if listed}
-        reached = worst(these, scope, chains, seconds)
+        reached = worst(costs, scope, chains, seconds)
         for op, listed in chains.items():
-            bound = bounds(these, op, listed)
+            bound = bounds(costs, op, listed)
             cells += [_cell(spec, op, meter, reached[op, meter], bound[meter], out) for meter in METERS]
             if op.shared:
-                always[op.name] = shared(these, op, listed)
+                always[op.name] = shared(costs, op, listed)
         if not features:
-            fates = {situation.name: fate(these, situation) for situation in SITUATIONS}
-    return Table(spec, tuple(cells), fates, always)
+            slot_outcomes = {situation.name: slot_outcome(costs, situation) for situation in SITUATIONS}
+    return Table(spec, tuple(cells), slot_outcomes, always)
 
 
 def _cell(spec: str, op: Operation, meter: str, reached: Worst, bound: Bound, out: Path | None) -> Cell:
@@ -158,7 +158,7 @@ SITUATIONS: tuple[Situation, ...] = (
               lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
 )
 
-_FATES = {
+_SLOT_OUTCOMES = {
     "store": {(True, True): "freed, page reused", (True, False): "freed, page copied",
               (False, True): "kept, page reused", (False, False): "kept, page copied"},
     "munmap": {(True, False): "freed", (False, False): "kept"},
@@ -166,21 +166,21 @@ _FATES = {
 """Access to (the slot is freed, the process keeps the page) to words."""
 
 
-def fate(these: Costs, situation: Situation) -> str:
+def slot_outcome(costs: Costs, situation: Situation) -> str:
     """What may become of slot and page in any state of any size, where no attempt at the page lock fails."""
     s, f = z3.Const("s", Slot), z3.Const("f", Frame)
     start = And(alive(P_), live(P_, V_), situation.holds(P_, V_, s), slot_frame(s) == f)
     operation = Operation(situation.name, situation.about, situation.access, lambda p, v: start)
     outcomes: set[str] = set()
-    for chain in these.chains(operation, priced=False):
+    for chain in costs.chains(operation, priced=False):
         if any(rule.environment for rule in chain.rules):
             continue
         # An access is done when the store can be made; munmap, at once.
         done = pte_write(P_, V_) if situation.access == "store" else BoolVal(True)
         freed, keeps = Not(cached(s)), maps(P_, V_, f)
-        for outcome, words in _FATES[situation.access].items():
+        for outcome, words in _SLOT_OUTCOMES[situation.access].items():
             parts = [part if yes else Not(part) for part, yes in zip((freed, keeps), outcome, strict=True)]
-            if these.possible(chain.guard, said_before(chain.rules, And(done, *parts))):
+            if costs.possible(chain.guard, said_before(chain.rules, And(done, *parts))):
                 outcomes.add(words)
     return " or ".join(sorted(outcomes))
 
@@ -192,7 +192,7 @@ def _not_alone(p: Term, v: Term) -> Term:
     return And(others, Not(exclusive(f)), Not(in_swap_cache(f)), unreferenced(f))
 
 
-def shared(these: Costs, operation: Operation, chains: Sequence[Chain]) -> dict[str, Count]:
+def shared(costs: Costs, operation: Operation, chains: Sequence[Chain]) -> dict[str, Count]:
     """What a write pays, meter by meter, to a page that other processes map too and nobody else refers to.
 
     Raises EngineError if that is not always the same.
@@ -201,9 +201,9 @@ def shared(these: Costs, operation: Operation, chains: Sequence[Chain]) -> dict[
     for meter in METERS:
         sums = {
             profile.count(meter) for chain in chains
-            for profile in these.sums(chain, _not_alone(P_, V_), said_before(chain.rules, pte_write(P_, V_)))
+            for profile in costs.sums(chain, _not_alone(P_, V_), said_before(chain.rules, pte_write(P_, V_)))
         }
         if len(sums) != 1:
-            raise EngineError(f"{these.spec}, {operation.name}: {meter} of a shared page are {sorted(map(str, sums))}")
+            raise EngineError(f"{costs.spec}, {operation.name}: {meter} of a shared page are {sorted(map(str, sums))}")
         (counts[meter],) = sums
     return counts

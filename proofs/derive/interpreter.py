@@ -63,6 +63,14 @@ class Layout:
                 table[index] = len(self.cells)
                 self.cells.append((function, index))
 
+    def has(self, function: StateFunction) -> bool:
+        """The system has it."""
+        return function.name in self.position
+
+    def place(self, function: StateFunction, *index: int) -> int:
+        """Where that cell lies in a State."""
+        return self.position[function.name][index]
+
     def values(self, function: StateFunction) -> int:
         """How many values a cell of that function has."""
         return 2 if function.is_bool else self.scope.size(function.range)
@@ -103,9 +111,9 @@ class Interpreter:
     def _compile(self, n: Node) -> Evaluator:
         if id(n) in self._compiled:
             return self._compiled[id(n)][1]
-        made = self._make(n)
-        self._compiled[id(n)] = (n, made)
-        return made
+        evaluator = self._make(n)
+        self._compiled[id(n)] = (n, evaluator)
+        return evaluator
 
     def _make(self, n: Node) -> Evaluator:
         args = [self._compile(a) for a in n.args]
@@ -141,6 +149,8 @@ class Interpreter:
                 return lambda state, env, stack: stack[place]
             case "param":
                 name = n.name
+                if len(args) > 1:
+                    return lambda state, env, stack: env[name][tuple(a(state, env, stack) for a in args)]
                 if args:
                     return lambda state, env, stack: env[name][args[0](state, env, stack)]
                 return lambda state, env, stack: env[name]
@@ -208,14 +218,14 @@ class Interpreter:
 
     def _plan(self, rule: Rule) -> Plan:
         if id(rule) not in self._plans:
-            def made(term: Term) -> Evaluator:
+            def compiled(term: Term) -> Evaluator:
                 return self._compile(node(self.system.reduced(term)))
 
-            self._plans[id(rule)] = Plan(rule, tuple(made(g) for g in rule.guard), tuple(
+            self._plans[id(rule)] = Plan(rule, tuple(compiled(g) for g in rule.guard), tuple(
                 (
                     u.function, self.layout.position[u.function.name], tuple(c.decl().name() for c in u.over),
-                    tuple(range(self.scope.size(c.sort())) for c in u.over), made(u.when),
-                    tuple(made(i) for i in u.index), made(u.value),
+                    tuple(range(self.scope.size(c.sort())) for c in u.over), compiled(u.when),
+                    tuple(compiled(i) for i in u.index), compiled(u.value),
                 ) for u in rule.updates
             ))
         return self._plans[id(rule)]
@@ -298,3 +308,16 @@ def _choices(param: Param, scope: Scope) -> list[Any]:
     if param.over is None:
         return list(elements)
     return list(itertools.product(elements, repeat=scope.size(param.over)))
+
+
+_interpreters: dict[tuple[int, Scope], Interpreter] = {}
+
+
+def interpreter_of(system: System, scope: Scope) -> Interpreter:
+    """One interpreter per system and scope: it holds the system, so the id stays its own."""
+    key = (id(system), scope)
+    if key not in _interpreters:
+        if len(_interpreters) == 2048:
+            _interpreters.clear()
+        _interpreters[key] = Interpreter(system, scope)
+    return _interpreters[key]

@@ -134,7 +134,7 @@ def _renamings(grounder: Grounder, claims: Sequence[Term]) -> tuple[Renaming, ..
         if number > MOST_RENAMINGS:
             number //= math.factorial(size)
             del sizes[sort]
-    made = []
+    moving = []
     for chosen in itertools.product(*(itertools.permutations(range(size)) for size in sizes.values())):
         names = dict(zip(sizes, chosen, strict=True))
         source = list(range(len(layout.cells)))
@@ -148,8 +148,8 @@ def _renamings(grounder: Grounder, claims: Sequence[Term]) -> tuple[Renaming, ..
                 sort, valid = fields[place]
                 renamed[goal] = (names[sort], valid)
         if source != list(range(len(layout.cells))) or any(n != tuple(range(len(n))) for n, _ in renamed.values()):
-            made.append(Renaming(tuple(source), renamed))
-    return tuple(made)
+            moving.append(Renaming(tuple(source), renamed))
+    return tuple(moving)
 
 
 def frames(grounder: Grounder, sort: str = "Frame") -> Naming | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from proofs.clock import left, look
+from proofs.clock import look, seconds_left
 from proofs.errors import OutOfTime
 from proofs.parallel import end_with_parent
 
@@ -47,7 +47,7 @@ WORTH_A_PROCESS = 1 << 20
 
 def _compiled(text: str, level: int) -> bytes:
     """Object code. Raises OutOfTime where it is not made by then."""
-    seconds = left()
+    seconds = seconds_left()
     if seconds is None or len(text) < WORTH_A_PROCESS:
         return bytes(_target(level).emit_object(llvm.parse_assembly(text)))
     # LLVM cannot be told to stop.

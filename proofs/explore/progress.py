@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from proofs import json_text
+from proofs import store
 
 FITTED = 5
 """Ratios of neighbouring levels that an estimate looks at."""
@@ -38,7 +37,7 @@ class Progress:
     allowed: int | None = None
 
     @property
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds until all expected states are expanded, at the pace so far."""
         if self.expected is None or not self.expanded:
             return None
@@ -46,9 +45,10 @@ class Progress:
 
     def __str__(self) -> str:
         found = f"{self.states / 1e6:.1f}"
-        if self.expected is None or self.left is None or self.need is None:
+        if self.expected is None or self.seconds_left is None or self.need is None:
             return f"{found} M states, {in_bytes(self.memory)}"
-        line = f"{found} of ~{self.expected / 1e6:.2g} M states, ~{_time(self.left)} left, ~{in_bytes(self.need)}"
+        line = f"{found} of ~{self.expected / 1e6:.2g} M states, "
+        line += f"~{_time(self.seconds_left)} left, ~{in_bytes(self.need)}"
         if self.allowed is not None and self.need > self.allowed:
             line += f": more than the {in_bytes(self.allowed)} of --memory"
         return line
@@ -135,9 +135,7 @@ class Checkpoint:
         """The states, one row of words each, and where it stands; None if nothing was kept that can be read and says
         that it is of this."""
         try:
-            row = json_text.read(self._standing)
-            if row.pop("of") != self._of:
-                return None
+            row = store.kept(self._standing, self._of)
             standing = Standing(**{**row, "broken": {int(k): v for k, v in row["broken"].items()}})
             states = np.fromfile(self._states, "<u8", standing.states * self.words).reshape(-1, self.words)
         except (OSError, ValueError, KeyError, TypeError):
@@ -165,10 +163,7 @@ class Checkpoint:
                 self._digest.update(written)
             file.flush()
             os.fsync(file.fileno())
-        part = self._standing.with_suffix(".part")
-        told = {"of": self._of, **asdict(standing), "digest": self._digest.hexdigest()}
-        part.write_text(json.dumps(told), encoding="utf-8")
-        part.replace(self._standing)
+        store.keep(self._standing, self._of, asdict(replace(standing, digest=self._digest.hexdigest())))
         self._kept = standing.states
 
     def discard(self) -> None:

@@ -41,7 +41,7 @@ class Machine:
     bad: int
 
 
-def machine(about: str, system: System, scope: Scope, claim: Term) -> Machine:
+def machine_of(about: str, system: System, scope: Scope, claim: Term) -> Machine:
     """The machine of that part of the system on which the claim depends. `about`: one line for readers of the file."""
     system = system.restricted(system.cone([claim]))
     grounder = Grounder(system, scope)
@@ -88,18 +88,18 @@ def written(
         return {path: text.encode(), path.with_suffix(".cfg"): tla.to_cfg(system, scope, claims).encode()}
     (claim,) = claims
     sizes = ", ".join(f"{size} {sort}" for sort, size in scope.sizes)
-    made = machine(f"{spec}, {claim.name}: {claim.statement}. Scope: {sizes}.", system, scope, claim.formula)
+    machine = machine_of(f"{spec}, {claim.name}: {claim.statement}. Scope: {sizes}.", system, scope, claim.formula)
     match form:
         case "smt2":
-            return {path: to_smt2(made, depth).encode()}
+            return {path: to_smt2(machine, depth).encode()}
         case "vmt":
-            return {path: to_vmt(made).encode()}
+            return {path: to_vmt(machine).encode()}
         case "btor2":
-            return {path: to_btor2(made).encode()}
+            return {path: to_btor2(machine).encode()}
         case _:
             if out is None:
                 raise ModelError("AIGER is binary: say with -o which file to write")
-            return {path: to_aiger(made)}
+            return {path: to_aiger(machine)}
 
 
 def _bit_names(grounder: Grounder) -> Iterable[str]:
@@ -111,10 +111,10 @@ def _bit_names(grounder: Grounder) -> Iterable[str]:
             yield f"{function.name}({elements})" + (f".{bit}" if width > 1 else "")
 
 
-def _comments(made: Machine, mark: str) -> list[str]:
+def _comments(machine: Machine, mark: str) -> list[str]:
     """What the file is, and what the numbers of steps mean."""
-    lines = [f"{mark} {made.about}", f"{mark} The input step gives the number of the step that is tried:"]
-    for number, instance in enumerate(made.steps):
+    lines = [f"{mark} {machine.about}", f"{mark} The input step gives the number of the step that is tried:"]
+    for number, instance in enumerate(machine.steps):
         bound = ", ".join(f"{name}={value}" for name, value in instance.binding)
         lines.append(f"{mark} {number} {instance.rule.name}({bound})")
     return lines
@@ -151,44 +151,44 @@ def _smt_definitions(
     return lines, [signed(literal) for literal in literals]
 
 
-def to_smt2(made: Machine, depth: int) -> str:
+def to_smt2(machine: Machine, depth: int) -> str:
     """SMT-LIB 2: satisfiable if and only if the claim can be broken by at most `depth` steps."""
     if depth < 0:
         raise ModelError(f"a depth is 0 or more, not {depth}")
-    lines = [*_comments(made, ";"), f"; Satisfiable: the claim can be broken by at most {depth} steps.",
+    lines = [*_comments(machine, ";"), f"; Satisfiable: the claim can be broken by at most {depth} steps.",
              "(set-option :produce-models true)", "(set-logic QF_UF)"]
-    now = ["true" if value else "false" for value in made.initial]
+    now = ["true" if value else "false" for value in machine.initial]
     for time in range(depth + 1):
-        state = [f"|{name}@{time}|" for name in made.names]
+        state = [f"|{name}@{time}|" for name in machine.names]
         lines += [f"(declare-const {name} Bool)" for name in state]
         lines += [f"(assert (= {name} {value}))" for name, value in zip(state, now, strict=True)]
-        choice = [f"|{name}@{time}|" for name in made.choice_names]
-        inputs = {literal >> 1: name for literal, name in zip(made.state, state, strict=True)}
+        choice = [f"|{name}@{time}|" for name in machine.choice_names]
+        inputs = {literal >> 1: name for literal, name in zip(machine.state, state, strict=True)}
         if time == depth:
-            gates, (bad,) = _smt_definitions(made.circuit, [made.bad], inputs, f"g{time}.")
+            gates, (bad,) = _smt_definitions(machine.circuit, [machine.bad], inputs, f"g{time}.")
             lines += [*gates, f"(assert {bad})"]
         else:
             lines += [f"(declare-const {name} Bool)" for name in choice]
-            inputs |= {literal >> 1: name for literal, name in zip(made.choice, choice, strict=True)}
-            gates, now = _smt_definitions(made.circuit, made.following, inputs, f"g{time}.")
+            inputs |= {literal >> 1: name for literal, name in zip(machine.choice, choice, strict=True)}
+            gates, now = _smt_definitions(machine.circuit, machine.following, inputs, f"g{time}.")
             lines += gates
     # Without a model to get, get-model is an error: who wants one asks for it.
     return "\n".join([*lines, "(check-sat)", ""])
 
 
-def to_vmt(made: Machine) -> str:
+def to_vmt(machine: Machine) -> str:
     """VMT: SMT-LIB 2 with annotations for next states, initial states, transitions and the property."""
-    state = [f"|{name}|" for name in made.names]
-    lines = [*_comments(made, ";")]
+    state = [f"|{name}|" for name in machine.names]
+    lines = [*_comments(machine, ";")]
     for i, name in enumerate(state):
-        lines += [f"(declare-const {name} Bool)", f"(declare-const |{made.names[i]}'| Bool)",
-                  f"(define-fun state{i} () Bool (! {name} :next |{made.names[i]}'|))"]
-    lines += [f"(declare-const |{name}| Bool)" for name in made.choice_names]
-    inputs = {literal >> 1: name for literal, name in zip(made.state, state, strict=True)}
-    inputs |= {literal >> 1: f"|{name}|" for literal, name in zip(made.choice, made.choice_names, strict=True)}
-    gates, (*following, bad) = _smt_definitions(made.circuit, [*made.following, made.bad], inputs, "g")
-    start = [name if value else f"(not {name})" for name, value in zip(state, made.initial, strict=True)]
-    moves = [f"(= |{name}'| {term})" for name, term in zip(made.names, following, strict=True)]
+        lines += [f"(declare-const {name} Bool)", f"(declare-const |{machine.names[i]}'| Bool)",
+                  f"(define-fun state{i} () Bool (! {name} :next |{machine.names[i]}'|))"]
+    lines += [f"(declare-const |{name}| Bool)" for name in machine.choice_names]
+    inputs = {literal >> 1: name for literal, name in zip(machine.state, state, strict=True)}
+    inputs |= {literal >> 1: f"|{name}|" for literal, name in zip(machine.choice, machine.choice_names, strict=True)}
+    gates, (*following, bad) = _smt_definitions(machine.circuit, [*machine.following, machine.bad], inputs, "g")
+    start = [name if value else f"(not {name})" for name, value in zip(state, machine.initial, strict=True)]
+    moves = [f"(= |{name}'| {term})" for name, term in zip(machine.names, following, strict=True)]
     return "\n".join([
         *lines, *gates,
         f"(define-fun init () Bool (! (and {' '.join(start)}) :init true))",
@@ -199,9 +199,9 @@ def to_vmt(made: Machine) -> str:
 
 # BTOR2
 
-def to_btor2(made: Machine) -> str:
+def to_btor2(machine: Machine) -> str:
     """BTOR2, of bit vectors of one bit."""
-    lines = [*_comments(made, ";"), "1 sort bitvec 1", "2 zero 1", "3 one 1"]
+    lines = [*_comments(machine, ";"), "1 sort bitvec 1", "2 zero 1", "3 one 1"]
     count = 3
 
     def line(text: str) -> str:
@@ -211,11 +211,11 @@ def to_btor2(made: Machine) -> str:
         return str(count)
 
     known = {0: "2"}
-    for literal, name in zip(made.state, made.names, strict=True):
+    for literal, name in zip(machine.state, machine.names, strict=True):
         known[literal >> 1] = line(f"state 1 {name}")
-    for literal, name in zip(made.choice, made.choice_names, strict=True):
+    for literal, name in zip(machine.choice, machine.choice_names, strict=True):
         known[literal >> 1] = line(f"input 1 {name}")
-    for literal, value in zip(made.state, made.initial, strict=True):
+    for literal, value in zip(machine.state, machine.initial, strict=True):
         line(f"init 1 {known[literal >> 1]} {3 if value else 2}")
 
     def signed(literal: int) -> str:
@@ -225,32 +225,32 @@ def to_btor2(made: Machine) -> str:
     def gate(op: str, number: int, a: int, b: int) -> str:
         return line(f"{op} 1 {signed(a)} {signed(b)}")
 
-    _name_gates(made.circuit, [*made.following, made.bad], known, gate)
-    for literal, following in zip(made.state, made.following, strict=True):
+    _name_gates(machine.circuit, [*machine.following, machine.bad], known, gate)
+    for literal, following in zip(machine.state, machine.following, strict=True):
         line(f"next 1 {known[literal >> 1]} {signed(following)}")
-    line(f"bad {signed(made.bad)}")
+    line(f"bad {signed(machine.bad)}")
     return "\n".join([*lines, ""])
 
 
 # AIGER
 
-def to_aiger(made: Machine) -> bytes:
+def to_aiger(machine: Machine) -> bytes:
     """AIGER 1.9, binary, with one bad-state literal. A latch holds whether its bit differs from its initial value."""
-    inputs, latches = len(made.choice), len(made.state)
+    inputs, latches = len(machine.choice), len(machine.state)
     ands: list[tuple[int, int]] = []
     known = {0: 0}
-    for i, literal in enumerate(made.choice, 1):
+    for i, literal in enumerate(machine.choice, 1):
         known[literal >> 1] = 2 * i
-    for i, (literal, value) in enumerate(zip(made.state, made.initial, strict=True), inputs + 1):
+    for i, (literal, value) in enumerate(zip(machine.state, machine.initial, strict=True), inputs + 1):
         known[literal >> 1] = 2 * i + value
 
     def both(a: int, b: int) -> int:
         ands.append((max(a, b), min(a, b)))
         return 2 * (inputs + latches + len(ands))
 
-    for number in made.circuit.cone([*made.following, made.bad]):
+    for number in machine.circuit.cone([*machine.following, machine.bad]):
         if number not in known:
-            op, a, b = made.circuit.gates[number]
+            op, a, b = machine.circuit.gates[number]
             left, right = known[a >> 1] ^ a & 1, known[b >> 1] ^ b & 1
             known[number] = (
                 both(left, right) if op == "and" else both(both(left, right) ^ 1, both(left ^ 1, right ^ 1) ^ 1)
@@ -260,14 +260,14 @@ def to_aiger(made: Machine) -> bytes:
         return known[literal >> 1] ^ literal & 1
 
     text = [f"aig {inputs + latches + len(ands)} {inputs} {latches} 0 {len(ands)} 1"]
-    text += [str(signed(f) ^ value) for f, value in zip(made.following, made.initial, strict=True)]
-    text.append(str(signed(made.bad)))
+    text += [str(signed(f) ^ value) for f, value in zip(machine.following, machine.initial, strict=True)]
+    text.append(str(signed(machine.bad)))
     gates = bytearray()
     for i, (left, right) in enumerate(ands, inputs + latches + 1):
         gates += _delta(2 * i - left) + _delta(left - right)
-    symbols = [f"i{i} {name}" for i, name in enumerate(made.choice_names)]
-    symbols += [f"l{i} {name}" for i, name in enumerate(made.names)]
-    closing = [*symbols, "b0 the claim is broken", "c", *_comments(made, ""), ""]
+    symbols = [f"i{i} {name}" for i, name in enumerate(machine.choice_names)]
+    symbols += [f"l{i} {name}" for i, name in enumerate(machine.names)]
+    closing = [*symbols, "b0 the claim is broken", "c", *_comments(machine, ""), ""]
     return ("\n".join(text) + "\n").encode() + bytes(gates) + "\n".join(closing).encode()
 
 

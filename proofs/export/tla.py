@@ -25,7 +25,7 @@ from model.logic import (
     initial_value,
     names_in,
 )
-from proofs.certify.obligations import placed
+from proofs.certify.obligations import placement
 from proofs.derive.terms import Node, node
 from proofs.traces.text import first_sentence
 from proofs.traces.trace import default_names
@@ -158,14 +158,16 @@ class _Writer:
         for group in self.groups:
             if any(f.name not in values for f in group):
                 continue
-            told = [(f, self.cell(f, names)[0], values[f.name]) for f in group]
-            if not self.cyclic(group) or all(value == self.default(f.range.name()) for f, _, value in told):
+            entries = [(f, self.cell(f, names)[0], values[f.name]) for f in group]
+            if not self.cyclic(group) or all(value == self.default(f.range.name()) for f, _, value in entries):
                 lines += [f"{f.name}{prime} = [{_over(cell)} |-> {self.cleared(f, cell, (), value, prime)}]"
-                          for f, cell, value in told]
+                          for f, cell, value in entries]
                 continue
             # A bound variable is a value: what is written, whatever of it the next state keeps.
             written, inner = names.bind(f"{f.name}_written" for f in group)
-            sets = [(x, f"{{[{_over(cell)} |-> {value}]}}") for x, (_, cell, value) in zip(written, told, strict=True)]
+            sets = [
+                (x, f"{{[{_over(cell)} |-> {value}]}}") for x, (_, cell, value) in zip(written, entries, strict=True)
+            ]
             kept = []
             for x, f in zip(written, group, strict=True):
                 cell, _ = self.cell(f, inner)
@@ -322,7 +324,7 @@ def _next(writer: _Writer, function: StateFunction, updates: Iterable[Update], n
 
 def _effect(writer: _Writer, update: Update, cell: Sequence[tuple[str, str]], names: _Names) -> tuple[str, str]:
     """(condition, value): when the update writes that cell, and what."""
-    quantified, known, elsewhere = placed(update, cell)
+    quantified, known, elsewhere = placement(update, cell)
     names = names.also(known)
     rest = {name: sort for name, sort in quantified.items() if name not in known}
 

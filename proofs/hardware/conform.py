@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from model.kernels import FURTHER, KERNELS
 from model.logic import ModelError
+from proofs import json_text
 from proofs.hardware.observing import CRASHED, HUNG, Observation
 from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
-from proofs.naming.specs import find_kernel, system_of, with_features
+from proofs.naming.specs import find_kernel, resolved, system_of, with_features
 
 AGREE, DISAGREE, NOT_OBSERVABLE = "agree", "disagree", "not-observable"
 DIFFERENT = frozenset({DISAGREE, CRASHED, HUNG})
@@ -39,28 +40,14 @@ class Conformance:
 
 
 def kernel_for(release: str) -> str:
-    """The name of the model's kernel that describes a `uname -r`: the newest that is not newer; debian-5.10 for 5.10.y.
+    """The name of the model's kernel whose rules a `uname -r` has.
 
-    Raises ModelError if the release is not one of Linux, or older than the model's oldest.
+    Raises ModelError if the release is not one of Linux, or not one that the model knows.
     """
-    found = re.match(r"(\d+)\.(\d+)", release)
-    if not found:
+    name, why = resolved(release)
+    if not why:
         raise ModelError(f"{release!r} is no release of Linux")
-    version = (int(found[1]), int(found[2]))
-    if version == (5, 10):
-        return "debian-5.10"
-    names = [kernel.name for kernel in (*KERNELS, *FURTHER)]
-    released = {match[1]: match[0] for name in names if (match := re.fullmatch(r"(v[\d.]+)(-rc\d+)?", name))}
-    released |= {name: name for name in names if name in released}  # a candidate only stands in for its release
-    named = [(_version(number), name) for number, name in released.items()]
-    older = [(v, name) for v, name in named if v[:2] <= version]
-    if not older:
-        raise ModelError(f"Linux {release} is older than the model's oldest kernel, {min(named)[1]}")
-    return max(older)[1]
-
-
-def _version(name: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in name.removeprefix("v").split("."))
+    return name
 
 
 # Comparing
@@ -113,6 +100,42 @@ def shown(outcome: Outcome) -> str:
         if numbers:
             parts.append(f"{word} {', '.join(map(str, sorted(numbers)))}")
     return ", ".join(parts)
+
+
+def outcome_of(text: str) -> Outcome:
+    """The outcome that `shown` put into words. Raises ValueError."""
+    found = re.fullmatch(
+        r"condition (true|false)(?:, refused (\d+(?:, \d+)*))?(?:, blocked (\d+(?:, \d+)*))?", text
+    )
+    if found is None:
+        raise ValueError(f"{text!r} is no outcome")
+    refused, blocked = (frozenset(map(int, n.split(", "))) if n else frozenset[int]() for n in found.groups()[1:])
+    return Outcome(refused, blocked, found[1] == "true")
+
+
+def saved(path: Path, tests: Sequence[Litmus]) -> dict[str, list[Observation]]:
+    """What `conform --json` printed into that file: release to what it did in each of the tests.
+
+    Raises ModelError for a file that is none, or of which no test is among these.
+    """
+    names = {test.name for test in tests}
+    found: dict[str, dict[str, Observation]] = {}
+    try:
+        for row in json_text.read(path)["results"]:
+            if row["litmus"] in names:
+                outcome = outcome_of(row["observed"]) if row["observed"] else None
+                seen = Observation(row["release"], outcome, row["reason"])
+                found.setdefault(row["release"], {})[row["litmus"]] = seen
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is not what `conform --json` prints: {type(error).__name__} {error}") from error
+    if not found:
+        raise ModelError(f"{path} says nothing of any of the {len(names)} tests")
+    return {
+        release: [seen.get(test.name) or Observation(release, None, f"{path} does not have it") for test in tests]
+        for release, seen in found.items()
+    }
 
 
 # Telling

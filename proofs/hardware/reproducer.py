@@ -20,7 +20,8 @@ import z3
 from model.logic import Term
 from proofs.errors import NotObservable
 from proofs.litmus.execution import Outcome
-from proofs.litmus.language import Fact, Litmus, Statement
+from proofs.litmus.facts import Fact
+from proofs.litmus.language import Litmus, Statement
 
 REPLAY = Path(__file__).parent / "replay"
 AS_PREDICTED, NOT_AS_PREDICTED, NOT_OBSERVABLE = 0, 1, 4

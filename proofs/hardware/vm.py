@@ -52,7 +52,6 @@ _HARDWARE = (
 _DISK = "format=raw,if=virtio,cache=unsafe"
 _SLOW = f"throttling.bps-write={SLOW_RATE},throttling.group=slow"
 _LAST = re.compile(r"@timeout|@exit (\d+)")  # a line of init.c's
-_KVM_SECONDS = 10  # for a first message
 _FAILURE = re.compile(r"Kernel panic|BUG:|Oops|general protection|unable to handle")
 
 @dataclass(frozen=True)
@@ -279,15 +278,15 @@ def _tool(name: str, package: str) -> str:
 
 
 @functools.cache
-def accelerator_of(qemu: str, vmlinuz: Path) -> Literal["kvm", "tcg"]:
-    """"kvm" if this kernel gets as far as its first message under it, else "tcg" (qemu's own emulation): /dev/kvm may
-    exist and not work."""
+def accelerator_of(qemu: str, vmlinuz: Path, seconds: float = 10) -> Literal["kvm", "tcg"]:
+    """"kvm" if this kernel gets as far as its first message under it in that time, else "tcg" (qemu's own emulation):
+    /dev/kvm may exist and not work."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     command = [qemu, "-accel", "kvm", *_HARDWARE, "-kernel", str(vmlinuz), "-append", COMMAND_LINE, "-serial", "stdio"]
     with _running(command, subprocess.DEVNULL) as process:
         try:
-            return "kvm" if any(_lines(process, time.monotonic() + _KVM_SECONDS)) else "tcg"
+            return "kvm" if any(_lines(process, time.monotonic() + seconds)) else "tcg"
         except subprocess.TimeoutExpired:
             return "tcg"
 

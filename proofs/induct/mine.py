@@ -138,15 +138,15 @@ def _evaluate(n: Node, tables: Tables, states: Array, env: Mapping[str, Array]) 
 def profiles(known: frozenset[str]) -> list[Profile]:
     """The vocabulary's profiles, with the words that speak of those state functions, and of their sorts, only."""
     sorts = {s.name() for name in known for s in REGISTRY[name].domain}
-    made = []
+    usable_profiles = []
     for letters in PROFILES:
         usable = "".join(x for x in letters if VARIABLES[x].name() in sorts)
         atoms = [
             (word, places) for word in WORDS for places in _places(word, usable)
             if functions_in(word.holds(*(z3.Const(x, VARIABLES[x]) for x in places))) <= known
         ]
-        made.append(Profile(usable, tuple(atoms)))
-    return made
+        usable_profiles.append(Profile(usable, tuple(atoms)))
+    return usable_profiles
 
 
 def _places(word: Word, letters: str) -> Iterator[str]:

@@ -6,26 +6,27 @@ is in model/operations.py; here is nothing of any one kernel.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import z3
 
+from model.fault import backing_read, map_backing, map_huge_zero
+from model.huge import huge_fault
 from model.kernels import Kernel
-from model.logic import Param, Rule, Scope, Sort, System, Term
-from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage, stages
-from model.state import UNUSED, Page, Pin, Proc, Slot, Value, fresh, slot_free
-from proofs.derive.interpreter import Instance, Interpreter, State
+from model.logic import RuleTemplate, StateFunction, System, Term
+from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage
+from model.state import block, file, file_value, pte_write, vma_huge, vma_soft_dirty, vma_uffd, vma_write
+from proofs.derive.interpreter import Instance, Interpreter, State, interpreter_of
 from proofs.errors import LitmusError
+from proofs.litmus.facts import elements, slots_used
+from proofs.litmus.instances import Instances, Tried, own_rules
 from proofs.litmus.language import Litmus, Statement
 from proofs.litmus.parser import MOST_FAULTS
 from proofs.traces.trace import Trace, execute
-
-# Execution
 
 
 class Answer(StrEnum):
@@ -140,19 +141,12 @@ class Outcome(NamedTuple):
     condition: bool
 
 
-Tried = Callable[[Rule, Sequence[int]], None]
-"""Hears of each step that an execution tries: its rule, and which conjuncts of the guard forbid it, two at most; none
-if it was taken."""
-
-
-def outcomes(
-    litmus: Litmus, kernel: Kernel, system: System, tried: Tried | None = None
-) -> tuple[frozenset[Outcome], str]:
+def outcomes(litmus: Litmus, kernel: Kernel, system: System) -> tuple[frozenset[Outcome], str]:
     """Every outcome that some execution has, and why the model cannot follow one of them (empty if it can).
 
     As `answer`.
     """
-    run = Run(litmus, kernel, interpreter_of(system, litmus.scope()), tried)
+    run = Run(litmus, kernel, interpreter_of(system, litmus.scope()))
     ends, reason = run.explore(run.start)
     return frozenset(run.outcome(end) for end in ends), reason or run.left_out
 
@@ -163,28 +157,8 @@ def facts_at_ends(
     """As `outcomes`, each execution's by itself, nearest first; and which of the test's facts are true at its end."""
     run = Run(litmus, kernel, interpreter_of(system, litmus.scope()), tried)
     ends, reason = run.explore(run.start)
-    found = [(run.outcome(end), tuple(run.holds(end, fact.constant) for fact in litmus.facts)) for end in ends]
-    return found, reason or run.left_out
-
-
-def own_rules(kernel: Kernel, system: System) -> list[str]:
-    """Names of the rules that a user's kernel adds, as far as the system has them."""
-    names = {rule.name.partition(".")[0] for rule in system.rules}
-    return [template.name for template in kernel.own_rules if template.name in names]
-
-
-_UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in UNUSED}
-_interpreters: dict[tuple[int, Scope], Interpreter] = {}
-
-
-def interpreter_of(system: System, scope: Scope) -> Interpreter:
-    """One interpreter per system and scope: it holds the system, so the id stays its own."""
-    key = (id(system), scope)
-    if key not in _interpreters:
-        if len(_interpreters) == 2048:
-            _interpreters.clear()
-        _interpreters[key] = Interpreter(system, scope)
-    return _interpreters[key]
+    facts = [run.meant(fact.constant) for fact in litmus.facts]
+    return [(run.outcome(end), tuple(run.holds(end, fact) for fact in facts)) for end in ends], reason or run.left_out
 
 
 def _next_part(progress: _Progress) -> _Progress:
@@ -204,9 +178,7 @@ class Run:
     system lacks.
     """
 
-    def __init__(
-        self, litmus: Litmus, kernel: Kernel, interpreter: Interpreter, tried: Tried | None = None
-    ) -> None:
+    def __init__(self, litmus: Litmus, kernel: Kernel, interpreter: Interpreter, tried: Tried | None = None) -> None:
         if litmus.missing:
             raise LitmusError(litmus.missing)
         self.litmus = litmus
@@ -215,61 +187,68 @@ class Run:
         self.tried = tried
         self.groups = litmus.groups
         self.meanings = [(fact.constant, fact.meaning()) for fact in litmus.facts]
-        self.rules = {rule.name: rule for rule in interpreter.system.rules}
-        self.stages = stages(self.rules)
+        self.condition = self.meant(litmus.condition)
+        self.instances = self.known_instances()
+        self.stages = self.instances.stages
+        self.elements = elements(interpreter.scope)
         self.last = {last_stage(names) for names in self.stages.values()}
         self.start = Situation(self.start_state())
         self.came: dict[_Point, tuple[_Point, Instance | None, int]] = {}
 
+    def known_instances(self) -> Instances:
+        """Where operations find the steps that they may take."""
+        return Instances(self.interpreter, self.tried)
+
     def start_state(self) -> State:
         """The initial state, with the attributes of the declared pages and what they map from the start."""
         pages, blocks = self.litmus.pages, self.litmus.names()["Block"]
-        cells: dict[tuple[str, tuple[int, ...]], int] = {}
-        if "vma_soft_dirty" in self.interpreter.layout.position:
-            cells["vma_soft_dirty", (0,)] = True
+        layout = self.interpreter.layout
+        cells: dict[tuple[StateFunction, tuple[int, ...]], int] = {}
+        if layout.has(vma_soft_dirty):
+            cells[vma_soft_dirty, (0,)] = True
         for number, page in enumerate(pages):
             registers = "file" not in page.attributes or self.kernel.uffd_markers
-            cells["vma_uffd", (0, number)] = "uffd" in page.attributes and registers
+            cells[vma_uffd, (0, number)] = "uffd" in page.attributes and registers
             if "huge" in page.attributes:
-                cells["vma_huge", (0, number)] = True
+                cells[vma_huge, (0, number)] = True
             if "file" in page.attributes:
-                cells["file", (number,)] = True
-                if "file_value" in self.interpreter.layout.position:
-                    cells["file_value", (number,)] = self.litmus.values.index(page.contents)
-            if "block" in self.interpreter.layout.position:
-                cells["block", (number,)] = blocks.index(page.whole)
+                cells[file, (number,)] = True
+                if layout.has(file_value):
+                    cells[file_value, (number,)] = self.litmus.values.index(page.contents)
+            if layout.has(block):
+                cells[block, (number,)] = blocks.index(page.whole)
         state = self.with_cells(self.interpreter.initial(), cells)
         # Without the rule, reads of untouched pages return zero without a page.
         declared = any("zero" in page.attributes for page in pages)
-        used = "zero" in self.litmus.features and "backing-read" in self.rules
+        used = "zero" in self.litmus.features and backing_read.name in self.instances.rules
         if self.litmus.anonymous and (declared or used):
-            state = self.executed("backing-read", self.litmus.anonymous[0], state)
+            state = self.executed(backing_read, self.litmus.anonymous[0], state)
         for number, page in enumerate(pages):
             zero = "zero" in page.attributes
             if "huge" in page.attributes and page.name == f"{page.whole}.0":
-                state = self.executed("map-huge-zero" if zero else "huge-fault", number, state)
+                state = self.executed(map_huge_zero if zero else huge_fault, number, state)
             elif zero and "huge" not in page.attributes:
-                state = self.executed("map-backing", number, state)
+                state = self.executed(map_backing, number, state)
         return self.with_cells(state, {
             (function, (0, number)): False
             for number, page in enumerate(pages) if "rdonly" in page.attributes
-            for function in ("vma_write", "pte_write")
+            for function in (vma_write, pte_write)
         })
 
-    def with_cells(self, state: State, cells: Mapping[tuple[str, tuple[int, ...]], int]) -> State:
+    def with_cells(self, state: State, cells: Mapping[tuple[StateFunction, tuple[int, ...]], int]) -> State:
         """The state with other values in those cells: (state function, index) to value."""
-        changed = list(state)
+        changed, layout = list(state), self.interpreter.layout
         for (function, index), value in cells.items():
-            if function not in self.interpreter.layout.position:
+            if not layout.has(function):
                 raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {function}")
-            changed[self.interpreter.layout.position[function][index]] = int(value)
+            changed[layout.place(function, *index)] = int(value)
         return self.interpreter.canonical(tuple(changed))
 
-    def executed(self, rule: str, page: int, state: State) -> State:
+    def executed(self, rule: RuleTemplate, page: int, state: State) -> State:
         """The state after the first process took the rule at that page."""
-        steps = self.enabled((rule,), {"p": 0, "v": page}, state)
+        steps = self.instances.enabled((rule.name,), {"p": 0, "v": page}, state)
         if not steps:
-            raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {rule}")
+            raise LitmusError(f"{self.litmus.filename}: {self.kernel.name} was built without {rule.name}")
         return self.interpreter.step(steps[0], state)
 
     def result(self) -> Result:
@@ -377,14 +356,14 @@ class Run:
         if operation.word == "trylock-fails":
             yield _Move(None, _next_part(progress), lock_fails=True)
         elif progress.rule:
-            later = self.enabled(self.stages[progress.rule][1:], given, state)
+            later = self.instances.enabled(self.stages[progress.rule][1:], given, state)
             yield from (self.taken(step, progress.role, statement, progress) for step in later)
         elif progress.role == "then":
-            after = self.enabled(operation.then, given, state)
+            after = self.instances.enabled(operation.then, given, state)
             yield from (_Move(step, _next_part(progress)) for step in after or (None,))
-        elif not (progress.waits and self.enabled(blocks(operation.access, self.kernel), given, state)):
+        elif not (progress.waits and self.instances.enabled(blocks(operation.access, self.kernel), given, state)):
             progress = progress._replace(waits=False)
-            perhaps = self.enabled(operation.perhaps, given, state)
+            perhaps = self.instances.enabled(operation.perhaps, given, state)
             yield from (self.taken(step, "goal", statement, progress) for step in perhaps)
             yield from self.attempt(statement, progress, point)
 
@@ -392,22 +371,23 @@ class Run:
         """The rules for the first thing of an operation's course for which there is one. Raises _Stuck."""
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
         if len(statement.parts) > 1 and progress == _Progress():
-            at_once = self.enabled(operation.at_once, part, state)
+            at_once = self.instances.enabled(operation.at_once, part, state)
             yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
             if at_once:
                 return
-        nothing = self.enabled(operation.nothing, part, state) if not progress.prepared else []
+        nothing = self.instances.enabled(operation.nothing, part, state) if not progress.prepared else []
         if nothing:
             yield from (self.taken(step, "goal", statement, progress) for step in nothing)
             return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
-            steps = self.enabled((rule,), {**part, **self.there(part["p"], part[name], state)}, state)
+            there = self.instances.there(part["p"], part[name], state)
+            steps = self.instances.enabled((rule,), {**part, **there}, state)
             if steps:
                 yield from (self.taken(step, "prepares", statement, progress) for step in steps)
                 return
             progress = progress._replace(prepared=progress.prepared + 1)
-        there = self.there(part["p"], part["v"], state) if operation.on_frame or operation.on_slot else {}
+        there = self.instances.there(part["p"], part["v"], state) if operation.on_frame or operation.on_slot else {}
         given = {**part, **there, **dict(progress.bound)}
         if (operation.on_frame and "f" not in given) or (operation.on_slot and "s" not in given):
             yield _refused(statement, progress, None)
@@ -418,11 +398,15 @@ class Run:
             ("goal", quick, given), ("goal", operation.goal, given), ("refusal", operation.refusal, given),
             ("block", blocks(operation.access, self.kernel), given),
             *(("fault", names, where) for names in faults(operation.access, self.kernel)
-              for where in (self.block_of(given) if operation.on_block else [given])),
+              for where in (
+                  [{**given, "v": v} for v in self.litmus.block_of(given["v"])] if operation.on_block else [given])),
             # Others may have undone a preparation.
-            *(("fault", (rule,), {**given, **self.there(part["p"], part[name], state)}) for rule, name in preparations),
+            *(
+                ("fault", (rule,), {**given, **self.instances.there(part["p"], part[name], state)})
+                for rule, name in preparations
+            ),
         ):
-            steps = self.enabled(names, where, state)
+            steps = self.instances.enabled(names, where, state)
             if steps and role == "fault" and progress.faults == MOST_FAULTS:
                 raise _Stuck(f"line {statement.line}: on {self.kernel.name} `{statement.text}` faults for ever")
             for step in steps:
@@ -447,7 +431,7 @@ class Run:
                 return _Move(step, over._replace(prepared=progress.prepared + 1))
             return _Move(step, over._replace(faults=progress.faults + 1))
         if stage and rule in TAILS:
-            if f"{TAILS[rule]}.{stage}" in self.rules:
+            if f"{TAILS[rule]}.{stage}" in self.instances.rules:
                 return _Move(step, progress._replace(rule=TAILS[rule], role=role, bound=bound))
             return _Move(step, over._replace(bound=bound))
         if stage and step.rule.name not in self.last:
@@ -466,118 +450,33 @@ class Run:
             return _Move(step, over._replace(role="then", bound=slot))
         return _Move(step, _next_part(progress))
 
-    def block_of(self, given: Mapping[str, int]) -> list[dict[str, int]]:
-        """The rule parameters for each page of the block of v."""
-        pages = self.litmus.pages
-        whole = pages[given["v"]].whole
-        return [{**given, "v": number} for number, page in enumerate(pages) if page.whole == whole]
-
-    def there(self, p: int, v: int, state: State) -> dict[str, int]:
-        """The rule parameters of what process p has at page v: the page, the frame if it maps one, and the swap slot
-        that its entry names or its frame has."""
-        position = self.interpreter.layout.position
-
-        def cell(function: str, *index: int) -> Any:
-            return state[position[function][index]]
-
-        found = {"p": p, "v": v}
-        if cell("pte_swap", p, v):
-            return found | {"s": cell("pte_slot", p, v)}
-        if not cell("pte_present", p, v):
-            return found
-        found["f"] = cell("pte_frame", p, v)
-        for s in range(self.interpreter.scope.size(Slot)):
-            if cell("cached", s) and cell("slot_frame", s) == found["f"]:
-                found["s"] = s
-        return found
-
     def when_trylock_fails(self, step: Instance, given: Mapping[str, int], point: _Point) -> Instance | None:
         """What the step becomes if it tries the page lock, and this is the attempt that fails."""
         if not point.lock_fails or step.rule.name not in WHEN_TRYLOCK_FAILS:
             return None
-        return next(iter(self.enabled((WHEN_TRYLOCK_FAILS[step.rule.name],), given, point.state)), None)
-
-    # Bindings
-
-    def enabled(self, names: Iterable[str], given: Mapping[str, int], state: State) -> list[Instance]:
-        """The enabled instances of those rules: given parameters, the first unused elements, any other element.
-
-        Of a rule in sub-steps, those of the first one.
-        """
-        found = []
-        for name in names:
-            rule = self.rules.get(name) or self.rules.get(self.stages.get(name, [""])[0])
-            if rule is None:
-                continue
-            choices = [self.choices(rule, p, given, state) for p in rule.params]
-            for chosen in itertools.product(*choices):
-                instance = Instance(rule, tuple((p.name, c) for p, c in zip(rule.params, chosen, strict=True)))
-                if self.is_enabled(instance, state):
-                    found.append(instance)
-        return found
-
-    def is_enabled(self, instance: Instance, state: State) -> bool:
-        if self.tried is None:
-            return self.interpreter.enabled(instance, state)
-        forbidding = self.interpreter.forbidding(instance, state, most=2)
-        self.tried(instance.rule, forbidding)
-        return not forbidding
-
-    def choices(self, rule: Rule, param: Param, given: Mapping[str, int], state: State) -> Sequence[Any]:
-        if param.name in given:
-            return [given[param.name]]
-        if param.over is not None:
-            return self.function_choice(param, given, state)
-        if param.fresh:
-            return list(itertools.islice(self.unused(param.sort, state), 1))
-        return range(self.interpreter.scope.size(param.sort))
-
-    def unused(self, sort: Sort, state: State) -> Iterator[int]:
-        for i in range(self.interpreter.scope.size(sort)):
-            if self.interpreter.evaluate(_UNUSED[sort.name()], state, {"unused": i}):
-                yield i
-
-    def function_choice(self, param: Param, given: Mapping[str, int], state: State) -> list[tuple[int, ...]]:
-        """A different unused element wherever the function's value matters."""
-        unused = self.unused(param.sort, state)
-        of = param.of.decl().name()
-        needed = (
-            self.interpreter.evaluate(param.needed, state, {**given, of: i})
-            for i in range(self.interpreter.scope.size(param.over))
-        )
-        return [tuple(next(unused, 0) if matters else 0 for matters in needed)]
+        return next(iter(self.instances.enabled((WHEN_TRYLOCK_FAILS[step.rule.name],), given, point.state)), None)
 
     # Ends
-
-    def elements(self) -> dict[str, int]:
-        """The constants of `element`, each with its number."""
-        return {
-            f"{sort.name()}!{number}": number
-            for sort in (Proc, Page, Pin, Value)
-            for number in range(self.interpreter.scope.size(sort))
-        }
 
     def outcome(self, end: _Point) -> Outcome:
         refused, blocked = (frozenset(n + 1 for n in found) for found in (end.refused, self.waiting(end)))
         return Outcome(refused, blocked, self.ends_in_condition(end))
 
     def ends_in_condition(self, point: _Point) -> bool:
-        return self.holds(point, self.litmus.condition)
+        return self.holds(point, self.condition)
 
-    def holds(self, point: _Point, condition: Term) -> bool:
-        """Whether something said of the constants of the test's facts is true there."""
-        free = z3.Const("slot", Slot)
-        used = sum(
-            not self.interpreter.evaluate(slot_free(free), point.state, {"slot": i})
-            for i in range(self.interpreter.scope.size(Slot))
-        )
-        waiting = self.waiting(point)
+    def meant(self, condition: Term) -> Term:
+        """What something said of the constants of the test's facts means in the system."""
+        return self.interpreter.system.reduced(z3.substitute(condition, *self.meanings))
+
+    def holds(self, point: _Point, meant: Term) -> bool:
+        """Whether that is true there."""
+        waiting, used = self.waiting(point), slots_used(self.interpreter, point.state)
         known = {"refused": {n + 1 for n in point.refused}, "blocked": {n + 1 for n in waiting}, "slots": {used}}
         outcomes = {
             str(fact.constant): fact.of[0] in known[fact.what] for fact in self.litmus.facts if fact.what in known
         }
-        meant = self.interpreter.system.reduced(z3.substitute(condition, *self.meanings))
-        return bool(self.interpreter.evaluate(meant, point.state, self.elements() | outcomes))
+        return bool(self.interpreter.evaluate(meant, point.state, self.elements | outcomes))
 
     def steps_to(self, end: _Point) -> list[tuple[int, Instance]]:
         """The steps of the execution that led to the point, each with the number of its statement."""

@@ -1,33 +1,14 @@
-"""What a litmus test says: its declarations, statements and facts."""
+"""What a litmus test says: its declarations, statements and condition."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import z3
-
-from model.logic import Scope, Sort, Term
+from model.logic import Scope, Term
 from model.operations import Operation
-from model.state import (
-    Page,
-    Pin,
-    Proc,
-    Value,
-    frame_value,
-    live,
-    loaded,
-    maps,
-    pin_frame,
-    pin_live,
-    pte_frame,
-    pte_present,
-    pte_soft_dirty,
-    pte_write,
-    vma_soft_dirty,
-)
+from proofs.litmus.facts import Fact
 from proofs.traces.trace import default_names
 
 FIRST_PROCESS = "A"
@@ -117,6 +98,11 @@ class Litmus:
         """Numbers of the pages that no file backs."""
         return tuple(number for number, page in enumerate(self.pages) if "file" not in page.attributes)
 
+    def block_of(self, number: int) -> tuple[int, ...]:
+        """Numbers of the pages of the block in which that one is."""
+        whole = self.pages[number].whole
+        return tuple(other for other, page in enumerate(self.pages) if page.whole == whole)
+
     def scope(self) -> Scope:
         """Large enough that frames, folios and slots never run out.
 
@@ -148,50 +134,3 @@ class Litmus:
             "Value": tuple(str(n) for n in self.values), "Block": tuple(dict.fromkeys(p.whole for p in self.pages)),
         }
         return names | {sort: chosen for sort, chosen in given.items() if chosen}
-
-
-class Fact(NamedTuple):
-    """One thing that a condition asks of a test's end: a word and numbers of elements.
-
-    `sees` (k, n): the holder of reference k reads value n; `loads` (p, v, n): a load gives n; `maps` (p, v, k): the PTE
-    maps what the reference holds; `same` (p, v, q, w): both map one page; `writable`, `soft-dirty` (p, v); `refused`,
-    `blocked` (statement, 1-based); `slots` (how many).
-    """
-
-    what: str
-    of: tuple[int, ...]
-
-    @property
-    def constant(self) -> Term:
-        """What stands for it in `Litmus.condition`."""
-        return z3.Bool(f"{self.what}{self.of}")
-
-    def meaning(self) -> Term:
-        """A Bool term over the constants of `element`; of `refused`, `blocked` and `slots`, its own constant."""
-        sorts = _FACT_SORTS.get(self.what, ())
-        elements = [element(sort, number) for sort, number in zip(sorts, self.of, strict=False)]
-        match self.what, elements:
-            case "sees", [k, n]:
-                return z3.And(pin_live(k), frame_value(pin_frame(k)) == n)
-            case "loads", [p, v, n]:
-                return z3.And(live(p, v), loaded(p, v) == n)
-            case "maps", [p, v, k]:
-                return z3.And(pin_live(k), maps(p, v, pin_frame(k)))
-            case "same", [p, v, q, w]:
-                return z3.And(pte_present(p, v), maps(q, w, pte_frame(p, v)))
-            case "writable", [p, v]:
-                return z3.And(pte_present(p, v), pte_write(p, v))
-            case "soft-dirty", [p, v]:
-                return z3.And(live(p, v), z3.Or(vma_soft_dirty(p), pte_soft_dirty(p, v)))
-        return self.constant
-
-
-_FACT_SORTS = {
-    "sees": (Pin, Value), "loads": (Proc, Page, Value), "maps": (Proc, Page, Pin), "same": (Proc, Page, Proc, Page),
-    "writable": (Proc, Page), "soft-dirty": (Proc, Page),
-}
-
-
-def element(sort: Sort, number: int) -> Term:
-    """The constant that stands for one element in a fact's meaning."""
-    return z3.Const(f"{sort.name()}!{number}", sort)

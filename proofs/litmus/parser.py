@@ -16,13 +16,13 @@ from model.features import SPLIT
 from model.logic import Term
 from model.operations import OPERATIONS, Operation
 from proofs.errors import LitmusError
+from proofs.litmus.facts import Fact
 from proofs.litmus.language import (
     FIRST_PROCESS,
     KEYWORDS,
     LARGEST_VALUE,
     PAGE_ATTRIBUTES,
     RESERVED,
-    Fact,
     Litmus,
     PageDeclaration,
     Statement,

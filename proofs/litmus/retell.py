@@ -7,7 +7,6 @@ litmus tests, and only one is given that can end where the trace's claim is brok
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,38 +15,31 @@ from typing import Any
 import z3
 
 from model.kernels import Kernel
-from model.logic import ModelError, System, Term, functions_in
+from model.logic import ModelError, Term, functions_in
 from model.state import (
     Frame,
     Page,
     Pin,
     Proc,
-    Slot,
     backed,
     backing,
-    frame_value,
     live,
-    loaded,
-    maps,
-    pin_frame,
     pin_live,
     pin_page,
     pin_proc,
-    pte_frame,
     pte_none,
-    pte_present,
     pte_soft_dirty,
     pte_write,
     resolves_to,
-    slot_free,
-    vma_soft_dirty,
+    vma,
 )
 from proofs.errors import LitmusError, RetellError, TraceError
 from proofs.litmus import parser
 from proofs.litmus.execution import answer
+from proofs.litmus.facts import Fact, elements, slots_used, value_loaded, value_seen
 from proofs.litmus.language import Litmus
 from proofs.litmus.teller import ANY, Teller
-from proofs.naming.specs import formula_of
+from proofs.naming.specs import formula_of, system_with
 from proofs.traces.trace import Trace, execute
 
 MOST_TELLINGS = 64
@@ -85,11 +77,6 @@ def retell(trace: Trace, kernel: Kernel) -> Retold:
     raise RetellError(f"{what}: {reason}{teller.doubt()}")
 
 
-@functools.lru_cache(64)
-def _system(kernel: Kernel, features: frozenset[str]) -> System:
-    return kernel.system(features)
-
-
 def _checked(trace: Trace, kernel: Kernel, lines: Sequence[str], broken: Term) -> Retold:
     """The litmus test of those lines, with a condition that holds only where the claim is broken.
 
@@ -101,7 +88,7 @@ def _checked(trace: Trace, kernel: Kernel, lines: Sequence[str], broken: Term) -
         return text, parser.parse(text, f"{trace.claim}.litmus")
 
     def executed(test: Litmus, condition: Term) -> Trace | None:
-        found = answer(replace(test, condition=condition), kernel, _system(kernel, test.features)).trace
+        found = answer(replace(test, condition=condition), kernel, system_with(kernel, test.features)).trace
         return found and execute(
             trace.kernel, trace.claim, trace.statement, found.system, found.scope, found.steps, names=found.names,
             start=found.states[0], notes=found.notes, violated=broken,
@@ -117,7 +104,7 @@ def _checked(trace: Trace, kernel: Kernel, lines: Sequence[str], broken: Term) -
             if not facts:
                 continue
             text, test = parsed(more, " and ".join(facts))
-            system = _system(kernel, test.features)
+            system = system_with(kernel, test.features)
             unbroken = answer(replace(test, condition=z3.And(test.condition, broken)), kernel, system).trace
             if unbroken is None and (witness := executed(test, test.condition)) is not None:
                 return Retold(text, test, witness)
@@ -139,8 +126,7 @@ def _endings(trace: Trace) -> Iterator[tuple[str, ...]]:
 
 # The condition
 
-_P, _V, _Q, _W = z3.Const("p", Proc), z3.Const("v", Page), z3.Const("q", Proc), z3.Const("w", Page)
-_K, _F, _S = z3.Const("k", Pin), z3.Const("f", Frame), z3.Const("s", Slot)
+_P, _V, _K, _F = z3.Const("p", Proc), z3.Const("v", Page), z3.Const("k", Pin), z3.Const("f", Frame)
 
 
 def _value(trace: Trace, term: Term, **of: int) -> Any:
@@ -162,7 +148,8 @@ def _places(trace: Trace) -> list[tuple[int, int]]:
     if not places:
         leads = z3.Or(resolves_to(_P, _V, _F), z3.And(pte_none(_P, _V), backed(_V), backing(_V) == _F))
         places = [
-            (p, v) for sort, n in trace.witness if sort == "Frame" for p, v in trace.interpreter.layout.position["vma"]
+            (p, v) for sort, n in trace.witness if sort == "Frame"
+            for p, v in trace.interpreter.layout.position[vma.name]
             if _value(trace, leads, p=p, v=v, f=n)
         ]
     return [(p, v) for p, v in dict.fromkeys(places) if _value(trace, live(_P, _V), p=p, v=v)]
@@ -171,32 +158,26 @@ def _places(trace: Trace) -> list[tuple[int, int]]:
 def _facts(trace: Trace, broken: Term) -> list[str]:
     """What the last state shows of the elements that break the claim: of what it speaks of, and the contents."""
     spoken, pins, places = functions_in(broken), _pins(trace), _places(trace)
-    name = {place: f"{trace.element('Proc', place[0])}.{trace.element('Page', place[1])}" for place in places}
-    pin = {n: trace.element("Pin", n) for n in pins}
+    interpreter, state = trace.interpreter, trace.states[-1]
+    known = elements(trace.scope)
 
-    def told(text: str, term: Term, **of: int) -> str:
-        return text if _value(trace, term, **of) else f"not {text}"
+    def said(what: str, *of: int) -> str:
+        fact = Fact(what, of)
+        text = fact.text(trace.names)
+        return text if interpreter.evaluate(fact.meaning(), state, known) else f"not {text}"
 
-    facts = [
-        told(f"{name[p, v]} is {pin[n]}", maps(_P, _V, pin_frame(_K)), p=p, v=v, k=n) for n in pins for p, v in places
-    ]
+    facts = [said("maps", p, v, k) for k in pins for p, v in places]
     if not pins:
-        same = z3.And(pte_present(_P, _V), maps(_Q, _W, pte_frame(_P, _V)))
-        facts += [
-            told(f"{name[p, v]} is {name[q, w]}", same, p=p, v=v, q=q, w=w)
-            for (p, v), (q, w) in itertools.combinations(places, 2)
-        ]
-    for word, about, term in (
-        ("writable", pte_write, z3.And(pte_present(_P, _V), pte_write(_P, _V))),
-        ("soft-dirty", pte_soft_dirty, z3.Or(vma_soft_dirty(_P), pte_soft_dirty(_P, _V))),
-    ):
+        facts += [said("same", *some, *other) for some, other in itertools.combinations(places, 2)]
+    for what, about in (("writable", pte_write), ("soft-dirty", pte_soft_dirty)):
         if about.name in spoken:
-            facts += [told(f"{word} {name[p, v]}", term, p=p, v=v) for p, v in places]
+            facts += [said(what, p, v) for p, v in places]
     if any(sort == "Slot" for sort, _ in trace.witness):
-        slots = range(trace.scope.size(Slot))
-        facts.append(f"slots == {sum(not _value(trace, slot_free(_S), s=n) for n in slots)}")
+        facts.append(Fact("slots", (slots_used(interpreter, state),)).text(trace.names))
     if pins or len(places) > 1 or not facts:
-        values = trace.names["Value"]
-        facts += [f"{pin[n]} sees {values[_value(trace, frame_value(pin_frame(_K)), k=n)]}" for n in pins]
-        facts += [f"{name[p, v]} == {values[_value(trace, loaded(_P, _V), p=p, v=v)]}" for p, v in places]
+        seen = [(k, value_seen(interpreter, state, k)) for k in pins]
+        loads = [(place, value_loaded(interpreter, state, *place)) for place in places]
+        contents = [Fact("sees", (k, n)) for k, n in seen if n is not None]
+        contents += [Fact("loads", (*place, n)) for place, n in loads if n is not None]
+        facts += [fact.text(trace.names) for fact in contents]
     return facts

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from model.features import SPLIT
 from model.kernels import ALL_RULES, Kernel
+from model.logic import StateFunction
 from model.operations import (
     DECLARED,
     GIVES_UP,
@@ -23,7 +24,21 @@ from model.operations import (
     last_stage,
     stages,
 )
-from model.state import Page
+from model.state import (
+    Page,
+    cached,
+    frame_value,
+    pin_proc,
+    pte_frame,
+    pte_huge,
+    pte_present,
+    pte_slot,
+    pte_swap,
+    pte_write,
+    slot_frame,
+    vma_uffd,
+)
+from model.state import block as block_of
 from proofs.derive.interpreter import Instance
 from proofs.litmus.language import FIRST_PROCESS, RESERVED
 from proofs.naming.specs import features_of
@@ -91,10 +106,10 @@ class Teller:
         self.first: list[str] = []
         self.units: list[_Unit] = []
         self.open: list[_Unit] = []
-        self.told: set[int] = set()
+        self.covered: set[int] = set()
         self.left_out: dict[int, str] = {}
         # Contents matter where some step depends on them; else each store has a number of its own.
-        self.contents = any("frame_value" in step.rule.functions_read() for step in trace.steps)
+        self.contents = any(frame_value.name in step.rule.functions_read() for step in trace.steps)
         self.named("Proc", 0, FIRST_PROCESS)
         for step in trace.steps:
             self.foresee(step)
@@ -119,7 +134,7 @@ class Teller:
         return self.same_block(v) if "huge" in self.attributes.get(v, ()) else [v]
 
     def same_block(self, v: int) -> list[int]:
-        return [w for w, in self.position["block"] if self.cell("block", 0, w) == self.cell("block", 0, v)]
+        return [w for w, in self.position[block_of.name] if self.cell(block_of, 0, w) == self.cell(block_of, 0, v)]
 
     def page(self, v: int, whole: bool = False) -> str:
         """The page's name, or that of the whole huge page."""
@@ -129,9 +144,9 @@ class Teller:
         name = self.names.get(("Page", block[0])) or self.named("Page", block[0])
         return name if whole or len(block) == 1 else f"{name}.{block.index(v)}"
 
-    def cell(self, function: str, state: int, *index: int) -> int:
+    def cell(self, function: StateFunction, state: int, *index: int) -> int:
         """What a state function has there in state `state` of the trace."""
-        return self.trace.states[state][self.position[function][index]]
+        return self.trace.states[state][self.position[function.name][index]]
 
     # What the tables say
 
@@ -155,7 +170,7 @@ class Teller:
         """Put every step into a unit, or among those left out."""
         for number, step in enumerate(self.trace.steps):
             rule = step.rule.name.partition(".")[0]
-            if number in self.told or step.rule.kind != "step":
+            if number in self.covered or step.rule.kind != "step":
                 continue
             unit = next((u for u in self.open if self.continues(u, step)), None)
             if unit is None and rule in DECLARED:
@@ -204,12 +219,12 @@ class Teller:
             here = (later.as_dict for later in self.trace.steps[number:] if later.as_dict.get("v") == given["v"])
             return next((other["p"] for other in here if "p" in other), 0), given["v"]
         frame, slot = given.get("f"), given.get("s")
-        if frame is None and slot is not None and self.cell("cached", number, slot):
-            frame = self.cell("slot_frame", number, slot)
+        if frame is None and slot is not None and self.cell(cached, number, slot):
+            frame = self.cell(slot_frame, number, slot)
         leading = (
-            (p, v) for p, v in self.position["pte_present"]
-            if (self.cell("pte_present", number, p, v) and self.cell("pte_frame", number, p, v) == frame)
-            or (self.cell("pte_swap", number, p, v) and self.cell("pte_slot", number, p, v) == slot)
+            (p, v) for p, v in self.position[pte_present.name]
+            if (self.cell(pte_present, number, p, v) and self.cell(pte_frame, number, p, v) == frame)
+            or (self.cell(pte_swap, number, p, v) and self.cell(pte_slot, number, p, v) == slot)
         )
         return next(leading, None)
 
@@ -221,10 +236,10 @@ class Teller:
         rule = next((usual for usual, other in WHEN_TRYLOCK_FAILS.items() if other == rule), rule)
         place = self.place(number, step)
         tellers = [
-            (o, told) for told in TOLD_AS.get(rule, (rule,))
+            (o, told_as) for told_as in TOLD_AS.get(rule, (rule,))
             for o in [
                 o for o in OPERATIONS
-                if told in (*o.goal, o.quick, *o.perhaps, *o.nothing, *o.whole, *o.at_once, *o.refusal)
+                if told_as in (*o.goal, o.quick, *o.perhaps, *o.nothing, *o.whole, *o.at_once, *o.refusal)
             ][:1]
         ]
         operation = tellers[0][0] if tellers else None
@@ -252,15 +267,15 @@ class Teller:
         else:
             unit.operation = operation
             unit.given |= step.as_dict
-            if "vma_uffd" in step.rule.functions_read() and place is not None:
+            if vma_uffd.name in step.rule.functions_read() and place is not None:
                 for v in self.block(place[1]):
                     self.attributes.setdefault(v, set()).add("uffd")
             unit.ways = [
                 _Way(self.said(
-                    o, unit, number, told in (*o.whole, *o.at_once) and told not in o.goal,
-                    told == o.quick or (bool(o.quick) and self.unprepared(o, unit, number))
+                    o, unit, number, told_as in (*o.whole, *o.at_once) and told_as not in o.goal,
+                    told_as == o.quick or (bool(o.quick) and self.unprepared(o, unit, number))
                 ))
-                for o, told in tellers
+                for o, told_as in tellers
             ]
         if unit not in self.open:
             self.open.append(unit)
@@ -298,7 +313,7 @@ class Teller:
             return False
         # A page is first written for its own sake: what it holds then tells it from a page that nobody touched.
         assert unit.place is not None
-        touched = any(self.cell(function, unit.steps[0], *unit.place) for function in ("pte_present", "pte_swap"))
+        touched = any(self.cell(function, unit.steps[0], *unit.place) for function in (pte_present, pte_swap))
         written = any("n" in o.arguments for o in self.alone(unit.rules)[:1])
         return touched or not written or "n" in operation.arguments
 
@@ -312,7 +327,7 @@ class Teller:
         whose = self.names["Proc", unit.place[0]]
         number = unit.steps[-1]
         operations = self.alone(unit.rules) or [o for o in OPERATIONS if self.takes(o, unit.rules)]
-        if any(o.access == "store" for o in operations) and not self.cell("pte_write", number + 1, *unit.place):
+        if any(o.access == "store" for o in operations) and not self.cell(pte_write, number + 1, *unit.place):
             # A store would go on to the next fault; a load maps the page as well.
             operations = list(dict.fromkeys([*(o for o in OPERATIONS if o.access == "load"), *operations]))
         for operation in operations:
@@ -343,7 +358,7 @@ class Teller:
         block = self.block(v)
         follows = next((n for n in range(number + 1, len(self.trace.steps)) if self.touches(n, block)), None)
         if follows is not None and self.maps_first(follows, v):
-            self.told.add(follows)
+            self.covered.add(follows)
         else:
             self.first.append(f"{FIRST_PROCESS}: dontneed {self.page(v, whole=True)}")
 
@@ -357,8 +372,8 @@ class Teller:
 
     def maps_first(self, number: int, v: int) -> bool:
         """The step is the first process's write fault that maps the huge page."""
-        after = all(self.cell(function, number + 1, 0, v) for function in ("pte_huge", "pte_write"))
-        return after and not self.cell("pte_present", number, 0, v)
+        after = all(self.cell(function, number + 1, 0, v) for function in (pte_huge, pte_write))
+        return after and not self.cell(pte_present, number, 0, v)
 
     # Words
 
@@ -383,7 +398,7 @@ class Teller:
         if operation.reference or "k" not in operation.arguments:
             process = unit.place[0] if unit.place else unit.given["p"]
         else:
-            process = self.cell("pin_proc", number, unit.given["k"])
+            process = self.cell(pin_proc, number, unit.given["k"])
         name = self.names["Proc", process]
         return "*" if operation.actor == "either" and name == FIRST_PROCESS else name
 
@@ -414,8 +429,8 @@ class Teller:
         if "n" in unit.given:
             return str(unit.given["n"] + 1)
         assert unit.place is not None
-        frame = self.cell("pte_frame", number + 1, *unit.place)
-        return str(self.cell("frame_value", number + 1, frame) + 1)
+        frame = self.cell(pte_frame, number + 1, *unit.place)
+        return str(self.cell(frame_value, number + 1, frame) + 1)
 
     # Text
 

@@ -16,6 +16,7 @@ from typing import Any
 import model.kernels
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
+from model import releases
 from model.blame import is_ours, nearest, short_path
 from model.features import FEATURES, SPLIT
 from model.kernels import FURTHER, KERNELS, Kernel
@@ -55,6 +56,7 @@ def features_spec(kernel: str, features: Collection[str]) -> str:
 def find_kernel(spec: str) -> Kernel:
     """The kernel called `spec`, or for `file.py:NAME` the Kernel of that name in that file. Features do not count.
 
+    A release of Linux, as `v5.15` or `6.1.0-56-amd64`, stands for the kernel whose rules it has (`resolved`).
     `bare:SPEC` is the reuse rule of the kernel SPEC alone, as are the names of BASES; either with restrictions as in
     `page-count+fork-early-copy+mprotect-refuse`, in any order.
 
@@ -68,7 +70,28 @@ def find_kernel(spec: str) -> Kernel:
     for kernel in (*KERNELS, *FURTHER):
         if kernel.name == spec:
             return kernel
+    if (found := releases.find(spec)) is not None:
+        return found.kernel
     raise ModelError(f"no kernel {spec!r}{nearest(spec, [*(k.name for k in (*KERNELS, *FURTHER)), *BASES])}")
+
+
+def resolved(spec: str) -> tuple[str, str]:
+    """(the spec with the model's name of the kernel in place of a release's, what release that is and why).
+
+    The second is empty if the spec names no release but a kernel. Raises ModelError for a release that is not known.
+    """
+    kernel, features = features_of(spec)
+    before = BARE if kernel.startswith(BARE) else ""
+    name, switches = kernel.removeprefix(BARE), list[str]()
+    while name.rpartition("+")[2] in SWITCHES:
+        name, _, last = name.rpartition("+")
+        switches.insert(0, last)
+    if name in {k.name for k in (*KERNELS, *FURTHER)} or file_in(name) is not None:
+        return spec, ""
+    found = releases.find(name)
+    if found is None:
+        return spec, ""
+    return features_spec(before + "+".join((found.kernel.name, *switches)), features), f"{name}: {found.text()}"
 
 
 def built(spec: str, without: Iterable[str] = ()) -> System:
@@ -77,7 +100,7 @@ def built(spec: str, without: Iterable[str] = ()) -> System:
     Raises ModelError.
     """
     kernel, features = find_kernel(spec), features_of(spec)[1]
-    system = kernel.system(features)
+    system = system_with(kernel, frozenset(features))
     steady.check_system(kernel, features, system)
     if multiprocessing.parent_process() is None and file_in(spec) is not None:
         wellformed.check_kernel(kernel, system, features)
@@ -89,9 +112,24 @@ def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
     return _system_of(spec, without, state_of(spec))
 
 
-@functools.lru_cache(2048)
+_MOST_SYSTEMS = 2048
+_systems: dict[tuple[int, frozenset[str]], tuple[Kernel, System]] = {}
+
+
+@functools.lru_cache(_MOST_SYSTEMS)
 def _system_of(spec: str, without: tuple[str, ...], state: int) -> System:
     return built(spec, without)
+
+
+def system_with(kernel: Kernel, features: frozenset[str]) -> System:
+    """The system of a kernel that need have no spec, built once for the object and those features."""
+    key = (id(kernel), features)
+    if key not in _systems:
+        if len(_systems) == _MOST_SYSTEMS:
+            _systems.clear()
+        # The kernel is kept beside its system, so that its id stays its own.
+        _systems[key] = (kernel, kernel.system(features))
+    return _systems[key][1]
 
 
 @dataclass(frozen=True)
@@ -121,7 +159,7 @@ def terms_of(spec: str, names: Iterable[str], without: tuple[str, ...] = ()) -> 
     return Terms(spec, without, _digest_of(spec, without, state_of(spec)), claims)
 
 
-@functools.lru_cache(2048)
+@functools.lru_cache(_MOST_SYSTEMS)
 def _digest_of(spec: str, without: tuple[str, ...], state: int) -> str:
     return system_of(spec, without).digest()
 
@@ -216,6 +254,8 @@ def spec_of(value: Kernel | Invariant) -> str:
         raise ModelError("this runs whenever the file is read; put it under `if __name__ == \"__main__\":`")
     if value in (*KERNELS, *FURTHER, *INVARIANTS, *FURTHER_INVARIANTS) or file_of(value.name) is not None:
         return value.name
+    if isinstance(value, Kernel) and (release := releases.find(value.name)) is not None and release.kernel == value:
+        return value.name
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None) or ""
         for name, other in list(vars(module).items()) if file.endswith(".py") and not is_ours(file) else ():
@@ -228,6 +268,14 @@ def file_in(spec: str) -> Path | None:
     """The user's file in the spec of a kernel or an invariant, whatever stands around it; None if there is none."""
     found = re.match(r"(?:bare:)?(.*\.py)(?=$|[:@+])", spec)
     return Path(found[1]) if found else None
+
+
+def variable_of(kernel: Kernel) -> str:
+    """The name by which model.kernels has the kernel. Raises ModelError if it has none."""
+    for name, value in vars(model.kernels).items():
+        if value is kernel:
+            return name
+    raise ModelError(f"model.kernels has no name for {kernel.name}")
 
 
 def state_of(spec: str) -> int:

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from model.blame import blamed, is_ours
-from model.logic import REGISTRY, ModelError
+from model.logic import ModelError
 
 LOG = "COW_PROOFS_READ"
 """The environment variable that names a file in which every process notes what it reads of users' files."""
@@ -42,10 +42,10 @@ _lock = threading.RLock()
 def stamp(path: Path) -> Stamp | None:
     """None if there is no such file."""
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return told.st_mtime_ns, told.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def being_read() -> bool:
@@ -102,18 +102,11 @@ class UserFile:
         self.module = sys.modules[name] = module_from_spec(spec)
         importlib.invalidate_caches()
         _being_read.append(self)
-        known = {*REGISTRY}
         try:
             with self._beside(), blamed("", shown):
                 spec.loader.exec_module(self.module)
         finally:
             _being_read.pop()
-            # No system has them, and a parameter of such a name would be taken for one.
-            made = [name for name in REGISTRY if name not in known]
-            for name in made:
-                del REGISTRY[name]
-        if made:
-            raise ModelError(f"{shown}: there are no state functions but the model's, so none is called {made[0]}")
 
     def note(self, path: Path, seen: bool = True) -> None:
         """The file was read, or (`seen` false) looked for in vain."""

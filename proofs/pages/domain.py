@@ -258,21 +258,21 @@ def _table(lines: list[str]) -> str:
 
 
 def _inline(words: str) -> str:
-    made, done = "", 0
+    linked, done = "", 0
     for m in _INLINE.finditer(words):
-        made += html.escape(words[done:m.start()], quote=False)
+        linked += html.escape(words[done:m.start()], quote=False)
         done = m.end()
         if m["code"]:
-            made += f"<code>{html.escape(m['code'], quote=False)}</code>"
+            linked += f"<code>{html.escape(m['code'], quote=False)}</code>"
         elif m["place"]:
-            made += m["place"].replace("<a id", "<span id").replace("</a>", "</span>")
+            linked += m["place"].replace("<a id", "<span id").replace("</a>", "</span>")
         elif m["address"]:
-            made += f'<a href="{html.escape(m["address"])}">{html.escape(m["address"])}</a>'
+            linked += f'<a href="{html.escape(m["address"])}">{html.escape(m["address"])}</a>'
         elif m["words"]:
             here = m["to"].startswith(("#", "https://"))
-            made += f'<a href="{html.escape(m["to"])}">{_inline(m["words"])}</a>' if here else _inline(m["words"])
+            linked += f'<a href="{html.escape(m["to"])}">{_inline(m["words"])}</a>' if here else _inline(m["words"])
         elif m["strong"]:
-            made += f"<strong>{_inline(m['strong'])}</strong>"
+            linked += f"<strong>{_inline(m['strong'])}</strong>"
         else:
-            made += f"<em>{_inline(m['stressed'])}</em>"
-    return made + html.escape(words[done:], quote=False)
+            linked += f"<em>{_inline(m['stressed'])}</em>"
+    return linked + html.escape(words[done:], quote=False)

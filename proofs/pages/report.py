@@ -27,7 +27,7 @@ from proofs.naming.specs import features_of, find_kernel, system_of, with_featur
 from proofs.pages import domain
 from proofs.parallel import each_done
 from proofs.traces.graph import state_graphs
-from proofs.traces.picture import boards, legend
+from proofs.traces.picture import legend, state_pictures
 from proofs.traces.text import closing_words, notation, state_lines, step_words
 from proofs.traces.trace import Trace
 
@@ -60,11 +60,11 @@ class Pictures:
 def trace_data(trace: Trace, roomy: bool = False) -> dict[str, Any]:
     """The trace as the pages show it: for each state a picture, its lines in words, and the step that led to it.
 
-    `roomy`: as `picture.boards` takes it.
+    `roomy`: as `picture.state_pictures` takes it.
     """
     graphs = state_graphs(trace)
     heading, statement, broken = closing_words(trace, graphs[-1])
-    pictures = boards(trace, graphs, roomy)
+    pictures = state_pictures(trace, graphs, roomy)
     return {
         "heading": heading, "statement": statement, "broken": broken, "violated": bool(trace.witness),
         "notation": notation(graphs), "legend": [{"svg": svg, "words": words} for svg, words in legend(graphs)],
@@ -425,14 +425,14 @@ def write(
     """
     pages = [("index.html", "Verdicts"), *([("litmus.html", "Litmus tests")] if answers else []),
              *([(domain.PAGE, "Facts")] if domain.text() else [])]
-    made = {"index.html": _index(tables, found, pages, progress)}
+    files = {"index.html": _index(tables, found, pages, progress)}
     if answers:
         kernels = [answer["kernel"] for answer in answers[0]["answers"]]
-        made["litmus.html"] = _litmus(answers, kernels, real, pages)
+        files["litmus.html"] = _litmus(answers, kernels, real, pages)
     if domain.text():
-        made[domain.PAGE] = facts_page(pages)
-    made |= {name: (WEB / name).read_text(encoding="utf-8") for name in ASSETS}
+        files[domain.PAGE] = facts_page(pages)
+    files |= {name: (WEB / name).read_text(encoding="utf-8") for name in ASSETS}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in made.items():
+    for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder / "index.html"

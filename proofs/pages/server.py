@@ -111,11 +111,15 @@ class _Server:
         self._listener.add_task = self._asked.put
         # What it warns of, as that a request has to wait, is of no use to who reads the terminal.
         logging.getLogger("waitress").setLevel(logging.ERROR)
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> _Server:
+        # Before anybody is told the address: who knows it may end the server, which is no interrupted run.
+        self._take_signals()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._give_signals_back()
         wasyncore.close_all(self._open, ignore_all=True)
 
     @property
@@ -131,47 +135,49 @@ class _Server:
         return facts_page().encode()
 
     def serve(self) -> None:
-        """Answer until interrupted, in the main thread. Raises KeyboardInterrupt then."""
+        """Answer until interrupted, in the main thread."""
         waiting = threading.Thread(target=self._listener.run, daemon=True)
         waiting.start()
         # Garbage may hold terms: the other thread must not free them while z3 is at work in this one.
         gc.freeze()
         gc.disable()
-        before = self._take_signals()
         try:
             while not self._ended:
                 if (asked := self._asked.get()) is not None:
-                    asked.service()
+                    try:
+                        asked.service()
+                    except OSError:
+                        # Its client has gone; the others are answered.
+                        asked.will_close = True
                     gc.collect()
-            raise KeyboardInterrupt
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             gc.enable()
             gc.unfreeze()
             self._listener.trigger.pull_trigger(partial(wasyncore.close_all, self._open, ignore_all=True))
             waiting.join(SECONDS)
 
-    def _take_signals(self) -> dict[signal.Signals, Any]:
+    def _take_signals(self) -> None:
         """Have what interrupts end the server after the answer that is being made; once more, and it ends that too.
 
-        Gives the handlers there were. z3's objects are not made for exceptions at any place: one that is being freed
-        swallows them, one that is being made is freed without having been counted, and the process crashes.
+        z3's objects are not made for exceptions at any place: one that is being freed swallows them, one that is being
+        made is freed without having been counted, and the process crashes.
         """
-        before = {
+        self._before = {
             number: handler for number in (signal.SIGINT, signal.SIGTERM)
             if callable(handler := signal.getsignal(number))
         }
 
         def end(*_: object) -> None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self._give_signals_back()
             self._ended = True
             self._asked.put(None)
 
-        for number in before:
+        for number in self._before:
             signal.signal(number, end)
-        return before
+
+    def _give_signals_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _application(self, environ: Mapping[str, Any], start: Callable[..., Any]) -> list[bytes]:
         """Answer a request, as WSGI has it."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 from model.logic import ModelError, Scope, System
 from model.restrictions import RESTRICTIONS, SWITCHES, VARIANTS, WITH_FEATURES, spec_of
-from proofs import json_text
+from proofs import store
 from proofs.certify import verify
 from proofs.certify.manifest import unlike, write
 from proofs.check import cells, jobs, scopes
@@ -117,7 +116,7 @@ def subsets(names: Sequence[str]) -> list[frozenset[str]]:
 
 def corners(base: str, name: str, variants: Sequence[str], seconds: float, out: Path) -> list[CornerJob]:
     """One job for each set of those variants."""
-    made = []
+    work = []
     asked = terms_of(base, [name])
     # The terms of every set would be much to build; what they are made of is the program and the users' files.
     program = f"{jobs.program_digest()} {files_digest([base, name])}"
@@ -126,8 +125,8 @@ def corners(base: str, name: str, variants: Sequence[str], seconds: float, out: 
         terms = [system_of(spec_of(base, (*chosen, *on))).digest() for on in ((), offered(base))]
         text = f"{base} {name} {chosen} {offered(base)} {terms} {asked.claims} {program}"
         key = hashlib.sha256(text.encode()).hexdigest()[:24]
-        made.append(CornerJob(base, name, chosen, seconds, out, key, asked))
-    return made
+        work.append(CornerJob(base, name, chosen, seconds, out, key, asked))
+    return work
 
 
 class Lattice:
@@ -188,7 +187,7 @@ class Lattice:
         return self._sufficient(names, system, proof.clauses)
 
     def _sufficient(self, names: frozenset[str], system: System, clauses: tuple[Clause, ...]) -> tuple[str, Any]:
-        note = proving.careless(find_kernel(self.spec(names)), system, [c.formula for c in clauses])
+        note = proving.objection(find_kernel(self.spec(names)), system, [c.formula for c in clauses])
         return (UNDECIDED, note) if note else (SUFFICIENT, clauses)
 
     def _breaks(self, system: System, steps: Steps) -> bool:
@@ -237,8 +236,8 @@ def decide_corner(job: CornerJob) -> Corner:
     maximal = [s for s in found[INSUFFICIENT] if not any(s < t for t in found[INSUFFICIENT])]
     return Corner(
         job.variants,
-        tuple(_with_certificate(lattice, s) for s in _ordered(minimal)),
-        tuple(_with_trace(lattice, s) for s in _ordered(maximal)),
+        tuple(with_certificate(lattice, s) for s in _ordered(minimal)),
+        tuple(with_trace(lattice, s) for s in _ordered(maximal)),
         tuple(Decided(_names(s), UNDECIDED, note=str(lattice.decided[s][1])) for s in _ordered(found[UNDECIDED])),
         tuple((_names(s), _names(t)) for s in _ordered(minimal) for t in _ordered(found[INSUFFICIENT]) if s < t),
         len(lattice.decided), offered(job.base),
@@ -255,14 +254,16 @@ def _ordered(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
     return sorted(sets, key=lambda s: (len(s), [order.index(n) for n in _names(s)]))
 
 
-def _with_certificate(lattice: Lattice, names: frozenset[str]) -> Decided:
+def with_certificate(lattice: Lattice, names: frozenset[str]) -> Decided:
+    """A sufficient set, its proof written."""
     job = lattice.job
     clauses = [c.formula for c in lattice.decided[names][1]]
     path = write(job.out / "certificates", lattice.spec(_names(names)), job.invariant, clauses)
     return Decided(_names(names), SUFFICIENT, str(path))
 
 
-def _with_trace(lattice: Lattice, names: frozenset[str]) -> Decided:
+def with_trace(lattice: Lattice, names: frozenset[str]) -> Decided:
+    """An insufficient set, its shortest counterexample written. Raises EngineError if exploration finds none."""
     steps = lattice._explored(names)
     if steps is None:
         raise EngineError(f"{lattice.spec(names)}: a counterexample was executed that exploration does not find")
@@ -308,8 +309,7 @@ def restrict(
         done[job.key] = corner
         decided.append((job, corner))
         if not corner.undecided:
-            told = {"of": job.key, "corner": dataclasses.asdict(corner)}
-            (kept / f"{job.key}.json").write_text(json.dumps(told), encoding="utf-8")
+            store.keep(kept / f"{job.key}.json", job.key, dataclasses.asdict(corner))
         progress("deciding", len(done), len(work))
     for refuted in verified(decided).values():
         raise EngineError(refuted)
@@ -336,10 +336,7 @@ def _shows(job: CornerJob, insufficient: Decided) -> bool:
 def _stored(path: Path, job: CornerJob) -> Corner | None:
     """A result kept earlier, or None if there is none that can be read, or it or its evidence is of something else."""
     try:
-        kept = json_text.read(path)
-        row = kept["corner"]
-        if kept["of"] != job.key:
-            return None
+        row = store.kept(path, job.key)
         sets = {
             key: tuple(Decided(**{**d, "restrictions": tuple(d["restrictions"])}) for d in row[key])
             for key in ("minimal_sufficient", "maximal_insufficient", "undecided")

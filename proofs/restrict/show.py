@@ -72,7 +72,7 @@ def graph(found: Sequence[Corner]) -> Any:
     edge from a set to a next larger one of them. Nodes have `variants`, `label`, `verdict`, `length` (0: not asked)."""
     import networkx as nx  # noqa: PLC0415  it takes a while to load
 
-    made = nx.DiGraph()
+    diagram = nx.DiGraph()
     for corner in found:
         sets = {}
         enough = {d.restrictions for d in corner.minimal_sufficient}
@@ -82,13 +82,13 @@ def graph(found: Sequence[Corner]) -> Any:
         for d in (*ends, *corner.minimal_sufficient, *corner.maximal_insufficient):
             node = " ".join((*d.restrictions, "|", *corner.variants))
             sets[node] = frozenset(d.restrictions)
-            made.add_node(
+            diagram.add_node(
                 node, label=_label(d.restrictions, corner), variants=", ".join(corner.variants),
                 verdict=d.verdict, length=d.length or 0,
             )
         order = nx.DiGraph([(a, b) for a, b in itertools.permutations(sets, 2) if sets[a] < sets[b]])
-        made.add_edges_from(nx.transitive_reduction(order).edges)
-    return made
+        diagram.add_edges_from(nx.transitive_reduction(order).edges)
+    return diagram
 
 
 def _label(names: Names, corner: Corner) -> str:
@@ -97,28 +97,28 @@ def _label(names: Names, corner: Corner) -> str:
 
 def to_dot(found: Sequence[Corner]) -> str:
     """The graph for graphviz: a cluster for each set of variants, sufficient sets green, insufficient ones red."""
-    made = graph(found)
+    diagram = graph(found)
     lines = ["digraph restrictions {", "  rankdir=BT; node [shape=box, style=filled, fontname=sans];"]
-    for number, variants in enumerate(dict.fromkeys(data["variants"] for _, data in made.nodes(data=True))):
+    for number, variants in enumerate(dict.fromkeys(data["variants"] for _, data in diagram.nodes(data=True))):
         lines += [f"  subgraph cluster{number} {{", f'    label="variants: {variants or "none"}";']
-        for node, data in made.nodes(data=True):
+        for node, data in diagram.nodes(data=True):
             if data["variants"] == variants:
                 colour = "palegreen" if data["verdict"] == SUFFICIENT else "mistyrose"
                 words = "\\n".join(_node_words(data))
                 lines.append(f'    "{node}" [label="{words}", fillcolor={colour}];')
         lines.append("  }")
-    lines += [f'  "{a}" -> "{b}";' for a, b in made.edges]
+    lines += [f'  "{a}" -> "{b}";' for a, b in diagram.edges]
     return "\n".join([*lines, "}"]) + "\n"
 
 
 def to_mermaid(found: Sequence[Corner]) -> str:
     """The graph for Markdown, as `to_dot` has it."""
-    made = graph(found)
-    number = {node: f"n{i}" for i, node in enumerate(made)}
+    diagram = graph(found)
+    number = {node: f"n{i}" for i, node in enumerate(diagram)}
     lines = ["flowchart BT"]
-    for node, data in made.nodes(data=True):
+    for node, data in diagram.nodes(data=True):
         lines.append(f'  {number[node]}["{"<br>".join(_node_words(data))}"]:::{data["verdict"]}')
-    lines += [f"  {number[a]} --> {number[b]}" for a, b in made.edges]
+    lines += [f"  {number[a]} --> {number[b]}" for a, b in diagram.edges]
     lines += ["  classDef sufficient fill:#d5f5d5,color:#000", "  classDef insufficient fill:#fbe0e0,color:#000"]
     return "\n".join(lines) + "\n"
 

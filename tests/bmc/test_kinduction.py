@@ -29,7 +29,7 @@ from model.state import (
     pte_soft_dirty,
     pte_write,
 )
-from proofs.bmc.bounded import Induction, k_induction
+from proofs.bmc.bounded import Induction, bmc, k_induction
 from proofs.bmc.unrolling import Unrolling
 from proofs.check.cells import claim_of
 from proofs.derive.interpreter import Interpreter, State
@@ -250,3 +250,13 @@ def test_a_solver_that_gives_up_proves_nothing(answers: int, monkeypatch: pytest
     assert found.path is None
     assert found.k == (1 if answers == 2 else None)
     assert bool(found.stopped) == (answers < 2)
+
+
+def test_a_system_in_which_no_step_can_be_taken_stays_where_it_begins() -> None:
+    """Only the first process is there: that something is mapped never comes about, nor has anybody pinned."""
+    still = replace(system_of("v5.9"), rules=())
+    always = z3.BoolVal(True)
+    nothing_mapped = Claim("nothing mapped", forall(Proc, Page, lambda p, v: z3.Not(pte_present(p, v))), always)
+    somebody_pinned = Claim("somebody pinned", z3.Not(forall(Proc, lambda p: z3.Not(has_pinned(p)))), always)
+    assert bmc(still, SMALL, nothing_mapped, 3).path is None
+    assert bmc(still, SMALL, somebody_pinned, 3).path == ()

@@ -187,7 +187,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "a key is missing": (lambda m: m.pop("terms"), "the manifest cannot be read: KeyError: 'terms'"),
     "digest": (lambda m: m.update(terms="0" * 16), "certificate for other terms: 0000000000000000, v5.9 has"),
     "another kernel": (lambda m: m.update(kernel="v5.19"), "certificate for other terms"),
-    "no kernel": (lambda m: m.update(kernel="v4.4"), "no kernel 'v4.4'"),
+    "no kernel": (lambda m: m.update(kernel="v4.4"), "no rules are known of Linux 4.4"),
     "another invariant": (lambda m: m.update(invariant="soft-dirty"), "it states something else than soft-dirty does"),
     "another invariant and its statement": (
         lambda m: m.update(invariant="soft-dirty", statement=invariant("soft-dirty").statement),

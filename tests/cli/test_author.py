@@ -17,9 +17,9 @@ import pytest
 from z3 import And, Not, Or
 
 from invariants import invariant
-from model.fault import P, V
 from model.kernels import FURTHER, KERNELS, V5_9, Kernel
 from model.logic import ModelError, Step, Term, put, rule
+from model.ptes import P, V
 from model.state import mapped_only_by, pte_present, pte_write
 from proofs.check.coverage import cover
 from proofs.check.scopes import scope_of

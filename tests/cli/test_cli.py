@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from places import ROOT
+from samples import F1
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
@@ -26,15 +27,6 @@ from proofs.engine import Evidence
 from proofs.errors import EngineError
 
 SMALL = "2,1,2,1,1"
-F1 = """litmus F1
-page x
-A: write x 1
-A: fork C
-C: r = vmsplice x
-C: munmap x
-A: write x 2
-exists r sees 2
-"""
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -225,12 +217,16 @@ def test_a_tampered_certificate_is_not_believed_but_found_anew(
     run(capsys, *arguments, "--fresh")
     manifest = tmp_path / "certificates" / "v5.9" / "mprotect.json"
     good = manifest.read_text()
-    manifest.write_text(good.replace("pte_write", "pte_dirty"))
-    code, _, _ = run(capsys, "verify", tmp_path / "certificates")
-    assert code == 1
-    code, data = run_json(capsys, *arguments)
-    assert (code, data["results"][0]["verdict"]) == (0, "PROVED")
-    assert manifest.read_text() == good
+    for bad in (good.replace("pte_write", "pte_dirty"), good[:-100]):
+        manifest.write_text(bad)
+        code, _, _ = run(capsys, "verify", tmp_path / "certificates")
+        assert code == 1
+        code, data = run_json(capsys, *arguments)
+        assert (code, data["results"][0]["verdict"]) == (0, "PROVED")
+        assert "the certificate that was kept is not taken" in data["results"][0]["note"]
+        assert manifest.read_text() == good
+    _, data = run_json(capsys, *arguments)
+    assert not data["results"][0]["note"]
 
 
 @pytest.mark.slow
@@ -329,7 +325,7 @@ def test_a_kept_result_that_somebody_changed_is_not_believed(
     assert code == 1
     (kept,) = (tmp_path / "results").glob("*.json")
     told = json.loads(kept.read_text())
-    told["cells"][0] |= {"verdict": "EXHAUSTED", "steps": [], "length": None}
+    told["content"][0] |= {"verdict": "EXHAUSTED", "steps": [], "length": None}
     kept.write_text(json.dumps(told))
     code, again = run_json(capsys, *arguments)
     assert (code, again["results"][0]["verdict"]) == (1, "VIOLATED")
@@ -484,7 +480,8 @@ def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["check", "-k", "v5.91"], "did you mean v5.9?"),
+        (["check", "-k", "v59"], "did you mean v5.9?"),
+        (["check", "-k", "v5.91"], "there was no Linux 5.91"),
         (["list", "--functions", "do_wp_pag"], "did you mean do_wp_page?"),
         (["list", "--functions", "x"], "list --functions has them all"),
         (["list", "do_wp_page"], "list --functions do_wp_page"),

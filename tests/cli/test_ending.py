@@ -17,9 +17,9 @@ from typing import Any
 
 import hardship
 import pytest
+from places import ROOT
 
-from model import logic
-from proofs import parallel
+from proofs import parallel, store
 from proofs.check import cells, prove, tables
 from proofs.cli.ending import explained
 from proofs.cli.main import main
@@ -113,10 +113,10 @@ def test_an_internal_error_keeps_its_traceback(tmp_path: Path, monkeypatch: pyte
 def test_a_result_that_cannot_be_kept_is_told(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, key: str, cells: object) -> None:
+    def full(path: Path, key: str, content: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", f"cannot keep {path}")
 
-    monkeypatch.setattr(tables, "_store", full)
+    monkeypatch.setattr(store, "keep", full)
     code, out, err = run(
         capsys, "check", "-k", "v5.9", "-i", "write-bit", "--engine", "explore", "--scope", SMALL, "-o", tmp_path
     )
@@ -226,7 +226,7 @@ def test_a_counterexample_to_induction_that_cannot_be_drawn_ends_nothing(
     def fail(*_: object) -> None:
         raise IndexError("nothing to draw")
 
-    monkeypatch.setattr(prove, "_write_cti", fail)
+    monkeypatch.setattr(prove, "write", fail)
     [tried] = prove.attempt(prove.ProofJob(("v5.9",), ("write-bit",), (), 60, tmp_path))
     assert (tried.manifest, tried.cti) == (None, None)
     assert "cannot be drawn: IndexError: nothing to draw" in tried.note
@@ -313,6 +313,21 @@ except KeyboardInterrupt:
     assert (done.stdout, done.stderr) == ("heard\n", "")
 
 
+def test_an_interrupt_amid_a_class_that_is_made_ends_with_our_code(tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text("""
+import sys
+from proofs.cli import main
+def made(**_):
+    exec("raise KeyboardInterrupt")
+main.app = made
+sys.exit(main.main(["list"]))
+""")
+    done = subprocess.run(
+        [sys.executable, "-m", "made"], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "proofs: interrupted\n")
+
+
 def test_an_interrupt_at_any_line_leaves_no_object_of_z3_half_made() -> None:
     script = """
 import gc, signal, sys, time
@@ -361,7 +376,7 @@ def test_a_program_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
     (tmp_path / "z3.py").write_text("raise OSError('libz3.so: cannot map')")
     done = subprocess.run(
         MODULE, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
-        cwd=Path(logic.__file__).parent.parent,
+        cwd=ROOT,
     )
     assert done.returncode == 5
     assert done.stderr == "proofs: internal error: cannot be loaded: OSError: libz3.so: cannot map\n"

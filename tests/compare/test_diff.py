@@ -74,7 +74,7 @@ def test_a_sequence_differs_for_the_search_where_it_differs_for_the_litmus_engin
         if not allowed(sequence, bounds):
             continue
         text = diff.litmus_text("t", "", diff.program_of(PLAIN, sequence), "exists refused 1")
-        seen = [[s for s, _ in diff.executions(text, kernel)[1]] for kernel in (a, b)]
+        seen = [[s for s, _ in diff.executions(parser.parse(text, "t"), kernel)] for kernel in (a, b)]
         differs = [s for s in seen[0] if s not in seen[1]] != [] or [s for s in seen[1] if s not in seen[0]] != []
         assert (one.outcomes(PLAIN, sequence) != other.outcomes(PLAIN, sequence)) == differs, text
         differing += differs

@@ -25,8 +25,8 @@ BY_NAME = {operation.name: operation for operation in OPERATIONS}
 def most(spec: str, name: str) -> dict[str, str]:
     """Meter to the most that the operation costs, as the first solver has it."""
     operation = BY_NAME[name]
-    these = Costs(spec, operation.features)
-    sums = [profile for chain in these.chains(operation) for profile in these.sums(chain)]
+    of_kernel = Costs(spec, operation.features)
+    sums = [profile for chain in of_kernel.chains(operation) for profile in of_kernel.sums(chain)]
     return {meter: ", ".join(map(str, bounds.greatest(p.count(meter) for p in sums))) for meter in METERS}
 
 
@@ -51,8 +51,8 @@ def test_the_mapcount_rule_locks_every_page_and_the_count_rule_only_those_it_may
     swapped = kernel_file(tmp_path, "MINE = V5_9.but('mine', '', reuse=mapcount_is_one)")
     assert most(swapped, "write small")[SWAPCOUNTS] == "1"
     shared = [
-        tables.shared(these := Costs(spec), BY_NAME["write small"], these.chains(BY_NAME["write small"]))[LOCKS].ones
-        for spec in ("v5.8", "v5.9", swapped)
+        tables.shared(of_kernel, BY_NAME["write small"], of_kernel.chains(BY_NAME["write small"]))[LOCKS].ones
+        for of_kernel in map(Costs, ("v5.8", "v5.9", swapped))
     ]
     assert shared == [1, 0, 1]
 
@@ -67,21 +67,21 @@ def test_a_predicate_of_ones_own_needs_a_price(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_bound_that_is_too_low_is_refuted_by_both_solvers() -> None:
-    these = Costs("v5.9")
-    (reuse,) = [chain for chain in these.chains(BY_NAME["write small"]) if chain.name == "wp-reuse"]
-    free = bounds.obligation(these, reuse.guard, bounds.dearer(reuse.charges, LOCKS, [Count()]))
+    of_kernel = Costs("v5.9")
+    (reuse,) = [chain for chain in of_kernel.chains(BY_NAME["write small"]) if chain.name == "wp-reuse"]
+    free = bounds.obligation(of_kernel, reuse.guard, bounds.dearer(reuse.charges, LOCKS, [Count()]))
     assert solvers.said_of(free, 20) == {"z3": "sat", "cvc5": "sat"}
     assert z3.is_false(bounds.dearer(reuse.charges, LOCKS, [costs.ONE]))
 
 
 def test_an_idle_slot_goes_at_reuse_or_after_the_copy_or_stays() -> None:
     alone, shared, *_ = tables.SITUATIONS
-    fates = {spec: tables.fate(Costs(spec), alone) for spec in ("v5.8", "v5.9", "v5.14", "v5.18")}
-    assert fates == {
+    outcomes = {spec: tables.slot_outcome(Costs(spec), alone) for spec in ("v5.8", "v5.9", "v5.14", "v5.18")}
+    assert outcomes == {
         "v5.8": "freed, page reused", "v5.9": "kept, page copied", "v5.14": "freed, page copied",
         "v5.18": "freed, page reused",
     }
-    assert tables.fate(Costs("v5.8"), shared) == "kept, page copied"
+    assert tables.slot_outcome(Costs("v5.8"), shared) == "kept, page copied"
 
 
 def test_wrong_usage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,13 +91,13 @@ def test_wrong_usage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def run(
-    these: Costs, interpreter: Interpreter, state: State, names: list[str], **wanted: int
+    of_kernel: Costs, interpreter: Interpreter, state: State, names: list[str], **wanted: int
 ) -> tuple[State, list[Instance]]:
     """Take the first of those rules that is enabled with those parameters, until the access is done."""
     taken: list[Instance] = []
     while True:
         enabled = (
-            i for name in names if name in these.rules for i in interpreter.instances(these.rules[name])
+            i for name in names if name in of_kernel.rules for i in interpreter.instances(of_kernel.rules[name])
             if wanted.items() <= i.as_dict.items() and interpreter.enabled(i, state)
         )
         step = next(enabled, None)
@@ -111,24 +111,24 @@ def run(
 @pytest.mark.parametrize(("spec", "expected"), [("v5.7", 3), ("v5.8", 9), ("v5.9", 3), ("v5.19", 0)])
 def test_the_workload_run_in_the_model_pays_what_the_formula_says(spec: str, expected: int) -> None:
     """A fills a THP of two sub-pages, forks, and the child writes both: N = 2."""
-    these = Costs(spec, ("huge",))
-    interpreter = Interpreter(these.system, tables.SCOPES["huge",])
+    of_kernel = Costs(spec, ("huge",))
+    interpreter = Interpreter(of_kernel.system, tables.SCOPES["huge",])
     state = interpreter.initial()
     for names in (["madvise-hugepage"], ["huge-fault"], ["fork"]):
         (step, *_) = (
-            i for i in interpreter.instances(these.rules[names[0]])
+            i for i in interpreter.instances(of_kernel.rules[names[0]])
             if i.as_dict["p"] == 0 and i.as_dict.get("v", 0) == 0 and interpreter.enabled(i, state)
         )
         state = interpreter.step(step, state)
     total = 0
     for page in (0, 1):
         before = state
-        names = [n for n in these.faults("store") if n != "wp-copy-spurious"]
-        state, faults = run(these, interpreter, state, names, p=1, v=page)
-        total += worst.paid(these, interpreter, before, faults, MAPCOUNTS).at(2)
+        names = [n for n in of_kernel.faults("store") if n != "wp-copy-spurious"]
+        state, faults = run(of_kernel, interpreter, state, names, p=1, v=page)
+        total += worst.payment(of_kernel, interpreter, before, faults, MAPCOUNTS).at(2)
     assert total == expected
     found = {
-        op.name: tables.shared(these, op, these.chains(op)) for op in OPERATIONS if op.shared and op.features
+        op.name: tables.shared(of_kernel, op, of_kernel.chains(op)) for op in OPERATIONS if op.shared and op.features
     }
     table = tables.Table(spec, (), {}, {**found, "write small": {meter: Count() for meter in METERS}})
     # The same by the formula, N being 512 there.

@@ -13,7 +13,7 @@ import pytest
 
 from invariants import INVARIANTS
 from model.kernels import KERNELS
-from proofs.check.jobs import Job, posed
+from proofs.check.jobs import Job, system_and_claims
 from proofs.check.scopes import scope_of
 from proofs.check.tables import run
 from proofs.engine import Exploration
@@ -32,7 +32,7 @@ def job(name: str) -> Job:
 
 
 def question(name: str) -> Question:
-    return Question(functools.partial(posed, job(name)), SCOPE)
+    return Question(functools.partial(system_and_claims, job(name)), SCOPE)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def ray() -> Iterator[Any]:
 
 @functools.cache
 def here(name: str) -> Exploration:
-    system, claims = posed(job(name))
+    system, claims = system_and_claims(job(name))
     return explore(system, SCOPE, claims)
 
 

@@ -32,7 +32,7 @@ from proofs.cli.main import main
 from proofs.derive.interpreter import Interpreter
 from proofs.explore.search import explore
 from proofs.export import circuits
-from proofs.export.circuits import Machine, machine
+from proofs.export.circuits import Machine, machine_of
 from proofs.export.tla import camel, claim_name, module_name, to_cfg, to_tla
 from proofs.naming.specs import built, features_spec, system_of
 
@@ -63,8 +63,8 @@ class Cell:
     length: int | None
 
     @property
-    def machine(self) -> Machine:
-        return machine("a cell", self.system, self.scope, self.claim.formula)
+    def machine_of(self) -> Machine:
+        return machine_of("a cell", self.system, self.scope, self.claim.formula)
 
 
 @functools.cache
@@ -78,7 +78,7 @@ def cell_of(spec: str, name: str, sizes: tuple[int, ...]) -> Cell:
 
 
 def made(kernel: str, name: str, scope: Scope = SCOPE) -> Machine:
-    return machine(kernel, system_of(kernel), scope, invariant(name).formula)
+    return machine_of(kernel, system_of(kernel), scope, invariant(name).formula)
 
 
 def shortest(kernel: str, name: str, depth: int) -> int | None:
@@ -176,9 +176,9 @@ def unrolled(vmt: str, steps: int) -> str:
 def test_cvc5_finds_violations_of_the_length_that_we_find(spec: str, name: str, sizes: tuple[int, ...]) -> None:
     cell = cell_of(spec, name, sizes)
     answers = {4: "unsat"} if cell.length is None else {cell.length - 1: "unsat", cell.length: "sat"}
-    vmt = circuits.to_vmt(cell.machine)
+    vmt = circuits.to_vmt(cell.machine_of)
     for steps, answer in answers.items():
-        assert told_by_cvc5(circuits.to_smt2(cell.machine, steps)) == [answer]
+        assert told_by_cvc5(circuits.to_smt2(cell.machine_of, steps)) == [answer]
         assert told_by_cvc5(unrolled(vmt, steps)) == [answer]
 
 
@@ -219,8 +219,8 @@ def test_abc_proves_or_breaks_what_we_do(
     spec: str, name: str, sizes: tuple[int, ...], abc: str, tmp_path: Path
 ) -> None:
     cell = cell_of(spec, name, sizes)
-    proved = "Property proved" in asked(abc, cell.machine, tmp_path, "pdr -T 200")
-    frame = re.search(r"asserted in frame (\d+)", asked(abc, cell.machine, tmp_path, "bmc3 -F 20"))
+    proved = "Property proved" in asked(abc, cell.machine_of, tmp_path, "pdr -T 200")
+    frame = re.search(r"asserted in frame (\d+)", asked(abc, cell.machine_of, tmp_path, "bmc3 -F 20"))
     assert (proved, frame and int(frame[1])) == (cell.length is None, cell.length)
 
 

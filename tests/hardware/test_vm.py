@@ -271,9 +271,8 @@ def test_kvm_counts_only_if_a_kernel_speaks(
     qemu = tmp_path / "qemu"
     qemu.write_text(f"#!/bin/sh\n{script}\n")
     qemu.chmod(0o755)
-    monkeypatch.setattr(vm, "_KVM_SECONDS", 1)
     monkeypatch.setattr(os, "access", lambda path, mode: True)
-    assert vm.accelerator_of(str(qemu), tmp_path / "vmlinuz") == expected
+    assert vm.accelerator_of(str(qemu), tmp_path / "vmlinuz", seconds=1) == expected
 
 
 def build(tmp_path: Path, name: str) -> Path:

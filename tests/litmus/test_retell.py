@@ -14,11 +14,11 @@ import z3
 from places import ROOT
 
 from invariants import INVARIANTS, invariant
-from model.fault import P, V
 from model.features import FEATURES
 from model.kernels import KERNELS, V5_8, V5_9, V5_19, Kernel
 from model.logic import ModelError, Scope, Step, System, Term, put, rule
 from model.operations import DECLARED, OPERATIONS, TOLD_AS, faults
+from model.ptes import P, V
 from model.state import pte_present, pte_write
 from proofs.check import jobs, scopes
 from proofs.check.cells import Table, trace_of

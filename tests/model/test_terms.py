@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from simulator import Simulation
 from z3 import And, Distinct, If, Implies, Not, Or, Xor
 
-from model.logic import Scope, StateFunction, System, exists, forall
+from model.logic import Scope, StateFunction, System, exists, forall, register
 from model.state import Bool, Frame, Page, Proc
 from proofs.derive.circuit import FALSE, TRUE, Circuit
 from proofs.derive.ground import Grounder
@@ -27,6 +27,7 @@ seen = StateFunction("test_seen", (Proc, Page), Bool, "a Bool of two elements")
 frame_of = StateFunction("test_frame_of", (Proc, Page), Frame, "an element of two")
 next_to = StateFunction("test_next_to", (Frame,), Frame, "an element of its own sort, for nested applications")
 FUNCTIONS = (marked, seen, frame_of, next_to)
+register(FUNCTIONS)
 SYSTEM = System("test", FUNCTIONS, (), ())
 
 p, q = z3.Consts("p q", Proc)

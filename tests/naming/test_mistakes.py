@@ -102,8 +102,8 @@ FILES = [
     ("from model.state import mapped_by\n", 0, "model.state has no 'mapped_by'; did you mean mapped?"),
     ("import nothing_like_that\n", 0, "No module named 'nothing_like_that'"),
     ("x = 1\nraise SystemExit('no')\n", 1, "SystemExit: no"),
-    ("MINE = V5_9.but('mine', 'x')\nOWN = StateFunction('p', (Proc,), BoolSort(), '')\n", None,
-     "there are no state functions but the model's, so none is called p"),
+    ("own = StateFunction('own', (Proc,), Bool, '')\nMINE = V5_9.but('mine', 'x', reuse=lambda p, v, f: own(p))\n", 1,
+     "speaks of 'own', which is neither a state function of the model nor given to it"),
     ("MINE = V5_9.but('mine', 'x', resue=never)\n", 0, "no decision 'resue'; did you mean reuse?"),
     ("MINE = V5_9.but('mine', 'x', mprotect_pinned='skipp')\n", 0, "one of clear, skip, refuse, not 'skipp'"),
     ("MINE = V5_9.but('mine', 'x', trylock='yes')\n", 0, "trylock is True or False, not 'yes'"),
@@ -170,6 +170,7 @@ MINE = V5_9.but('mine', 'x', own_rules=(mine,))
 
 
 DECORATED = [
+    ("[Param('p', Proc)], 'f', 's', kind='refusal'", "a refusal changes nothing, so it has no updates"),
     ("[Param('p', Proc)], 'f', 's', kind='stepp'", "kind is one of step, refusal, block, not 'stepp'"),
     ("[Param('p', Proc)], 'f', 's', features=['hugee']", "no feature 'hugee'; did you mean huge?"),
     ("[Param('p', Proc)], 'f', 's', lock='mmap'", "no lock 'mmap'; there are read, write"),

@@ -470,7 +470,23 @@ def test_it_can_be_ended_amid_requests_and_connections(explorer: Explorer, numbe
                 waiting.enter_context(it.connect()).sendall(said)
             time.sleep(delay)
             process.send_signal(number)
-            assert process.wait(10) == 0
+            assert process.wait(10) == 0, process.stderr and process.stderr.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_knows_the_address_can_end_it_at_once(explorer: Explorer, number: signal.Signals) -> None:
+    heard: list[int] = []
+    before = signal.signal(number, lambda *_: heard.append(number))
+    try:
+        with server.server(explorer) as running:
+            signal.raise_signal(number)
+            running.serve()
+            assert heard == []
+            signal.raise_signal(number)
+        signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
+    assert heard == [number] * 2, "a second one, and one afterwards, mean what they did before"
 
 
 # Requests at random

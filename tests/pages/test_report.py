@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from browser import Page, browser, needs_chromium
+from samples import F1
 
 from invariants import invariant
 from proofs.check import jobs, scopes
@@ -28,16 +29,7 @@ KERNEL = '''
 from model.kernels import V5_9
 MINE = V5_9.but("mine", """</script><script>window.hurt = 1</script><img src=x onerror="window.hurt = 1">""")
 '''
-LITMUS = """litmus F1
-about  <script>window.hurt = 1</script> & "the child" keeps a reference
-page x
-A: write x 1
-A: fork C
-C: r = vmsplice x
-C: munmap x
-A: write x 2
-exists r sees 2
-"""
+LITMUS = F1.replace("page x", 'about  <script>window.hurt = 1</script> & "the child" keeps a reference\npage x', 1)
 REAL = {"litmus": "F1", "release": "5.7.0", "kernel": "v5.7", "model": "Allowed", "observed": "r sees 2",
         "status": "agree", "reason": "<b>twice</b>"}
 

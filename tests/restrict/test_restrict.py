@@ -100,7 +100,7 @@ def test_a_larger_set_that_breaks_what_a_smaller_one_keeps_is_reported(
     monkeypatch.setattr(restricting, "RESTRICTIONS", RESTRICTIONS[:2])
     verdicts = {0: SUFFICIENT, 1: SUFFICIENT, 2: INSUFFICIENT}
     monkeypatch.setattr(restricting.Lattice, "decide", lambda self, names, seconds: (verdicts[len(names)], ()))
-    for name, verdict in (("_with_certificate", SUFFICIENT), ("_with_trace", INSUFFICIENT)):
+    for name, verdict in (("with_certificate", SUFFICIENT), ("with_trace", INSUFFICIENT)):
         monkeypatch.setattr(restricting, name, lambda lattice, s, v=verdict: restricting.Decided(tuple(sorted(s)), v))
     found = decide_corner(CornerJob("mapcount", "write-bit", (), 1, tmp_path, "key"))
     assert found.exceptions == (((), ("fork-early-copy", "mprotect-refuse")),)
@@ -192,7 +192,7 @@ ERRORS = {
     ("-i", "write-bit", "--base", "pagecount"): "did you mean page-count?",
     ("-i", "coherence", "--base", "page-count"): "several invariants: coherence-write-pin",
     ("-i", "exclusive", "--base", "page-count"): "exclusive says nothing about page-count",
-    ("-i", "write-bit", "-k", "v5.99"): "no kernel 'v5.99'",
+    ("-i", "write-bit", "-k", "v5.99"): "there was no Linux 5.99",
     ("-i", "write-bit", "--base", "page-count", "--proof-time", "0"): "more than 0 seconds",
 }
 

@@ -1,0 +1,187 @@
+"""What rules of several files write and ask: a fresh page, a PTE that maps it, what is left of one taken away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from z3 import And, BoolVal, If, Implies, Not, Or
+
+from model.decisions import Decisions
+from model.logic import Param, Term, Update, each, forall, put
+from model.state import (
+    Frame,
+    Page,
+    Proc,
+    Slot,
+    Value,
+    block,
+    cached,
+    exclusive,
+    file,
+    folio,
+    frame_value,
+    ksm,
+    large,
+    lazyfree,
+    leaked,
+    live,
+    nonanon,
+    page_dirty,
+    pte_dirty,
+    pte_frame,
+    pte_huge,
+    pte_present,
+    pte_soft_dirty,
+    pte_swap,
+    pte_uffd_wp,
+    pte_write,
+    slot_frame,
+    stale,
+    uffd_armed,
+    uffd_marker,
+    vma_anon,
+    vma_apart,
+    vma_exec,
+    vma_mergeable,
+    vma_uffd,
+    vma_write,
+    writeback,
+)
+
+P, V = Param("p", Proc), Param("v", Page)
+NEW = Param("new", Frame, fresh=True)
+N = Param("n", Value)
+
+
+def fresh_page(
+    f: Term, value: Term, of: Term | None = None, anonymous: bool = True, in_cache: bool = False
+) -> list[Update]:
+    """f, which was free, becomes a page with that content; a sub-page of the large folio `of` if given.
+
+    `in_cache`: it is made for the swap cache.
+    """
+    parts = put(large(f), True) + put(folio(f), of) if of is not None else put(large(f), False)
+    plain = put(nonanon(f), not anonymous) + put(ksm(f), False) + put(lazyfree(f), False) + put(leaked(f), False)
+    return parts + plain + put(page_dirty(f), in_cache) + put(frame_value(f), value)
+
+
+def map_pte(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
+    """(p, v) comes to map f, by a PTE or by a PMD; the other bits are the caller's to set."""
+    return put(pte_present(p, v), True) + put(pte_frame(p, v), f) + put(pte_huge(p, v), huge)
+
+
+def map_writable(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
+    """Install f at (p, v) with W, D and soft-dirty (maybe_mkwrite(pte_mkdirty(...)) in a writable VMA).
+
+    It is an anonymous page, for which there must be an anon_vma (anon_vma_prepare, vmf_anon_prepare).
+    """
+    return put(vma_anon(p, v), True) + (
+        map_pte(p, v, f, huge) + put(pte_write(p, v), True) + put(pte_dirty(p, v), True)
+        + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False)
+    )
+
+
+def map_read_only(
+    p: Term, v: Term, f: Term, dirty: bool = False, huge: bool = False, protected: Any = False
+) -> list[Update]:
+    """Install f at (p, v), not writable: mk_pte(f, vma->vm_page_prot), which is not soft-dirty.
+
+    So do_anonymous_page, do_set_pte, set_huge_zero_page and mfill_atomic_install_pte; pte_mkdirty sets soft-dirty too.
+    `protected`: with uffd-wp.
+    """
+    return (
+        map_pte(p, v, f, huge) + put(pte_write(p, v), False) + put(pte_dirty(p, v), dirty)
+        + put(pte_soft_dirty(p, v), dirty) + put(pte_uffd_wp(p, v), protected) + put(uffd_armed(p, v), protected)
+    )
+
+
+def split_pte(kernel: Decisions, p: Term, v: Term) -> list[Update]:
+    """__split_huge_pmd_locked: a PTE takes over from the PMD what it said of v; decision `split_keeps_dirty`.
+
+    The page becomes dirty where the PMD was. The PTE does so only with that decision; then pte_mkdirty makes it
+    soft-dirty, too, on x86.
+    """
+    f = pte_frame(p, v)
+    split = put(pte_huge(p, v), False) + put(page_dirty(f), Or(page_dirty(f), pte_dirty(p, v)))
+    if not kernel.split_keeps_dirty:
+        return split + put(pte_dirty(p, v), False)
+    return split + put(pte_soft_dirty(p, v), Or(pte_soft_dirty(p, v), pte_dirty(p, v)))
+
+
+def migrated_pte(
+    kernel: Decisions, p: Term, v: Term, moved: bool = False, unused: Term | None = None, bare: bool = False
+) -> list[Update]:
+    """Bits of the PTE of (p, v) after a migration entry took its place, and remove_migration_pte that of the entry.
+
+    `moved`: what was a PMD is one again (remove_migration_pmd). `unused`: the PTE maps the zero page then, if `bare`
+    without soft-dirty and uffd-wp. Decision `migration_dirty`: up to 6.0 an entry has no dirty bit, and the page alone
+    is dirty afterwards (2e3468778dbe, 6.1), which the caller sees to. pte_mkdirty and pmd_mkdirty set soft-dirty too,
+    on x86: remove_migration_pte clears it again in 6.12 (not in 6.6), remove_migration_pmd nowhere.
+    set_pmd_migration_entry forgets uffd-wp up to 6.2, decision `migration_keeps_uffd_wp` (24bf08c4376b).
+    """
+    bits = {function: function(p, v) for function in (pte_dirty, pte_soft_dirty, pte_uffd_wp)}
+    before = dict(bits)
+    pmd = pte_huge(p, v) if moved else BoolVal(False)
+    if kernel.migration_dirty == "drop":
+        bits[pte_dirty] = BoolVal(False)
+    elif moved or kernel.migration_dirty == "soft-dirty":
+        marks = pte_dirty(p, v) if kernel.migration_dirty == "soft-dirty" else And(pte_dirty(p, v), pmd)
+        bits[pte_soft_dirty] = Or(pte_soft_dirty(p, v), marks)
+    if moved and not kernel.migration_keeps_uffd_wp:
+        bits[pte_uffd_wp] = And(pte_uffd_wp(p, v), Not(pmd))
+    if unused is not None:
+        for function in tuple(bits) if bare else (pte_dirty,):
+            bits[function] = And(bits[function], Not(unused))
+    changed = [put(function(p, v), bit) for function, bit in bits.items() if bit is not before[function]]
+    return sum(changed, put(stale(p, v), False))
+
+
+def set_exclusive(kernel: Decisions, f: Term, value: Any = True) -> list[Update]:
+    """SetPageAnonExclusive(f), in kernels that have the bit."""
+    return put(exclusive(f), value) if kernel.exclusive_bit else []
+
+
+def leave_swap_cache(f: Term, when: Term) -> list[Update]:
+    """delete_from_swap_cache(f) if it is there, not under writeback, and `when` holds.
+
+    So do reuse_swap_page, try_to_free_swap and folio_free_swap (mm/swapfile.c).
+    """
+    return each(
+        Slot, lambda s: put(cached(s), False),
+        when=lambda s: And(cached(s), Not(writeback(s)), slot_frame(s) == f, when),
+    )
+
+
+def marked(p: Term, v: Term) -> Term:
+    """The fault finds a marker of userfaultfd (do_set_pte, set_pte_range: vmf_orig_pte_uffd_wp)."""
+    return And(file(v), uffd_marker(p, v))
+
+
+def left_marker(kernel: Decisions, q: Term, w: Term) -> list[Update]:
+    """What was at (q, w) is taken away, and a marker left if userfaultfd protects it; decision `uffd_markers`.
+
+    pte_install_uffd_wp_if_needed, called by zap_pte_range and try_to_unmap_one: of a file mapping, whatever was mapped,
+    swapped out or marked there.
+    """
+    if not kernel.uffd_markers:
+        return put(uffd_marker(q, w), False)
+    here = If(Or(pte_present(q, w), pte_swap(q, w)), pte_uffd_wp(q, w), uffd_marker(q, w))
+    return put(uffd_marker(q, w), And(file(w), here))
+
+
+VMA_FLAGS = (vma_write, vma_exec, vma_uffd, vma_apart, vma_mergeable)
+"""What VMAs that are one have in common."""
+
+
+def one_vma(p: Term, v: Term) -> Term:
+    """One anonymous VMA covers the block of v (thp_vma_suitable_order).
+
+    Neighbours merge if their flags are the same, they have an anon_vma in common, and addresses and vm_pgoff go
+    together (is_mergeable_vma, is_mergeable_anon_vma).
+    """
+
+    def alike(w: Term) -> Term:
+        same = [flag(p, w) == flag(p, v) for flag in VMA_FLAGS]
+        return And(live(p, w), Not(file(w)), *same)
+
+    return forall(Page, lambda w: Implies(block(w) == block(v), alike(w)))

@@ -1,0 +1,35 @@
+"""The state of the memory-management model: pages of private mappings, their PTEs, references and swap slots.
+
+`functions` has the sorts and the state functions, `counters` what the kernel's counters say as formulas over them,
+`span` which pages an operation covers. All is imported from here, together with what formulas are made of.
+"""
+
+from z3 import And, Implies, Not, Or
+
+from model.logic import Sort, StateFunction, Term, Update, each, exists, forall
+from model.state.counters import *
+from model.state.functions import *
+from model.state.span import *
+
+__all__ = [
+    "BY_NAME", "CONSTANTS", "FIRST", "FUNCTIONS", "SORTS", "STEPS", "UNUSED", "ZERO", "And", "Block", "Bool",
+    "Folio", "Frame", "Implies", "Not", "Or", "Page", "Pin", "Proc", "Slot", "Sort", "Span", "StateFunction",
+    "Term", "Update", "Value", "alive", "anon", "backed", "backing", "block", "cached", "caches",
+    "collapse_scanned", "copy_dirty", "copy_from", "copy_in_progress", "copy_soft_dirty", "copy_to", "copying",
+    "data_copied", "each", "exclusive", "exists", "extra", "fast", "fast_held", "fast_read", "fast_write",
+    "file", "file_value", "folio", "folio_free", "forall", "force_cow", "fork_copy", "fork_early",
+    "fork_shared", "fork_tested", "forking", "frame_free", "frame_value", "fresh", "has_pinned", "held",
+    "in_flight", "in_page_cache", "in_swap_cache", "in_writeback", "ksm", "ksm_cleared", "ksm_tested", "large",
+    "lazyfree", "leaked", "live", "loaded", "mapped", "mapped_dirty", "mapped_only_by", "mapped_only_in",
+    "maps", "maps_folio", "maybe_pinned", "mmap_read_held", "mmap_write_held", "mprotect_flushing",
+    "needs_stable_page", "nonanon", "page_dirty", "page_swapped", "page_table", "pin_attached", "pin_foll_pin",
+    "pin_frame", "pin_known", "pin_live", "pin_longterm", "pin_page", "pin_proc", "pin_write", "pinned_in",
+    "pmd_splitting", "proc_free", "pte_cleared", "pte_dirty", "pte_frame", "pte_huge", "pte_none",
+    "pte_present", "pte_slot", "pte_soft_dirty", "pte_swap", "pte_swap_exclusive", "pte_uffd_wp", "pte_write",
+    "referenced", "resolves_to", "same_folio", "same_pmd", "seq_moved", "slot_frame", "slot_free", "slot_value",
+    "soft_dirty_flushing", "soft_dirty_needs_fault", "stable_writes", "stale", "stale_frame", "still_to_copy",
+    "sub_pages_mapped_once", "swapped_in_alone", "swapped_only_by", "swaps", "transient", "uffd_armed",
+    "uffd_flushing", "uffd_marker", "uffd_unwp_flushing", "unmap_flushing", "unreferenced", "vma", "vma_anon",
+    "vma_apart", "vma_exec", "vma_huge", "vma_mergeable", "vma_soft_dirty", "vma_uffd", "vma_write",
+    "writeback",
+]

@@ -1,0 +1,259 @@
+"""What the kernel's counters, locks and loads say, as formulas: counters are never stored.
+
+`page_count(f) == 1` is said as "this reference exists and no other one does".
+"""
+
+from __future__ import annotations
+
+import z3
+from z3 import And, Implies, Not, Or
+
+from model.logic import Sort, Term, exists, forall
+from model.state.functions import (
+    ZERO,
+    Folio,
+    Frame,
+    Page,
+    Pin,
+    Proc,
+    Slot,
+    alive,
+    backed,
+    backing,
+    block,
+    cached,
+    collapse_scanned,
+    copy_dirty,
+    copy_from,
+    copy_in_progress,
+    copy_soft_dirty,
+    file,
+    file_value,
+    folio,
+    force_cow,
+    fork_shared,
+    fork_tested,
+    frame_free,
+    frame_value,
+    has_pinned,
+    held,
+    ksm,
+    ksm_cleared,
+    ksm_tested,
+    large,
+    mapped,
+    maps,
+    maps_folio,
+    mprotect_flushing,
+    nonanon,
+    pin_foll_pin,
+    pin_frame,
+    pin_known,
+    pin_proc,
+    pmd_splitting,
+    pte_dirty,
+    pte_frame,
+    pte_huge,
+    pte_present,
+    pte_slot,
+    pte_soft_dirty,
+    pte_swap,
+    pte_uffd_wp,
+    pte_write,
+    same_folio,
+    slot_frame,
+    slot_free,
+    slot_value,
+    stable_writes,
+    swaps,
+    uffd_flushing,
+    uffd_unwp_flushing,
+    unreferenced,
+    vma,
+    vma_soft_dirty,
+    writeback,
+)
+
+# How far the sub-steps of others are.
+
+def mmap_read_held(p: Term) -> Term:
+    """Something holds mmap_lock of p for reading: a fault that copies, an ioctl of userfaultfd that will flush, the
+    retry loop of a FOLL_FORCE write."""
+    return exists(Page, lambda v: Or(
+        copy_in_progress(p, v), uffd_flushing(p, v), uffd_unwp_flushing(p, v), force_cow(p, v)
+    ))
+
+
+def mmap_write_held(p: Term) -> Term:
+    """Some sub-step holds mmap_lock of p for writing: fork, or mprotect that will flush."""
+    return Or(forking(p), exists(Page, lambda v: mprotect_flushing(p, v)))
+
+
+def forking(p: Term) -> Term:
+    """fork of p is in progress: write_protect_seq is odd."""
+    return exists(Proc, lambda q: Or(fork_tested(p, q), fork_shared(p, q)))
+
+
+def still_to_copy(p: Term, v: Term) -> Term:
+    """pte_same: the PTE is what the fault in progress saw, though it may have been something else meanwhile."""
+    return And(
+        pte_present(p, v), pte_frame(p, v) == copy_from(p, v), Not(pte_write(p, v)), Not(pte_uffd_wp(p, v)),
+        pte_dirty(p, v) == copy_dirty(p, v), pte_soft_dirty(p, v) == copy_soft_dirty(p, v),
+    )
+
+
+def pte_cleared(p: Term, v: Term) -> Term:
+    """ksmd holds the page-table lock, and the PTE is empty meanwhile, whatever its cells say."""
+    return Or(ksm_cleared(p, v), ksm_tested(p, v))
+
+
+# Counters, and flags of pages.
+
+def same_pmd(p: Term, v: Term, q: Term, w: Term) -> Term:
+    """One PMD of one mm maps both pages."""
+    return And(p == q, pte_huge(p, v), pte_huge(q, w), block(v) == block(w))
+
+
+def mapped_only_by(p: Term, v: Term, f: Term) -> Term:
+    """Of the mappings that page_count counts, f's folio has none but the PTE or PMD of (p, v)."""
+    return forall(
+        Proc, Page,
+        lambda q, w: Implies(maps_folio(q, w, f), Or(And(q == p, w == v), same_pmd(p, v, q, w))),
+    )
+
+
+def mapped_only_in(p: Term, f: Term) -> Term:
+    """No other mm maps any part of f's folio."""
+    return forall(Proc, Page, lambda q, w: Implies(maps_folio(q, w, f), q == p))
+
+
+def sub_pages_mapped_once(p: Term, v: Term, f: Term) -> Term:
+    """page_mapcount(f) == 1 by (p, v), and of a large folio no sub-page has more mappings than one."""
+    once = forall(
+        Proc, Page, Proc, Page,
+        lambda q, w, r, u: Implies(
+            And(maps_folio(q, w, f), maps(r, u, pte_frame(q, w)), Not(pmd_splitting(q, w)), Not(pmd_splitting(r, u))),
+            And(q == r, w == u),
+        ),
+    )
+    alone = forall(
+        Proc, Page, lambda q, w: Implies(And(maps(q, w, f), Not(pmd_splitting(q, w))), And(q == p, w == v))
+    )
+    return And(alone, Or(Not(large(f)), once))
+
+
+def swapped_only_by(p: Term, v: Term, s: Term) -> Term:
+    """No swap entry other than that of (p, v) names slot s."""
+    return forall(Proc, Page, lambda q, w: Implies(swaps(q, w, s), And(q == p, w == v)))
+
+
+def in_page_cache(f: Term) -> Term:
+    """f is a page of a file."""
+    return exists(Page, lambda w: caches(w, f))
+
+
+def caches(v: Term, f: Term) -> Term:
+    """f is the page of the page cache for what is mapped at v; the zero page backs anonymous memory."""
+    return And(file(v), backed(v), backing(v) == f)
+
+
+def in_writeback(f: Term) -> Term:
+    """PageWriteback(f): it is in the swap cache, and being written to the swap device."""
+    return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f, writeback(s)))
+
+
+def needs_stable_page(s: Term) -> Term:
+    """The page of slot s is under writeback, and must not change meanwhile: SWP_STABLE_WRITES."""
+    return And(writeback(s), stable_writes(s))
+
+
+def page_swapped(f: Term) -> Term:
+    """page_swapped(f): f is in the swap cache and a swap entry names its slot."""
+    return exists(
+        Proc, Page,
+        lambda q, w: And(pte_swap(q, w), cached(pte_slot(q, w)), slot_frame(pte_slot(q, w)) == f),
+    )
+
+
+def maybe_pinned(f: Term) -> Term:
+    """page_maybe_dma_pinned(f), of its folio, without the false positives of 1024 FOLL_GETs."""
+    return exists(Pin, lambda k: And(held(k), pin_foll_pin(k), same_folio(pin_frame(k), f)))
+
+
+def pinned_in(p: Term, v: Term) -> Term:
+    """The test of page_needs_cow_for_dma and its relatives: mm->has_pinned, and the mapped page maybe pinned."""
+    return And(pte_present(p, v), has_pinned(p), maybe_pinned(pte_frame(p, v)))
+
+
+def anon(f: Term) -> Term:
+    """PageAnon and not PageKsm: a page that a write fault may find to be one process's own."""
+    return And(Not(nonanon(f)), Not(ksm(f)))
+
+
+def soft_dirty_needs_fault(p: Term, v: Term) -> Term:
+    """pte_needs_soft_dirty_wp: writes are tracked since a clear_refs, and the PTE is not soft-dirty yet."""
+    return And(Not(vma_soft_dirty(p)), Not(pte_soft_dirty(p, v)))
+
+
+def swapped_in_alone(p: Term, v: Term, s: Term, f: Term) -> Term:
+    """page_count == 1 once the swap entry of (p, v) is freed and the swap cache left, which fails under writeback."""
+    return And(Not(writeback(s)), Not(mapped(f)), swapped_only_by(p, v, s), unreferenced(f))
+
+
+def mapped_dirty(f: Term) -> Term:
+    """Some PTE or PMD that maps f is dirty."""
+    return exists(Proc, Page, lambda q, w: And(maps(q, w, f), pte_dirty(q, w)))
+
+
+def live(p: Term, v: Term) -> Term:
+    """The process exists and has a VMA there."""
+    return And(alive(p), vma(p, v))
+
+
+# Fresh elements: nothing refers to them, so any one stands for all.
+
+def proc_free(p: Term) -> Term:
+    """Not a process now, and no reference was taken by one of that name: so a name never stands for two mms."""
+    return And(
+        Not(alive(p)), Not(exists(Pin, lambda k: And(pin_known(k), pin_proc(k) == p))),
+        Not(exists(Proc, lambda q: Or(fork_tested(q, p), fork_shared(q, p)))),
+        forall(Page, lambda v: Not(collapse_scanned(p, v))),
+    )
+
+
+def folio_free(d: Term) -> Term:
+    """No frame is a sub-page of that folio, free ones among them."""
+    return Not(exists(Frame, lambda f: And(large(f), folio(f) == d)))
+
+
+UNUSED: tuple[Sort, ...] = (Proc, Frame, Folio, Slot, Pin)
+"""The sorts of which an element may be one that nothing refers to."""
+
+
+def fresh(x: Term) -> Term:
+    """Nothing refers to x, of a sort of UNUSED."""
+    if x.sort() == Folio:
+        return folio_free(x)
+    if x.sort() == Proc:
+        return proc_free(x)
+    if x.sort() == Frame:
+        return frame_free(x)
+    if x.sort() == Slot:
+        return slot_free(x)
+    return Not(pin_known(x))
+
+
+# What people observe.
+
+def loaded(p: Term, v: Term) -> Term:
+    """The Value that a load by p at v returns. An untouched page reads as what backs it, its file, or as zero."""
+    slot = pte_slot(p, v)
+    swapped = z3.If(cached(slot), frame_value(slot_frame(slot)), slot_value(slot))
+    untouched = z3.If(backed(v), frame_value(backing(v)), z3.If(file(v), file_value(v), ZERO))
+    return z3.If(pte_present(p, v), frame_value(pte_frame(p, v)), z3.If(pte_swap(p, v), swapped, untouched))
+
+
+def resolves_to(p: Term, v: Term, f: Term) -> Term:
+    """(p, v) maps f, or is a swap entry whose slot has f in the swap cache."""
+    slot = pte_slot(p, v)
+    return Or(maps(p, v, f), And(pte_swap(p, v), cached(slot), slot_frame(slot) == f))

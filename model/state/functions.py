@@ -1,0 +1,362 @@
+"""Sorts and state functions, and the formulas of which meanings are made: what is free, and what would keep it from it.
+
+Sorts (unbounded in a proof, finite in a scope; dependencies run Pin -> Proc, Page -> Slot, Block -> Frame -> Folio):
+`Proc` an mm, `Page` a virtual page, `Block` the virtual pages of one PMD, `Frame` a struct page, `Folio` one that is
+large, `Pin` one reference taken by get_user_pages (FOLL_GET or FOLL_PIN), `Slot` a swap slot, `Value` the content of a
+page. A PMD that maps a THP is said by the same functions as PTEs, alike on all of its pages, and `pte_huge`. Source:
+domain.md sections 1 and 8.
+"""
+
+from __future__ import annotations
+
+import z3
+from z3 import And, Not, Or
+
+from model.logic import Sort, StateFunction, Term, exists, register
+
+Proc: Sort = z3.DeclareSort("Proc")
+Page: Sort = z3.DeclareSort("Page")
+Frame: Sort = z3.DeclareSort("Frame")
+Pin: Sort = z3.DeclareSort("Pin")
+Slot: Sort = z3.DeclareSort("Slot")
+Value: Sort = z3.DeclareSort("Value")
+Folio: Sort = z3.DeclareSort("Folio")
+Block: Sort = z3.DeclareSort("Block")
+Bool: Sort = z3.BoolSort()
+SORTS: tuple[Sort, ...] = (Proc, Page, Frame, Pin, Slot, Value, Folio, Block)
+
+FIRST: Term = z3.Const("first", Proc)
+"""The process that exists in the initial state, with a writable VMA over every page; litmus tests call it A."""
+ZERO: Term = z3.Const("zero", Value)
+"""The content of a page before any store."""
+CONSTANTS = (FIRST, ZERO)
+
+
+def _is_first(p: Term, *_: Term) -> Term:
+    return p == FIRST
+
+
+alive = StateFunction("alive", (Proc,), Bool, "the process exists", initial=_is_first)
+has_pinned = StateFunction(
+    "has_pinned", (Proc,), Bool, "mm->has_pinned / MMF_HAS_PINNED: FOLL_PIN was used; never cleared",
+    meaningful=alive,
+)
+vma_soft_dirty = StateFunction(
+    "vma_soft_dirty", (Proc,), Bool, "VM_SOFTDIRTY: everything reads as soft-dirty until the first clear_refs",
+    meaningful=alive,
+)
+vma = StateFunction("vma", (Proc, Page), Bool, "a private anonymous VMA covers the page", initial=_is_first)
+vma_write = StateFunction(
+    "vma_write", (Proc, Page), Bool, "VM_WRITE", meaningful=vma, initial=_is_first
+)
+vma_exec = StateFunction("vma_exec", (Proc, Page), Bool, "VM_EXEC", meaningful=vma)
+vma_uffd = StateFunction(
+    "vma_uffd", (Proc, Page), Bool, "registered with userfaultfd for write-protection (VM_UFFD_WP)",
+    meaningful=vma, initial=_is_first,
+)
+vma_huge = StateFunction(
+    "vma_huge", (Proc, Page), Bool, "MADV_HUGEPAGE: a THP may be mapped there", meaningful=vma
+)
+vma_apart = StateFunction(
+    "vma_apart", (Proc, Page), Bool,
+    "the VMA does not merge with those that differ in this, be their flags the same: mremap brought it, or fork copied "
+    "it by itself", meaningful=vma,
+)
+vma_mergeable = StateFunction(
+    "vma_mergeable", (Proc, Page), Bool, "VM_MERGEABLE (MADV_MERGEABLE)", meaningful=vma, feature="ksm"
+)
+vma_anon = StateFunction(
+    "vma_anon", (Proc, Page), Bool, "the VMA has an anon_vma: an anonymous page was mapped there, now or before",
+    meaningful=vma, feature="zero|file",
+)
+block = StateFunction("block", (Page,), Block, "the range of virtual pages that one PMD covers")
+page_table = StateFunction(
+    "page_table", (Proc, Block), Bool, "the PMD leads to a page table, so that no fault maps a THP",
+    meaningful=lambda p, b: alive(p),
+)
+file = StateFunction("file", (Page,), Bool, "a private file mapping lies there, else an anonymous one")
+file_value = StateFunction("file_value", (Page,), Value, "content of the file, where no page holds it", meaningful=file)
+backed = StateFunction("backed", (Page,), Bool, "there is a page that a read fault would map there")
+backing = StateFunction(
+    "backing", (Page,), Frame, "that page: of the page cache, or the zero page that all anonymous mappings share",
+    meaningful=backed,
+)
+pte_present = StateFunction("pte_present", (Proc, Page), Bool, "the PTE maps a page")
+pte_swap = StateFunction("pte_swap", (Proc, Page), Bool, "the PTE is a swap entry")
+uffd_armed = StateFunction(
+    "uffd_armed", (Proc, Page), Bool, "ghost: the last write-protect ioctl on the page succeeded, none undid it",
+    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
+)
+pte_frame = StateFunction(
+    "pte_frame", (Proc, Page), Frame, "the page a present PTE maps", meaningful=pte_present
+)
+pte_huge = StateFunction(
+    "pte_huge", (Proc, Page), Bool, "the page is mapped by a PMD, with the rest of its block", meaningful=pte_present
+)
+pte_write = StateFunction(
+    "pte_write", (Proc, Page), Bool, "write bit of a present PTE", meaningful=pte_present
+)
+pte_dirty = StateFunction(
+    "pte_dirty", (Proc, Page), Bool, "dirty bit of a present PTE", meaningful=pte_present
+)
+pte_uffd_wp = StateFunction(
+    "pte_uffd_wp", (Proc, Page), Bool, "uffd-wp bit of a present or swap PTE",
+    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
+)
+uffd_marker = StateFunction(
+    "uffd_marker", (Proc, Page), Bool,
+    "the empty PTE of a file mapping is a marker: what comes there is protected by userfaultfd (PTE_MARKER_UFFD_WP)",
+    meaningful=lambda p, v: And(pte_none(p, v), vma(p, v), file(v)), feature="file",
+)
+pte_soft_dirty = StateFunction(
+    "pte_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of a present or swap PTE",
+    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
+)
+pte_slot = StateFunction(
+    "pte_slot", (Proc, Page), Slot, "the slot a swap entry names", meaningful=pte_swap
+)
+pte_swap_exclusive = StateFunction(
+    "pte_swap_exclusive", (Proc, Page), Bool, "exclusive bit of a swap entry (5.19+)",
+    meaningful=pte_swap,
+)
+force_cow = StateFunction(
+    "force_cow", (Proc, Page), Bool,
+    "a FOLL_FORCE write in progress has broken COW here: FOLL_COW, before 4.9 without FOLL_WRITE", meaningful=vma,
+)
+
+
+def pin_known(k: Term) -> Term:
+    """The reference is one, or GUP-fast is at work on it: its cells mean something."""
+    return Or(pin_live(k), fast(k))
+
+
+pin_live = StateFunction("pin_live", (Pin,), Bool, "the reference is held")
+pin_frame = StateFunction("pin_frame", (Pin,), Frame, "the page it refers to", meaningful=pin_known)
+pin_proc = StateFunction("pin_proc", (Pin,), Proc, "the mm that took it", meaningful=pin_known)
+pin_page = StateFunction("pin_page", (Pin,), Page, "the address it was taken at", meaningful=pin_known)
+pin_foll_pin = StateFunction(
+    "pin_foll_pin", (Pin,), Bool, "FOLL_PIN (true) or FOLL_GET", meaningful=pin_known
+)
+pin_write = StateFunction("pin_write", (Pin,), Bool, "taken with FOLL_WRITE", meaningful=pin_known)
+pin_longterm = StateFunction(
+    "pin_longterm", (Pin,), Bool, "taken with FOLL_LONGTERM", meaningful=pin_known
+)
+pin_attached = StateFunction(
+    "pin_attached", (Pin,), Bool,
+    "ghost: no excusing event (munmap, MADV_DONTNEED, exit) has hit the place it was taken at",
+    meaningful=pin_live,
+)
+cached = StateFunction("cached", (Slot,), Bool, "a page is in the swap cache under this slot")
+slot_frame = StateFunction(
+    "slot_frame", (Slot,), Frame, "the page in the swap cache", meaningful=cached
+)
+writeback = StateFunction(
+    "writeback", (Slot,), Bool, "PG_writeback: the page in the swap cache is being written to the swap device",
+    meaningful=cached,
+)
+stable_writes = StateFunction(
+    "stable_writes", (Slot,), Bool,
+    "the slot's swap device needs pages that do not change while it writes them (SWP_STABLE_WRITES)",
+)
+slot_value = StateFunction(
+    "slot_value", (Slot,), Value, "content on the swap device",
+    meaningful=lambda s: And(Not(cached(s)), Not(slot_free(s))),
+)
+exclusive = StateFunction(
+    "exclusive", (Frame,), Bool, "PG_anon_exclusive (5.19+)", meaningful=lambda f: Not(frame_free(f))
+)
+large = StateFunction(
+    "large", (Frame,), Bool, "a sub-page of a large folio", meaningful=lambda f: Not(frame_free(f))
+)
+folio = StateFunction("folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=large)
+nonanon = StateFunction(
+    "nonanon", (Frame,), Bool, "a page of the page cache, or the zero page", meaningful=lambda f: Not(frame_free(f))
+)
+ksm = StateFunction("ksm", (Frame,), Bool, "PageKsm", meaningful=lambda f: Not(frame_free(f)))
+lazyfree = StateFunction(
+    "lazyfree", (Frame,), Bool, "MADV_FREE: PG_swapbacked is clear", meaningful=lambda f: Not(frame_free(f))
+)
+page_dirty = StateFunction(
+    "page_dirty", (Frame,), Bool,
+    "PG_dirty; said from when the page is in the swap cache, which it leaves dirty (try_to_free_swap)",
+    meaningful=lambda f: Not(frame_free(f)), feature="lazyfree",
+)
+leaked = StateFunction(
+    "leaked", (Frame,), Bool, "ghost: a FOLL_FORCE write went into it while others could see it",
+    meaningful=lambda f: Not(frame_free(f)),
+)
+extra = StateFunction(
+    "extra", (Frame,), Bool, "a transient reference: LRU batch, isolation, speculative get"
+)
+frame_value = StateFunction(
+    "frame_value", (Frame,), Value, "content of the page", meaningful=lambda f: Not(frame_free(f))
+)
+
+# Between the sub-steps of a rule that a feature splits (model/features.py).
+
+copying = StateFunction("copying", (Proc, Page), Bool, "a fault has decided to copy the page, and holds it")
+data_copied = StateFunction("data_copied", (Proc, Page), Bool, "... and has copied the data, not mapped the copy")
+
+
+def copy_in_progress(p: Term, v: Term) -> Term:
+    """A fault at (p, v) is copying a page."""
+    return Or(copying(p, v), data_copied(p, v))
+
+
+copy_from = StateFunction(
+    "copy_from", (Proc, Page), Frame, "the page that the fault copies", meaningful=copy_in_progress
+)
+copy_to = StateFunction(
+    "copy_to", (Proc, Page), Frame, "the page that it copies to", meaningful=copy_in_progress
+)
+copy_dirty = StateFunction(
+    "copy_dirty", (Proc, Page), Bool, "dirty bit of the PTE when the fault decided", meaningful=copy_in_progress
+)
+copy_soft_dirty = StateFunction(
+    "copy_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of the PTE when it decided", meaningful=copy_in_progress
+)
+stale = StateFunction("stale", (Proc, Page), Bool, "some CPU has a writable TLB entry that has not been flushed")
+stale_frame = StateFunction("stale_frame", (Proc, Page), Frame, "the page that it leads to", meaningful=stale)
+uffd_flushing = StateFunction("uffd_flushing", (Proc, Page), Bool, "a write-protect ioctl has not flushed TLBs yet")
+uffd_unwp_flushing = StateFunction(
+    "uffd_unwp_flushing", (Proc, Page), Bool, "an un-protect ioctl has not flushed TLBs yet"
+)
+mprotect_flushing = StateFunction("mprotect_flushing", (Proc, Page), Bool, "mprotect has not flushed TLBs yet")
+soft_dirty_flushing = StateFunction("soft_dirty_flushing", (Proc,), Bool, "clear_refs has not flushed TLBs yet")
+fork_tested = StateFunction(
+    "fork_tested", (Proc, Proc), Bool, "fork (parent, child) has looked for pinned pages, and shared nothing yet"
+)
+fork_shared = StateFunction(
+    "fork_shared", (Proc, Proc), Bool, "fork (parent, child) has copied the page tables, and not flushed TLBs yet"
+)
+fork_early = StateFunction("fork_early", (Proc, Page), Bool, "the fork in progress copies the page for the child")
+fork_copy = StateFunction(
+    "fork_copy", (Proc, Page), Frame, "the page that it copies to", meaningful=fork_early
+)
+fast_read = StateFunction("fast_read", (Pin,), Bool, "GUP-fast has read the PTE")
+fast_held = StateFunction("fast_held", (Pin,), Bool, "... and has taken the reference, not looked again yet")
+
+
+def fast(k: Term) -> Term:
+    """GUP-fast is at work on the reference."""
+    return Or(fast_read(k), fast_held(k))
+
+
+fast_write = StateFunction(
+    "fast_write", (Pin,), Bool, "the write bit of the PTE that it read", meaningful=fast
+)
+seq_moved = StateFunction(
+    "seq_moved", (Pin,), Bool, "a fork has begun since (write_protect_seq)", meaningful=fast
+)
+ksm_cleared = StateFunction("ksm_cleared", (Proc, Page), Bool, "ksmd has taken the PTE away to look at its page")
+ksm_tested = StateFunction("ksm_tested", (Proc, Page), Bool, "... and has found that nobody holds it")
+unmap_flushing = StateFunction(
+    "unmap_flushing", (Frame,), Bool, "reclaim has unmapped the page, still holds it, and has not flushed TLBs yet"
+)
+pmd_splitting = StateFunction(
+    "pmd_splitting", (Proc, Page), Bool, "the PMD is being split: page_mapcount counts it no more, nor its PTEs yet"
+)
+collapse_scanned = StateFunction(
+    "collapse_scanned", (Proc, Page), Bool, "a collapse of the block has looked at its pages, and will look again"
+)
+STEPS: tuple[StateFunction, ...] = (
+    copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
+    uffd_unwp_flushing, mprotect_flushing,
+    soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write, seq_moved,
+    ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned,
+)
+
+FUNCTIONS: tuple[StateFunction, ...] = (
+    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart,
+    vma_mergeable, vma_anon, uffd_armed,
+    block, page_table, file, file_value, backed, backing,
+    pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
+    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
+    force_cow,
+    pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached,
+    cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree,
+    page_dirty, leaked, extra, frame_value, *STEPS,
+)
+BY_NAME = {f.name: f for f in FUNCTIONS}
+register(FUNCTIONS)
+
+
+# Whether an element is in use, on which the meaning of cells depends.
+
+def maps(p: Term, v: Term, f: Term) -> Term:
+    """The PTE of (p, v) maps f."""
+    return And(pte_present(p, v), pte_frame(p, v) == f)
+
+
+def swaps(p: Term, v: Term, s: Term) -> Term:
+    """The PTE of (p, v) is a swap entry for slot s."""
+    return And(pte_swap(p, v), pte_slot(p, v) == s)
+
+
+def same_folio(f: Term, g: Term) -> Term:
+    """Two frames have one counter: they are the same, or sub-pages of one large folio."""
+    return Or(f == g, And(large(f), large(g), folio(f) == folio(g)))
+
+
+def maps_folio(p: Term, v: Term, f: Term) -> Term:
+    """The PTE of (p, v) maps f or another sub-page of its folio."""
+    return And(pte_present(p, v), same_folio(pte_frame(p, v), f))
+
+
+def mapped(f: Term) -> Term:
+    """folio_mapped: some PTE or PMD maps a part of f's folio."""
+    return exists(Proc, Page, lambda q, w: maps_folio(q, w, f))
+
+
+def in_swap_cache(f: Term) -> Term:
+    """PageSwapCache(f)."""
+    return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f))
+
+
+def held(k: Term) -> Term:
+    """The reference counts: it was taken, or GUP-fast has it and may yet give it back."""
+    return Or(pin_live(k), fast_held(k))
+
+
+def in_flight(f: Term) -> Term:
+    """A sub-step holds f: a fault that copies, a fork that will, or reclaim."""
+    return Or(
+        unmap_flushing(f),
+        exists(Proc, Page, lambda q, w: And(copy_in_progress(q, w), Or(copy_from(q, w) == f, copy_to(q, w) == f))),
+        exists(Proc, Page, lambda q, w: And(fork_early(q, w), fork_copy(q, w) == f)),
+    )
+
+
+def referenced(f: Term) -> Term:
+    """Some get_user_pages reference (FOLL_GET or FOLL_PIN) to f's folio is held."""
+    return exists(Pin, lambda k: And(held(k), same_folio(pin_frame(k), f)))
+
+
+def transient(f: Term) -> Term:
+    """f's folio has a transient reference."""
+    return Or(
+        extra(f), in_flight(f), And(large(f), exists(Frame, lambda g: And(extra(g), large(g), folio(g) == folio(f))))
+    )
+
+
+def unreferenced(f: Term) -> Term:
+    """Neither a get_user_pages reference nor a transient one."""
+    return And(Not(referenced(f)), Not(transient(f)))
+
+
+def pte_none(p: Term, v: Term) -> Term:
+    """The PTE is empty."""
+    return And(Not(pte_present(p, v)), Not(pte_swap(p, v)))
+
+
+def frame_free(f: Term) -> Term:
+    """page_count(f) == 0."""
+    return And(
+        Not(mapped(f)), Not(in_swap_cache(f)), unreferenced(f),
+        Not(exists(Page, lambda w: And(backed(w), backing(w) == f))),
+    )
+
+
+def slot_free(s: Term) -> Term:
+    """swap_map[s] == 0."""
+    return And(Not(cached(s)), Not(exists(Proc, Page, lambda q, w: swaps(q, w, s))))

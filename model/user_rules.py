@@ -1,0 +1,104 @@
+"""What decisions and rules of a user's own must be: terms of the language over the model's state functions."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+from z3 import Const, is_const
+
+from model import locks
+from model.blame import blamed, defect
+from model.decisions import Decisions, Predicate
+from model.logic import ModelError, RuleTemplate, Staged, Step, Update, kind_text, short
+from model.state import BY_NAME, CONSTANTS, SORTS, UNUSED, Bool, Frame, Page, Proc, Slot
+
+
+def arguments_of(decision: str) -> tuple[tuple[str, Any], ...]:
+    """(name, sort, or bool for a Python one) of what a predicate takes."""
+    p, v, f = ("p", Proc), ("v", Page), ("f", Frame)
+    if decision in ("swap_in_reuse", "swap_in_frees"):
+        return p, v, ("s", Slot), f
+    if decision == "read_gup":
+        return p, v, f, ("foll_pin", bool)
+    if decision == "read_gup_nonanon":
+        return p, v, f, ("foll_pin", bool), ("longterm", bool)
+    return p, v, f
+
+
+def check_decision(decision: str, decide: Predicate, place: str) -> None:
+    """Raises ModelError if the predicate that stands at `place` gives no truth value of the model's."""
+    arguments = arguments_of(decision)
+    names = ", ".join(n for n, _ in arguments)
+    choices = [(False, True) if sort is bool else (Const(name, sort),) for name, sort in arguments]
+    for given in itertools.product(*choices):
+        with blamed(f"{decision}({names})", place):
+            term = decide(*given)
+        if wrong := defect(term, Bool, BY_NAME, [*CONSTANTS, *(g for g in given if not isinstance(g, bool))]):
+            raise ModelError(f"{place}: {decision}({names}) {wrong}")
+
+
+def check_rule(kernel: Decisions, template: RuleTemplate, place: str) -> None:
+    """Raises ModelError if the rule of a user's that stands at `place` gives no step of the language."""
+    what = f"rule {template.name}"
+    _check_names(template, f"{place}: {what}")
+    given = [*CONSTANTS, *(p.term for p in template.params)]
+    with blamed(what, place):
+        said = template.body(kernel, *(p.term for p in template.params))
+    if said is not None and not isinstance(said, Step | Staged):
+        raise ModelError(f"{place}: {what} gives a Step, or None for a kernel that lacks it, not {kind_text(said)}")
+    with blamed(what, place):
+        step = said.whole() if isinstance(said, Staged) else said
+        updates = step.flat_updates() if step else ()
+        locks.asks(kernel, template.lock, {p.name: p.term for p in template.params})
+    for term in step.guard if step else ():
+        if wrong := defect(term, Bool, BY_NAME, given):
+            raise ModelError(f"{place}: {what}: a condition {wrong}")
+    if updates and template.kind != "step":
+        raise ModelError(f"{place}: {what}: a {template.kind} changes nothing, so it has no updates")
+    for update in updates:
+        if not isinstance(update, Update):
+            raise ModelError(f"{place}: {what}: an update is {kind_text(update)}; say put(...) or each(...)")
+        if wrong := _wrong_cells(update):
+            raise ModelError(f"{place}: {what}: the update of {update.function} {wrong}")
+        for term, sort in ((update.value, update.function.range), (update.when, Bool),
+                           *zip(update.index, update.function.domain, strict=True)):
+            if wrong := defect(term, sort, BY_NAME, [*given, *update.over]):
+                raise ModelError(f"{place}: {what}: the update of {update.function} {wrong}")
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+"""What a parameter may be called. Bound variables have a `'` in their names, and what proofs make up has a `!`."""
+_RULE_NAME = re.compile(r"[\w-]+", re.ASCII)
+
+
+def _check_names(template: RuleTemplate, what: str) -> None:
+    if not _RULE_NAME.fullmatch(template.name):
+        raise ModelError(f"{what}: its name is letters, digits, _ and -: what follows a dot is a sub-step")
+    taken = {*BY_NAME, *(c.decl().name() for c in CONSTANTS)}
+    for param in template.params:
+        if param.sort not in SORTS:
+            raise ModelError(f"{what}: the parameter {param.name} is of a sort that the model has not")
+        if param.over is not None:
+            # Nothing proves what it says of where its values matter.
+            raise ModelError(f"{what}: the parameter {param.name} is a function, as only the model's own may be")
+        if param.fresh and param.sort not in UNUSED:
+            raise ModelError(f"{what}: the parameter {param.name} is fresh, as no {param.sort.name().lower()} can be")
+        if not isinstance(param.name, str) or not _NAME.fullmatch(param.name):
+            raise ModelError(f"{what}: a parameter's name is letters, digits and _, not {param.name!r}")
+        if param.name in taken:
+            raise ModelError(f"{what}: the name {param.name!r} is taken; call the parameter something else")
+        taken.add(param.name)
+
+
+def _wrong_cells(update: Update) -> str:
+    """What is wrong with the cells that an update is of: its function, or what it is for every value of."""
+    if BY_NAME.get(update.function.name) is not update.function:
+        return "is of no state function of the model"
+    for x in update.over:
+        # The names that `each` gives: no others are free in all engines, and a rule's text tells their sorts by them.
+        name = rf"{x.sort().name().lower()}'[0-9]+"
+        if x.sort() not in SORTS or not is_const(x) or not re.fullmatch(name, x.decl().name()):
+            return f"is for every {short(x)}; say each(...)"
+    return ""

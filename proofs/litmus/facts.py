@@ -1,0 +1,128 @@
+"""What a condition can ask of a test's end, as terms and as text, and what a user sees of a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import z3
+
+from model.logic import Scope, Sort, Term
+from model.state import (
+    Page,
+    Pin,
+    Proc,
+    Slot,
+    Value,
+    frame_value,
+    live,
+    loaded,
+    maps,
+    pin_frame,
+    pin_live,
+    pte_frame,
+    pte_present,
+    pte_soft_dirty,
+    pte_write,
+    slot_free,
+    vma_soft_dirty,
+)
+from proofs.derive.interpreter import Interpreter, State
+
+
+class Fact(NamedTuple):
+    """One thing that a condition asks of a test's end: a word and numbers of elements.
+
+    `sees` (k, n): the holder of reference k reads value n; `loads` (p, v, n): a load gives n; `maps` (p, v, k): the PTE
+    maps what the reference holds; `same` (p, v, q, w): both map one page; `writable`, `soft-dirty` (p, v); `refused`,
+    `blocked` (statement, 1-based); `slots` (how many).
+    """
+
+    what: str
+    of: tuple[int, ...]
+
+    @property
+    def constant(self) -> Term:
+        """What stands for it in `Litmus.condition`."""
+        return z3.Bool(f"{self.what}{self.of}")
+
+    def meaning(self) -> Term:
+        """A Bool term over the constants of `element`; of `refused`, `blocked` and `slots`, its own constant."""
+        sorts = _SORTS.get(self.what, ())
+        elements = [element(sort, number) for sort, number in zip(sorts, self.of, strict=False)]
+        match self.what, elements:
+            case "sees", [k, n]:
+                return z3.And(pin_live(k), frame_value(pin_frame(k)) == n)
+            case "loads", [p, v, n]:
+                return z3.And(live(p, v), loaded(p, v) == n)
+            case "maps", [p, v, k]:
+                return z3.And(pin_live(k), maps(p, v, pin_frame(k)))
+            case "same", [p, v, q, w]:
+                return z3.And(pte_present(p, v), maps(q, w, pte_frame(p, v)))
+            case "writable", [p, v]:
+                return z3.And(pte_present(p, v), pte_write(p, v))
+            case "soft-dirty", [p, v]:
+                return z3.And(live(p, v), z3.Or(vma_soft_dirty(p), pte_soft_dirty(p, v)))
+        return self.constant
+
+    def text(self, names: Mapping[str, Sequence[str]]) -> str:
+        """The fact as a condition says it, with those names of elements by sort."""
+        named = [names[sort.name()][i] for sort, i in zip(_SORTS.get(self.what, ()), self.of, strict=False)]
+        match self.what, named:
+            case "sees", [k, n]:
+                return f"{k} sees {n}"
+            case "loads", [p, v, n]:
+                return f"{p}.{v} == {n}"
+            case "maps", [p, v, k]:
+                return f"{p}.{v} is {k}"
+            case "same", [p, v, q, w]:
+                return f"{p}.{v} is {q}.{w}"
+            case "writable" | "soft-dirty", [p, v]:
+                return f"{self.what} {p}.{v}"
+        return f"slots == {self.of[0]}" if self.what == "slots" else f"{self.what} {self.of[0]}"
+
+
+_SORTS: dict[str, tuple[Sort, ...]] = {
+    "sees": (Pin, Value), "loads": (Proc, Page, Value), "maps": (Proc, Page, Pin), "same": (Proc, Page, Proc, Page),
+    "writable": (Proc, Page), "soft-dirty": (Proc, Page),
+}
+
+
+def element(sort: Sort, number: int) -> Term:
+    """The constant that stands for one element in a fact's meaning."""
+    return z3.Const(f"{sort.name()}!{number}", sort)
+
+
+def elements(scope: Scope) -> dict[str, int]:
+    """The constants of `element`, each with its number."""
+    return {
+        f"{sort.name()}!{number}": number
+        for sort in (Proc, Page, Pin, Value) for number in range(scope.size(sort))
+    }
+
+
+# What a user sees of a state
+
+_P, _V, _K, _S = (z3.Const(name, sort) for name, sort in zip("pvks", (Proc, Page, Pin, Slot), strict=True))
+_LIVE, _LOADED, _HELD, _SEEN = live(_P, _V), loaded(_P, _V), pin_live(_K), frame_value(pin_frame(_K))
+_FREE = slot_free(_S)
+LOOKED_AT = (_LIVE, _LOADED, _HELD, _SEEN, _FREE)
+"""The terms on which the answers of `value_loaded`, `value_seen` and `slots_used` depend."""
+
+
+def value_loaded(interpreter: Interpreter, state: State, p: int, v: int) -> int | None:
+    """What a load by process p from page v gives; None where it may not load."""
+    at = {"p": p, "v": v}
+    return interpreter.evaluate(_LOADED, state, at) if interpreter.evaluate(_LIVE, state, at) else None
+
+
+def value_seen(interpreter: Interpreter, state: State, k: int) -> int | None:
+    """What the holder of reference k reads; None if nobody holds it."""
+    at = {"k": k}
+    return interpreter.evaluate(_SEEN, state, at) if interpreter.evaluate(_HELD, state, at) else None
+
+
+def slots_used(interpreter: Interpreter, state: State) -> int:
+    """How many swap slots are in use."""
+    slots = range(interpreter.scope.size(Slot))
+    return sum(not interpreter.evaluate(_FREE, state, {"s": s}) for s in slots)

@@ -1,0 +1,130 @@
+"""What the model's rules take for granted of C, whatever a kernel decides, as questions.
+
+A rule is written once for all kernels: that fork clears PG_anon_exclusive of what it shares is no decision. Where a
+tree does not do so, no kernel of the model is like it, and no verdict speaks of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from z3 import And, BoolVal, Not, Or
+
+from proofs.source.faults import NO, SMALL, WP_STOPS, YES, absent, huge, leaves_cache, stops_at, swap
+from proofs.source.findings import Candidate, Question
+from proofs.source.others import (
+    ANONYMOUS,
+    COPY_STOPS,
+    FORK_WORDS,
+    KSM_INERT,
+    WALK,
+    changing,
+    restores,
+    succeeds,
+)
+from proofs.source.paths import Path
+from proofs.source.values import Term, truth
+from proofs.source.vocabulary import OWNED, SWAP_FULL, UNSHARE, WRITE, vocabulary
+from proofs.source.world import word
+
+
+def _holds() -> list[Candidate]:
+    return [Candidate(True, YES), Candidate(False, NO)]
+
+
+def _ends(says: Callable[[Path], Term], stopping: Callable[[Path], Term | None] = lambda path: None) -> Any:
+    """What `says` of a path that returns; `stopping`: of one that stops at a call."""
+    def outcome(path: Path) -> Term | None:
+        return says(path) if path.end == "return" else stopping(path) if path.end == "stop" else None
+    return outcome
+
+
+def _called(*names: str) -> Callable[[Path], Term]:
+    return lambda path: BoolVal(all(any(e.name == name for e in path.state.events) for name in names))
+
+
+_COPIED = stops_at(COPY_STOPS, ())
+_NO_BIT = r"\bPageAnonExclusive\b"
+_FORK = ("copy_present_ptes", "copy_present_pte")
+_PROTECTS = ("ptep_set_wrprotect", "pte_wrprotect")
+
+
+def _exclusive(path: Path) -> Term:
+    return truth(path.state.world["exclusive"])
+
+
+def _or_none(name: str, *files: str) -> Any:
+    return absent(name, None, _NO_BIT, files=files)
+
+
+def _reused(path: Path) -> Term | None:
+    if path.end != "stop":
+        return None
+    return _exclusive(path) if path.value in ("wp_page_reuse", "pmdp_set_access_flags") else YES
+
+
+def _dirtied(path: Path) -> Term:
+    return Or(truth(path.state.world["cached"]), _called("folio_set_dirty")(path))
+
+
+def _counted_first(path: Path) -> Term | None:
+    merged = succeeds(path)
+    return None if merged is None else Or(Not(merged), _called("ptep_clear_flush", "pte_wrprotect")(path))
+
+
+def _refused(path: Path) -> Term | None:
+    done = succeeds(path)
+    return None if done is None else Or(Not(done), And(Not(word("pinned")), Not(_exclusive(path))))
+
+
+def _stays(path: Path) -> Term | None:
+    left = leaves_cache(path)
+    return None if left is None else Not(left)
+
+
+def _cleared(path: Path) -> Term:
+    committed, bits = _called("ptep_modify_prot_commit")(path), _called("pte_wrprotect", "pte_clear_soft_dirty")(path)
+    return Or(Not(committed), bits)
+
+
+_WP = (*SMALL, WRITE, Not(UNSHARE))
+_SHARED = "an exclusive page is made shared only if it is not pinned, and no longer exclusive then"
+GRANTED: tuple[Question, ...] = (
+    Question("fork clears PG_anon_exclusive of what it shares", _FORK,
+             vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
+             _ends(lambda path: Not(_exclusive(path)), _COPIED), _holds, "an anonymous page of order 0",
+             ("mm/memory.c",), settled=_or_none("fork clears PG_anon_exclusive of what it shares", "mm/memory.c",
+                                                "include/linux/rmap.h")),
+    Question("fork write-protects what it shares", _FORK,
+             vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, events=_PROTECTS,
+                        inert=r"page_add_\w+"),
+             _ends(lambda path: Or(Not(word("writable")), _called(*_PROTECTS)(path)), _COPIED), _holds,
+             "an anonymous page of order 0 in a private VMA", ("mm/memory.c",)),
+    Question("a page that is reused becomes exclusive", ("do_wp_page",), vocabulary(_WP, stops=WP_STOPS), _reused,
+             _holds, "an anonymous page of order 0", ("mm/memory.c",),
+             settled=_or_none("a page that is reused becomes exclusive", "mm/memory.c")),
+    huge("a THP that is reused becomes exclusive", (WRITE, Not(UNSHARE)), False, _reused, _holds, "a THP",
+         settled=_or_none("a THP that is reused becomes exclusive", "mm/huge_memory.c")),
+    Question("clear_refs write-protects, and clears the soft-dirty bit", ("clear_soft_dirty",),
+             vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
+                        events=("ptep_modify_prot_commit", "pte_wrprotect", "pte_clear_soft_dirty")),
+             _ends(_cleared), _holds, "a present PTE", ("fs/proc/task_mmu.c",)),
+    Question("a page that leaves the swap cache is dirty", ("folio_free_swap", "try_to_free_swap"),
+             vocabulary((*ANONYMOUS, word("swap-cache")), events=("folio_set_dirty",)), _ends(_dirtied), _holds,
+             "a page of the swap cache", ("mm/swapfile.c",)),
+    Question(_SHARED,
+             ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
+             vocabulary((*ANONYMOUS, word("exclusive"))), _refused, _holds, "an exclusive page of order 0",
+             ("include/linux/rmap.h",), settled=_or_none(_SHARED, "include/linux/rmap.h")),
+    Question("without MM_CP_TRY_CHANGE_WRITABLE no PTE becomes writable", ("change_pte_range",),
+             changing((*ANONYMOUS, Not(word("writable"))), ()),
+             lambda path: None if restores(path) is None else Not(restores(path)), _holds,
+             "a read-only PTE of an anonymous page", ("mm/mprotect.c",)),
+    swap("a read fault leaves the page in the swap cache", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _stays, _holds,
+         "a read fault, swap not half full"),
+    Question("ksmd takes the PTE away before it counts references, and write-protects", ("write_protect_page",),
+             vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT,
+                        events=("ptep_clear_flush", "pte_wrprotect")),
+             _counted_first, _holds, "a page that a writable PTE maps", ("mm/ksm.c",)),
+)

@@ -1,0 +1,285 @@
+"""Decisions of GUP, fork, write-protecting, NUMA hinting, KSM and migration, as questions to C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from z3 import And, Bool, BoolVal, If, Not, Or
+
+from model import decisions
+from proofs.source.csource import NotRead, Tree
+from proofs.source.expressions import Vocabulary
+from proofs.source.faults import NO, YES, absent, stops_at
+from proofs.source.findings import Candidate, Question, predicates
+from proofs.source.paths import Path
+from proofs.source.values import Flags, Term, Thing, truth
+from proofs.source.vocabulary import (
+    ANON,
+    COW,
+    FOLL_PIN,
+    FOLL_WRITE,
+    FORCE,
+    LONGTERM,
+    MAYWRITE,
+    OWNED,
+    PROTNONE,
+    SHARED_VMA,
+    VMA,
+    vocabulary,
+)
+from proofs.source.world import LOCAL, F, P, V, abstracted, word
+
+ANONYMOUS = (ANON, Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, VMA)
+
+
+def returns(path: Path) -> Term | None:
+    """What the function answers."""
+    return truth(path.value) if path.end == "return" and path.value is not None else None
+
+
+def refuses(path: Path) -> Term | None:
+    """The function does not answer yes."""
+    answer = returns(path)
+    return None if answer is None else Not(answer)
+
+
+def succeeds(path: Path) -> Term | None:
+    """The function answers 0, and no error."""
+    if path.end != "return":
+        return None
+    if isinstance(path.value, Flags):
+        return BoolVal(path.value.names == {"MIGRATEPAGE_SUCCESS"})
+    return BoolVal(path.value == 0) if isinstance(path.value, int) else None if path.value is None else Not(
+        truth(path.value)) if not isinstance(path.value, Thing) else NO
+
+
+def _gup_values() -> list[Candidate]:
+    def formula(value: Any) -> Term:
+        pinned, got = (abstracted(value(P, V, F, pin)) for pin in (True, False))
+        return If(FOLL_PIN, pinned, got)
+    return _distinct("read_gup", formula)
+
+
+def _nonanon_values() -> list[Candidate]:
+    def formula(value: Any) -> Term:
+        asked = {(pin, term): abstracted(value(P, V, F, pin, term)) for pin in (True, False) for term in (True, False)}
+        return If(FOLL_PIN, If(LONGTERM, asked[True, True], asked[True, False]), asked[False, False])
+    return _distinct("read_gup_nonanon", formula)
+
+
+def _distinct(decision: str, formula: Any) -> list[Candidate]:
+    from proofs.source.findings import ALL  # noqa: PLC0415
+    values = {id(v): v for v in (getattr(k, decision) for k in ALL)}
+    return [Candidate(v, formula(v)) for v in values.values()]
+
+
+def _no_unsharing(decision: str, value: Any) -> Any:
+    return absent(decision, value, r"\bgup_must_unshare\b", r"\bshould_force_cow_break\b", r"\bFOLL_BREAK_COW\b",
+                  files=("mm/gup.c",))
+
+
+def _asked_by(name: str, *callers: str, files: tuple[str, ...] = ()) -> Any:
+    """Raises NotRead unless one of the callers calls it: else what it says decides nothing."""
+    def also(tree: Tree) -> None:
+        for caller in callers:
+            found = tree.find(caller, files)
+            if found is not None and f"{name}(" in found.node.text.decode("utf-8", "replace"):
+                return
+        raise NotRead(f"{name} is called by none of {', '.join(callers)}")
+    return also
+
+
+def _force_values() -> list[Candidate]:
+    """With what C asks beyond the model, where VMAs are private and may be written."""
+    cow, exclusive = And(FORCE, COW), And(
+        FORCE, Not(SHARED_VMA), MAYWRITE, Not(word("vma-write")), ANON, word("exclusive"), Not(word("uffd-wp")),
+        Or(word("vma-soft-dirty"), word("soft-dirty")))
+    values = {"dirty": And(cow, word("dirty")), "exclusive": exclusive, "retry-as-read": cow}
+    return [Candidate(value, Or(word("writable"), formula)) for value, formula in values.items()]
+
+
+_GUP = ("include/linux/mm.h", "mm/internal.h", "mm/gup.c")
+_READ_GUP = (Not(FOLL_WRITE), Not(word("writable")))
+GUP: tuple[Question, ...] = (
+    Question("read_gup", ("gup_must_unshare",), vocabulary((*ANONYMOUS, *_READ_GUP)), refuses, _gup_values,
+             "an anonymous page of order 0, a read, the PTE read-only", _GUP, parameters=(("foll_pin", FOLL_PIN),),
+             settled=_no_unsharing("read_gup", decisions.read_as_mapped),
+             also=_asked_by("gup_must_unshare", "follow_page_pte", files=("mm/gup.c",))),
+    Question("read_gup_nonanon", ("gup_must_unshare",),
+             vocabulary((Not(ANON), Not(word("ksm")), Not(word("large")), *_READ_GUP),
+                        [(r"vma", Thing("vma", "the VMA, which GUP-fast has not", null=True))]),
+             refuses, _nonanon_values, "a page of the page cache or the zero page, a read, the PTE read-only", _GUP,
+             parameters=(("foll_pin", FOLL_PIN), ("longterm", LONGTERM)),
+             settled=_no_unsharing("read_gup_nonanon", decisions.always),
+             also=_asked_by("gup_must_unshare", "follow_page_pte", files=("mm/gup.c",))),
+    Question("force_proof", ("can_follow_write_pte",),
+             vocabulary((Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, VMA, FOLL_WRITE), [
+                 (r"vma->vm_flags&VM_(SHARED|MAYSHARE)", SHARED_VMA), (r"vma->vm_flags&VM_MAYWRITE", MAYWRITE)]),
+             returns, _force_values, "a write to a page of order 0, no KSM page", ("mm/gup.c",),
+             also=_asked_by("can_follow_write_pte", "follow_page_pte", files=("mm/gup.c",))),
+)
+
+COPY_STOPS = ("copy_mc_user_highpage",)
+FORK_WORDS = [
+    (r"\*prealloc", Thing("new page")), (r"child->vm_mm", Thing("child mm")),
+    (r"userfaultfd_(wp|rwp|protected)\(child\)", Bool("the child is registered with userfaultfd")),
+    (r"vma->vm_flags", Thing("vma->vm_flags")), (r"rss\[.*\]", Thing("rss", null=True)), (r"addr", Thing("addr")),
+]
+
+
+def _copies(path: Path) -> Term | None:
+    if path.end == "stop":
+        return stops_at(COPY_STOPS, ())(path)
+    return NO if path.end == "return" else None
+
+
+FORK: tuple[Question, ...] = (
+    Question("fork_copies", ("copy_present_ptes", "copy_present_pte"),
+             vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
+             _copies, lambda: predicates("fork_copies"),
+             "an anonymous page of order 0 in a private VMA; there is memory for a copy", ("mm/memory.c",)),
+)
+
+
+def _clears(path: Path) -> Term | None:
+    if path.end == "return":
+        return BoolVal(any(e.name == "ptep_modify_prot_commit" for e in path.state.events))
+    return None
+
+
+_PINNED = And(word("writable"), word("has-pinned"), word("pinned"))
+_COMMITS = ("ptep_modify_prot_start", "modify_prot_start_ptes")
+
+
+def _protects(path: Path) -> Term | None:
+    """In a round of the loop: the PTE is changed, or left alone."""
+    if path.end == "stop":
+        return BoolVal(path.value in _COMMITS)
+    return None
+
+
+_NUMA_WORDS = [
+    (r"page_to_nid\(page\)|folio_nid\(page\)", Thing("its node")), (r"numa_node_id\(\)", Thing("this node")),
+    (r"NUMA_NO_NODE", Thing("no node")), (r"sysctl_numa_balancing_mode&NUMA_BALANCING_NORMAL", True),
+    (r"sysctl_numa_balancing_mode&NUMA_BALANCING_MEMORY_TIERING|folio_use_access_time\(page\)", False),
+    (r"node_is_toptier\(.*\)", True),
+    (r"(page|folio)_is_file_lru\(page\)|PageDirty\(page\)|folio_test_dirty\(page\)", False),
+    (r"is_zone_device_page\(page\)|folio_is_zone_device\(page\)", False), (r"pmd_trans_unstable\(.*\)", False),
+    (r"pte_offset_map_lock\(.*\)", Thing("ptep")), (r"userfaultfd_rwp\(vma\)", False), (r"pte_none\(pte\)", False),
+    (r"vma_is_single_threaded_private\(vma\)", False), (r"mprotect_folio_pte_batch\(.*\)", 1),
+    (r"is_huge_zero_(pmd|page|folio)\(.*\)|is_swap_pmd\(.*\)|pmd_is_\w+\(.*\)|pmd_protnone\(.*\)", False),
+    (r"pmd_present\(.*\)|pmd_trans_huge_lock\(.*\)|__pmd_trans_huge_lock\(.*\)", True),
+    (r"\*pmd|pmdp_get\(.*\)", Thing("pmd")),
+    (r"thp_migration_supported\(\)", True), (r"atomic_read\(&mm->mm_users\)", 2), (r"mm->mm_users", 2),
+    (r"pmd_write\(.*\)", word("writable")),
+]
+
+
+def _protecting(decision: str, flags_on: tuple[str, ...], candidates: Any, given: tuple[Term, ...], words: str,
+                functions: tuple[str, ...] = ("change_pte_range",), files: tuple[str, ...] = ("mm/mprotect.c",),
+                stops: tuple[str, ...] = _COMMITS, outcome: Any = _protects, **more: Any) -> Question:
+    on = "|".join(flags_on)
+    extra = [*_NUMA_WORDS, *([(rf"cp_flags&({on})", True)] if on else []), (r"cp_flags&MM_CP_\w+", False)]
+    asked = vocabulary(given, extra, stops=stops, once=True, inert=r"tlb_\w+|lazy_mmu_\w+|xchg_page_\w+")
+    return Question(decision, functions, asked, outcome, candidates, words, files, **more)
+
+
+def _pinned_values(*values: str) -> Any:
+    formulas = {"clear": YES, "skip": Not(_PINNED)}
+    return lambda: [Candidate(v, formulas[v]) for v in values]
+
+
+def _numa_values() -> list[Candidate]:
+    return [Candidate(c.value, And(c.formula, Not(word("ksm")))) for c in predicates("numa_hints")]
+
+
+def _takes_pmd(path: Path) -> Term | None:
+    if path.end == "stop":
+        return YES
+    return NO if path.end == "return" else None
+
+
+PROTECT: tuple[Question, ...] = (
+    Question("soft_dirty_pinned", ("clear_soft_dirty",),
+             vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
+                        events=("ptep_modify_prot_commit",)),
+             _clears, _pinned_values("clear", "skip"), "a present PTE of an anonymous page in a private VMA",
+             ("fs/proc/task_mmu.c",)),
+    _protecting("mprotect_pinned", (), _pinned_values("clear", "skip"), ANONYMOUS,
+                "a present PTE of an anonymous page; mprotect"),
+    _protecting("mprotect_other_pinned", ("MM_CP_TRY_CHANGE_WRITABLE", "MM_CP_DIRTY_ACCT"),
+                _pinned_values("clear", "skip"), ANONYMOUS,
+                "a present PTE of an anonymous page; an mprotect to flags with VM_WRITE"),
+    _protecting("uffd_wp_pinned", ("MM_CP_UFFD_WP",), _pinned_values("clear", "skip"), ANONYMOUS,
+                "a present PTE of an anonymous page; UFFDIO_WRITEPROTECT"),
+    _protecting("uffd_unwp_pinned", ("MM_CP_UFFD_WP_RESOLVE",), _pinned_values("clear", "skip"), ANONYMOUS,
+                "a present PTE of an anonymous page; UFFDIO_WRITEPROTECT that ends it"),
+    _protecting("numa_hints", ("MM_CP_PROT_NUMA",), _numa_values, (ANON, *ANONYMOUS[2:]),
+                "a present PTE of an anonymous page of order 0, on another node, in a private VMA"),
+    _protecting("numa_hints_huge", ("MM_CP_PROT_NUMA",), lambda: predicates("numa_hints_huge"),
+                (ANON, Not(word("ksm")), word("large"), word("huge"), LOCAL == 0, VMA),
+                "a PMD that maps a THP, on another node, in a private VMA", ("change_huge_pmd",), ("mm/huge_memory.c",),
+                ("pmdp_invalidate", "pmdp_invalidate_ad", "pmdp_modify_prot_start"), _takes_pmd),
+)
+
+_RESTORE = (Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, word("vma-write"),
+            Not(word("writable")), VMA)
+_COMMIT = ("ptep_modify_prot_commit", "modify_prot_commit_ptes")
+_CHANGING = [
+    (r"pte_protnone\(pte\)", PROTNONE), (r"(pte_modify|pte_advance_pfn)\(pte,.*\)", Thing("pte")),
+    (r"(ptep_modify_prot_start|modify_prot_start_ptes)\(.*\)|pte_clear_uffd(_wp)?\(pte\)", Thing("pte")),
+    (r"page_anon_exclusive_batch\(.*\)", 1), (r"addr|idx", Thing("addr")),
+]
+
+
+def restores(path: Path) -> Term | None:
+    """A round of the loop commits a PTE that was made writable."""
+    if path.end == "stop" and path.value in _COMMIT:
+        return BoolVal(any(e.name == "pte_mkwrite" for e in path.state.events))
+    return None
+
+
+def changing(given: Sequence[Term], on: tuple[str, ...]) -> Vocabulary:
+    """The words of change_pte_range, with those flags set and no others."""
+    flags_on = [(rf"cp_flags&({'|'.join(on)})", True)] if on else []
+    extra = [*_CHANGING, *flags_on, (r"cp_flags&MM_CP_\w+", False), *_NUMA_WORDS]
+    return vocabulary(given, extra, stops=_COMMIT, events=("pte_mkwrite",), once=True,
+                      inert=r"tlb_\w+|lazy_mmu_\w+|page_anon_exclusive_\w+")
+
+
+def _restoring(decision: str, on: tuple[str, ...], given: tuple[Term, ...], words: str, **more: Any) -> Question:
+    def values() -> list[Candidate]:
+        return [Candidate(c.value, And(c.formula, ANON, Not(PROTNONE))) for c in predicates(decision)]
+
+    return Question(decision, ("change_pte_range",), changing((*_RESTORE, *given), on), restores, values, words,
+                    ("mm/mprotect.c",), **more)
+
+
+RESTORE: tuple[Question, ...] = (
+    _restoring("mprotect_restores", ("MM_CP_TRY_CHANGE_WRITABLE",), (),
+               "a page of order 0 that a read-only PTE maps in a private, writable VMA, its protection changed"),
+    _restoring("uffd_restores", ("MM_CP_TRY_CHANGE_WRITABLE", "MM_CP_UFFD_WP_RESOLVE"), (Not(word("uffd-wp")),),
+               "the same, uffd-wp cleared",
+               settled=absent("uffd_restores", decisions.never, r"\bMM_CP_TRY_CHANGE_WRITABLE\b",
+                              files=("mm/userfaultfd.c",))),
+)
+
+_UNREFERENCED = And(Not(word("referenced")), Not(word("transient")))
+_REFUSES = lambda: [Candidate("refuse", _UNREFERENCED), Candidate("allow", YES)]  # noqa: E731
+WALK = [
+    (r"page_address_in_vma\(.*\)", Thing("its address")), (r"page_vma_mapped_walk\(&pvmw\)", True),
+    (r"pvmw\.(pte|address)", Thing("ptep")), (r"mm_tlb_flush_pending\(mm\)", False),
+    (r"pte_savedwrite\(pte\)", False),
+    (r"ptep_clear_flush\(.*\)|pte_mkclean\(pte\)|pte_wrprotect\(pte\)", Thing("pte")),
+]
+KSM_INERT = (
+    r"pte_clear_savedwrite|set_pte_at_notify|set_page_dirty|folio_mark_dirty|page_vma_mapped_walk_done|page_to_pfn"
+    r"|folio_pfn|smp_\w+"
+)
+MOVE: tuple[Question, ...] = (
+    Question("ksm_referenced", ("write_protect_page",),
+             vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT), succeeds, _REFUSES,
+             "an anonymous page of order 0 that a writable PTE maps", ("mm/ksm.c",)),
+)
+QUESTIONS = (*GUP, *FORK, *PROTECT, *RESTORE, *MOVE)

@@ -1,0 +1,154 @@
+"""Decisions that are found in the text of a function: that it calls something, asks something, or does so first.
+
+A pattern is weaker than what is read path by path: it says that the words stand there, not that they are reached. That
+nothing is found where a version with the other value has something is weaker still, and told apart (`absence`).
+Spaces in a pattern are any white space; comments of the source are blanked out before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model import decisions
+from proofs.source.csource import NotRead, Tree, without_comments
+from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, Finding
+
+_NONE = object()
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """How one decision shows in the text.
+
+    functions: where to look, all that there are; without any, in the whole files. choices: values and what shows each;
+    the first found counts. otherwise: the value where none shows, if the functions are there; without one it is not
+    read. absent: the value where the tree has no such function.
+    """
+
+    decision: str
+    files: tuple[str, ...]
+    functions: tuple[str, ...]
+    choices: Sequence[tuple[Any, str]]
+    otherwise: Any = _NONE
+    absent: Any = _NONE
+
+    def ask(self, tree: Tree) -> Finding:
+        """What the tree shows. What cannot be found says why, and is no error."""
+        try:
+            texts = self._texts(tree)
+        except NotRead as error:
+            return Finding(self.decision, NOT_READ, why=str(error))
+        if not texts:
+            if self.absent is not _NONE and any(tree.text(file) is not None for file in self.files):
+                return Finding(self.decision, ABSENCE, (self.absent,), (f"no {' or '.join(self.functions)}",))
+            missing = " or ".join(self.functions) or " or ".join(self.files)
+            return Finding(self.decision, NOT_READ, why=f"there is no {missing} in {', '.join(self.files)}")
+        for value, pattern in self.choices:
+            for file, line, text in texts:
+                if found := re.search(spaced(pattern), text, re.S):
+                    place = f"{file}:{line + text.count(chr(10), 0, found.start())}"
+                    shown = " ".join(found[0].split())
+                    return Finding(self.decision, PATTERN, (value,), (f"{shown[:90]} at {place}",))
+        where = ", ".join(f"{file}:{line}" for file, line, _ in texts)
+        if self.otherwise is _NONE:
+            known = "; ".join(decisions.value_text(value) for value, _ in self.choices)
+            return Finding(self.decision, NOT_READ, why=f"nothing at {where} shows which it is of {known}")
+        return Finding(self.decision, ABSENCE, (self.otherwise,), (f"nothing else at {where}",))
+
+    def _texts(self, tree: Tree) -> list[tuple[str, int, str]]:
+        if not self.functions:
+            given = [(file, 1, tree.text(file)) for file in self.files]
+        else:
+            found = [f for f in (tree.find(name, self.files) for name in self.functions) if f is not None]
+            given = [(f.file, f.line, f.node.text) for f in found]
+        return [(file, line, without_comments(text).decode("utf-8", "replace")) for file, line, text in given if text]
+
+
+def spaced(pattern: str) -> str:
+    """The pattern, in which a space stands for any white space, or none."""
+    return pattern.replace(" ", r"\s*")
+
+
+_UNMAP = ("mm/rmap.c",)
+_HUGE = ("mm/huge_memory.c",)
+_COLLAPSE = ("mm/khugepaged.c",)
+_MEMORY = ("mm/memory.c",)
+
+PATTERNS: tuple[Pattern, ...] = (
+    Pattern("copy_frees_swap_cache", _MEMORY, ("wp_page_copy",), ((True, r"\bfree_swap_cache\("),), False),
+    Pattern("touch_dirties_pmd", (*_HUGE, "mm/gup.c"), ("touch_pmd",), (
+        (False, r"if \( (flags & FOLL_WRITE|write) \) \w+ = pmd_mkdirty"), (True, r"pmd_mkdirty"))),
+    Pattern("read_gup_writes", ("mm/gup.c",), (), ((True, r"\bshould_force_cow_break\("),), False),
+    Pattern("unshare_writable", _MEMORY, ("wp_page_copy",), (
+        (False, r"if \( unlikely\( unshare \) \) \{.*?\} else \{ entry = maybe_mkwrite"),
+        (True, r"\bunshare\b")), False),
+    Pattern("exclusive_bit", ("include/linux/page-flags.h",), (), ((True, r"\bPG_anon_exclusive\b"),), False),
+    Pattern("numa_write", _MEMORY, ("do_numa_page",), (
+        (decisions.writable_if_exclusive, r"can_change_pte_writable\("), (decisions.as_it_was, r"pte_savedwrite\("))),
+    Pattern("swap_out_pinned", ("mm/vmscan.c",), ("shrink_page_list", "shrink_folio_list"), (
+        ("refuse", r"if \( (page|folio)_maybe_dma_pinned\( \w+ \) \) goto keep_locked;.*?"
+                   r"(add_to_swap|folio_alloc_swap)\("),
+        ("allow", r"(add_to_swap|folio_alloc_swap)\("))),
+    Pattern("unmap_pinned", _UNMAP, (), (
+        ("refuse", r"if \( anon_exclusive && (page|folio)_try_share_anon_rmap\w*\( [^)]*\) \) \{ "
+                   r"(swap_free|folio_put_swap|swap_put_entries_direct)"), ("allow", r"\bswap_duplicate\("))),
+    Pattern("ksm_keeps_soft_dirty", ("mm/ksm.c",), ("replace_page",), ((True, r"pte_mksoft_dirty\("),), False),
+    Pattern("unmerge_unshares", ("mm/ksm.c",), ("break_ksm",), (
+        (True, r"handle_mm_fault\([^;]*FAULT_FLAG_UNSHARE"), (False, r"handle_mm_fault\([^;]*FAULT_FLAG_WRITE"))),
+    Pattern("migrate_referenced", ("mm/migrate.c",), (
+        "folio_migrate_mapping", "__folio_migrate_mapping", "migrate_page_move_mapping"), (
+        ("refuse", r"if \( (folio_ref_count|page_count)\( \w+ \) != expected_count \) return -EAGAIN"),)),
+    Pattern("migrate_large", ("mm/migrate.c",), (
+        "migrate_pages_batch", "migrate_pages", "unmap_and_move", "migrate_folio_unmap"), (
+        ("split-partial", r"(folio_test_partially_mapped\( \w+ \)|list_empty\( &\w+->_deferred_list \)).{0,60}?"
+                          r"try_split_folio\("),
+        ("split", r"PageTransHuge\( page \) && !PageTransHuge\( hpage \).{0,200}?split_huge_page")), "whole"),
+    Pattern("migration_dirty", ("mm/migrate.c",), ("remove_migration_pte",), (
+        ("keep", r"pte_mkdirty\( pte \).*?else pte = pte_clear_soft_dirty\( pte \)"),
+        ("soft-dirty", r"migration_(entry_)?dirty\( entry \) \) pte = pte_mkdirty")), "drop"),
+    Pattern("migration_keeps_uffd_wp", _HUGE, ("set_pmd_migration_entry",), (
+        (True, r"pmd_swp_mkuffd(_wp)?\("),), False),
+    Pattern("split_keeps_dirty", _HUGE, ("__split_huge_pmd_locked",), (
+        (True, r"if \( dirty \) entry = pte_mkdirty\( entry \)"),), False),
+    Pattern("split_zero_parts", ("mm/migrate.c",), ("try_to_map_unused_to_zeropage",), (
+        ("map", r"pte_mksoft_dirty\( newpte \).*?pte_mkuffd(_wp)?\( newpte \)"), ("map-bare", r"pte_mkspecial\(")),
+        absent="keep"),
+    Pattern("collapse_shared", _COLLAPSE, ("__collapse_huge_page_isolate",), (
+        (True, r"\+\+ shared\b"), (False, r"page_mapcount|page_count\( page \) != 1"))),
+    Pattern("collapse_compound", _COLLAPSE, ("__collapse_huge_page_isolate",), (
+        (True, r"\bcompound_pagelist\b"), (False, r"PageCompound\( page \) \) \{ result = SCAN_PAGE_COMPOUND"))),
+    Pattern("collapse_read_only", _COLLAPSE, ("__collapse_huge_page_isolate",), (
+        (False, r"SCAN_PAGE_RO\b"),), True),
+    Pattern("collapse_cached", _COLLAPSE, ("__collapse_huge_page_isolate",), (
+        (decisions.reused_by_mapcount, r"!pte_write\( pteval \) && PageSwapCache\( page \) && !reuse_swap_page\("),
+        (decisions.reused_by_mapcount, r"PageSwapCache\( page \) && !reuse_swap_page\(")), decisions.always),
+    Pattern("collapse_rechecks_uffd_wp", _COLLAPSE, ("__collapse_huge_page_isolate",), (
+        (True, r"if \( pte_uffd(_wp)?\( pteval \) \)"),), False),
+    Pattern("discard_counts", _UNMAP, (), ((True, r"ref_count (==|!=) 1 \+ map_count"),), False),
+    Pattern("lazyfree_stays", _UNMAP, (), ((True, r"ref_count != 1 \+ map_count"),), False),
+    Pattern("lazyfree_splits", ("mm/madvise.c",), ("madvise_free_pte_range",), (
+        (decisions.mapped_in_one_mm, r"folio_(estimated_sharers|likely_mapped_shared|maybe_mapped_shared)\("),
+        (decisions.page_mapcount_is_one, r"if \( page_mapcount\( page \) != 1 \)"))),
+    Pattern("lazyfree_spares_ksm", ("mm/madvise.c",), ("madvise_free_pte_range",), (
+        (True, r"if \( folio_test_ksm\( folio \) \)"),), False),
+    Pattern("dontneed_frees_tables", _MEMORY, ("zap_pte_range",), (
+        (True, r"(try_get_and_clear_pmd|zap_empty_pte_table)\("),), False),
+    Pattern("uffd_continue_dirty", ("mm/userfaultfd.c",), ("mfill_atomic_install_pte", "mcopy_atomic_install_pte"), (
+        (False, r"(if \( writable|page_in_cache && !vm_shared) .*?pte_mkdirty"), (True, r"pte_mkdirty\(")),
+        False, absent=False),
+    Pattern("soft_dirty_lock", ("fs/proc/task_mmu.c",), ("clear_refs_write",), (
+        ("write", r"if \( (mmap_write_lock|down_write)\w*\( "), ("read", r"(mmap_read_lock|down_read)\w*\("))),
+    Pattern("uffd_across_vmas", ("mm/userfaultfd.c",), ("mwriteprotect_range",), (
+        (True, r"\bvmi, dst_vma, end\b"), (False, r"dst_vma = find_dst_vma\("))),
+    Pattern("uffd_markers", ("mm/mprotect.c",), (), ((True, r"make_pte_marker\( PTE_MARKER_UFFD_WP \)"),), False),
+    Pattern("fork_excludes_faults", ("kernel/fork.c", "mm/mmap.c"), ("dup_mmap",), (
+        (True, r"\bvma_start_write\w*\( mpnt \)"), (False, r"\bVMA_LOCK\b")), True),
+    Pattern("fork_seqcount", ("mm/gup.c",), (), (
+        (True, r"read_seqcount_retry\( &current->mm->write_protect_seq"),), False),
+    Pattern("gup_fast_ordered", ("include/linux/mm.h", "mm/internal.h"), ("gup_must_unshare",), (
+        (True, r"smp_rmb\( \);.*PageAnonExclusive\("),), False, absent=False),
+    Pattern("split_locks_page", _HUGE, ("__split_huge_pmd",), ((True, r"trylock_page\( page \)"),), False),
+)

@@ -1,0 +1,158 @@
+"""All decisions of a tree beside the kernel of the model that is nearest to it, and a kernel made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model.decisions import DECISIONS, value_text
+from model.kernels import Kernel
+from model.user_rules import arguments_of
+from proofs.naming.specs import variable_of
+from proofs.source import faults, granted, others
+from proofs.source.csource import Tree
+from proofs.source.findings import ABSENCE, ALL, NOT_READ, PATTERN, READ, Finding, Question
+from proofs.source.patterns import PATTERNS, Pattern
+
+ASKED: dict[str, Question | Pattern] = {
+    **{each.decision: each for each in (*faults.QUESTIONS, *others.QUESTIONS)},
+    **{each.decision: each for each in PATTERNS},
+}
+"""How each decision is read."""
+EQUAL, DIFFERS = "equal", "differs"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decision: what was found, the nearest kernel's value, and how the two compare."""
+
+    finding: Finding
+    value: Any
+    status: str
+
+    @property
+    def decision(self) -> str:
+        return self.finding.decision
+
+    @property
+    def reads(self) -> str:
+        """What the tree decides, in a word or in words."""
+        if self.status == EQUAL:
+            return value_text(self.value)
+        if self.finding.values:
+            return value_text(self.finding.values[0])
+        return self.finding.words or (self.finding.why if self.finding.decided else "")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a tree: its version, hash and folder, the nearest kernel, every decision, and what rules take
+    for granted."""
+
+    root: str
+    version: str
+    digest: str
+    nearest: Kernel
+    rows: tuple[Row, ...]
+    granted: tuple[Row, ...]
+
+    def differing(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.status == DIFFERS)
+
+    def replaced(self) -> tuple[Row, ...]:
+        """Those that differ and can be said in the model."""
+        return tuple(row for row in self.differing() if row.finding.values or row.finding.python)
+
+    def outside(self) -> tuple[Row, ...]:
+        """What the kernel that was read does not say of the tree: not read, not to be said, or against all rules."""
+        said = self.replaced()
+        return tuple(row for row in (*self.rows, *self.granted) if row.status != EQUAL and row not in said)
+
+    def counts(self) -> dict[str, int]:
+        """How many decisions are read path by path, found as patterns, found by absence, not read, and differ."""
+        found = {how: sum(row.finding.how == how for row in self.rows) for how in (READ, PATTERN, ABSENCE, NOT_READ)}
+        return {**found, DIFFERS: len(self.differing())}
+
+
+def value_of(kernel: Kernel, decision: str) -> Any:
+    """What a kernel decides; where it has no value of its own for sub-pages, that for pages."""
+    value = getattr(kernel, decision)
+    return kernel.reuse if decision == "reuse_large" and value is None else value
+
+
+def survey(tree: Tree, progress: Callable[[str, int, int], Any] = lambda decision, done, of: None) -> Reading:
+    """Read every decision of a tree. What cannot be read is a finding that says why; nothing is assumed for it."""
+    findings = []
+    for n, decision in enumerate(DECISIONS):
+        progress(decision, n, len(DECISIONS))
+        findings.append(ASKED[decision].ask(tree) if decision in ASKED else Finding(
+            decision, NOT_READ, why="no question and no pattern is known for it"))
+    near = nearest(tree.version, findings)
+    rows = []
+    for each in findings:
+        value = value_of(near, each.decision)
+        status = NOT_READ if not each.decided else EQUAL if each.has(value) else DIFFERS
+        rows.append(Row(each, value, status))
+    facts = []
+    for question in granted.GRANTED:
+        finding = question.ask(tree)
+        holds = finding.has(True) or None in finding.values
+        facts.append(Row(finding, True, NOT_READ if not finding.decided else EQUAL if holds else DIFFERS))
+    return Reading(str(tree.root), tree.version, tree.digest(), near, tuple(rows), tuple(facts))
+
+
+def nearest(version: str, findings: Sequence[Finding]) -> Kernel:
+    """The kernel of the model that decides most of it alike; of several, that of the nearest version."""
+    def distance(kernel: Kernel) -> tuple[int, int, float]:
+        unlike = sum(f.decided and not f.has(value_of(kernel, f.decision)) for f in findings)
+        own, tree = _number(kernel.name), _number(version)
+        # An older kernel before a younger one, and a proposal, which has no version, last.
+        apart = abs(tree - own) if own is not None and tree is not None else 1e6
+        return unlike, int(own is None or tree is None or own > tree), apart
+    return min(ALL, key=distance)
+
+
+def _number(name: str) -> float | None:
+    found = re.search(r"(\d+)\.(\d+)", name)
+    return int(found[1]) * 1000 + int(found[2]) if found else None
+
+
+def kernel_text(reading: Reading, about: str, name: str = "READ", left: Collection[str] = ()) -> str:
+    """A Python file with the kernel that was read: the nearest one with the decisions that differ, but those `left`."""
+    base = variable_of(reading.nearest)
+    functions, given, cites = [], [], []
+    for row in reading.replaced():
+        if row.decision in left:
+            continue
+        finding, place = row.finding, "; ".join(row.finding.where)[:200]
+        cites.append(f"        {row.decision!r}: {place!r},")
+        value = finding.values[0] if finding.values else None
+        if finding.values:
+            shown = f"decisions.{value.__name__}" if callable(value) else repr(value)
+            given.append(f"    {row.decision}={shown},")
+        else:
+            arguments = ", ".join(name for name, _ in arguments_of(row.decision))
+            functions.append(
+                f"def {row.decision}({arguments}):\n    \"\"\"{finding.words}.\n\n    {place}\n    \"\"\"\n"
+                f"    return {finding.python}\n"
+            )
+            given.append(f"    {row.decision}={row.decision},")
+    kept = ", ".join([*(row.decision for row in reading.outside()), *left]) or "nothing"
+    unread = f"Not read, or not to be said, so as {reading.nearest.name} has it: {kept}."
+    return "\n".join([
+        f'"""{about}', "", f"Linux {reading.version}, files that are read: {reading.digest}.", unread, '"""', "",
+        "from z3 import And, BoolVal, Not, Or", "", "from model import decisions", f"from model.kernels import {base}",
+        "from model.decisions import page_mapcount_is_one", "from model.logic import exists",
+        "from model.state import *", "", "", *([_STABLE, ""] if any("_needs_stable" in f for f in functions) else []),
+        *(f"{text}\n" for text in functions),
+        f"{name} = {base}.but(", f"    {name.lower()!r}, {about!r},", "    {", *cites, "    },", *given, ")", "",
+    ])
+
+
+_STABLE = '''def _needs_stable(f):
+    """A device that needs stable pages writes the page."""
+    return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f, needs_stable_page(s)))
+
+'''

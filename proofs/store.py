@@ -1,0 +1,37 @@
+"""What one run keeps for the next: a file that says what it is of, is whole or not there, not believed if changed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from proofs import json_text
+
+
+def keep(path: Path, key: str, content: Any) -> None:
+    """Write what is to be found there under that key, all of it or nothing. Raises OSError."""
+    part = path.with_suffix(".part")
+    try:
+        kept = {"of": key, "content": content, "digest": _digest(key, content)}
+        part.write_text(json.dumps(kept), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise OSError(error.errno, error.strerror, f"cannot keep {path}") from error
+
+
+def kept(path: Path, key: str) -> Any:
+    """What was kept there under that key. Raises OSError, ValueError, KeyError or TypeError if nothing readable was."""
+    found = json_text.read(path)
+    if found["of"] != key or found["digest"] != _digest(key, found["content"]):
+        raise ValueError(f"{path} is of something else, or was changed")
+    return found["content"]
+
+
+def _digest(key: str, content: Any) -> str:
+    # In the order it has: numbers that are keys are texts when they are read, which sort otherwise.
+    return hashlib.sha256(json.dumps([key, content]).encode()).hexdigest()
