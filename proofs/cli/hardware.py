@@ -13,6 +13,7 @@ import typer
 
 from model.kernels import Kernel
 from model.logic import ModelError
+from proofs.cli import at_random
 from proofs.cli.app import (
     HostOption,
     JsonOption,
@@ -115,6 +116,10 @@ def conform(
     observed_in: Annotated[list[Path] | None, typer.Option("--observed", help=(
         "With --identify: what an earlier `conform --json` printed, instead of running anything; may be repeated."
     ))] = None,
+    number: at_random.RandomOption = None,
+    seed: at_random.SeedOption = 1,
+    world: at_random.WithOption = None,
+    keep: at_random.KeepOption = Path("proofs-out/random"),
     as_json: JsonOption = False,
 ) -> int:
     """Run litmus tests on real kernels and compare each with the model. Exit code 1 for a disagreement."""
@@ -122,6 +127,12 @@ def conform(
     if observed_in and not identify:
         raise ModelError("--observed is for --identify")
     kernel = named_kernel(kernel)
+    if number is not None:
+        if files or here or identify or out:
+            raise ModelError("--random takes no files, and neither --here, --identify nor --out")
+        return at_random.ask(at_random.Request(number, seed, world, keep, kernel, seconds), vmlinuz or (), as_json)
+    if world:
+        raise ModelError("--with is for --random")
     tests = (
         parser.read_all(files) if files
         else [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
@@ -129,20 +140,25 @@ def conform(
     images: list[Path | None] = [*(vmlinuz or ())]
     if here or not (images or observed_in):
         images.append(None)
+    observed = observing.observe(
+        tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
+        progress=lambda what: say(what) if sys.stderr.isatty() else None,
+    )
     if identify:
         rows = [row for path in observed_in or () for row in conforming.saved(path, tests).values()]
-        return _identify(tests, itertools.chain(rows, observing.observe(
-            tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
-            progress=lambda what: say(what) if sys.stderr.isatty() else None,
-        )), kernel, seconds, as_json)
+        return _identify(tests, itertools.chain(rows, observed), kernel, seconds, as_json)
+    return _compared(tests, observed, kernel, out, as_json)
+
+
+def _compared(
+    tests: Sequence[Litmus], observed: Iterable[Sequence[Observation]], kernel: str, out: Path | None, as_json: bool
+) -> int:
+    """Say of each test whether it agrees. Exit code 1 for a disagreement."""
     found: list[conforming.Conformance] = []
     interrupted = False
     try:
-        for observed in observing.observe(
-            tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
-            progress=lambda what: say(what) if sys.stderr.isatty() else None,
-        ):
-            found += conforming.conform(tests, [observed], kernel)
+        for row in observed:
+            found += conforming.conform(tests, [row], kernel)
     except KeyboardInterrupt:
         say("interrupted: what follows is of the kernels that were done")
         interrupted = True

@@ -15,7 +15,7 @@ from model.features import WORLD
 from model.logic import ModelError
 from model.operations import OPERATIONS, Operation
 from proofs.hardware import reproducer
-from proofs.hardware.met import Met, rules_of
+from proofs.hardware.met import Goals, rules_of
 from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
@@ -60,14 +60,15 @@ class Draft:
 
 @dataclass(frozen=True)
 class Asked:
-    """A test with all outcomes that the model has, why it may have others (`stuck`), and what its executions met of the
-    kernel for the first time."""
+    """A test with all outcomes that the model has, why it may have others (`stuck`), and what its executions meet of
+    the kernel (met.py). `news`: what no earlier test of the generator's met."""
 
     text: str
     litmus: Litmus
     outcomes: frozenset[Outcome]
     stuck: str
-    news: tuple[str, ...]
+    met: frozenset[str]
+    news: frozenset[str]
 
 
 def draft_of(text: str) -> Draft:
@@ -89,32 +90,50 @@ def able(features: Collection[str] = WORLD) -> list[Operation]:
 
 
 class Generator:
-    """Tests of one seed for one kernel. The same seed and the same earlier tests give the same next one."""
+    """Tests of one seed for one kernel, one after the other: the same seed gives the same ones."""
 
-    def __init__(self, seed: int, met: Met, features: Collection[str] = WORLD) -> None:
+    def __init__(self, seed: int, goals: Goals, features: Collection[str] = WORLD) -> None:
         self.seed = seed
-        self.met = met
+        self.goals = goals
         self.operations = able(features)
-        self.rules = {o: rules_of(o, met.kernel) for o in self.operations}
-        self.kinds = [kind for kind in KINDS if not kind or set(kind.split()) - {"2"} <= set(features)]
+        self.rules = [rules_of(operation, goals.kernel) for operation in self.operations]
+        having = set(features) | {"2", *(["zero"] if "huge" in features else [])}
+        self.kinds = [kind for kind in KINDS if set(kind.split()) <= having]
+        self.number = 0
         self.fruitful: list[Draft] = []
+        self.met: set[str] = set()
+        self.weights = [self.weight(n) for n in range(len(self.operations))]
 
-    def test(self, number: int) -> Asked:
-        """The next test. What its executions meet counts as met."""
+    def learn(self, text: str, news: Collection[str]) -> None:
+        """That test is behind, and met this for the first time."""
+        self.number += 1
+        if news:
+            self.met.update(news)
+            self.fruitful.append(draft_of(text))
+            self.weights = [self.weight(n) for n in range(len(self.operations))]
+
+    def test(self) -> Asked:
+        """The next test."""
+        number = self.number
         chance = random.Random(f"{self.seed} {number}")
         while True:
             draft = self.changed(chance) if self.fruitful and chance.random() < CHANGED else self.made(chance)
             try:
-                return self.asked(draft, f"random-{self.seed}-{number}", chance)
+                found = self.asked(draft, f"random-{self.seed}-{number}", chance)
             except ModelError:
                 continue
+            self.learn(found.text, found.news)
+            return found
 
     def asked(self, draft: Draft, name: str, chance: random.Random) -> Asked:
         """The draft with a condition. Raises ModelError if the language has no such test, or no program does it."""
         facts = list(dict.fromkeys(_fact(chance, draft) for _ in range(chance.choice((2, 3, 4, 6)))))
         test = parse(draft.text(name, " and ".join(facts)), name)
         reproducer.check(test)
-        ends, stuck = execution.facts_at_ends(test, self.met.kernel, self.met.system, self.met.tried)
+        met: set[str] = set()
+        ends, stuck = execution.facts_at_ends(
+            test, self.goals.kernel, self.goals.system, lambda rule, no: met.update(self.goals.met_in(rule, no))
+        )
         texts = facts
         if ends:
             wholes = [parse(draft.text(name, fact), name) for fact in facts]
@@ -130,10 +149,7 @@ class Generator:
             outcome._replace(condition=_told(texts, facts, draft, name, dict(zip(test.facts, truths, strict=True))))
             for outcome, truths in ends
         )
-        news = self.met.news()
-        if news:
-            self.fruitful.append(draft)
-        return Asked(text, said, outcomes, stuck, news)
+        return Asked(text, said, outcomes, stuck, frozenset(met), frozenset(met - self.met))
 
     def made(self, chance: random.Random) -> Draft:
         pages = []
@@ -166,7 +182,7 @@ class Generator:
     def longer(self, draft: Draft, at: int, chance: random.Random) -> Draft:
         """The draft with one operation more. It may be none that the language allows."""
         before = replace(draft, steps=draft.steps[:at])
-        operation = chance.choices(self.operations, [self.weight(o) for o in self.operations])[0]
+        operation = chance.choices(self.operations, self.weights)[0]
         words = [operation.word]
         for argument in operation.arguments:
             match argument:
@@ -187,11 +203,13 @@ class Generator:
         who = "*" if kernel else chance.choice([*before.processes(), "A"])
         return replace(draft, steps=(*draft.steps[:at], f"{who}: {text}", *draft.steps[at:]))
 
-    def weight(self, operation: Operation) -> float:
+    def weight(self, number: int) -> float:
+        """How likely that operation comes next: the more, the more of its rules is left to meet."""
+        operation = self.operations[number]
         weight = OFTEN.get(operation.word, 1.0) * SELDOM.get(operation.word, 1.0)
         for flag in operation.flags:
             weight *= SELDOM.get(flag, 1.0)
-        return weight * (1 + 4 * self.met.missing(self.rules[operation]))
+        return weight * (1 + 4 * self.goals.missing(self.rules[number], self.met))
 
 
 def _fact(chance: random.Random, draft: Draft) -> str:

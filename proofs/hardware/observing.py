@@ -26,6 +26,7 @@ SECONDS = 600.0
 QUIET = 75.0
 """Seconds in which a machine says nothing and is taken to hang: a program gives a test up after 60."""
 CRASHED, HUNG = "crashed", "hung"
+UNFINISHED = "the program ended before its verdict"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def observations(lines: Iterable[str]) -> dict[str, Observation]:
             release = said["release"]
         elif "test" in said:
             name, steps = said["test"], []
-            found[name] = Observation(release, None, "the program ended before its verdict")
+            found[name] = Observation(release, None, UNFINISHED)
         elif "step" in said and "verdict" not in said:
             steps.append(said)
         elif "verdict" in said:

@@ -17,7 +17,9 @@ from proofs.litmus.parser import parse
 REPEATS = 3
 """How often a difference is asked again, to tell those that always come from flaky ones."""
 ROUNDS = 12
-"""Boots that shrinking takes at most; each makes every test smaller as far as one step goes."""
+"""So often tests are made smaller at most, each by one step and in two boots: whether smaller ones differ, and which of
+the HOPEFUL smallest do so each time."""
+HOPEFUL = 3
 
 Compare = Callable[[Sequence[Litmus]], dict[str, Conformance]]
 """What the kernel does in tests of different names, held against the model."""
@@ -26,63 +28,77 @@ Compare = Callable[[Sequence[Litmus]], dict[str, Conformance]]
 @dataclass(frozen=True)
 class Difference:
     """A test in which kernel and model differ. `found`: how, when it was asked last; `again`: how often of REPEATS it
-    differed as it was first asked; `smallest`: no smaller test of it differs."""
+    differed when it was asked again, None before; `smallest`: no smaller test of it differs each time."""
 
     name: str
     text: str
     found: Conformance
-    again: int = 0
+    again: int | None = None
     smallest: bool = False
 
     @property
     def flaky(self) -> bool:
         """It did not differ each time."""
-        return self.again < REPEATS
+        return self.again is not None and self.again < REPEATS
 
 
 def shrink(
-    differences: Sequence[Difference], compare: Compare, differing: Callable[[Conformance], bool],
-    progress: Callable[[str], None] = lambda what: None,
-) -> list[Difference]:
-    """Each as small as it gets, in at most ROUNDS rounds; flaky ones stay as they were."""
-    progress(f"{len(differences)} differences are asked again")
-    found = _repeated(differences, compare, differing)
+    differences: Sequence[Difference], compare: Compare, progress: Callable[[str], None] = lambda what: None
+) -> Iterator[list[Difference]]:
+    """Make each as small as it gets, in at most ROUNDS rounds: after each, those that are new or smaller or at an end.
+
+    Flaky ones stay as they were. What did not come to its end goes on from what was given last.
+    """
+    found = {d.name: d for d in differences}
+    if new := [d for d in differences if d.again is None]:
+        progress(f"{len(new)} differences are asked again")
+        changed = [replace(d, again=again) for d, again in zip(new, _repeated(new, compare), strict=True)]
+        found |= {d.name: d for d in changed}
+        yield changed
     for number in range(ROUNDS):
-        growing = [d for d in found if not d.flaky and not d.smallest]
+        growing = [d for d in found.values() if not d.flaky and not d.smallest]
         if not growing:
-            break
-        tests: dict[str, Litmus] = {}
-        texts: dict[str, str] = {}
-        for at, difference in enumerate(growing):
-            for n, (text, test) in enumerate(candidates(difference.text)):
-                tests[f"c{at}-{n}"] = replace(test, name=f"c{at}-{n}")
-                texts[f"c{at}-{n}"] = text
-        progress(f"shrinking {len(growing)} differences, boot {number + 1}: {len(tests)} smaller tests")
-        answers = compare(list(tests.values())) if tests else {}
-        smaller: dict[str, Difference] = {}
-        for at, difference in enumerate(growing):
-            still = [
-                name for name, answer in answers.items()
-                if name.startswith(f"c{at}-") and differing(answer) and answer.status == difference.found.status
-            ]
-            best = min(still, key=lambda name: _size(texts[name]), default="")
-            smaller[difference.name] = (
-                replace(difference, text=texts[best], found=replace(answers[best], litmus=difference.name)) if best
-                else replace(difference, smallest=True)
-            )
-        found = [smaller.get(d.name, d) for d in found]
-    return found
+            return
+        progress(f"round {number + 1}: {len(growing)} differences are made smaller")
+        changed = _smaller_ones(growing, compare)
+        found |= {d.name: d for d in changed}
+        yield changed
 
 
-def _repeated(
-    differences: Sequence[Difference], compare: Compare, differing: Callable[[Conformance], bool]
-) -> list[Difference]:
+def _smaller_ones(growing: Sequence[Difference], compare: Compare) -> list[Difference]:
+    """Each a step smaller, or the smallest if no smaller test of it differs as it does, and each time."""
+    tests: dict[str, Litmus] = {}
+    texts: dict[str, str] = {}
+    for at, difference in enumerate(growing):
+        for n, (text, test) in enumerate(candidates(difference.text)):
+            tests[f"c{at}-{n}"] = replace(test, name=f"c{at}-{n}")
+            texts[f"c{at}-{n}"] = text
+    answers = compare(list(tests.values())) if tests else {}
+    hopeful: list[Difference] = []
+    for at, difference in enumerate(growing):
+        still = [
+            name for name, answer in answers.items()
+            if name.startswith(f"c{at}-") and answer.status == difference.found.status
+        ]
+        hopeful += [
+            replace(difference, text=texts[name], found=replace(answers[name], litmus=difference.name))
+            for name in sorted(still, key=lambda name: _size(texts[name]))[:HOPEFUL]
+        ]
+    steady: dict[str, Difference] = {}
+    for smaller, again in zip(hopeful, _repeated(hopeful, compare), strict=True):
+        if again == REPEATS:
+            steady.setdefault(smaller.name, smaller)
+    return [steady.get(d.name) or replace(d, smallest=True) for d in growing]
+
+
+def _repeated(differences: Sequence[Difference], compare: Compare) -> list[int]:
+    """How often of REPEATS times each differs as it did."""
     again = [
         replace(parse(d.text, d.name), name=f"a{at}-{n}") for at, d in enumerate(differences) for n in range(REPEATS)
     ]
     answers = compare(again) if again else {}
     return [
-        replace(d, again=sum(differing(answers[f"a{at}-{n}"]) for n in range(REPEATS) if f"a{at}-{n}" in answers))
+        sum(f"a{at}-{n}" in answers and answers[f"a{at}-{n}"].status == d.found.status for n in range(REPEATS))
         for at, d in enumerate(differences)
     ]
 
