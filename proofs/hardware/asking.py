@@ -21,6 +21,7 @@ from proofs.hardware.met import goals_of
 from proofs.hardware.observing import UNFINISHED, Observation, observations
 from proofs.hardware.shrink import Difference, shrink
 from proofs.litmus import execution
+from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 
 FIRST, BATCH = 100, 500
@@ -77,7 +78,7 @@ class Asking:
 
     def prepare(self, many: int) -> bool:
         """Make one more test, if there are not so many, nor enough; whether there is more to make."""
-        if more := len(self.ready) < many and self.generator.number < self.number:
+        if more := len(self.ready) < many and len(self.generator.known) < self.number:
             self.ready.append(self.generator.test())
         return more
 
@@ -136,10 +137,19 @@ class Asking:
 
     def compare(self, tests: Sequence[Litmus]) -> dict[str, Conformance]:
         """What the kernel does in those tests, held against the model."""
-        campaign, goals = self.campaign, self.campaign.goals
-        seen = self.run(tests, heard=lambda line: None, meanwhile=lambda: False)
+        goals = self.campaign.goals
+        left = iter(tests)
+        expected: dict[str, tuple[frozenset[Outcome], str]] = {}
+
+        def predict() -> bool:
+            if test := next(left, None):
+                expected[test.name] = execution.outcomes(test, goals.kernel, goals.system)
+            return test is not None
+
+        seen = self.run(tests, heard=lambda line: None, meanwhile=predict)
+        while predict():
+            pass
         return {
-            t.name: conform.held_against(
-                t, campaign.kernel, *execution.outcomes(t, goals.kernel, goals.system), seen[t.name]
-            ) for t in tests if t.name in seen
+            test.name: conform.held_against(test, self.campaign.kernel, *expected[test.name], seen[test.name])
+            for test in tests if test.name in seen
         }

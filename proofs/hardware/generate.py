@@ -99,25 +99,27 @@ class Generator:
         self.rules = [rules_of(operation, goals.kernel) for operation in self.operations]
         having = set(features) | {"2", *(["zero"] if "huge" in features else [])}
         self.kinds = [kind for kind in KINDS if set(kind.split()) <= having]
-        self.number = 0
+        self.known: set[Draft] = set()
         self.fruitful: list[Draft] = []
         self.met: set[str] = set()
         self.weights = [self.weight(n) for n in range(len(self.operations))]
 
     def learn(self, text: str, news: Collection[str]) -> None:
         """That test is behind, and met this for the first time."""
-        self.number += 1
+        self.known.add(draft_of(text))
         if news:
             self.met.update(news)
             self.fruitful.append(draft_of(text))
             self.weights = [self.weight(n) for n in range(len(self.operations))]
 
     def test(self) -> Asked:
-        """The next test."""
-        number = self.number
+        """The next test. None comes twice, whatever its condition."""
+        number = len(self.known)
         chance = random.Random(f"{self.seed} {number}")
         while True:
             draft = self.changed(chance) if self.fruitful and chance.random() < CHANGED else self.made(chance)
+            if draft in self.known:
+                continue
             try:
                 found = self.asked(draft, f"random-{self.seed}-{number}", chance)
             except ModelError:
