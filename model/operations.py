@@ -86,6 +86,8 @@ class Operation:
                   where that is none, or none of them is enabled, it is refused
     actor         `process`, `kernel` (`*:`), or `either` (`*:` stands for the first process's mapping)
     features      parts of the domain that it needs (model/features.py)
+    since         the release of Linux that brought it, where that is later than the oldest kernel of the model; on an
+                  older one the model does it all the same
     """
 
     word: str
@@ -110,6 +112,7 @@ class Operation:
     on_slot: bool = False
     actor: str = "process"
     features: frozenset[str] = frozenset()
+    since: str = ""
 
 
 def faults(access: str, kernel: Decisions) -> tuple[tuple[str, ...], ...]:
@@ -145,6 +148,12 @@ ZERO = frozenset({"zero"})
 HUGE = frozenset({"huge"})
 KSM = frozenset({"ksm"})
 EXEC = frozenset({"exec"})
+PIN_SINCE = "5.6"
+"""FOLL_PIN, pin_user_pages: domain.md 0.1."""
+UFFD_WP_SINCE = "5.7"
+"""UFFDIO_WRITEPROTECT of anonymous memory: domain.md 0.1."""
+UFFD_CONTINUE_SINCE = "5.14"
+"""UFFDIO_CONTINUE of shmem (of hugetlbfs: 5.13): domain.md 2.14."""
 
 
 def _gup(word: str, goal: str, *flags: str) -> Operation:
@@ -153,16 +162,19 @@ def _gup(word: str, goal: str, *flags: str) -> Operation:
         word, ("v",), (goal,), ("gup-write-refused" if write else "gup-read-refused",), flags=frozenset(flags),
         quick="" if word == "vmsplice" else f"fast-{goal}", access="store" if write else "read-gup", reference=True,
         prepares=("gup-touch",) if write else (), features=frozenset() if write else ZERO,
+        since=PIN_SINCE if word == "pin" else "",
     )
 
 
 def _on_range(
-    word: str, rule: str, *flags: str, nothing: tuple[str, ...] = (), features: frozenset[str] = frozenset()
+    word: str, rule: str, *flags: str, nothing: tuple[str, ...] = (), features: frozenset[str] = frozenset(),
+    since: str = "",
 ) -> Operation:
     """An operation on page tables that has a rule for one PTE and another for the whole of a huge page."""
     return Operation(
         word, ("v",), (rule,), (f"{rule}-refused",), nothing=nothing, prepares=("split-pmd",), flags=frozenset(flags),
         whole=(f"{rule}-range",), whole_refusal=(f"{rule}-range-refused",), features=features,
+        since=since,
     )
 
 
@@ -214,11 +226,11 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "uffd-continue", ("v",), ("uffd-continue",), ("uffd-continue-refused",), access="load",
-        features=frozenset({"file", "force"}),
+        features=frozenset({"file", "force"}), since=UFFD_CONTINUE_SINCE,
     ),
     Operation("clear-soft-dirty", (), ("clear-soft-dirty",), ("clear-soft-dirty-refused",)),
-    _on_range("uffd-wp", "uffd-wp"),
-    _on_range("uffd-unwp", "uffd-unwp"),
+    _on_range("uffd-wp", "uffd-wp", since=UFFD_WP_SINCE),
+    _on_range("uffd-unwp", "uffd-unwp", since=UFFD_WP_SINCE),
     Operation(
         "madv-free", ("v",), ("madv-free", "madv-free-swapped", "madv-free-nothing"), ("madv-free-refused",),
         prepares=("madv-free-split",), features=frozenset({"lazyfree"}),

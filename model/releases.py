@@ -89,7 +89,8 @@ def read(name: str) -> Release | None:
     )
 
 
-def _version(name: str) -> Version:
+def version_of(name: str) -> Version:
+    """The version in the name of a release."""
     release = read(name)
     assert release is not None, name
     return release.version
@@ -106,7 +107,7 @@ V6_12_0 = V6_12.but(
     "v6.12.0", "v6.12 without what 6.12.y took from 6.18", {"split_zero_parts": "9658d698a8a8 is of 6.18"},
     split_zero_parts="map-bare",
 )
-MAINLINE: tuple[tuple[Version, Kernel], ...] = tuple((_version(name), kernel) for name, kernel in (
+MAINLINE: tuple[tuple[Version, Kernel], ...] = tuple((version_of(name), kernel) for name, kernel in (
     ("4.8", V4_8), ("4.14", V4_14), ("5.7", V5_7), ("5.8", V5_8), ("5.9-rc4", V5_9_RC4), ("5.9", V5_9), ("5.11", V5_11),
     ("5.12", V5_12), ("5.14", V5_14), ("5.16", V5_16), ("5.17", V5_17), ("5.18", V5_18), ("5.19", V5_19),
     ("6.0", V6_0), ("6.1", V6_1_0), ("6.2", V6_2), ("6.4", V6_4_0), ("6.12", V6_12_0), ("6.15", V6_15),
@@ -294,6 +295,25 @@ def find(name: str) -> Found | None:
     return _found(version, changed, doubts)
 
 
+def release_of(kernel: Kernel) -> Version | None:
+    """The release whose rules the kernel has; of one that is a difference from another, that of the other, back to one
+    of the model. None if it comes from none."""
+    by_name = {k.name: version for version, k in MAINLINE}
+    by_name |= {branch.kernel.name: Version(*version) for version, branch in BRANCHES.items()}
+    known = {k.name: k for k in (*KERNELS, *FURTHER)}
+    name = kernel.name
+    while name not in by_name:
+        if (release := read(name)) is not None:
+            return release.version
+        if name != kernel.name and name not in known:
+            return None
+        base = known[name].base if name in known else kernel.base
+        if not base:
+            return None
+        name = base
+    return by_name[name]
+
+
 def _earlier(version: Version) -> tuple[Version, Kernel]:
     return max((each for each in MAINLINE if each[0] <= version), key=lambda each: each[0])
 
@@ -304,9 +324,9 @@ def _later(version: Version) -> tuple[Version, Kernel] | None:
 
 def _place(decision: str, before: Version, later: tuple[Version, Kernel]) -> tuple[Version, str, bool]:
     """When the decision changed between the two, by which commit, and whether that is said of it alone."""
-    found = next((c for c in CHANGES if c.decision == decision and before < _version(c.since) <= later[0]), None)
+    found = next((c for c in CHANGES if c.decision == decision and before < version_of(c.since) <= later[0]), None)
     if found is not None:
-        return _version(found.since), found.commit, True
+        return version_of(found.since), found.commit, True
     return later[0], sources_of(later[1]).get(decision, "").partition(" (")[0], False
 
 
@@ -333,7 +353,7 @@ def _doubts(version: Version, kernel: Kernel) -> Doubts:
     return {
         doubt.decision: (next(v for v in doubt.values if v != _shown(getattr(kernel, doubt.decision))),
                          f"changed after {doubt.after} and by {doubt.by}, it is not known when")
-        for doubt in DOUBTS if _version(doubt.after) < version < _version(doubt.by)
+        for doubt in DOUBTS if version_of(doubt.after) < version < version_of(doubt.by)
     }
 
 
@@ -344,7 +364,7 @@ def _of_branch(name: str, release: Release, changed: Changed, doubts: Doubts) ->
     branch = BRANCHES.get(version[:2])
     if branch is None:
         for backport in BACKPORTS:
-            if _version(backport.oldest) <= version < _version(backport.of):
+            if version_of(backport.oldest) <= version < version_of(backport.of):
                 there = find(f"{backport.of}.0")
                 assert there is not None
                 for decision in backport.decisions:

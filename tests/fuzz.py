@@ -169,7 +169,7 @@ COMMANDS = {
         "-k", "-i", "--with", "--split", "--scope", "--engine", "--depth", "--timeout", "--proof-time", "--without",
         "--full", "--verbose", "--workers", "--memory", "--fresh", "--json", "--junit", "--markdown", "--report",
     ),
-    "show": ("-f", "--json"), "retell": ("--json",), "litmus": ("-k", "--split", "--verbose", "--json"),
+    "show": ("-f", "--json"), "retell": ("--json",), "litmus": ("-k", "--split", "--ends", "--verbose", "--json"),
     "verify": ("--solver", "--timeout", "--workers", "--json"), "list": ("-k", "--functions", "--json"),
     "new-kernel": ("--from", "--name"),
     "restrict": ("-i", "--base", "-k", "--no-variants", "--proof-time", "--workers", "--fresh", "--json"),

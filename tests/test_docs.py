@@ -123,7 +123,10 @@ $ python -m proofs litmus missing.litmus
 End
 """
     first, second = documents.blocks(documents.performed(document, tmp_path), "run")
-    assert first.text == "$ python -m proofs litmus t.litmus -k v5.9\nkernel  t\n------  -------\nv5.9    Allowed\n"
+    assert first.text == (
+        "$ python -m proofs litmus t.litmus -k v5.9\nkernel  t\n------  -------\nv5.9    Allowed\n"
+        "Trace: proofs-out/litmus/t.v5.9.trace.json; `python -m proofs show FILE` prints it.\n"
+    )
     assert second.text.splitlines()[:4] == ["$ python -m proofs litmus t.litmus -k v5.9", "kernel  t", "...", ""]
     assert second.text.splitlines()[5].startswith("proofs: cannot read missing.litmus")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from model.features import FEATURES, SPLIT, WORLD
+from proofs.cli.answers import answer_row, print_answers
 from proofs.cli.app import (
     JsonOption,
     KernelOption,
@@ -19,7 +19,6 @@ from proofs.cli.app import (
     completed_kernels,
     named_kernel,
     names_in_options,
-    print_columns,
     print_json,
     progress_bar,
     say,
@@ -31,11 +30,10 @@ from proofs.compare import show as shown
 from proofs.compare.lockstep import Bounds
 from proofs.data import SUITE
 from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
-from proofs.litmus import execution as litmus_tests
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
-from proofs.naming.specs import features_of, file_name, system_of, with_features
-from proofs.traces import trace as traces
+from proofs.litmus.language import Litmus
+from proofs.naming.specs import features_of, system_of, with_features
 
 
 @app.command(epilog=EXIT_CODES)
@@ -45,6 +43,9 @@ def litmus(
     split: Annotated[list[str] | None, typer.Option(
         help=f"Sub-steps beside those that a test asks for, with commas between: {', '.join(SPLIT)}."
     )] = None,
+    ends: Annotated[bool, typer.Option("--ends", help=(
+        "Also the ends that were reached, in how many executions, and a shortest execution to each."
+    ))] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also print of what part of the model the answer is.")]
     = False,
     as_json: JsonOption = False,
@@ -57,46 +58,23 @@ def litmus(
     kernels = asked_kernels(kernel)
     folder = writable_folder(out) / "litmus"
     folder.mkdir(exist_ok=True)
-    rows = []
-    for test in tests:
-        for spec, each in kernels:
-            built = with_features(spec, test.features)
-            result = litmus_tests.answer(test, each, system_of(built))
-            path = None
-            if result.trace is not None:
-                path = folder / f"{test.name}.{file_name(spec)}.trace.json"
-                # The name by which the kernel is found again, which for a user's file is not its own.
-                traces.write(dataclasses.replace(result.trace, kernel=built), path)
-            rows.append({
-                "litmus": test.name, "kernel": spec, "answer": str(result.answer),
-                "trace": None if path is None else str(path), "reason": result.reason,
-                **(_part_of_model(spec, built) if verbose else {}),
-            })
+    rows = [
+        answer_row(test, spec, each, folder, ends) | (_part_of_model(test, spec) if verbose else {})
+        for test in tests for spec, each in kernels
+    ]
     if as_json:
         print_json({"schema": 1, "results": rows})
     else:
-        _print_answers([t.name for t in tests], [k for k, _ in kernels], rows)
+        print_answers([t.name for t in tests], [k for k, _ in kernels], rows, folder)
     answers = {r["answer"] for r in rows}
     if "Broken" in answers:
         return VIOLATION
     return INCONCLUSIVE if "UNKNOWN" in answers else OK
 
 
-def _print_answers(names: Sequence[str], kernels: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    answers = {(r["litmus"], r["kernel"]): r["answer"] for r in rows}
-    print_columns(
-        [["kernel"], *(n.split("-") for n in names)], [[k, *(answers[n, k] for n in names)] for k in kernels]
-    )
-    for reason in dict.fromkeys(f"{r['litmus']}, {r['kernel']}: {r['reason']}" for r in rows if r["reason"]):
-        print(reason)
-    for r in rows:
-        if "features" in r:
-            print(f"{r['litmus']}, {r['kernel']}: {', '.join(r['features']) or 'no'} features, {r['functions']} of "
-                  f"{r['all_functions']} state functions, {r['rules']} of {r['all_rules']} rules")
-
-
-def _part_of_model(spec: str, built: str) -> dict[str, Any]:
-    """How much of the kernel's model the spec `built` keeps, which is `spec` with features."""
+def _part_of_model(test: Litmus, spec: str) -> dict[str, Any]:
+    """How much of the kernel's model the test needs."""
+    built = with_features(spec, test.features)
     part, everything = system_of(built), system_of(with_features(spec, FEATURES))
     return {
         "features": features_of(built)[1], "functions": len(part.functions), "rules": len(part.rules),

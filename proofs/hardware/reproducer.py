@@ -20,7 +20,7 @@ import z3
 from model.logic import Term
 from proofs.errors import NotObservable
 from proofs.litmus.execution import Outcome
-from proofs.litmus.facts import Fact
+from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import Litmus, Statement
 
 REPLAY = Path(__file__).parent / "replay"
@@ -38,7 +38,10 @@ _RESERVED = frozenset(re.findall(r"\w+", """
     unix main
 """))
 """Words that a C name cannot be."""
-_ORDER = ("maps", "same", "soft-dirty", "slots", "refused", "blocked", "sees", "writable", "loads")
+_ORDER = (
+    "maps", "same", "present", "swapped", "huge", "uffd-wp", "exclusive", "ksm", "zero", "soft-dirty", "slots",
+    "refused", "blocked", "sees", "writable", "loads",
+)
 """In which facts are asked for: what changes nothing first, then stores of what is there already, then loads."""
 
 
@@ -163,7 +166,7 @@ def _defined() -> dict[str, str]:
     }
 
 
-def _needed(text: str, had: dict[str, None], above: frozenset[str] = frozenset({"core", "main"})) -> None:
+def _needed(text: str, had: dict[str, None], above: frozenset[str] = frozenset({"core", "main", "tap"})) -> None:
     """Add the sections that a text uses, each after those that it uses itself."""
     code = re.sub(r'/\*.*?\*/|"(?:\\.|[^"\\])*"', " ", text, flags=re.DOTALL)
     for word in dict.fromkeys(re.findall(r"(?<![.>\w])\w+", code)):
@@ -171,6 +174,12 @@ def _needed(text: str, had: dict[str, None], above: frozenset[str] = frozenset({
         if section and section not in above and section not in had:
             _needed(_sections()[section], had, above | {section})
             had[section] = None
+
+
+def _used(texts: Iterable[str]) -> list[str]:
+    had: dict[str, None] = {}
+    _needed("\n".join(texts), had)
+    return list(had)
 
 
 # Programs
@@ -181,20 +190,27 @@ def check(test: Litmus) -> None:
     _Function(test, None, False)
 
 
-def program(tests: Sequence[Litmus], predicted: Mapping[str, Iterable[Outcome]] | None = None) -> str:
+def sections_of(test: Litmus) -> list[str]:
+    """The sections of replay/runtime.c that a test uses. Raises NotObservable if no program can do it."""
+    return _used([_Function(test, None, False).text()])
+
+
+def program(
+    tests: Sequence[Litmus], predicted: Mapping[str, Iterable[Outcome]] | None = None, head: str = "", end: str = "main"
+) -> str:
     """The C program that does these tests, one after the other. `predicted`: test's name to the outcomes it may have.
 
     Without a prediction a program of one test expects what the test asks about: that its condition comes true for
-    `exists` and `always`, and does not for `never`. Raises NotObservable if one of them cannot be done at all.
+    `exists` and `always`, and does not for `never`. `head`: a comment instead of that which says how to build it.
+    `end`: the runtime's section that has main. Raises NotObservable if one of the tests cannot be done at all.
     """
     functions = [_Function(test, (predicted or {}).get(test.name), len(tests) == 1).text() for test in tests]
     names = ",\n".join(f'\t{{ "{test.name}", {_identifier(test.name)} }}' for test in tests)
     table = f"static const struct {{\n\tconst char *name;\n\tint (*run)(void);\n}} tests[] = {{\n{names},\n}};"
-    had: dict[str, None] = {}
     sections = _sections()
-    _needed("\n".join([*functions, sections["core"], sections["main"]]), had)
-    parts = [sections["core"], *(sections[name] for name in had), *functions, table, sections["main"]]
-    head = _HEAD.format(tests[0].name if len(tests) == 1 else f"{len(tests)} tests")
+    used = _used([*functions, sections["core"], sections[end]])
+    parts = [sections["core"], *(sections[name] for name in used), *functions, table, sections[end]]
+    head = head or _HEAD.format(tests[0].name if len(tests) == 1 else f"{len(tests)} tests")
     return "\n\n".join([head, *parts]) + "\n"
 
 
@@ -226,6 +242,8 @@ class _Function:
             raise NotObservable(test.missing)
         if max(len(test.processes), len(test.pages), len(test.references)) > _MOST or len(test.statements) > 64:
             raise NotObservable(f"more than {_MOST} processes, pages or references, or than 64 operations")
+        if any(fact.what == "dirty" for fact in test.facts):
+            raise NotObservable("nothing shows the dirty bit of a PTE: smaps tells it no more than PG_dirty")
         taken = _RESERVED | _defined().keys()
         self.names: dict[tuple[str, int], str] = {}
         for kind, names in (
@@ -284,9 +302,11 @@ class _Function:
             yield f'slow_swap("{int(stable)}");'
         if used & {"page_out", "page_out_writing"}:
             yield "own_cgroup();"
-        if any(fact.what == "slots" for fact in self.test.facts):
+        asked = {fact.what for fact in self.test.facts}
+        if "slots" in asked:
             yield "swap_space_before = swap_space();"
-        if used & {"take_into_pipe", "take_into_ring", "take_by_probe", "hold", "let_go", "force_store", "numa"}:
+        by_probe = {"take_into_pipe", "take_into_ring", "take_by_probe", "hold", "let_go", "force_store", "numa"}
+        if used & by_probe or "uffd-wp" in asked:
             yield "open_probe();"
         for number, holder in self.holders.items():
             if holder != "probe":
@@ -374,8 +394,9 @@ class _Function:
                 return (
                     f"map_same({self.name('p', p)}, {self.name('v', v)}, {self.name('p', q)}, {self.name('v', w)})"
                 )
-            case "writable" | "soft-dirty", (p, v):
-                return f"{fact.what.replace('-', '_')}({self.name('p', p)}, {self.name('v', v)})"
+            case what, (p, v) if what in OF_ADDRESSES:
+                function = what.replace("-", "_") if what in ("writable", "soft-dirty") else f"is_{what}"
+                return f"{function.replace('-', '_')}({self.name('p', p)}, {self.name('v', v)})"
             case "slots", (n,):
                 return f"slots_used({n})"
         return f"was_{fact.what}({fact.of[0]})"

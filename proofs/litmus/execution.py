@@ -157,7 +157,7 @@ def facts_at_ends(
     """As `outcomes`, each execution's by itself, nearest first; and which of the test's facts are true at its end."""
     run = Run(litmus, kernel, interpreter_of(system, litmus.scope()), tried)
     ends, reason = run.explore(run.start)
-    facts = [run.meant(fact.constant) for fact in litmus.facts]
+    facts = [system.reduced(fact.meaning()) for fact in litmus.facts]
     return [(run.outcome(end), tuple(run.holds(end, fact) for fact in facts)) for end in ends], reason or run.left_out
 
 
@@ -186,8 +186,8 @@ class Run:
         self.interpreter = interpreter
         self.tried = tried
         self.groups = litmus.groups
-        self.meanings = [(fact.constant, fact.meaning()) for fact in litmus.facts]
-        self.condition = self.meant(litmus.condition)
+        meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
+        self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
         self.instances = self.known_instances()
         self.stages = self.instances.stages
         self.elements = elements(interpreter.scope)
@@ -252,7 +252,10 @@ class Run:
         return self.interpreter.step(steps[0], state)
 
     def result(self) -> Result:
-        ends, reason = self.explore(self.start)
+        return self.result_of(*self.explore(self.start))
+
+    def result_of(self, ends: list[_Point], reason: str) -> Result:
+        """The answer, from what `explore` found."""
         reason = reason or self.left_out
         wanted = self.litmus.mode != "always"
         shown = next((end for end in ends if self.ends_in_condition(end) == wanted), None)
@@ -269,10 +272,11 @@ class Run:
         """The ends of all executions from there, or from the test's own start, nearest first; and why the first that
         the model could not follow stopped."""
         points, reason = self.explore(start or self.start)
-        return [
-            End(Situation(p.state, p.lock_fails), p.refused, frozenset(self.waiting(p)), tuple(self.steps_to(p)))
-            for p in points
-        ], reason
+        return [self.end_of(point) for point in points], reason
+
+    def end_of(self, point: _Point) -> End:
+        situation = Situation(point.state, point.lock_fails)
+        return End(situation, point.refused, frozenset(self.waiting(point)), tuple(self.steps_to(point)))
 
     def explore(self, situation: Situation) -> tuple[list[_Point], str]:
         """The ends of all executions as points, nearest first, and why the first one not followed stopped."""
@@ -465,12 +469,8 @@ class Run:
     def ends_in_condition(self, point: _Point) -> bool:
         return self.holds(point, self.condition)
 
-    def meant(self, condition: Term) -> Term:
-        """What something said of the constants of the test's facts means in the system."""
-        return self.interpreter.system.reduced(z3.substitute(condition, *self.meanings))
-
     def holds(self, point: _Point, meant: Term) -> bool:
-        """Whether that is true there."""
+        """Whether that, said of elements and of the test's facts about statements, is true there."""
         waiting, used = self.waiting(point), slots_used(self.interpreter, point.state)
         known = {"refused": {n + 1 for n in point.refused}, "blocked": {n + 1 for n in waiting}, "slots": {used}}
         outcomes = {

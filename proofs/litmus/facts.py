@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import z3
@@ -14,17 +14,28 @@ from model.state import (
     Proc,
     Slot,
     Value,
+    exclusive,
+    file,
     frame_value,
+    ksm,
     live,
     loaded,
     maps,
+    nonanon,
     pin_frame,
     pin_live,
+    pte_dirty,
     pte_frame,
+    pte_huge,
+    pte_none,
     pte_present,
     pte_soft_dirty,
+    pte_swap,
+    pte_uffd_wp,
     pte_write,
     slot_free,
+    uffd_marker,
+    vma,
     vma_soft_dirty,
 )
 from proofs.derive.interpreter import Interpreter, State
@@ -34,7 +45,7 @@ class Fact(NamedTuple):
     """One thing that a condition asks of a test's end: a word and numbers of elements.
 
     `sees` (k, n): the holder of reference k reads value n; `loads` (p, v, n): a load gives n; `maps` (p, v, k): the PTE
-    maps what the reference holds; `same` (p, v, q, w): both map one page; `writable`, `soft-dirty` (p, v); `refused`,
+    maps what the reference holds; `same` (p, v, q, w): both map one page; those of OF_ADDRESSES (p, v); `refused`,
     `blocked` (statement, 1-based); `slots` (how many).
     """
 
@@ -45,6 +56,11 @@ class Fact(NamedTuple):
     def constant(self) -> Term:
         """What stands for it in `Litmus.condition`."""
         return z3.Bool(f"{self.what}{self.of}")
+
+    @property
+    def about(self) -> list[tuple[str, int]]:
+        """The elements that it speaks of: name of the sort, and number."""
+        return [(sort.name(), i) for sort, i in zip(_SORTS.get(self.what, ()), self.of, strict=False)]
 
     def meaning(self) -> Term:
         """A Bool term over the constants of `element`; of `refused`, `blocked` and `slots`, its own constant."""
@@ -59,15 +75,13 @@ class Fact(NamedTuple):
                 return z3.And(pin_live(k), maps(p, v, pin_frame(k)))
             case "same", [p, v, q, w]:
                 return z3.And(pte_present(p, v), maps(q, w, pte_frame(p, v)))
-            case "writable", [p, v]:
-                return z3.And(pte_present(p, v), pte_write(p, v))
-            case "soft-dirty", [p, v]:
-                return z3.And(live(p, v), z3.Or(vma_soft_dirty(p), pte_soft_dirty(p, v)))
+            case what, [p, v]:
+                return OF_ADDRESSES[what](p, v)
         return self.constant
 
     def text(self, names: Mapping[str, Sequence[str]]) -> str:
         """The fact as a condition says it, with those names of elements by sort."""
-        named = [names[sort.name()][i] for sort, i in zip(_SORTS.get(self.what, ()), self.of, strict=False)]
+        named = [names[sort][i] for sort, i in self.about]
         match self.what, named:
             case "sees", [k, n]:
                 return f"{k} sees {n}"
@@ -77,14 +91,38 @@ class Fact(NamedTuple):
                 return f"{p}.{v} is {k}"
             case "same", [p, v, q, w]:
                 return f"{p}.{v} is {q}.{w}"
-            case "writable" | "soft-dirty", [p, v]:
-                return f"{self.what} {p}.{v}"
+            case what, [p, v]:
+                return f"{what} {p}.{v}"
         return f"slots == {self.of[0]}" if self.what == "slots" else f"{self.what} {self.of[0]}"
 
 
+def _uffd_wp(p: Term, v: Term) -> Term:
+    """The PTE or swap entry is protected, or the empty PTE of a file mapping is a marker."""
+    marked = z3.And(vma(p, v), file(v), pte_none(p, v), uffd_marker(p, v))
+    return z3.Or(z3.And(z3.Or(pte_present(p, v), pte_swap(p, v)), pte_uffd_wp(p, v)), marked)
+
+
+def _of_page(holds: Callable[[Term], Term]) -> Callable[[Term, Term], Term]:
+    """The PTE maps a page of which that holds."""
+    return lambda p, v: z3.And(pte_present(p, v), holds(pte_frame(p, v)))
+
+
+OF_ADDRESSES: dict[str, Callable[[Term, Term], Term]] = {
+    "writable": lambda p, v: z3.And(pte_present(p, v), pte_write(p, v)),
+    "soft-dirty": lambda p, v: z3.And(live(p, v), z3.Or(vma_soft_dirty(p), pte_soft_dirty(p, v))),
+    "present": pte_present,
+    "swapped": pte_swap,
+    "huge": lambda p, v: z3.And(pte_present(p, v), pte_huge(p, v)),
+    "uffd-wp": _uffd_wp,
+    "dirty": lambda p, v: z3.And(pte_present(p, v), pte_dirty(p, v)),
+    "exclusive": _of_page(exclusive),
+    "ksm": _of_page(ksm),
+    "zero": lambda p, v: z3.And(pte_present(p, v), z3.Not(file(v)), nonanon(pte_frame(p, v))),
+}
+"""What a condition asks of a process and a page: word to a Bool term over both."""
 _SORTS: dict[str, tuple[Sort, ...]] = {
     "sees": (Pin, Value), "loads": (Proc, Page, Value), "maps": (Proc, Page, Pin), "same": (Proc, Page, Proc, Page),
-    "writable": (Proc, Page), "soft-dirty": (Proc, Page),
+    **dict.fromkeys(OF_ADDRESSES, (Proc, Page)),
 }
 
 

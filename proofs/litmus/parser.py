@@ -16,7 +16,8 @@ from model.features import SPLIT
 from model.logic import Term
 from model.operations import OPERATIONS, Operation
 from proofs.errors import LitmusError
-from proofs.litmus.facts import Fact
+from proofs.litmus.absent import absent
+from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import (
     FIRST_PROCESS,
     KEYWORDS,
@@ -121,7 +122,7 @@ class _Parser:
             return
         word, _, rest = text.partition(" ")
         if word not in KEYWORDS and ":" not in text:
-            self.fail(f"unknown statement {word!r}{nearest(word, (*KEYWORDS, 'P: operation'))}")
+            self.fail(absent(word) or f"unknown statement {word!r}{nearest(word, (*KEYWORDS, 'P: operation'))}")
         if not self.name and word != "litmus":
             self.fail("the first statement is `litmus NAME`")
         if self.condition:
@@ -158,7 +159,7 @@ class _Parser:
 
     def known(self, what: str, name: str, known: Sequence[str]) -> int:
         if name not in known:
-            self.fail(f"no {what} {name!r} up to here{nearest(name, known)}")
+            self.fail(absent(name) or f"no {what} {name!r} up to here{nearest(name, known)}")
         return list(known).index(name)
 
     def read_page(self, words: list[str]) -> None:
@@ -174,7 +175,8 @@ class _Parser:
         while rest:
             attribute = rest.pop(0)
             if attribute not in PAGE_ATTRIBUTES:
-                self.fail(f"unknown page attribute {attribute!r}{nearest(attribute, PAGE_ATTRIBUTES)}")
+                self.fail(absent(attribute)
+                          or f"unknown page attribute {attribute!r}{nearest(attribute, PAGE_ATTRIBUTES)}")
             if attribute in attributes:
                 self.fail(f"attribute {attribute} twice")
             if attribute == "huge":
@@ -293,7 +295,8 @@ class _Parser:
         word, *rest = words
         forms = [o for o in OPERATIONS if o.word == word]
         if not forms:
-            self.fail(f"unknown operation {word!r}{nearest(word, dict.fromkeys(o.word for o in OPERATIONS))}")
+            known = dict.fromkeys(o.word for o in OPERATIONS)
+            self.fail(absent(word) or f"unknown operation {word!r}{nearest(word, known)}")
         count = len(forms[0].arguments)
         flags = frozenset(rest[count:])
         form = next((f for f in forms if f.flags == flags - ({"fast"} if f.quick else set())), None)
@@ -428,9 +431,10 @@ class _Condition:
 
     def atom(self, token: str) -> Term:
         """One fact; of a huge page, or of the references to one, it is said of every part."""
+        # A reference may have the name of a word that came later.
+        if token in OF_ADDRESSES and [*self.tokens][:1] != ["sees"]:
+            return self.facts(token, self.places(self.next("P.V")))
         match token:
-            case "writable" | "soft-dirty":
-                return self.facts(token, self.places(self.next("P.V")))
             case "refused" | "blocked":
                 what = f"`{token} k`, the number of an operation"
                 return self.facts(token, [(self.number(1, len(self.parser.statements), what),)])

@@ -23,12 +23,14 @@ from model.state import (
     Proc,
     backed,
     backing,
+    exclusive,
     live,
     pin_live,
     pin_page,
     pin_proc,
     pte_none,
     pte_soft_dirty,
+    pte_uffd_wp,
     pte_write,
     resolves_to,
     vma,
@@ -155,6 +157,12 @@ def _places(trace: Trace) -> list[tuple[int, int]]:
     return [(p, v) for p, v in dict.fromkeys(places) if _value(trace, live(_P, _V), p=p, v=v)]
 
 
+_ABOUT_PLACES = (
+    ("writable", pte_write), ("soft-dirty", pte_soft_dirty), ("uffd-wp", pte_uffd_wp), ("exclusive", exclusive),
+)
+"""What is told of a place where the claim speaks of the state function."""
+
+
 def _facts(trace: Trace, broken: Term) -> list[str]:
     """What the last state shows of the elements that break the claim: of what it speaks of, and the contents."""
     spoken, pins, places = functions_in(broken), _pins(trace), _places(trace)
@@ -169,7 +177,7 @@ def _facts(trace: Trace, broken: Term) -> list[str]:
     facts = [said("maps", p, v, k) for k in pins for p, v in places]
     if not pins:
         facts += [said("same", *some, *other) for some, other in itertools.combinations(places, 2)]
-    for what, about in (("writable", pte_write), ("soft-dirty", pte_soft_dirty)):
+    for what, about in _ABOUT_PLACES:
         if about.name in spoken:
             facts += [said(what, p, v) for p, v in places]
     if any(sort == "Slot" for sort, _ in trace.witness):

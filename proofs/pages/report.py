@@ -22,7 +22,9 @@ from proofs import json_text
 from proofs.certify import manifest
 from proofs.check.cells import Cell, CellKey, Table, trace_of
 from proofs.check.scopes import SORT_ORDER
-from proofs.litmus import execution, language, parser
+from proofs.litmus import language, parser
+from proofs.litmus.account import account
+from proofs.litmus.execution import Answer
 from proofs.naming.specs import features_of, find_kernel, system_of, with_features
 from proofs.pages import domain
 from proofs.parallel import each_done
@@ -172,6 +174,13 @@ def replayed(path: Path) -> list[dict[str, str]]:
     return [{key: row[key] for key in _REPLAYED} for row in data["results"]]
 
 
+_LOOKS = {
+    Answer.ALLOWED: "allowed", Answer.FORBIDDEN: "forbidden", Answer.BROKEN: "violated", Answer.HOLDS: "proved",
+    Answer.UNKNOWN: "unknown",
+}
+"""Answer to the look of its cell. Of what may exist neither answer is good or bad, so that neither has a colour."""
+
+
 def answered(
     tests: Sequence[language.Litmus], kernels: Sequence[str], workers: int,
     progress: Callable[[int, int], Any] = lambda done, total: None,
@@ -191,8 +200,13 @@ def _answers(job: tuple[str, tuple[str, ...]]) -> dict[str, Any]:
     test = parser.read(Path(file))
     answers, alike = [], dict[str, dict[str, Any]]()
     for spec in kernels:
-        result = execution.answer(test, find_kernel(spec), system_of(with_features(spec, test.features)))
-        answers.append({"kernel": spec, "answer": str(result.answer), "reason": result.reason})
+        told = account(test, find_kernel(spec), system_of(with_features(spec, test.features)))
+        result = told.result
+        remarks = [result.reason, f"vacuous: {told.vacuous}" if told.vacuous else "", *told.notes]
+        answers.append({
+            "kernel": spec, "answer": str(result.answer) + " (vacuous)" * bool(told.vacuous),
+            "look": _LOOKS[result.answer], "remarks": [text for text in remarks if text],
+        })
         if result.trace is not None:
             states = trace_data(result.trace)
             entry = alike.setdefault(json.dumps(states["states"]), {**states, "kernels": []})
@@ -360,10 +374,6 @@ def _index(
                 {"schema": SCHEMA, "kind": "cells", "cells": cells, "pictures": [*pictures.numbers]})
 
 
-_ANSWERS = {"Allowed": "violated", "Broken": "violated", "Forbidden": "proved", "Holds": "proved", "UNKNOWN": "unknown"}
-"""Answer to the look of its cell."""
-
-
 def _litmus(
     answers: Sequence[Mapping[str, Any]], kernels: Sequence[str], real: Sequence[Mapping[str, str]],
     pages: Sequence[tuple[str, str]],
@@ -387,7 +397,8 @@ def _litmus(
     body = (
         _head("What does each litmus test end in?", "litmus.html", pages)
         + "<p>Allowed: some execution ends as the test asks. Forbidden: none does. Broken: an execution breaks what "
-          "must always hold, or shows what must never be. Holds: none does.</p>"
+          "must always hold, or shows what must never be. Holds: none does. Vacuous: the condition cannot be "
+          "otherwise, for the reason that is given with the answer.</p>"
         + '<form id="filter" hidden><label>Test <input type="search" name="test" placeholder="part of its name or '
           'text"></label><output role="status"></output></form>'
         + '<section class="matrix litmus"><div class="scroll" role="region" tabindex="0" aria-label="Answers"><table>'
@@ -401,7 +412,7 @@ def _litmus(
 def _litmus_row(test: Mapping[str, Any], with_real: bool) -> str:
     address = html.escape(route(litmus=test["name"]))
     cells = "".join(
-        f'<td class="{_ANSWERS[a["answer"]]}"><a href="'
+        f'<td class="{a["look"]}"><a href="'
         f'{html.escape(route(litmus=test["name"], kernel=a["kernel"]))}">{a["answer"]}</a></td>'
         for a in test["answers"]
     )

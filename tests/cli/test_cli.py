@@ -444,11 +444,22 @@ def test_list_names_every_kernel_invariant_and_rule_with_its_source(capsys: pyte
     places = {k["name"]: k["places"] for k in data["kernels"]}["v5.12"]
     assert places["kernel"] == ["docs/domain.md#v5.12"]
     assert places["wp_flushes_uffd"] == ["docs/domain.md#wp_flushes_uffd", "https://git.kernel.org/linus/6ce64428d620"]
-    code, out, _ = run(capsys, "list", "-k", "v5.19")
-    assert re.search(r"\n  wp-copy  .* #row-a #reuse\n", out)
-    assert "reuse = exclusive_or_page_count" in out
+    code, out, _ = run(capsys, "list")
+    assert re.search(r"\n  wp-copy  .* \[do_wp_page", out)
     assert "(with huge)" in out
     assert "  lazyfree          MADV_FREE\n" in out
+
+
+def test_list_of_a_kernel_prints_its_decisions_and_its_own_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "list", "-k", "v5.19")
+    assert code == 0
+    assert "  reuse = exclusive_or_page_count\n" in out
+    assert "  docs/domain.md#v5.19\n" in out
+    assert "wp-copy" not in out
+    (mine := tmp_path / "mine.py").write_text(OWN_RULE)
+    assert "rule drop-write: " in run(capsys, "list", "-k", f"{mine}:MINE")[1]
 
 
 def test_list_names_the_kernel_functions_and_the_rules_that_cite_each(capsys: pytest.CaptureFixture[str]) -> None:

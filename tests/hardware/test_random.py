@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machines import real_kernels
 from places import ROOT
+from real_kernels import real_kernels
 
 from model.features import WORLD
 from model.logic import ModelError

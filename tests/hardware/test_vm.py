@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from machines import kernels
+from real_kernels import kernels
 
 from model.logic import ModelError
 from proofs.hardware import vm, vmlinuz

@@ -15,7 +15,7 @@ from places import ROOT
 
 from invariants import INVARIANTS, invariant
 from model.features import FEATURES
-from model.kernels import KERNELS, V5_8, V5_9, V5_19, Kernel
+from model.kernels import KERNELS, V5_8, V5_9, V5_19, Kernel, read_as_mapped
 from model.logic import ModelError, Scope, Step, System, Term, put, rule
 from model.operations import DECLARED, OPERATIONS, TOLD_AS, faults
 from model.ptes import P, V
@@ -108,7 +108,8 @@ def lines(retold: Retold) -> list[str]:
         "page x", "A: write x 1", "*: pageout x", "A: read x", "A: write x 2", "exists slots == 1",
     ]),
     ("wrprotect-skip", "uffd-wp", [
-        "page x uffd", "A: write x 1", "A: r = pin x", "A: uffd-wp x", "exists writable A.x",
+        "page x uffd", "A: write x 1", "A: r = pin x", "A: uffd-wp x",
+        "exists writable A.x and not uffd-wp A.x",
     ]),
     ("v5.9", "write-bit", [
         "page x", "A: write x 1", "A: r = pin x write", "A: mprotect x rwx",
@@ -276,6 +277,16 @@ def test_steps_are_told_as_operations(spec: str, claim: str, steps: list[str], e
 ])
 def test_pages_are_declared_as_the_steps_ask(spec: str, claim: str, steps: list[str], expected: list[str]) -> None:
     assert lines(told(made(spec, claim, *steps, pages=2))) == expected
+
+
+def test_what_the_claim_speaks_of_is_told_of_the_place() -> None:
+    """A FOLL_PIN that does not unshare: the page that fork shares is pinned, and is nobody's own."""
+    mine = V5_19.but("mine", "pins what is mapped", read_gup=read_as_mapped)
+    retold = told(made("mine", "exclusive", "anon-fault", "fork child=1", "pin-read", kernel=mine), mine)
+    assert lines(retold) == [
+        "page x", "A: write x 1", "A: fork C", "A: r = pin x",
+        "exists A.x is r and not writable A.x and not exclusive A.x and r sees 1 and A.x == 1",
+    ]
 
 
 def test_steps_that_no_operation_takes_are_left_out_where_the_claim_is_broken_without_them() -> None:

@@ -162,6 +162,11 @@ def test_the_litmus_page_has_each_answer_and_what_real_kernels_did(report: Repor
     (test,) = report.data("litmus.html")["tests"]
     answers = [a["answer"] for a in test["answers"]]
     assert answers == ["Forbidden", "Allowed", "Forbidden", "Forbidden"]
+    # Whether something exists is neither good nor bad: no colour stands beside the word.
+    assert {(a["answer"], a["look"]) for a in test["answers"]} == {("Forbidden", "forbidden"), ("Allowed", "allowed")}
+    style = (report.folder / "style.css").read_text(encoding="utf-8")
+    assert ".violated {" in style
+    assert not re.search(r"\.(allowed|forbidden)\b", style)
     assert test["text"] == LITMUS
     assert [t["kernels"] for t in test["traces"]] == [["v5.7"]]
     assert test["traces"][0]["states"][-1]["words"][0] == "A: write x 2"

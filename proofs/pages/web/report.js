@@ -106,11 +106,12 @@ function litmusView(test, parts) {
   if (parts.has("trace")) chosen = Number(parts.get("trace"));
   if (kernel === null && chosen < 0) chosen = 0;
   const answer = test.answers.find((each) => each.kernel === kernel);
+  const remarked = test.answers.some((each) => each.remarks.length);
   const rows = test.answers.map((each) => {
     const at = test.traces.findIndex((trace) => trace.kernels.includes(each.kernel));
-    return el("tr", {}, el("th", { scope: "row" }, each.kernel), el("td", { class: looks[each.answer] }, each.answer),
+    return el("tr", {}, el("th", { scope: "row" }, each.kernel), el("td", { class: each.look }, each.answer),
       el("td", {}, at < 0 ? "–" : el("a", { href: address({ litmus: test.name, trace: at }) }, `trace ${at + 1}`)),
-      each.reason ? el("td", {}, each.reason) : null);
+      remarked ? el("td", {}, each.remarks.map((text) => el("div", {}, text))) : null);
   });
   const real = test.real.map((each) => el("tr", {}, el("th", { scope: "row" }, each.release), el("td", {}, each.kernel),
     el("td", {}, each.model), el("td", {}, each.observed),
@@ -122,7 +123,6 @@ function litmusView(test, parts) {
   const trace = test.traces[chosen];
   steps = trace
     ? linked(trace, { litmus: test.name, kernel, trace: chosen }, Number(parts.get("step") || 0)) : null;
-  const reasons = test.answers.some((each) => each.reason);
   return [
     el("h1", { tabindex: "-1" }, test.name), el("p", { class: "claim" }, test.about),
     el("pre", { tabindex: "0", class: "source" }, test.text),
@@ -133,15 +133,13 @@ function litmusView(test, parts) {
       el("ul", {}, test.traces.map((each, i) => (i === chosen ? null
         : el("li", {}, el("a", { href: address({ litmus: test.name, trace: i }) }, each.heading)))))) : null,
     el("h2", {}, "What the model answers"),
-    table("Answers", ["kernel", "answer", "trace", ...(reasons ? ["why unknown, or what could not be followed"] : [])],
+    table("Answers", ["kernel", "answer", "trace", ...(remarked ? ["remarks"] : [])],
       rows),
     el("h2", {}, "What real kernels did"),
     real.length
       ? table("Replayed", ["release", "kernel", "the model says", "observed", "status", "reason"], real)
       : el("p", {}, "No result of a replay was given for this test.")];
 }
-
-const looks = { Allowed: "violated", Broken: "violated", Forbidden: "proved", Holds: "proved", UNKNOWN: "unknown" };
 
 // Which of them is shown
 
@@ -189,7 +187,7 @@ function sortBy(table, column) {
   const heads = [...table.tHead.rows[0].cells];
   const descending = heads[column].getAttribute("aria-sort") === "ascending";
   const body = table.tBodies[0];
-  const order = ["violated", "unknown", "bounded", "exhausted", "proved", "none"];
+  const order = ["violated", "unknown", "bounded", "exhausted", "proved", "allowed", "forbidden", "none"];
   const key = (row) => {
     const cell = row.cells[column];
     return column === 0 ? [Number(row.dataset.at), 0] : [order.indexOf(cell.className), Number(cell.dataset.number)];

@@ -1,4 +1,4 @@
-"""What tests need that run programs on kernels."""
+"""Marks for tests on real kernels: those of PROOFS_KERNELS, in virtual machines (tools/fetch-kernels)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,60 @@
+"""Words of Linux's memory management that the litmus language does not have, and what to say of each.
+
+The nearest spelling would mislead whoever writes them: `mmap` is not `munmap`, `hugetlb` is not `huge`.
+"""
+
+from __future__ import annotations
+
+LACKING: dict[str, str] = {
+    "hugetlb": "hugetlb_wp has rules of its own", "hugetlbfs": "hugetlb_wp has rules of its own",
+    "shm": "mappings are private", "shmem": "mappings are private", "shared": "mappings are private",
+    "map-shared": "mappings are private", "shmat": "mappings are private", "sysv": "mappings are private",
+    "memfd": "say `page V file` for a private mapping of one",
+    "tmpfs": "say `page V file` for a private mapping of a file", "dax": "there are no PFN mappings",
+    "pfnmap": "there are no PFN mappings", "device-private": "", "secretmem": "",
+    "mlock": "", "mlock2": "", "mlockall": "", "munlock": "", "munlockall": "", "msync": "", "mincore": "", "brk": "",
+    "mmap": "a page is mapped from the start, by `page V`; `exit`, `munmap` and `mremap` take it away",
+    "vfork": "`fork Q` copies the mm", "clone": "`fork Q` copies the mm; threads of one mm are operations with `||`",
+    "execve": "`exit` ends an mm", "exec": "`exit` ends an mm; PROT_EXEC is `mprotect V rwx`",
+    "userfaultfd": "say `page V uffd`, `uffd-wp V`, `uffd-unwp V`, `uffd-continue V`",
+    "uffd-move": "UFFDIO_MOVE (6.8)", "uffdio-move": "UFFDIO_MOVE (6.8)",
+    "uffd-copy": "UFFDIO_COPY", "uffdio-copy": "UFFDIO_COPY",
+    "uffd-zeropage": "UFFDIO_ZEROPAGE", "uffdio-zeropage": "UFFDIO_ZEROPAGE",
+    "uffd-poison": "UFFDIO_POISON", "uffdio-poison": "UFFDIO_POISON",
+    "hwpoison": "memory failure is left out", "memory-failure": "memory failure is left out",
+    "madv-cold": "", "madv-willneed": "", "madv-sequential": "", "madv-random": "", "madv-normal": "",
+    "madv-remove": "it is for shared mappings", "madv-dontfork": "every child gets every mapping",
+    "madv-dofork": "every child gets every mapping", "madv-wipeonfork": "every child gets every mapping",
+    "madv-keeponfork": "every child gets every mapping", "madv-nohugepage": "", "madv-dontdump": "", "madv-dodump": "",
+    "madv-populate-read": "say `P: read V`, where the fault is what matters",
+    "madv-populate-write": "say `P: write V n`, where the fault is what matters",
+    "madv-hwpoison": "memory failure is left out", "madv-soft-offline": "memory failure is left out",
+    "madv-dontneed-locked": "no mapping is locked", "madv-guard-install": "", "madv-guard-remove": "",
+}
+"""Word, in small letters and with - for _, to why it is missing or what comes near; empty if nothing is to be said."""
+SAID_AS: dict[str, str] = {
+    "madvise": "`P: dontneed V`, `P: madv-free V`, `P: unmerge V`, `*: ksm V W`, `*: collapse V` or `*: pageout V`",
+    "madv-dontneed": "`P: dontneed V`", "madv-pageout": "`P: pageout V`, or `*: pageout V`",
+    "madv-mergeable": "`*: ksm V W`", "madv-unmergeable": "`P: unmerge V`", "madv-collapse": "`*: collapse V`",
+    "madv-hugepage": "`page V huge N`", "thp": "`page V huge N`", "swapoff": "`P: read V`, which swaps V in",
+    "ptrace": "`P: force-write V n`", "process-vm-writev": "`P: r = get V write`, then `P: dma r n`",
+    "process-vm-readv": "`P: r = get V`", "rdma": "`P: r = pin V longterm`, with `write` if the device stores",
+    "vfio": "`P: r = pin V write longterm`", "io-uring": "`P: r = pin V write longterm`",
+    "get-user-pages": "`P: r = get V`", "pin-user-pages": "`P: r = pin V`", "foll-get": "`P: r = get V`",
+    "foll-pin": "`P: r = pin V`", "foll-force": "`P: force-write V n`", "put-page": "`P: drop r`",
+    "unpin-user-page": "`P: drop r`", "uffdio-writeprotect": "`P: uffd-wp V` or `P: uffd-unwp V`",
+    "uffdio-continue": "`P: uffd-continue V`", "clear-refs": "`P: clear-soft-dirty`", "khugepaged": "`*: collapse V`",
+    "ksmd": "`*: ksm V W`", "kswapd": "`*: pageout V`", "move-pages": "`P: migrate V`",
+}
+"""Word to how a test says it."""
+
+
+def absent(word: str) -> str:
+    """What to say of a word that the language does not have but Linux does; empty if it is no such word."""
+    plain = word.lower().replace("_", "-")
+    for name in (plain, f"madv-{plain}"):
+        if name in SAID_AS:
+            return f"{word!r} is said {SAID_AS[name]}"
+        if name in LACKING:
+            return f"{word!r} is not in the model" + (f": {LACKING[name]}" if LACKING[name] else "")
+    return ""
