@@ -30,6 +30,8 @@ IMPOSSIBLE = frozenset({"trylock-fails", "stable"})
 """What nobody makes a kernel do, and what would need another disk than the rest of a test."""
 CHANGED = 0.5
 """How many of the tests are made of earlier ones."""
+SHOWN = ("present", "swapped", "huge", "uffd-wp", "zero")
+"""Of what a condition asks of an address, what every kernel shows of every page."""
 _NAMES = {"page": "xyz", "process": "ABCD"}
 
 
@@ -221,6 +223,7 @@ def _fact(chance: random.Random, draft: Draft) -> str:
     facts = [
         f"{process}.{page} == {value}", f"{process}.{page} == {value}", f"writable {process}.{page}",
         f"writable {process}.{page}", f"soft-dirty {process}.{page}",
+        *(f"{word} {process}.{page}" for word in chance.sample(SHOWN, 2)),
     ]
     if references := draft.references():
         facts += [f"{chance.choice(references)} sees {value}", f"{process}.{page} is {chance.choice(references)}"]

@@ -108,6 +108,8 @@ def test_names_of_a_test_never_are_names_of_c_or_of_the_runtime() -> None:
     ("page x\nA: write x 1 || A: read x\nexists A.x == 1", "operations at the same time"),
     ("page x\n*: pageout x writing\n*: pageout x writing stable\nexists A.x == 0", "a swap device needs"),
     ("page x\n*: trylock-fails\nA: write x 1\nexists A.x == 1", "page lock"),
+    ("page x huge 2\nA: mremap x.1 x.0\nexists A.x == 0", "x.0 has room for one"),
+    ("page x huge 2\npage y\n*: ksm x.0 x.1\nA: mremap x.1 y\nexists A.x == 0", "two VMAs"),
     ("page x\nA: write x 1\nexists dirty A.x", "nothing shows the dirty bit of a PTE"),
 ])
 def test_what_no_program_can_do_is_said(text: str, reason: str) -> None:
@@ -287,6 +289,15 @@ ON_EACH_KERNEL = {
     "page x\nA: write x 1\nA: fork C\n*: numa x\nexists C.x == 1": [3],
     "page x\nA: write x 1\n*: numa x\n*: migrate x\n*: numa x\nexists writable A.x": [],
     f"{HUGE}\nA: r = get x.1\n*: numa x.0\nexists writable A.x.1": [],
+    "page x\nA: numa x\n*: split x\nexists not present A.x": [1, 2],
+    "page x\nA: write x 1\n*: pageout x\n*: numa x\nA: pageout x\nexists swapped A.x": [3, 4],
+    "page x file\n*: numa x\nA: pageout x\nexists not present A.x": [1, 2],
+    f"{HUGE}\n*: pageout x.0\nA: write x.0 1\nA: r = pin x.1\n*: numa x\nexists A.x.1 == 1": [5],
+    f"{HUGE}\nA: clear-soft-dirty\nexists not writable A.x and not writable A.x.1": [],
+    "page x huge 2 zero\nexists not writable A.x.0 and not writable A.x.1": [],
+    "page x huge 2 zero\n*: extra-ref x\n*: drop-extra x.1\nexists A.x == 0": [1],
+    "page x huge 2 zero\npage y zero\nA: r = vmsplice x.1\nexists A.x.0 is r and A.y is A.x.1": [],
+    "page x\npage y\nA: read x\n*: extra-ref x\n*: extra-ref x\nA: mremap x y\n*: drop-extra y\nexists A.y == 0": [3],
 }
 """Tests to the operations that are refused; all others are done, and the condition comes true."""
 LOST = (
