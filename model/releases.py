@@ -327,7 +327,40 @@ def _place(decision: str, before: Version, later: tuple[Version, Kernel]) -> tup
     found = next((c for c in CHANGES if c.decision == decision and before < version_of(c.since) <= later[0]), None)
     if found is not None:
         return version_of(found.since), found.commit, True
-    return later[0], sources_of(later[1]).get(decision, "").partition(" (")[0], False
+    commit = sources_of(later[1]).get(decision, "")
+    if commit == sources_of(_earlier(before)[1]).get(decision):
+        # What is cited for the value before says nothing of the change.
+        commit = ""
+    return later[0], commit.partition(" (")[0], False
+
+
+class Placed(NamedTuple):
+    """When a decision changed: the first release that surely has the new value, by which commit (empty if that is not
+    known), and the last one that surely has the old value, if there are any between the two."""
+
+    since: Version
+    commit: str
+    after: Version | None
+
+
+def placed(decision: str, before: Version, later: tuple[Version, Kernel]) -> Placed:
+    """When a decision changed between two releases that follow each other in MAINLINE."""
+    since, commit, exact = _place(decision, before, later)
+    own = sources_of(later[1]).get(decision, "")
+    doubts = (d for d in DOUBTS if d.decision == decision and version_of(d.by) == since)
+    return Placed(
+        # A change of many decisions names all of its commits, the kernel that of each.
+        since, own if own and own in commit else commit,
+        before if not exact and since.candidate != FINAL else next((version_of(d.after) for d in doubts), None),
+    )
+
+
+def preceding(version: Version) -> Version:
+    """The release before that one, or the candidate before that candidate."""
+    if version.candidate not in (1, FINAL):
+        return version._replace(candidate=version.candidate - 1)
+    minor = version.minor - 1 if version.minor else _LAST[version.major - 1]
+    return Version(version.major if version.minor else version.major - 1, minor)
 
 
 def _of_mainline(version: Version) -> tuple[Changed, Doubts]:

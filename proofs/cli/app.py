@@ -23,7 +23,7 @@ from model.logic import ModelError
 from proofs.cli.ending import is_mistaken
 from proofs.errors import EXIT_CODES
 from proofs.litmus import execution as litmus_tests
-from proofs.litmus import language, parser
+from proofs.litmus import language, suite
 from proofs.litmus import retell as retelling
 from proofs.naming.specs import (
     file_of,
@@ -207,9 +207,12 @@ HostOption = Annotated[bool, typer.Option("--allow-host-settings", help=(
 
 
 def read_test(file: Path) -> language.Litmus:
-    """The litmus test in a file, or that which a trace is told as."""
+    """The litmus test in a file, that of the suite with such a name, or that which a trace is told as."""
     if file.suffix != ".json":
-        return parser.read(file)
+        found = suite.read_tests([str(file)])
+        if len(found) > 1:
+            raise ModelError(f"{file} begins the names of {len(found)} tests: {', '.join(test.name for test in found)}")
+        return found[0]
     trace = traces.read(file, system_of, formula_of)
     return retelling.retell(trace, find_kernel(trace.kernel)).litmus
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from model.features import FEATURES, SPLIT, WORLD
+from model.logic import ModelError
+from model.releases import MAINLINE
 from proofs.cli.answers import answer_row, print_answers
 from proofs.cli.app import (
     JsonOption,
@@ -30,21 +33,27 @@ from proofs.compare import show as shown
 from proofs.compare.lockstep import Bounds
 from proofs.data import SUITE
 from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
+from proofs.litmus import history as histories
 from proofs.litmus import matrix as matrices
-from proofs.litmus import parser
+from proofs.litmus import suite as suite_tests
 from proofs.litmus.language import Litmus
 from proofs.naming.specs import features_of, system_of, with_features
 
 
 @app.command(epilog=EXIT_CODES)
 def litmus(
-    files: Annotated[list[Path], typer.Argument(help="Litmus tests; docs/litmus.md has the language.")],
+    tests: Annotated[list[str], typer.Argument(help=(
+        "Files of litmus tests (docs/litmus.md has the language), or names of the suite's tests, or how they begin: F8."
+    ))],
     kernel: KernelOption = None,
     split: Annotated[list[str] | None, typer.Option(
         help=f"Sub-steps beside those that a test asks for, with commas between: {', '.join(SPLIT)}."
     )] = None,
     ends: Annotated[bool, typer.Option("--ends", help=(
         "Also the ends that were reached, in how many executions, and a shortest execution to each."
+    ))] = False,
+    since: Annotated[bool, typer.Option("--since", help=(
+        "Instead, ask every release: since when, until when, and which decisions make the difference."
     ))] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also print of what part of the model the answer is.")]
     = False,
@@ -53,23 +62,45 @@ def litmus(
 ) -> int:
     """Answer litmus tests: Allowed or Forbidden, Holds or Broken, per kernel, with a shortest trace."""
     more = names_in_options(split, SPLIT, "sub-steps")
-    tests = parser.read_all(files)
-    tests = [dataclasses.replace(test, split=test.split.union(more)) for test in tests]
+    asked = [dataclasses.replace(test, split=test.split.union(more)) for test in suite_tests.read_tests(tests)]
+    if since:
+        return _since(asked, [*(kernel or ()), *["--ends"] * ends, *["--verbose"] * verbose], as_json)
     kernels = asked_kernels(kernel)
     folder = writable_folder(out) / "litmus"
     folder.mkdir(exist_ok=True)
     rows = [
         answer_row(test, spec, each, folder, ends) | (_part_of_model(test, spec) if verbose else {})
-        for test in tests for spec, each in kernels
+        for test in asked for spec, each in kernels
     ]
     if as_json:
         print_json({"schema": 1, "results": rows})
     else:
-        print_answers([t.name for t in tests], [k for k, _ in kernels], rows, folder)
+        print_answers([t.name for t in asked], [k for k, _ in kernels], rows, folder)
     answers = {r["answer"] for r in rows}
     if "Broken" in answers:
         return VIOLATION
     return INCONCLUSIVE if "UNKNOWN" in answers else OK
+
+
+def _since(tests: Sequence[Litmus], besides: Sequence[str], as_json: bool) -> int:
+    """Tell the tests' histories; `besides`: what else was asked for, which does not go with it."""
+    if besides:
+        raise ModelError(f"--since asks every release, and goes with no {besides[0]}")
+    told = []
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("asking", total=len(tests) * len(MAINLINE))
+            told += [histories.history(test, lambda: bar.advance(task)) for test in tests]
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INCONCLUSIVE
+    if as_json:
+        print_json({"schema": 1, "results": [histories.to_json(each) for each in told]})
+    for each in told if not as_json else ():
+        print(f"{each.litmus}: {histories.summary(each)}")
+        for line in histories.causes(each):
+            print(f"  {line}")
+    return INCONCLUSIVE if any(a == "UNKNOWN" for each in told for _, a in each.answers) else OK
 
 
 def _part_of_model(test: Litmus, spec: str) -> dict[str, Any]:
@@ -84,6 +115,9 @@ def _part_of_model(test: Litmus, spec: str) -> dict[str, Any]:
 
 @app.command(epilog=EXIT_CODES)
 def matrix(
+    names: Annotated[list[str] | None, typer.Argument(help=(
+        "Names of tests, or how these begin, as F8; without any, all of them."
+    ))] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help=(
         "A Markdown document to write, its pictures in pictures/matrix beside it; without it, print the tables."
     ))] = None,
@@ -97,6 +131,10 @@ def matrix(
 ) -> int:
     """Ask every litmus test and every case of cow.c of every kernel, beside what was published."""
     read = matrices.read_suite(suite)
+    if names:
+        if out is not None:
+            raise ModelError("--out writes the document of all tests, not of some")
+        read = matrices.only(read, names)
     if write_suite is not None:
         written = matrices.write_suite(read, write_suite)
         print(f"{len(written)} tests in {write_suite}")

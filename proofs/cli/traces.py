@@ -31,6 +31,7 @@ from proofs.cli.app import (
 from proofs.errors import EXIT_CODES, OK
 from proofs.export import circuits as exports
 from proofs.litmus import retell as retelling
+from proofs.litmus import suite as suite_tests
 from proofs.naming.specs import check_spoken, find_kernel, formula_of, system_of, with_features
 from proofs.pages import explorer as explorers
 from proofs.pages import server
@@ -40,12 +41,18 @@ from proofs.traces.render import FORMATS
 
 @app.command(epilog=EXIT_CODES)
 def show(
-    file: Annotated[Path, typer.Argument(help="A .trace.json file, or the manifest of a certificate.")],
+    file: Annotated[Path, typer.Argument(help=(
+        "A .trace.json file, or the manifest of a certificate; or the name of a test of the suite, or how it begins."
+    ))],
     form: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "table",
     as_json: JsonOption = False,
     out: TextOutOption = None,
 ) -> int:
-    """Show a trace again, executed anew by the reference interpreter; or the invariant of a certificate in words."""
+    """Show a trace again, executed anew by the reference interpreter; or a certificate's invariant in words; or a
+    litmus test."""
+    if not suite_tests.is_file(str(file)) and file.suffix != ".json":
+        give_out(_tests(str(file), as_json), out)
+        return OK
     form = "itf" if as_json else form
     if form not in FORMATS:
         raise ModelError(f"no format {form!r}{nearest(form, FORMATS)}")
@@ -57,6 +64,15 @@ def show(
         text = FORMATS[form](traces.read(file, system_of, formula_of))
     give_out(text, out)
     return OK
+
+
+def _tests(word: str, as_json: bool) -> str:
+    """The texts of the tests of that name, or whose names begin so."""
+    texts = {name: suite_tests.text_of(name) for name in suite_tests.named(word, suite_tests.known())}
+    if as_json:
+        tests = [{"litmus": name, "text": text} for name, text in texts.items()]
+        return json.dumps({"schema": 1, "tests": tests}, indent=1, ensure_ascii=False)
+    return "\n".join(texts.values())
 
 
 @app.command(epilog=EXIT_CODES)

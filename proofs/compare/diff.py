@@ -31,6 +31,8 @@ from proofs.errors import EngineError
 from proofs.litmus import execution, parser
 from proofs.litmus.execution import End, Run
 from proofs.litmus.facts import Fact, value_loaded, value_seen
+from proofs.litmus.history import smallest
+from proofs.litmus.instances import own_rules
 from proofs.litmus.language import Litmus
 from proofs.naming.specs import features_of, file_name, find_kernel, system_of, system_with, with_features
 
@@ -149,15 +151,7 @@ class Causes:
 
     def cause(self, pages: Pages, sequence: tuple[Move, ...]) -> tuple[str, ...]:
         """Decisions that explain the sequence, none of them in vain: one alone if one does."""
-        for name in self.differing:
-            if self.explains([name], pages, sequence):
-                return (name,)
-        left = list(self.differing)
-        for name in self.differing:
-            rest = [d for d in left if d != name]
-            if self.explains(rest, pages, sequence):
-                left = rest
-        return tuple(left)
+        return smallest(self.differing, lambda names: self.explains(names, pages, sequence))
 
     def minimal(self, cause: tuple[str, ...], pages: Pages, sequence: tuple[Move, ...]) -> bool:
         """No operation can be left out so that these decisions still make a difference."""
@@ -217,7 +211,7 @@ def compare(
     proved = proved_alike(kernels, systems, min(PROOF_SECONDS, bounds.seconds or PROOF_SECONDS))
     if proved is not None:
         return Report(a, b, wanted, bounds, NOTHING, (), *_here_and_elsewhere(kernels, unlike, wanted), proved=proved)
-    own = [name for k, s in zip(kernels, systems, strict=True) for name in execution.own_rules(k, s)]
+    own = [name for k, s in zip(kernels, systems, strict=True) for name in own_rules(k, s)]
     kernels = replace(kernels[0], own_rules=()), replace(kernels[1], own_rules=())
     sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
     causes = Causes(*sides, wanted, each)

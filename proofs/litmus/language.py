@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from model.logic import Scope, Term
-from model.operations import Operation
+from model.operations import OPERATIONS, Operation
 from proofs.litmus.facts import Fact
 from proofs.traces.trace import default_names
 
@@ -98,6 +98,11 @@ class Litmus:
         """Numbers of the pages that no file backs."""
         return tuple(number for number, page in enumerate(self.pages) if "file" not in page.attributes)
 
+    def block_of(self, number: int) -> tuple[int, ...]:
+        """Numbers of the pages of the block in which that one is."""
+        whole = self.pages[number].whole
+        return tuple(other for other, page in enumerate(self.pages) if page.whole == whole)
+
     def scope(self) -> Scope:
         """Large enough that frames, folios and slots never run out.
 
@@ -129,3 +134,16 @@ class Litmus:
             "Value": tuple(str(n) for n in self.values), "Block": tuple(dict.fromkeys(p.whole for p in self.pages)),
         }
         return names | {sort: chosen for sort, chosen in given.items() if chosen}
+
+
+_PLACEHOLDERS = {"v": "V", "w": "W", "n": "n", "k": "r", "child": "Q"}
+
+
+def usage(word: str) -> str:
+    """How an operation is written, in all its forms."""
+    forms = []
+    for operation in (o for o in OPERATIONS if o.word == word):
+        words = ["r =" if operation.reference else "", word, *(_PLACEHOLDERS[a] for a in operation.arguments)]
+        flags = [*sorted(operation.flags), "[fast]" if operation.quick else ""]
+        forms.append(" ".join(w for w in (*words, *flags) if w))
+    return " or ".join(f"`{form}`" for form in forms)

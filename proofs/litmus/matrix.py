@@ -17,6 +17,7 @@ from model.logic import ModelError
 from proofs.data import SUITE
 from proofs.litmus import cow_selftest, execution, parser
 from proofs.litmus.execution import Answer
+from proofs.litmus.suite import named as tests_named
 from proofs.naming.specs import find_kernel, system_of, with_features
 from proofs.parallel import each_done
 from proofs.traces.picture import to_svg
@@ -135,6 +136,13 @@ def read_suite(folder: Path = SUITE) -> Suite:
             group = COW + environment
             reasons[group] = f"{reasons.get(group, '')} {table.get('reason', '')}".strip()
     return Suite(columns, rows, reasons)
+
+
+def only(suite: Suite, words: Iterable[str]) -> Suite:
+    """The rows of the tests with those names, or names that begin so. Raises LitmusError for a word that names none."""
+    names = [row.name for row in suite.rows]
+    wanted = {name for word in words for name in tests_named(word, names)}
+    return replace(suite, rows=tuple(row for row in suite.rows if row.name in wanted))
 
 
 def _toml(path: Path) -> dict[str, Any]:

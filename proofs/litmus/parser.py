@@ -27,9 +27,9 @@ from proofs.litmus.language import (
     Litmus,
     PageDeclaration,
     Statement,
+    usage,
 )
 
-_PLACEHOLDERS = {"v": "V", "w": "W", "n": "n", "k": "r", "child": "Q"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TEST_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _TOKEN = re.compile(r"\s*(\(|\)|==|[A-Za-z0-9_.-]+)")
@@ -40,10 +40,10 @@ MOST_FAULTS = 16
 # Parsing
 
 
-def read(path: Path) -> Litmus:
-    """The litmus test in a file. Raises LitmusError if it cannot be read."""
+def read_text(path: Path) -> str:
+    """What a file says. Raises LitmusError if it cannot be read."""
     try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise LitmusError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -51,12 +51,22 @@ def read(path: Path) -> Litmus:
         raise LitmusError(f"{path}:{line}: not UTF-8 text") from error
 
 
+def read(path: Path) -> Litmus:
+    """The litmus test in a file. Raises LitmusError if it cannot be read."""
+    return parse(read_text(path), str(path))
+
+
 def read_all(paths: Iterable[Path]) -> list[Litmus]:
-    """The tests of those files, each file once. Raises LitmusError if one cannot be read, or two have one name: by it
-    go what is said of them, and their traces."""
+    """The tests of those files. Raises LitmusError if one cannot be read, and as `parse_all`."""
+    return parse_all((path, read_text(path)) for path in paths)
+
+
+def parse_all(texts: Iterable[tuple[Path, str]]) -> list[Litmus]:
+    """The tests with those texts and where they are from, each once. Raises LitmusError if two have one name: by it go
+    what is said of them, and their traces."""
     tests: dict[str, Litmus] = {}
-    for path in dict.fromkeys(paths):
-        test = read(path)
+    for path, text in dict(texts).items():
+        test = parse(text, str(path))
         if (other := tests.setdefault(test.name, test)) is not test:
             raise LitmusError(f"{path}: {other.filename} has a test {test.name} already")
     return list(tests.values())
@@ -71,15 +81,6 @@ def parse(text: str, filename: str) -> Litmus:
     for line in text.split("\n"):
         parser.read_line(line)
     return parser.finished()
-
-
-def _usage(word: str) -> str:
-    forms = []
-    for operation in (o for o in OPERATIONS if o.word == word):
-        words = ["r =" if operation.reference else "", word, *(_PLACEHOLDERS[a] for a in operation.arguments)]
-        flags = [*sorted(operation.flags), "[fast]" if operation.quick else ""]
-        forms.append(" ".join(w for w in (*words, *flags) if w))
-    return " or ".join(f"`{form}`" for form in forms)
 
 
 class _Parser:
@@ -243,7 +244,7 @@ class _Parser:
         operation, arguments = self.operation(words)
         process = self.actor(actor.strip(), operation)
         if operation.reference != bool(gives):
-            self.fail(f"{operation.word} is written {_usage(operation.word)}")
+            self.fail(f"{operation.word} is written {usage(operation.word)}")
         bound = {
             parameter: self.argument(parameter, word)
             for parameter, word in zip(operation.arguments, arguments, strict=True)
@@ -301,7 +302,7 @@ class _Parser:
         flags = frozenset(rest[count:])
         form = next((f for f in forms if f.flags == flags - ({"fast"} if f.quick else set())), None)
         if form is None or len(rest) != count + len(flags):
-            self.fail(f"{word} is written {_usage(word)}")
+            self.fail(f"{word} is written {usage(word)}")
         return replace(form, **({"prepares": ()} if "fast" in flags else {"quick": ""})), rest[:count]
 
     def actor(self, name: str, operation: Operation) -> int:

@@ -14,6 +14,7 @@ from places import ROOT
 
 from proofs.cli.main import main
 from proofs.data import SUITE
+from proofs.litmus import matrix
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -50,12 +51,51 @@ def test_litmus_says_what_is_vacuous_refused_and_newer_and_shows_the_ends(
     assert f"gone, every kernel: {refused}" in out.splitlines()
 
 
-def test_the_document_of_litmus_tests_shows_the_ends_that_are_printed(
+def test_the_document_of_litmus_tests_shows_what_is_printed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (ROOT / "docs" / "litmus.md").read_text(encoding="utf-8")
-    shown = re.search(r"<!-- ends -->\n```\n\$ python -m proofs (.*?)\n(.*?)```", text, re.S)
-    assert shown
     shutil.copy(SUITE / "F8-mprotect-pin.litmus", tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert run(capsys, *shown[1].split())[:2] == (1, shown[2])
+    for block, code in (("ends", 1), ("since", 0)):
+        shown = re.search(rf"<!-- {block} -->\n```\n\$ python -m proofs (.*?)\n(.*?)```", text, re.S)
+        assert shown
+        assert run(capsys, *shown[1].split())[:2] == (code, shown[2])
+    assert f"    {shown[2].splitlines()[0]}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_tests_of_the_suite_are_asked_by_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, data = run_json(capsys, "litmus", "F3p", "-k", "v5.9-rc4")
+    assert (code, [(r["litmus"], r["answer"]) for r in data["results"]]) == (1, [("F3p-pin-fork-child-gone", "Broken")])
+    code, out, _ = run(capsys, "show", "F20")
+    assert (code, out) == (0, (SUITE / "F20-fork-vma-lock.litmus").read_text(encoding="utf-8"))
+    assert [t["litmus"] for t in run_json(capsys, "show", "F3t")[1]["tests"]] == [
+        "F3t-pin-fork-thp", "F3tp-pin-fork-thp-child-gone",
+    ]
+    some = matrix.only(matrix.read_suite(), ["F3-pin", "F20"])
+    assert {row.name for row in some.rows} == {"F3-pin-fork", "F3-pin-fork-dma", "F20-fork-vma-lock"}
+    code, out, _ = run(capsys, "reproducer", "F8-mprotect-pin")
+    assert code == 0
+    assert "static int test_F8_mprotect_pin(void)" in out
+    for command in (
+        ("reproducer", "F8"), ("litmus", "F99"), ("show", "F99"), ("matrix", "F99"), ("matrix", "F8", "-o", "x.md"),
+    ):
+        code, _, err = run(capsys, *command)
+        assert code == 2
+        assert len(err.splitlines()) == 1
+
+
+def test_since_when_is_one_line_and_what_made_the_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "litmus", "F3-pin-fork-dma", "--since")
+    assert (code, out.splitlines()) == (0, [
+        "F3-pin-fork-dma: Broken up to v5.9-rc7, fixed in v5.9-rc8 by 70e806e4e645", "  v5.9-rc8, Broken to Holds:",
+        "    fork_copies never -> copies_pinned (70e806e4e645)",
+    ])
+    code, data = run_json(capsys, "litmus", "F3-pin-fork-dma", "--since")
+    assert data["results"][0]["turns"][0]["decisions"][0]["decision"] == "fork_copies"
+    code, _, err = run(capsys, "litmus", "F3-pin-fork-dma", "--since", "-k", "v5.9")
+    assert code == 2
+    assert "--since asks every release" in err

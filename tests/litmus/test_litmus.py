@@ -38,6 +38,7 @@ from model.operations import GIVES_UP, OPERATIONS, TAILS, WHEN_TRYLOCK_FAILS, bl
 from proofs.data import SUITE
 from proofs.errors import LitmusError
 from proofs.litmus.execution import Answer, Result, answer
+from proofs.litmus.facts import OF_ADDRESSES
 from proofs.litmus.language import Litmus
 from proofs.litmus.parser import parse, read, read_all
 from proofs.traces import trace
@@ -320,7 +321,7 @@ WORDS = st.sampled_from(
     [
         *dict.fromkeys(o.word for o in OPERATIONS),
         "\n", "A:", "*:", "C:", "x", "y", "r", "=", "1", "2", "ro", "rw", "write", "longterm", "fast",
-        "litmus", "about", "page", "exists", "never", "always", "refused", "slots", "writable",
+        *OF_ADDRESSES, "litmus", "about", "page", "exists", "never", "always", "refused", "slots", "writable",
         "(", ")", "and", "or", "not", "is", "sees", "==", "A.x", "C.x",
     ]
 )
@@ -398,7 +399,9 @@ def test_a_rule_that_leaves_a_choice_gives_several_executions() -> None:
     assert on("always A.x == 2").answer == Answer.HOLDS
 
 
-@pytest.mark.parametrize("condition", ["r sees 1", "A.x == 1", "A.x is r", "A.x is C.x", "writable A.x", "refused 3"])
+@pytest.mark.parametrize("condition", [
+    "r sees 1", "A.x == 1", "A.x is r", "A.x is C.x", "refused 3", *(f"{word} A.x" for word in OF_ADDRESSES),
+])
 @pytest.mark.parametrize("kernel", [V5_7, V5_9, V6_15], ids=lambda k: k.name)
 def test_the_three_questions_agree(condition: str, kernel: Kernel) -> None:
     body = "page x\nA: write x 1\nA: fork C\nC: r = pin x\nA: write x 2\n"
@@ -814,7 +817,7 @@ def programs(draw: st.DrawFn) -> str:
                 lines.append(f"{p}: {action} {v}")
     places = [f"{p}.{v}" for p in processes for v in "xy"]
     place = draw(st.sampled_from(places))
-    facts = [f"{place} == {draw(st.integers(0, 3))}", f"writable {place}", f"soft-dirty {place}"]
+    facts = [f"{place} == {draw(st.integers(0, 3))}", *(f"{word} {place}" for word in OF_ADDRESSES)]
     facts += [f"{r} sees 1" for r in references] + [f"A.x is {r}" for r in references]
     chosen = draw(st.lists(st.sampled_from(facts), min_size=1, max_size=3))
     return "\n".join(lines) + "\n{mode} " + draw(st.sampled_from([" and ", " or "])).join(chosen)

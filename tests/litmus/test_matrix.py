@@ -188,6 +188,16 @@ def test_the_command_prints_the_tables_and_what_is_unexpected(
     assert err == "proofs: other, v5.9: Holds, but B was expected\n"
 
 
+def test_the_command_asks_the_tests_whose_names_begin_so(
+    small_suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["matrix", "F1", "--suite", str(small_suite), "--workers", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "F1 leak" in out
+    assert "a write" not in out
+    assert err == ""
+
+
 def test_the_command_writes_a_document_whose_links_lead_somewhere(
     small_suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
