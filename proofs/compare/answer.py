@@ -9,7 +9,7 @@ from typing import Any
 from invariants import Invariant
 from proofs.check.cells import LEGEND, mark
 from proofs.compare.against import ASIDE, ORDER, WORSE, Compared, advice
-from proofs.compare.changed import ALIKE, ANSWERS, OPEN, OTHERWISE, UNREAD, Change, Changes
+from proofs.compare.changed import ALIKE, ANSWERS, OPEN, OTHERWISE, UNREACHED, UNREAD, Change, Changes
 from proofs.compare.diff import Difference
 from proofs.words import wrapped
 
@@ -90,6 +90,8 @@ def told_changes(changes: Changes, width: int) -> list[str]:
         lines += wrapped(said[:1].upper() + said[1:] + (":" if change.because else "."), width, "    ")
         for clause in change.because:
             lines += wrapped(clause, width, "      ", "        ")
+    if not changes.alike and len(changes.changes) > 1 and any(c.answer in (ALIKE, UNREACHED) for c in changes.changes):
+        lines += wrapped("What does nothing alone may matter together with the others.", width, "  ")
     if changes.alike:
         lines += wrapped(
             f"Proved by z3, for any number of processes, pages, frames, references and slots: no step of {changes.new} "

@@ -19,7 +19,7 @@ from proofs.cli.main import main
 from proofs.compare import against
 from proofs.compare.against import ASIDE, BETTER, SAME, UNDECIDED, WORSE, Compared, advice, exit_code, judged
 from proofs.compare.alike import Known, candidates, unlike
-from proofs.compare.answer import Answer, to_text
+from proofs.compare.answer import Answer, to_text, told_changes
 from proofs.compare.changed import ALIKE, OTHERWISE, UNREACHED, UNREAD, added, changes
 from proofs.explore.search import explore
 from proofs.naming.specs import find_kernel, system_of
@@ -44,6 +44,7 @@ def both(kernel, p, v):
 
 DEAD = V7_2.but("dead", "7.2 with a dead condition", reuse=odd)
 DEADER = DEAD.but("deader", "and a dead rule, and what nobody asks", reuse_ksm=always, own_rules=(both,))
+RECLAIMING = V7_2.but("reclaiming", "7.2 that reclaims pinned pages", swap_out_pinned="allow", unmap_pinned="allow")
 SHARING = V7_2.but("sharing", "7.2 whose fork shares pinned pages", fork_copies=never)
 """
 
@@ -52,6 +53,15 @@ SHARING = V7_2.but("sharing", "7.2 whose fork shares pinned pages", fork_copies=
 def patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("my.py").write_text(PATCHES)
+
+
+@pytest.mark.usefixtures("patches")
+def test_what_does_nothing_alone_may_matter_together() -> None:
+    """With swap_out_pinned alone a pinned page is exclusive, so that unmapping it is refused."""
+    found = changes("v7.2", "my.py:RECLAIMING", SMALL)
+    assert {c.decision.name: c.answer for c in found.changes} == {"swap_out_pinned": ALIKE, "unmap_pinned": OTHERWISE}
+    assert not found.alike
+    assert "  What does nothing alone may matter together with the others." in told_changes(found, 80)
 
 
 def cell(verdict: str, note: str = "") -> Cell:
