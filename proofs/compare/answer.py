@@ -56,8 +56,8 @@ def to_text(answer: Answer) -> str:
                 lines += [f"  python -m proofs show {row.new.trace}"]
     if answer.changes is not None:
         lines += ["", *told_changes(answer.changes, WIDTH)]
-    lines += ["", *_told_test(answer)]
-    lines += _told_advice(answer)
+    for more in (_told_test(answer), _told_advice(answer)):
+        lines += ["", *more] if more else []
     return "\n".join(lines) + "\n"
 
 
@@ -135,7 +135,7 @@ def _told_advice(answer: Answer) -> list[str]:
     lines: list[str] = []
     for what, cells in by_advice.items():
         lines += wrapped(f"Next, for {', '.join(cells)}: {what}.", WIDTH, then="  ")
-    return ["", *lines] if lines else []
+    return lines
 
 
 def to_json(answer: Answer) -> dict[str, Any]:

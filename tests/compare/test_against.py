@@ -117,6 +117,8 @@ def test_changes_that_never_matter_are_told_apart_and_said() -> None:
     said = to_text(Answer("v7.2", "my.py:DEADER", "dead", rows, found, None, "", "small", (invariant("uffd-wp"),)))
     assert said.startswith("my.py:DEADER against v7.2: 1 the same\n")
     assert max(map(len, said.splitlines())) <= 80
+    assert "\n\n\n" not in said
+    assert not said.endswith("\n\n")
     flat = " ".join(said.split())
     assert "reuse: exclusive_or_page_count -> odd The condition that it adds never holds. Never decides" in flat
     assert "These change no rule by themselves with these features: reuse_ksm." in flat
