@@ -21,9 +21,9 @@ from model.logic import ModelError
 OK, VIOLATION, USAGE, INCONCLUSIVE, DISAGREEMENT, INTERNAL = range(6)
 EXIT_CODES = """
 Exit codes: 0 everything asked for holds (without -k and -i: every cell is as the table of expected verdicts says);
-1 a violation, a cell other than expected, or a litmus test that is Broken; 2 wrong usage; 3 inconclusive (time, memory,
-disk, an interrupt, or an operation outside the model); 4 two engines disagree, 5 an internal error: a defect of this
-program, not a result. What was decided before is printed in any case.
+1 a violation, a cell other than expected, a litmus test that is Broken, or with --against something that is worse;
+2 wrong usage; 3 inconclusive (time, memory, disk, an interrupt, or an operation outside the model); 4 two engines
+disagree, 5 an internal error: a defect of this program, not a result. What was decided before is printed in any case.
 """
 
 

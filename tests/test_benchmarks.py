@@ -28,6 +28,7 @@ def found(kernel: str, checker: str) -> dict[str, Run]:
     return {r.checker: r for r in compared(kernel, system, SMALLEST, [checker], 1, 600).runs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "checker"), [
     ("v5.9", "spin-bfs"),
     *(pytest.param("v5.9", c, marks=pytest.mark.slow) for c in CHECKERS if c != "spin-bfs"),
@@ -62,6 +63,7 @@ def test_the_command_names_the_nearest_checker(
     assert "spin-bfs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_object(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import documents
 import pytest
 from documents import block
 from places import ROOT
 
+import proofs
 from proofs.cli.main import main
 from proofs.data import CERTIFICATES
 from proofs.litmus import execution, parser
@@ -20,6 +23,7 @@ from proofs.naming.specs import find_kernel, system_of, with_features
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_kernel_of_ones_own_in_the_readme_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = re.search(r"```python\n(.*?)```", README, re.S)
     assert code
@@ -166,6 +170,28 @@ def test_a_further_example_prints_what_the_document_says(name: str, tmp_path: Pa
     assert (told.stdout, told.stderr) == (PRINTED[name], "")
     drawn = {path.name for path in tmp_path.glob("*.svg")}
     assert drawn == ({"v5.8.svg"} if name == "promise.py" else set())
+
+
+def test_the_notebook_shows_a_table_and_a_counterexample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((EXAMPLE.parent / "notebook.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec("".join(cell["source"]), names)
+    assert capsys.readouterr().out.splitlines() == [
+        "v5.7 Allowed", "v5.9-rc4 Allowed", "v5.9 Forbidden", "v5.19 Forbidden",
+    ]
+    table = names["cells"]._repr_html_()
+    assert "<tr><td>v5.9</td><td>V 4</td><td>V 3</td></tr><tr><td>v5.19</td><td>E</td><td>V 3</td></tr>" in table
+    assert (len(names["trace"].steps), names["picture"]._repr_svg_()[:4]) == (4, "<svg")
+
+
+def test_what_the_package_offers_can_be_listed() -> None:
+    assert set(proofs.__all__) <= set(dir(proofs))
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ def test_no_input_is_an_internal_error(kind: str, made: Path) -> None:
     assert codes[fuzz.USAGE]
 
 
+@pytest.mark.slow
 def test_what_is_not_mutated_is_taken(made: Path, tmp_path: Path) -> None:
     for kind, files in (("traces", "traces/**/*.trace.json"), ("certificates", "certificates/*/*.json")):
         folder = tmp_path / kind

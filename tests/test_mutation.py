@@ -19,6 +19,7 @@ def test_the_kernels_that_are_mutated_have_every_rule() -> None:
     assert {name for name, _ in mutated} >= {r.name for kernel in FURTHER for r in kernel.system().rules}
 
 
+@pytest.mark.slow
 def test_the_kernels_whose_feature_rules_are_mutated_have_every_variant() -> None:
     mutated = frozenset().union(*(variants(by_name(kernel)) for kernel in feature_kernels()))
     assert mutated == frozenset().union(*(variants(kernel) for kernel in (*KERNELS, *FURTHER)))

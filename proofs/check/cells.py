@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import z3
 
 from invariants import Invariant
 from model.kernels import Kernel
-from model.logic import Scope, System, functions_in, names_in
+from model.logic import ModelError, Scope, System, functions_in, names_in
 from model.state import ZERO, Value, frame_value, slot_value, vma_soft_dirty
 from proofs.check.prove import SECONDS
 from proofs.derive.interpreter import Instance
@@ -41,8 +42,8 @@ class Cell:
     """One verdict. `length`: steps of the shortest counterexample. `depth`: steps that BMC excluded.
 
     `note`: what ran out. `clauses`: size of the inductive invariant, `certificate`: the manifest of its proof.
-    `steps`: the counterexample as (rule name, binding); `trace`: its file, once written. `encoding`: the size of a step
-    as BMC or k-induction encodes it, by the names of `bmc.Size`.
+    `steps`: the counterexample as (rule name, binding), in `scope`; `trace`: its file, once written. `encoding`: the
+    size of a step as BMC or k-induction encodes it, by the names of `bmc.Size`.
     """
 
     kernel: str
@@ -63,6 +64,7 @@ class Cell:
     trace: str | None = None
     dead_rules: tuple[str, ...] = ()
     encoding: Mapping[str, int] | None = field(default=None, hash=False)
+    scope: Scope | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, kernel: str, evidence: Evidence) -> Cell:
@@ -77,10 +79,23 @@ class Cell:
     def public(self) -> dict[str, Any]:
         """The cell as `check --json` prints it."""
         shown = dataclasses.asdict(self)
-        del shown["steps"]
+        del shown["steps"], shown["scope"]
         shown["seconds"] = round(self.seconds, 3)
         shown["dead_rules"] = list(self.dead_rules)
         return shown
+
+
+class Cells(list[Cell]):
+    """Cells by rows, which a notebook shows as a table: kernels against invariants, each verdict as `mark` has it."""
+
+    def _repr_html_(self) -> str:
+        kernels, invariants = (dict.fromkeys(getattr(c, name) for c in self) for name in ("kernel", "invariant"))
+        found = {(c.kernel, c.invariant): c for c in self}
+        rows = [["", *invariants], *([k, *(mark(found.get((k, i))) for i in invariants)] for k in kernels)]
+        body = "".join(f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows)
+        verdicts = {c.verdict for c in self}
+        legend = "".join(f"<li>{html.escape(text)}</li>" for verdict, text in LEGEND.items() if verdict in verdicts)
+        return f"<table>{body}</table><ul>{legend}</ul>"
 
 
 def mark(cell: Cell | None) -> str:
@@ -163,8 +178,16 @@ def looks_for_zeros(system: System) -> bool:
     return any(zero in names_in(term) for term in asked)
 
 
-def trace_of(cell: Cell, scope: Scope) -> Trace:
-    """The cell's counterexample, executed on the reference interpreter. Raises TraceError if it is none."""
+def trace_of(cell: Cell, scope: Scope | None = None) -> Trace:
+    """The cell's counterexample, executed on the reference interpreter. `scope`: where the cell does not say it.
+
+    Raises TraceError if it is none, ModelError if there is none, or no scope.
+    """
+    scope = scope or cell.scope
+    if cell.verdict != "VIOLATED":
+        raise ModelError(f"{cell.kernel}, {cell.invariant} is {cell.verdict}: there is no counterexample")
+    if scope is None:
+        raise ModelError(f"{cell.kernel}, {cell.invariant}: in which scope? trace_of(cell, scope)")
     broken = find_invariant(cell.invariant)
     system = trace_system(cell.kernel, (broken,))
     steps = [Instance(system.rule(name), binding) for name, binding in cell.steps]

@@ -36,6 +36,13 @@ SCOPES: dict[str, Scope] = {
 }
 
 
+def in_words(scope: Scope, huge: bool = False) -> str:
+    """The scope as `2 procs, 1 page, ...`; with numbers of folios and blocks if there are `huge` pages."""
+    sizes = scope.as_dict()
+    sorts = [s for s in SORT_ORDER if huge or s not in ("Folio", "Block")]
+    return ", ".join(f"{sizes[s]} {s.lower()}{'s' * (sizes[s] > 1)}" for s in sorts)
+
+
 # The tables of `check --full`
 
 def rules_named(names: Iterable[str], specs: Iterable[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from model.blame import nearest
 from model.kernels import Kernel
 from model.logic import ModelError, Scope
 from proofs import store
-from proofs.check.cells import Cell, CellKey, Table, write_trace
+from proofs.check.cells import Cell, CellKey, Cells, Table, write_trace
 from proofs.check.engines import ENGINES, PROVING
 from proofs.check.jobs import BMC_DEPTH, UNGUARDED, Job, jobs, run_job
 from proofs.check.prove import SECONDS, Verdict, prove
@@ -191,7 +191,8 @@ def decide(
         progress=lambda done, total: progress("checking", done, total),
     )
     pictures = {ending: FORMATS[ending] for ending in ("svg", "dot")}
-    for job, cells in searched:
+    for job, said in searched:
+        cells = [dataclasses.replace(cell, scope=job.scope) for cell in said]
         found |= {(job.table, cell.kernel, cell.invariant): cell for cell in cells}
         for cell in cells:
             if cell.verdict == "VIOLATED":
@@ -213,7 +214,7 @@ def verdicts(
     features: Iterable[str] = (), scope: str | Scope = "default", engine: str = "all", depth: int = BMC_DEPTH,
     timeout: float | None = None, proof_time: float = SECONDS, out: str | Path = "proofs-out", fresh: bool = False,
     workers: int = 2,
-) -> list[Cell]:
+) -> Cells:
     """What `python -m proofs check` says of those kernels and invariants, by rows; traces and certificates under `out`.
 
     Both are named as on the command line, or are values of a file of yours, in which they must have a name: worker
@@ -239,4 +240,4 @@ def verdicts(
         decide([table], work, found, folder, proofs=engine in PROVING, fresh=fresh, workers=workers)
     except BrokenProcessPool as error:
         raise ModelError(f"a worker process ended: {UNGUARDED}; if it is, memory ran out") from error
-    return table.cells(found)
+    return Cells(table.cells(found))

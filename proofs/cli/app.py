@@ -45,18 +45,23 @@ app = typer.Typer(
 )
 
 
+def version() -> str:
+    """The version of this program, as it is installed."""
+    try:
+        return importlib.metadata.version(PROJECT)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
 def _print_version(asked: bool) -> None:
     if asked:
-        try:
-            print(PROJECT, importlib.metadata.version(PROJECT))
-        except importlib.metadata.PackageNotFoundError:
-            print(PROJECT, "(not installed)")
+        print(PROJECT, version())
         raise typer.Exit
 
 
 @app.callback()
 def _everywhere(
-    version: Annotated[bool, typer.Option(
+    asked: Annotated[bool, typer.Option(
         "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
     )] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Commands about real kernels: reproducer, replay, conform."""
+"""Commands about real kernels: reproducer, selftest, replay, conform."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from model.kernels import Kernel
+from model.kernels import V7_2, Kernel
 from model.logic import ModelError
 from proofs.cli.app import (
     HostOption,
@@ -26,6 +26,8 @@ from proofs.cli.app import (
     progress_bar,
     read_test,
     say,
+    version,
+    writable_folder,
     write_file,
 )
 from proofs.clock import check_time
@@ -33,9 +35,10 @@ from proofs.data import SUITE
 from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import conform as conforming
 from proofs.hardware import identify as identifying
-from proofs.hardware import reproducer, telling
+from proofs.hardware import reproducer, selftest, telling
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
+from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 from proofs.litmus.suite import read_tests
 from proofs.naming.specs import find_kernel
@@ -55,6 +58,46 @@ def write_reproducer(
     test = read_test(file)
     give_out(reproducer.program([test], predict(test, named_kernel(kernel))), out)
     return OK
+
+
+@app.command("selftest", epilog=EXIT_CODES)
+def write_selftest(
+    files: Annotated[list[Path] | None, typer.Argument(
+        help="Litmus tests; without any, the whole suite and cow.c's cases."
+    )] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write, made if it is not there.")]
+    = Path(selftest.PROGRAM),
+    kernel: Annotated[str, typer.Option("--kernel", "-k", help="The kernel of the model whose outcomes are expected.")]
+    = V7_2.name,
+    as_json: JsonOption = False,
+) -> int:
+    """Write litmus tests as a directory for a kernel's tools/testing/selftests: a program that prints KTAP."""
+    tests = _tests(files, SUITE)
+    kernel = named_kernel(kernel)
+    predicted: dict[str, Iterable[Outcome]] = {}
+    with progress_bar() as bar:
+        for test in bar.track(tests, description="asking the model"):
+            predicted |= predict(test, kernel) or {}
+    made = selftest.selftest(tests, kernel, predicted, version())
+    folder = writable_folder(out)
+    for name, text in made.files.items():
+        write_file(folder / name, text)
+    if as_json:
+        print_json({"schema": 1, "folder": str(out), "kernel": kernel, "tests": made.tests, "left_out": made.left_out})
+        return OK
+    print(f"{out}: {made.tests} tests that pass if they end as {kernel} of the model may. `make run_tests`\n"
+          f"does them there; in tools/testing/selftests of a tree it is make TARGETS={out.resolve().name} run_tests")
+    left = sorted(made.left_out, key=made.left_out.__getitem__)
+    for why, names in itertools.groupby(left, made.left_out.__getitem__):
+        print(f"not in it, {why}: {', '.join(names)}")
+    return OK
+
+
+def _tests(files: Sequence[Path] | None, suite: Path) -> list[Litmus]:
+    """Those litmus tests, by file or by name, or without any the suite in that folder."""
+    if files:
+        return read_tests(map(str, files), suite)
+    return [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
 
 
 @app.command(epilog=EXIT_CODES)
@@ -126,10 +169,7 @@ def conform(
     if observed_in and not identify:
         raise ModelError("--observed is for --identify")
     kernel = named_kernel(kernel)
-    tests = (
-        read_tests(map(str, files)) if files
-        else [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
-    )
+    tests = _tests(files, suite)
     images: list[Path | None] = [*(vmlinuz or ())]
     if here or not (images or observed_in):
         images.append(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,17 +92,23 @@ def list_(
     if names:
         raise ModelError(f"names are of kernel functions: list --functions {' '.join(names)}")
     kernels = asked_kernels(kernel) if kernel else [(k.name, k) for k in (*KERNELS, *FURTHER)]
+    if not as_json:
+        if kernel:
+            _print_decisions([k for _, k in kernels])
+        else:
+            _print_list()
+        return OK
     rules: dict[str, dict[str, Any]] = {}
     for spec, each in kernels:
         for template in _templates(spec, each):
             entry = rules.setdefault(template.name, {
-                "name": template.name, "about": " ".join((template.body.__doc__ or "").split()),
+                "name": template.name, "about": _about(template),
                 "kernel_function": template.kernel_function, "source": template.source,
                 "places": domain.places(template.source), "kind": template.kind,
                 "features": sorted(template.features), "split": sorted(template.split), "kernels": [],
             })
             entry["kernels"].append(each.name)
-    data = {
+    print_json({
         "schema": 1,
         "kernels": [{"name": k.name, "about": k.about, "base": k.base, "cite": dict(k.cite),
                      "places": _places_of_kernel(k), "decisions": k.decisions()} for _, k in kernels],
@@ -115,31 +121,43 @@ def list_(
         "features": [{"name": n, "about": about, "split": n in SPLIT} for n, about in FEATURES.items()],
         "restrictions": [_switch_data(r) for r in RESTRICTIONS],
         "variants": [_switch_data(r) for r in VARIANTS],
-    }
-    if as_json:
-        print_json(data)
-    else:
-        _print_list([k for _, k in kernels], rules.values(), bool(kernel))
+    })
     return OK
 
 
-def _print_list(kernels: Sequence[Kernel], rules: Iterable[Mapping[str, Any]], closely: bool) -> None:
-    """Print what there is; `closely`: decisions of the kernels, and places in the reference of facts, too."""
+def _print_decisions(kernels: Sequence[Kernel]) -> None:
+    """Print what these kernels decide, and where the reference of facts has it."""
     print("Kernels")
     for k in kernels:
-        print(f"  {k.name:17} {k.about}" + (f" [from {k.base}]" if k.base else ""))
-        for what, commit in k.cite:
-            print(f"  {'':17}   {what}: {commit}")
-        for decision, value in k.decisions().items() if closely else ():
+        _print_kernel(k)
+        for decision, value in k.decisions().items():
             print(f"  {'':17}   {decision} = {value}")
+        for template in k.own_rules:
+            cited = f"[{template.kernel_function}; {template.source}]"
+            print(f"  {'':17}   rule {template.name}: {_about(template)} {cited}")
+        if anchor := domain.anchor_of(k.name):
+            print(f"  {'':17}   {domain.NAME}#{anchor}")
+    print(f"\n`python -m proofs list` has invariants and rules, with --functions -k KERNEL a kernel's; a decision has "
+          f"a\nplace of its name in {domain.NAME}, as #reuse.")
+
+
+def _print_kernel(kernel: Kernel) -> None:
+    print(f"  {kernel.name:17} {kernel.about}" + (f" [from {kernel.base}]" if kernel.base else ""))
+    for what, commit in kernel.cite:
+        print(f"  {'':17}   {what}: {commit}")
+
+
+def _print_list() -> None:
+    """Print what there is."""
+    print("Kernels")
+    for k in (*KERNELS, *FURTHER):
+        _print_kernel(k)
     print("\nInvariants")
     for i in (*INVARIANTS, *FURTHER_INVARIANTS):
-        print(f"  {i.name:23} {i.statement} [{i.source}]" + _needing(i.features)
-              + _hashes(domain.cited(i.source) if closely else []))
+        print(f"  {i.name:23} {i.statement} [{i.source}]" + _needing(i.features))
     print("\nRules")
-    for entry in rules:
-        print(f"  {entry['name']:26} {entry['about']} [{entry['kernel_function']}; {entry['source']}]"
-              + _needing(entry["features"]) + _hashes(domain.cited(entry["source"]) if closely else []))
+    for t in ALL_RULES:
+        print(f"  {t.name:26} {_about(t)} [{t.kernel_function}; {t.source}]{_needing(sorted(t.features))}")
     for title, features in (("Features, as in -k v5.9@huge,ksm or --with huge,ksm", WORLD),
                             ("Sub-steps, as in -k v5.9@gup-fast or --split gup-fast", SPLIT)):
         print(f"\n{title}")
@@ -149,8 +167,6 @@ def _print_list(kernels: Sequence[Kernel], rules: Iterable[Mapping[str, Any]], c
         print(f"\n{title}, as in -k page-count+fork-early-copy or bare:v5.18+swap-out-refuse")
         for r in switches:
             print(f"  {r.name:17} {r.about} [{r.source}]")
-    if closely:
-        print(f"\nWhat stands after # is a place in {domain.NAME}; kernels and decisions have places of their names.")
 
 
 def _list_functions(specs: Sequence[str] | None, names: Sequence[str], as_json: bool) -> int:
@@ -207,11 +223,6 @@ def _place_of_rule(template: RuleTemplate) -> str:
     return place_of(body) or f"{body.__module__.replace('.', '/')}.py:{body.__code__.co_firstlineno}"
 
 
-def _hashes(anchors: Sequence[str]) -> str:
-    """Places of the reference of facts, for the end of a line."""
-    return "".join(f" #{anchor}" for anchor in anchors)
-
-
 def _switch_data(switch: Restriction) -> dict[str, Any]:
     return {"name": switch.name, "about": switch.about, "source": switch.source, "places": domain.places(switch.source)}
 
@@ -232,6 +243,10 @@ def _templates(spec: str, kernel: Kernel) -> Iterator[RuleTemplate]:
         on = template.features and template.body(kernel, *(p.term for p in template.params)) is not None
         if on or template.name in built:
             yield template
+
+
+def _about(template: RuleTemplate) -> str:
+    return " ".join((template.body.__doc__ or "").split())
 
 
 def _needing(features: Collection[str]) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from collections.abc import Iterator, Sequence
 
 from model import state
 from model.blame import nearest
 from model.decisions import Decisions
 from model.kernels import FURTHER, KERNELS
-from model.logic import ModelError
+from model.logic import ModelError, StateFunction
 from proofs.naming.specs import variable_of
 from proofs.traces.text import first_sentence
 
@@ -22,8 +23,7 @@ Which promises does it keep? What does a user see of the change?
     python -m proofs diff {base} {file}:{name}
 """
 
-from model import {variable}, And, Kernel, Or, Term
-from model.state import mapped_only_by, maybe_pinned
+{imports}
 
 {language}
 #
@@ -38,8 +38,7 @@ def reuse(p: Term, v: Term, f: Term) -> Term:
 
 # A rule that {base} does not have. To use it, take the marks away and say own_rules=(drop_write,) below.
 #
-# from model import Page, Param, Proc, Step, put, rule
-# from model.state import live, pte_present, pte_write
+# from model import Param, Step, put, rule
 #
 # @rule([Param("p", Proc), Param("v", Page)], "my_function", "where it comes from")
 # def drop_write(kernel: Kernel, p: Term, v: Term) -> Step:
@@ -64,9 +63,7 @@ _INVARIANT = '''"""A promise of my own: which kernels keep it?
     python -m proofs check -i {file}:{name} -k v5.9 --report report
 """
 
-from invariants import Invariant
-from model import And, Pin, Slot, Term
-from model.state import cached, pin_foll_pin, pin_frame, pin_live, slot_frame
+{imports}
 
 {language}
 #
@@ -92,8 +89,9 @@ def then(k: Term, s: Term) -> Term:
 
 _LANGUAGE = """\
 # These are terms, not Python values: for `and`, `or`, `not` and `if` write And, Or, Not and If; `==` is as it looks.
-# "For all" and "there is" are forall(Proc, Page, lambda p, v: ...) and exists(...) of model.
-# What can be said of processes p and q, pages v and w, frames f, references k and slots s, all in model.state:"""
+# "For all" and "there is" are forall(Proc, Page, lambda p, v: ...) and exists(...).
+# What can be said of processes p and q, pages v and w, frames f, references k and slots s, all imported above:"""
+_LOGIC = ("And", "Frame", "If", "Implies", "Not", "Or", "Page", "Pin", "Proc", "Slot", "Term", "exists", "forall")
 
 
 _WORDS = (
@@ -107,18 +105,38 @@ def _told(names: str, meaning: str) -> list[str]:
     return [f"# {line}" for line in textwrap.wrap(f"{names}: {meaning}", 116, subsequent_indent="    ")]
 
 
+def _cells() -> Iterator[tuple[StateFunction, str]]:
+    """The state functions that are no sub-step's, nor of huge pages alone, each with its arguments."""
+    letters = {"Proc": "p", "Page": "v", "Frame": "f", "Pin": "k", "Slot": "s"}
+    for function in state.FUNCTIONS:
+        sorts = [sort.name() for sort in function.domain]
+        if function not in state.STEPS and letters.keys() >= set(sorts):
+            yield function, ", ".join(letters[sort] for sort in sorts)
+
+
 def words(more: bool = False) -> list[str]:
-    """What predicates are mostly made of, each with its meaning; and `more` that promises are made of."""
+    """What can be said of a state, each with its meaning; and `more` that only promises are made of."""
     lines = []
     for word in (*_WORDS, *(_OBSERVED if more else ())):
         said = f"{word.__name__}({', '.join(inspect.signature(word).parameters)})"
         lines += _told(said, first_sentence(word.__doc__ or "").removeprefix(f"{said}: "))
-    letters = {"Proc": "p", "Page": "v", "Frame": "f", "Pin": "k", "Slot": "s"}
-    for function in state.FUNCTIONS if more else ():
-        sorts = [sort.name() for sort in function.domain]
-        if function not in state.STEPS and letters.keys() >= set(sorts):
-            lines += _told(f"{function.name}({', '.join(letters[sort] for sort in sorts)})", function.about)
+    for function, arguments in _cells():
+        lines += _told(f"{function.name}({arguments})", function.about)
     return lines
+
+
+def _imports(more: bool, *others: str) -> str:
+    """The imports of a file to start from: the language, and each of `words`."""
+    told = {word.__name__ for word in (*_WORDS, *(_OBSERVED if more else ()))} | {f.name for f, _ in _cells()}
+    return "\n".join([
+        *(["from invariants import Invariant"] if more else []),
+        *_import_of("model", sorted({*_LOGIC, *others})), *_import_of("model.state", sorted(told)),
+    ])
+
+
+def _import_of(module: str, names: Sequence[str]) -> list[str]:
+    wrapped = textwrap.wrap(", ".join(names), 112, break_on_hyphens=False)
+    return [f"from {module} import (", *(f"    {line}" for line in wrapped), ")"]
 
 
 def meanings() -> list[tuple[str, str]]:
@@ -150,11 +168,13 @@ def starting_file(base: str, file: str, name: str) -> str:
     return _TEMPLATE.format(
         file=file, name=name, base=base, variable=variable_of(kernel), lower=name.lower(),
         decisions="\n".join(lines), language=_LANGUAGE, words="\n".join(words()),
+        imports=_imports(False, variable_of(kernel), "Kernel"),
     )
 
 
 def starting_invariant(file: str, name: str) -> str:
     """The text of a file with an invariant called `name`."""
     return _INVARIANT.format(
-        file=file, name=name, lower=name.lower().replace("_", "-"), language=_LANGUAGE, words="\n".join(words(True))
+        file=file, name=name, lower=name.lower().replace("_", "-"), language=_LANGUAGE, words="\n".join(words(True)),
+        imports=_imports(True),
     )

@@ -23,6 +23,7 @@ from proofs.check import tables as checking
 from proofs.check.cells import LEGEND, Cell, CellKey, Table, mark, trace_system
 from proofs.check.engines import PROVING
 from proofs.check.jobs import BMC_DEPTH, Job
+from proofs.cli import against as comparing
 from proofs.cli import watch as watching
 from proofs.cli.app import (
     JsonOption,
@@ -48,6 +49,8 @@ from proofs.cli.app import (
 )
 from proofs.cli.ending import explained
 from proofs.clock import check_time
+from proofs.compare import answer
+from proofs.compare.answer import Answer
 from proofs.data import EXPECTED
 from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
 from proofs.explore import cluster as clusters
@@ -82,6 +85,16 @@ def check(
     without: Annotated[
         list[str] | None, typer.Option(help="Leave a rule out, as if nobody did that; may be repeated.")
     ] = None,
+    against: Annotated[str | None, typer.Option(autocompletion=completed_kernels, help=(
+        "A kernel with which those of -k are compared, cell by cell and decision by decision: exit code 1 if something "
+        "is worse, 3 if that is not decided, else 0 (docs/against.md)."
+    ))] = None,
+    mail: Annotated[bool, typer.Option(
+        "--mail", help="Print the comparison as plain text of 72 columns, as for a mailing list."
+    )] = False,
+    tell: Annotated[float, typer.Option(
+        min=0, help="Seconds for a shortest litmus test that tells compared kernels apart; 0: none is sought."
+    )] = comparing.TELL,
     full: Annotated[bool, typer.Option(
         "--full", help="The default table and then those of the configurations in proofs/data/full.toml."
     )] = False,
@@ -129,10 +142,14 @@ def check(
     features = (
         *names_in_options(world, WORLD, "feature"), *names_in_options(split, SPLIT, "sub-steps")
     )
+    comparing.check_asked(against, kernel, full, mail, as_json)
     partial = bool(kernel or invariant or without or features)
     if full and (partial or scope != "default"):
         raise ModelError("--full is the whole table: say nothing of kernels, invariants, features, rules or scope")
-    asked = _asked_table(kernel, invariant, features, scope, without, timeout, proof_time)
+    named = kernel if against is None else [against, *(kernel or ())]
+    asked = _asked_table(named, invariant, features, scope, without, timeout, proof_time)
+    if against is not None and len(asked.kernels) == 1:
+        raise ModelError(f"{asked.kernels[0][0]} is compared with itself")
     tables = [asked, *(scopes.configured() if full else ())]
     work = checking.work_of(tables, engine, depth)
     if not work:
@@ -142,6 +159,7 @@ def check(
     tests = reports.tests_in(litmus or ())
     real = reports.replayed(replayed) if replayed is not None else []
     stopped, code = "", OK
+    judged: list[Answer] = []
     try:
         writable_folder(out)
         if report is not None:
@@ -154,6 +172,10 @@ def check(
                 memory=int(memory * (1 << 30)), ray=ray, heard=lambda line: bar.update(task, description=line),
                 progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
             )
+            if against is not None:
+                judged = comparing.answers(
+                    asked, found, tell, int(memory * (1 << 30)), lambda stage: bar.update(task, description=stage)
+                )
             if report is not None:
                 def advance(stage: str) -> Callable[[int, int], None]:
                     return lambda done, total: bar.update(task, description=stage, completed=done, total=total)
@@ -169,8 +191,16 @@ def check(
         if not found:
             return complain(stopped, code)
         found |= checking.undecided(work, found, f"not decided: {stopped}")
+        if against is not None and not judged:
+            judged = comparing.verdicts_alone(asked, found, stopped)
     if as_json:
-        print_json(_results(tables, found, work if verbose else ()) | ({"stopped": stopped} if stopped else {}))
+        print_json(
+            _results(tables, found, work if verbose else ())
+            | ({"against": [answer.to_json(each) for each in judged]} if against is not None else {})
+            | ({"stopped": stopped} if stopped else {})
+        )
+    elif against is not None:
+        comparing.print_answers(judged, context.obj if mail else None)
     else:
         for table in tables:
             _print_table(table, found, out)
@@ -190,6 +220,8 @@ def check(
         say(line)
     if stopped:
         return complain(stopped, code)
+    if against is not None:
+        return comparing.exit_code(judged)
     verdicts = {c.verdict for c in found.values()}
     if unexpected or (partial and "VIOLATED" in verdicts):
         return VIOLATION
@@ -289,10 +321,8 @@ def _print_table(
     for verdict, meaning in LEGEND.items():
         if verdict in verdicts:
             print(meaning)
-    sizes = table.scope.as_dict()
     huge = any("huge" in features_of(c.kernel)[1] for c in cells)
-    sorts = [s for s in scopes.SORT_ORDER if huge or s not in ("Folio", "Block")]
-    print("Scope: " + ", ".join(f"{sizes[s]} {s.lower()}{'s' * (sizes[s] > 1)}" for s in sorts) + ".", end=" ")
+    print(f"Scope: {scopes.in_words(table.scope, huge)}.", end=" ")
     if shown:
         largest = max(shown, key=lambda c: c.states or 0)
         counts = f"{largest.states:,} states up to renaming, {largest.transitions:,} steps"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from model.kernels import Kernel, differing, sources_of
 from model.logic import ModelError
+from proofs.compare.alike import proved_alike
 from proofs.compare.lockstep import (
     ALWAYS,
     PAGES,
@@ -36,6 +37,10 @@ from proofs.naming.specs import features_of, file_name, find_kernel, system_of, 
 
 NOT_FOLLOWED = ("huge",)
 """Features with which names stand for several pages or references at once: the search does not make such tests."""
+PROOF_SECONDS = 60.0
+"""Time limit, at most, for proving that there is no difference."""
+NOTHING = Search(0, 0, True, "", 0)
+"""No search was needed."""
 Seen = dict[tuple[str, tuple[int, ...]], Any]
 """What one execution shows, in words of Fact: ("refused", (2,)) to whether it is so, ("loads", (p, v)) and
 ("sees", (k,)) to the number of the value, None where there is nothing."""
@@ -79,7 +84,8 @@ class Cause:
 class Report:
     """What `diff` found. `silent`: decisions that differ, but in no cause. `elsewhere`: those that concern other parts
     of the domain. `same`: the kernels have the same terms for these operations, so there is no difference at all.
-    `left_out`: rules that a user's kernel adds, of which no operation takes any."""
+    `left_out`: rules that a user's kernel adds, of which no operation takes any. `proved`: by so many clauses it is
+    proved that no step differs, of any number of elements, whatever decides it; None if that is not known."""
 
     a: str
     b: str
@@ -91,6 +97,7 @@ class Report:
     elsewhere: tuple[str, ...]
     same: bool = False
     left_out: tuple[str, ...] = ()
+    proved: int | None = None
 
 
 class Causes:
@@ -175,7 +182,8 @@ def _sensible(sequence: Sequence[Move]) -> bool:
     return True
 
 
-def _decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
+def decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
+    """Those decisions of the two kernels, with the source that only the second one cites."""
     before = sources_of(a)
     cites = {what: commit for what, commit in sources_of(b).items() if before.get(what) != commit}
     values = a.decisions(), b.decisions()
@@ -198,8 +206,10 @@ def compare(
     systems = system_of(with_features(a, wanted)), system_of(with_features(b, wanted))
     unlike = differing(*kernels)
     if systems[0].text() == systems[1].text():
-        nothing = Search(0, 0, True, "", 0)
-        return Report(a, b, wanted, bounds, nothing, (), (), unlike, True)
+        return Report(a, b, wanted, bounds, NOTHING, (), (), unlike, True)
+    proved = proved_alike(kernels, systems, min(PROOF_SECONDS, bounds.seconds or PROOF_SECONDS))
+    if proved is not None:
+        return Report(a, b, wanted, bounds, NOTHING, (), *_here_and_elsewhere(kernels, unlike, wanted), proved=proved)
     own = [name for k, s in zip(kernels, systems, strict=True) for name in execution.own_rules(k, s)]
     kernels = replace(kernels[0], own_rules=()), replace(kernels[1], own_rules=())
     sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
@@ -209,13 +219,44 @@ def compare(
     for n, (names, kept) in enumerate(causes.kept.items(), 1):
         name = f"{file_name(f'{a}-{b}', kept='A-Za-z0-9_.-')}-{n}"
         shown = (as_test((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
-        shown_causes.append(Cause(_decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
-    silent = [d for d in unlike if not any(d in names for names in causes.kept)]
-    elsewhere = tuple(d for d in silent if _says_nothing(kernels, d, wanted))
+        shown_causes.append(Cause(decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
+    silent, elsewhere = _here_and_elsewhere(
+        kernels, [d for d in unlike if not any(d in names for names in causes.kept)], wanted
+    )
     return Report(
-        a, b, wanted, bounds, searched, tuple(shown_causes), tuple(d for d in silent if d not in elsewhere), elsewhere,
+        a, b, wanted, bounds, searched, tuple(shown_causes), silent, elsewhere,
         left_out=tuple(dict.fromkeys(own)),
     )
+
+
+def shortest(
+    a: str, b: str, features: Sequence[str], bounds: Bounds,
+    progress: Callable[[int, int, int], Any] = lambda depth, done, of: None,
+) -> tuple[Difference | None, Search]:
+    """A shortest sequence that the two kernels end otherwise, as a litmus test, and how far it was looked for.
+
+    Rules of a user's own are left out. Raises as `compare` does.
+    """
+    wanted = features_of(with_features(a, (*ALWAYS, *features)))[1]
+    kernels = replace(find_kernel(a), own_rules=()), replace(find_kernel(b), own_rules=())
+    sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
+    found: list[tuple[Pages, tuple[Move, ...]]] = []
+
+    def first(pages: Pages, sequence: tuple[Move, ...]) -> bool:
+        found.append((pages, sequence))
+        return True
+
+    searched = search(*sides, wanted, bounds, first, progress)
+    name = f"{file_name(f'{a}-{b}', kept='A-Za-z0-9_.-')}-1"
+    return as_test((a, b), kernels, *found[0], name) if found else None, searched
+
+
+def _here_and_elsewhere(
+    kernels: tuple[Kernel, Kernel], names: Sequence[str], features: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those decisions that the kernels' rules with these features ask, and the others."""
+    elsewhere = tuple(d for d in names if _says_nothing(kernels, d, features))
+    return tuple(d for d in names if d not in elsewhere), elsewhere
 
 
 def _says_nothing(kernels: tuple[Kernel, Kernel], decision: str, features: Sequence[str]) -> bool:

@@ -394,7 +394,8 @@ def search(
     a: Side, b: Side, features: Sequence[str], bounds: Bounds, found: Callable[[Pages, tuple[Move, ...]], Any],
     progress: Callable[[int, int, int], Any],
 ) -> Search:
-    """Follow both kernels; `found(pages, sequence)` is told each sequence that differs and whose beginning does not.
+    """Follow both kernels; `found(pages, sequence)` is told each sequence that differs and whose beginning does not;
+    once it says True, that is enough.
 
     `progress(depth, done, nodes of that depth)`.
     """
@@ -425,7 +426,8 @@ def search(
                     if (key := names.key(child, sides)) not in seen:
                         new[key] = (returned, child)
                 if any(_differ(child, sides) for _, child in new.values()):
-                    found(node.pages, (*node.came, move))
+                    if found(node.pages, (*node.came, move)):
+                        return Search(len(seen), depth - 1, False, "one is found", unfollowed)
                     continue
                 seen.update(new)
                 # A thread that waits for the monitor ends the test.

@@ -23,6 +23,9 @@ def extent(report: Report) -> str:
     searched = report.search
     if report.same:
         return "The two kernels have the same terms for these operations: there is no difference in any scope."
+    if report.proved is not None:
+        return (f"Proved by z3, for any number of processes, pages, frames, references and slots: in every state that "
+                f"{report.a} reaches, each rule of {report.b} does what its own does ({report.proved} clauses).")
     length = "any length" if searched.complete else f"at most {searched.depth} operations"
     what = f"Looked at every sequence of {length}, with {_scope_words(report)}"
     left = f"; {searched.unfollowed} times left out an operation that has no rule there" if searched.unfollowed else ""
@@ -34,7 +37,10 @@ def to_text(report: Report) -> str:
     """The report as text for a terminal."""
     lines = []
     if not report.causes:
-        found = "undecided" if report.search.stopped or report.left_out else "no observable difference in this scope"
+        found = (
+            "no observable difference: proved" if report.proved is not None
+            else "undecided" if report.search.stopped or report.left_out else "no observable difference in this scope"
+        )
         lines += [f"{report.a} and {report.b}: {found}", ""]
     else:
         number = len(report.causes)
@@ -53,7 +59,9 @@ def to_text(report: Report) -> str:
         if cause.others:
             lines += ["", f"     {cause.others} more sequences are explained by this."]
         lines.append("")
-    if report.silent:
+    if report.silent and report.proved is not None:
+        lines.append(f"Whatever these decisions say, no step is another one: {', '.join(report.silent)}.")
+    elif report.silent:
         lines.append(f"These decisions differ too, but nothing found needs them: {', '.join(report.silent)}.")
     if report.elsewhere:
         lines.append(f"These concern parts of the domain that are not turned on: {', '.join(report.elsewhere)}.")
@@ -70,6 +78,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "bounds": {"processes": b.processes, "pages": b.pages, "references": b.references, "slots": b.slots,
                    "extras": b.extras, "depth": b.depth},
         "depth": report.search.depth, "complete": report.search.complete, "same_terms": report.same,
+        "proved_by": report.proved,
         "stopped": report.search.stopped, "unfollowed": report.search.unfollowed, "nodes": report.search.nodes,
         "causes": [
             {

@@ -166,7 +166,7 @@ def _defined() -> dict[str, str]:
     }
 
 
-def _needed(text: str, had: dict[str, None], above: frozenset[str] = frozenset({"core", "main"})) -> None:
+def _needed(text: str, had: dict[str, None], above: frozenset[str] = frozenset({"core", "main", "tap"})) -> None:
     """Add the sections that a text uses, each after those that it uses itself."""
     code = re.sub(r'/\*.*?\*/|"(?:\\.|[^"\\])*"', " ", text, flags=re.DOTALL)
     for word in dict.fromkeys(re.findall(r"(?<![.>\w])\w+", code)):
@@ -174,6 +174,12 @@ def _needed(text: str, had: dict[str, None], above: frozenset[str] = frozenset({
         if section and section not in above and section not in had:
             _needed(_sections()[section], had, above | {section})
             had[section] = None
+
+
+def _used(texts: Iterable[str]) -> list[str]:
+    had: dict[str, None] = {}
+    _needed("\n".join(texts), had)
+    return list(had)
 
 
 # Programs
@@ -184,20 +190,27 @@ def check(test: Litmus) -> None:
     _Function(test, None, False)
 
 
-def program(tests: Sequence[Litmus], predicted: Mapping[str, Iterable[Outcome]] | None = None) -> str:
+def sections_of(test: Litmus) -> list[str]:
+    """The sections of replay/runtime.c that a test uses. Raises NotObservable if no program can do it."""
+    return _used([_Function(test, None, False).text()])
+
+
+def program(
+    tests: Sequence[Litmus], predicted: Mapping[str, Iterable[Outcome]] | None = None, head: str = "", end: str = "main"
+) -> str:
     """The C program that does these tests, one after the other. `predicted`: test's name to the outcomes it may have.
 
     Without a prediction a program of one test expects what the test asks about: that its condition comes true for
-    `exists` and `always`, and does not for `never`. Raises NotObservable if one of them cannot be done at all.
+    `exists` and `always`, and does not for `never`. `head`: a comment instead of that which says how to build it.
+    `end`: the runtime's section that has main. Raises NotObservable if one of the tests cannot be done at all.
     """
     functions = [_Function(test, (predicted or {}).get(test.name), len(tests) == 1).text() for test in tests]
     names = ",\n".join(f'\t{{ "{test.name}", {_identifier(test.name)} }}' for test in tests)
     table = f"static const struct {{\n\tconst char *name;\n\tint (*run)(void);\n}} tests[] = {{\n{names},\n}};"
-    had: dict[str, None] = {}
     sections = _sections()
-    _needed("\n".join([*functions, sections["core"], sections["main"]]), had)
-    parts = [sections["core"], *(sections[name] for name in had), *functions, table, sections["main"]]
-    head = _HEAD.format(tests[0].name if len(tests) == 1 else f"{len(tests)} tests")
+    used = _used([*functions, sections["core"], sections[end]])
+    parts = [sections["core"], *(sections[name] for name in used), *functions, table, sections[end]]
+    head = head or _HEAD.format(tests[0].name if len(tests) == 1 else f"{len(tests)} tests")
     return "\n\n".join([head, *parts]) + "\n"
 
 

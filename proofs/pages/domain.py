@@ -91,11 +91,6 @@ def places(citation: str) -> list[str]:
     return list(dict.fromkeys(href for p in pieces(citation) if (href := p.href(NAME))))
 
 
-def cited(citation: str) -> list[str]:
-    """The places of the file where it leads, each once: `f18`."""
-    return list(dict.fromkeys(p.anchor for p in pieces(citation) if p.anchor))
-
-
 def to_html(citation: str) -> str:
     """The citation with its links, for a page beside `domain.html`."""
     return "".join(

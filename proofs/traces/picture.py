@@ -87,7 +87,14 @@ def _caption(trace: Trace, number: int) -> list[Line]:
     ]
 
 
-def to_svg(trace: Trace) -> str:
+class Picture(str):
+    """SVG that a notebook shows as what it draws."""
+
+    def _repr_svg_(self) -> str:
+        return str(self)
+
+
+def to_svg(trace: Trace) -> Picture:
     """The trace as a self-contained SVG document; the same trace gives the same text."""
     graphs = state_graphs(trace)
     hidden = quiet_flags(graphs)
@@ -118,7 +125,7 @@ def to_svg(trace: Trace) -> str:
         x="0.5", y="0.5", width=rounded(WIDTH - 1), height=rounded(height - 1), rx="6", fill=PAPER, stroke=PALE
     )
     ET.indent(svg, " ")
-    return ET.tostring(svg, encoding="unicode") + "\n"
+    return Picture(ET.tostring(svg, encoding="unicode") + "\n")
 
 
 def state_pictures(trace: Trace, graphs: Sequence[Graph], roomy: bool = False) -> list[str]:

@@ -235,6 +235,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", EDITS)
 def test_a_manifest_that_was_tampered_with_is_refused(proof: Path, edit: str) -> None:
     change, reason = EDITS[edit]
@@ -265,6 +266,7 @@ def test_no_two_specs_have_one_file_and_the_model_s_own_are_called_as_they_are(t
     assert len(places) == 6
 
 
+@pytest.mark.slow
 def test_a_certificate_in_another_s_place_is_refused(tmp_path: Path) -> None:
     proof = write(tmp_path, "v5.9", "mprotect", [READ_ONLY, IN_VMA])
     text = proof.read_text()
@@ -279,6 +281,7 @@ def test_a_certificate_in_another_s_place_is_refused(tmp_path: Path) -> None:
     assert verify([proof], solvers=["z3"])[0].accepted
 
 
+@pytest.mark.slow
 def test_a_certificate_is_taken_only_for_what_it_states(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     own.write_text(
@@ -578,6 +581,7 @@ def shuffled(interpreter: Interpreter, state: State, chance: random.Random) -> l
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["v5.9", "v5.19"])
 def test_next_states_are_those_of_the_interpreter(kernel: str) -> None:
     interpreter = Interpreter(system(kernel), SCOPE)

@@ -198,6 +198,7 @@ def test_an_attempt_that_fails_leaves_a_picture_of_why(tmp_path: Path, monkeypat
     assert "counterexample to induction" in picture.read_text()
 
 
+@pytest.mark.slow
 def test_mining_that_runs_out_of_time_goes_on_where_it_was() -> None:
     system = system_of("v5.9").restricted(system_of("v5.9").cone([claim("mprotect").formula]))
     whole = Miner(system)

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from z3 import And, Not, Or
@@ -25,7 +26,7 @@ from proofs.check.coverage import cover
 from proofs.check.scopes import scope_of
 from proofs.check.tables import verdicts
 from proofs.cli.main import main
-from proofs.cli.start import meanings, starting_file
+from proofs.cli.start import meanings, starting_file, starting_invariant
 from proofs.cli.watch import files_of
 from proofs.explore.search import explore
 from proofs.naming.specs import find_invariants, find_kernel, system_of, terms_of
@@ -55,12 +56,22 @@ def test_the_starting_file_tells_of_every_decision() -> None:
 
 def test_its_rule_works_once_its_marks_are_taken_away(tmp_path: Path) -> None:
     text = starting_file("v5.9", "mine.py", "MINE")
-    begin, end = text.index("# from model import Page, Param"), text.index("\n\n\nMINE: Kernel")
+    begin, end = text.index("# from model import Param"), text.index("\n\n\nMINE: Kernel")
     shown = re.sub(r"^# ?", "", text[begin:end], flags=re.M)
     file = tmp_path / "mine.py"
     rest = text[end:].replace("    reuse=reuse,", "    reuse=reuse, own_rules=(drop_write,),")
     file.write_text(text[:begin] + shown + rest)
     assert "drop-write" in {r.name for r in system_of(f"{file}:MINE").rules}
+
+
+@pytest.mark.parametrize("text", [starting_file("v7.2", "mine.py", "MINE"), starting_invariant("mine.py", "MINE")])
+def test_every_word_that_the_comments_tell_is_imported(text: str) -> None:
+    namespace: dict[str, Any] = {}
+    exec(text, namespace)
+    told = re.findall(r"^# (\w+)\([\w, ]*\):", text, re.M)
+    assert {"maps", "exclusive", "pte_write", "pin_frame", "cached"} <= set(told)
+    for word in (*told, "And", "Or", "Not", "If", "forall", "exists", "Proc", "Page", "Frame", "Pin", "Slot"):
+        assert word in namespace, word
 
 
 def test_new_kernel_writes_a_file_that_check_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,6 +347,7 @@ def test_a_coverage_cut_short_is_inconclusive(capsys: pytest.CaptureFixture[str]
 
 # check --watch, and completion
 
+@pytest.mark.slow
 def test_watch_checks_again_when_the_file_changes(tmp_path: Path) -> None:
     file, helper = tmp_path / "mine.py", tmp_path / "helper.py"
     file.write_text("from model.kernels import V5_9\nMINE = V5_9.but('mine', 'as 5.9')\n")
@@ -375,6 +387,7 @@ def until(log: Path, text: str, running: subprocess.Popen[bytes], times: int = 1
     raise AssertionError(log.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "expected"), [
     ("cow-proofs check -k v5.1", {"v5.11", "v5.12", "v5.14", "v5.16", "v5.17", "v5.18", "v5.19"}),
     ("cow-proofs check -i cou", {"counters"}), ("cow-proofs di", {"diff"}),

@@ -126,6 +126,7 @@ because = "F3"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expected", [True, False])
 def test_full_adds_the_tables_of_the_configurations(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: bool
@@ -305,6 +306,7 @@ def test_before_the_early_copy_fork_alone_loses_a_pinned_page(
     assert [s["rule"] for s in steps] == ["anon-fault", "pin-write", "fork", "wp-copy"]
 
 
+@pytest.mark.slow
 def test_finished_results_are_not_computed_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = ("check", "-k", "v5.14", "-i", "soft-dirty", "--scope", SMALL, "-o", tmp_path)
     _, first = run_json(capsys, *arguments)
@@ -331,6 +333,7 @@ def test_a_kept_result_that_somebody_changed_is_not_believed(
     assert (code, again["results"][0]["verdict"]) == (1, "VIOLATED")
 
 
+@pytest.mark.slow
 def test_kernels_with_equal_terms_share_one_result(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, data = run_json(
         capsys, "check", "-k", "v5.14", "-k", "v5.17", "-i", "mprotect", "--scope", SMALL, "-o", tmp_path
@@ -444,11 +447,22 @@ def test_list_names_every_kernel_invariant_and_rule_with_its_source(capsys: pyte
     places = {k["name"]: k["places"] for k in data["kernels"]}["v5.12"]
     assert places["kernel"] == ["docs/domain.md#v5.12"]
     assert places["wp_flushes_uffd"] == ["docs/domain.md#wp_flushes_uffd", "https://git.kernel.org/linus/6ce64428d620"]
-    code, out, _ = run(capsys, "list", "-k", "v5.19")
-    assert re.search(r"\n  wp-copy  .* #row-a #reuse\n", out)
-    assert "reuse = exclusive_or_page_count" in out
+    code, out, _ = run(capsys, "list")
+    assert re.search(r"\n  wp-copy  .* \[do_wp_page", out)
     assert "(with huge)" in out
     assert "  lazyfree          MADV_FREE\n" in out
+
+
+def test_list_of_a_kernel_prints_its_decisions_and_its_own_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "list", "-k", "v5.19")
+    assert code == 0
+    assert "  reuse = exclusive_or_page_count\n" in out
+    assert "  docs/domain.md#v5.19\n" in out
+    assert "wp-copy" not in out
+    (mine := tmp_path / "mine.py").write_text(OWN_RULE)
+    assert "rule drop-write: " in run(capsys, "list", "-k", f"{mine}:MINE")[1]
 
 
 def test_list_names_the_kernel_functions_and_the_rules_that_cite_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -563,6 +577,7 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
     assert says in err
 
 
+@pytest.mark.slow
 def test_an_interrupted_check_keeps_what_is_done(tmp_path: Path) -> None:
     script = (
         "import sys\n"
@@ -620,6 +635,7 @@ BY_PROCESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["explore", "proof"])
 @pytest.mark.parametrize("case", BY_PROCESS)
 def test_what_only_worker_processes_see_is_no_verdict(
@@ -648,6 +664,7 @@ P = Invariant('p', 'what a read-only VMA has', 'here', (Proc, Page),
 """
 
 
+@pytest.mark.slow
 def test_a_claim_does_not_get_the_proof_of_one_of_a_like_name(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -662,6 +679,7 @@ def test_a_claim_does_not_get_the_proof_of_one_of_a_like_name(
     assert (code, [c["verdict"] for c in data["results"]]) == (3, ["UNKNOWN"])
 
 
+@pytest.mark.slow
 def test_a_kept_result_is_of_what_was_asked_whatever_its_name_and_its_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ class Mute(Exception):
         raise RuntimeError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("error", "code", "says"), [
     (TypeError("no such thing"), 5, "internal error: TypeError: no such thing"),
     (Mute(), 5, "internal error: Mute"),
@@ -157,6 +158,7 @@ def test_a_file_that_is_too_deep_or_has_no_number_that_it_says_is_no_file_of_our
     assert "cannot be read" in out if command == "verify" else err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_what_was_kept_and_is_too_deep_is_done_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("check", "-k", "v5.9", "-i", "mprotect", "--scope", SMALL, "-o", tmp_path)
     assert run(capsys, *asked)[0] == 0
@@ -212,6 +214,7 @@ MANY = Invariant("many", "x", "me", (Frame,) * 12, lambda *f: And(*(frame_free(x
 """
 
 
+@pytest.mark.slow
 def test_a_claim_of_many_variables_is_searched_with_what_memory_there_is(tmp_path: Path) -> None:
     file = tmp_path / "many.py"
     file.write_text(MANY)
@@ -220,6 +223,7 @@ def test_a_claim_of_many_variables_is_searched_with_what_memory_there_is(tmp_pat
     assert "no proof" in cell.note
 
 
+@pytest.mark.slow
 def test_a_counterexample_to_induction_that_cannot_be_drawn_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +268,7 @@ def checking(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
                 os.killpg(running.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("seconds", [0.3, 1, 2, 4, 8])
 def test_a_signal_at_any_moment_ends_it_with_one_line(number: int, seconds: float, tmp_path: Path) -> None:
@@ -391,6 +396,7 @@ def test_what_is_decided_stays_and_what_is_shown_is_true_in_hardship() -> None:
     assert rounds
 
 
+@pytest.mark.slow
 def test_a_worker_s_error_is_told_with_its_traceback_and_its_death_is_noticed() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
         list(parallel.each_done(divmod_by, [0], 1))

@@ -240,6 +240,7 @@ def test_exploration_counts_what_the_interpreter_counts(kernel: str, story: Stor
     assert explored.levels == tuple(len(level) for level in oracle.levels)
 
 
+@pytest.mark.slow
 @every_story_and_era
 def test_exploration_judges_claims_as_the_interpreter_does(kernel: str, story: Story) -> None:
     interpreter = Interpreter(story.of(kernel), story.scope)
@@ -481,6 +482,7 @@ def machine_states(of: System, scope: Scope, most: int = 1 << 17) -> list[State]
     return [grounder.unpack(store.state(n)) for n in range(store.count)]
 
 
+@pytest.mark.slow
 @every_story_and_era
 def test_reduced_exploration_has_one_state_for_each_orbit(kernel: str, story: Story) -> None:
     of, oracle = story.of(kernel), reached(kernel, story)
@@ -627,6 +629,7 @@ def test_circuit_and_interpreter_take_the_same_steps_with_two_of_everything(kern
 
 # Cells that do not matter
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["v5.7", "v5.14", "v6.15", "wrprotect-skip"])
 def test_junk_in_cells_that_do_not_matter_changes_nothing_that_does(kernel: str) -> None:
     interpreter = Interpreter(system(kernel), WALK)
@@ -670,6 +673,7 @@ def test_the_cones_of_every_kernel_give_the_verdicts_of_the_whole_system(kernel:
     agrees_with_cones(kernel)
 
 
+@pytest.mark.slow
 @every_era
 def test_every_counterexample_executes_on_the_whole_system(kernel: str) -> None:
     found = 0

@@ -260,6 +260,7 @@ def simulated(text: str) -> tuple[dict[str, str], Any]:
     return states, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "name"), [VIOLATED[0], HELD[1]])
 def test_btor2_does_what_the_interpreter_does_on_random_walks(kernel: str, name: str) -> None:
     chance, stated = random.Random(3), invariant(name)
@@ -367,6 +368,7 @@ def module(kernel: Kernel, system: System, scope: Scope) -> tuple[Any, Any]:
     return tla_reader.Module(to_tla(kernel.name, kernel.about, system, claims), constants), claims
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "features"), [
     (V5_9, ()), (V5_19, ()), (V5_9, ("zero", "ksm")), (V5_19, ("huge",)), (V5_9, ("gup-fast", "fork")),
 ])

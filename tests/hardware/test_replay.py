@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from real_kernels import needs_compiler, real_kernels
 
 from model.logic import ModelError
 from proofs import errors
@@ -25,7 +24,6 @@ from proofs.litmus.execution import Outcome
 from proofs.litmus.facts import OF_ADDRESSES
 from proofs.litmus.language import Litmus
 
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (Debian package gcc)")
 COMPILERS = [
     pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name} (its Debian package)"))
     for name in ("gcc", "clang")
@@ -264,22 +262,6 @@ def test_a_kernel_that_cannot_be_run_loses_nothing_of_the_others(
 
 
 # Real kernels
-
-
-def kernels() -> list[Path]:
-    folder = os.environ.get("PROOFS_KERNELS")
-    return sorted(Path(folder).glob("*/vmlinuz")) if folder else []
-
-
-def real_kernels(test: Callable[..., None]) -> Callable[..., None]:
-    for mark in (
-        pytest.mark.slow, needs_compiler,
-        pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no qemu (its Debian package)"),
-        pytest.mark.skipif(not kernels(), reason="PROOFS_KERNELS names no kernels (tools/fetch-kernels)"),
-        pytest.mark.parametrize("image", kernels(), ids=lambda path: path.parent.name),
-    ):
-        test = mark(test)
-    return test
 
 
 HUGE = "page x huge 2\nA: write x 1"

@@ -823,6 +823,7 @@ def programs(draw: st.DrawFn) -> str:
     return "\n".join(lines) + "\n{mode} " + draw(st.sampled_from([" and ", " or "])).join(chosen)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(programs(), st.sampled_from(KERNELS))
 def test_random_programs_get_consistent_answers_with_traces_that_execute(program: str, kernel: Kernel) -> None:
@@ -887,6 +888,7 @@ def test_an_operation_on_two_pages_prepares_each_again_if_another_undid_it() -> 
     assert (found.answer, found.reason) == (Answer.ALLOWED, "")
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(crowds(), st.sampled_from((V4_8, V5_9, V6_15)))
 def test_nothing_is_missing_for_any_operations_at_the_same_time(program: str, kernel: Kernel) -> None:

@@ -69,6 +69,7 @@ def assert_same_answers(less: System, more: System, claims: list[Claim], scope: 
         assert a.vacuous == b.vacuous
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scope"),
     [("v5.7", SMALL), ("v6.15", SMALL),
@@ -82,6 +83,7 @@ def test_a_feature_that_nothing_starts_changes_no_verdict(name: str, scope: Scop
     assert_same_answers(system_of(name), more.without(STARTS), CLAIMS, scope)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "features", "scope"),
     [("v5.9", ("ksm",), SMALL), ("v6.2", ("swap-out",), SMALL), ("v5.11", ("tlb",), scope_of(1, 1, 2, 1, 1)),
@@ -127,6 +129,7 @@ def walk(interpreter: Interpreter, walks: int, steps: int) -> Iterator[tuple[Sta
             state = chance.choice([result for instance, result in moved if instance.rule.name == chosen])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [
     "huge", *(pytest.param(f, marks=pytest.mark.slow) for f in (
         "huge,zero,tlb,split-pmd,collapse", "file,ksm,lazyfree,force,mremap",
@@ -179,6 +182,7 @@ class Sub:
         return self.parts.canonical(now)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "world", "split", "scope", "rules"),
     [

@@ -33,6 +33,7 @@ UNREACHABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [pytest.param(k, marks=() if k in QUICK else pytest.mark.slow) for k in EVERY])
 def test_no_rule_of_a_kernel_depends_on_what_has_no_meaning(kernel: str) -> None:
     system = system_of(kernel)
@@ -55,6 +56,7 @@ def whats_of_rule(rule: Rule, system: System, facts: list[Term], meanings: list[
     return TOLD[key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [
     "v5.9", "v7.2@zero,file,ksm", pytest.param("v5.9@huge", marks=pytest.mark.slow),
     *(pytest.param(f"v7.2@{f}", marks=pytest.mark.slow) for f in FEATURES if f not in SPLIT),
@@ -120,6 +122,7 @@ DECISIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("decision", "function"), DECISIONS)
 def test_a_decision_that_reads_what_has_no_meaning_is_refused(decision: str, function: str, tmp_path: Path) -> None:
     message = refused(tmp_path, f"import functools\nMINE = V5_9.but('mine', 'x', {decision})\n")
@@ -151,6 +154,7 @@ MINE = V5_9.but("mine", "x", own_rules=(mine,))
     assert says in message
 
 
+@pytest.mark.slow
 def test_a_decision_of_the_model_is_refused_where_it_does_not_fit(tmp_path: Path) -> None:
     """The page leaves the swap cache though another entry may lead there, and nobody has written it out."""
     for decide in ("always", "lambda p, v, s, f: BoolVal(True)"):

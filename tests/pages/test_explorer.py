@@ -597,6 +597,7 @@ def test_what_is_saved_can_be_loaded(running: Running) -> None:
     assert running.post("/load", saved) == (200, {"path": SOFT_DIRTY})
 
 
+@pytest.mark.slow
 def test_json_and_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explore", "-k", "v5.9", "--scope", SMALL, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

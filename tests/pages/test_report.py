@@ -95,6 +95,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return Report(pages, json.loads("".join(printed)), parsed)
 
 
+@pytest.mark.slow
 def test_it_is_a_few_files_and_none_asks_for_another_place(report: Report) -> None:
     names = {p.name for p in report.folder.iterdir()}
     assert names == {"index.html", "litmus.html", "domain.html", "style.css", "stepper.js", "report.js"}

@@ -36,6 +36,7 @@ def corner(tmp_path_factory: pytest.TempPathFactory) -> Corner:
         return decide_corner(CornerJob("mapcount", "coherence-write-pin", (), 60, out, "key"))
 
 
+@pytest.mark.slow
 def test_a_write_pin_under_the_mapcount_rule_needs_the_early_copy_and_to_stay_in_memory(corner: Corner) -> None:
     """It needs nothing of mprotect: a mapcount does not change when the write bit goes."""
     assert [d.restrictions for d in corner.minimal_sufficient] == [("fork-early-copy", "unmap-refuse")]
@@ -145,6 +146,7 @@ P = Invariant(
 """
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_of_the_claim_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restricting, "RESTRICTIONS", ())
     asked: list[CornerJob] = []

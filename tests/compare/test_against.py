@@ -1,0 +1,171 @@
+"""A kernel against another one: what is worse, which decisions matter, what to do next, and a mail of it."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from proofs.check.cells import Cell
+from proofs.check.scopes import scope_named
+from proofs.cli.main import main
+from proofs.compare import against
+from proofs.compare.against import ASIDE, BETTER, SAME, UNDECIDED, WORSE, Compared, advice, exit_code, judged
+from proofs.compare.changed import ALIKE, OTHERWISE, UNREACHED, UNREAD, changes
+
+SMALL = scope_named("2,1,2,1,1")
+PATCHES = """
+from model import V7_2, And, Not, Or, Page, Param, Proc, Step, put, rule
+from model.decisions import always, never
+from model.state import exclusive, mapped_only_by, maybe_pinned, page_swapped, pte_present, pte_swap, pte_write
+
+
+def odd(p, v, f):
+    alone = And(mapped_only_by(p, v, f), Not(page_swapped(f)))
+    return Or(V7_2.reuse(p, v, f), And(maybe_pinned(f), Not(exclusive(f)), alone))
+
+
+@rule([Param("p", Proc), Param("v", Page)], "nowhere", "a test")
+def both(kernel, p, v):
+    "A PTE that is present and a swap entry becomes writable."
+    return Step([pte_present(p, v), pte_swap(p, v)], put(pte_write(p, v), True))
+
+
+DEAD = V7_2.but("dead", "7.2 with a dead condition", reuse=odd)
+DEADER = DEAD.but("deader", "and a dead rule, and what nobody asks", reuse_ksm=always, own_rules=(both,))
+SHARING = V7_2.but("sharing", "7.2 whose fork shares pinned pages", fork_copies=never)
+"""
+
+
+@pytest.fixture
+def patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.py").write_text(PATCHES)
+
+
+def cell(verdict: str, note: str = "") -> Cell:
+    return Cell("k", "i", verdict, "all", 0.0, False, note=note)
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), [
+    ("PROVED", "VIOLATED", WORSE), ("EXHAUSTED", "VIOLATED", WORSE),
+    ("VIOLATED", "PROVED", BETTER), ("VIOLATED", "EXHAUSTED", BETTER),
+    ("VIOLATED", "VIOLATED", SAME), ("PROVED", "EXHAUSTED", SAME), ("EXHAUSTED", "PROVED", SAME),
+    ("PROVED", "UNKNOWN", UNDECIDED), ("EXHAUSTED", "BOUNDED", UNDECIDED), ("UNKNOWN", "VIOLATED", UNDECIDED),
+    ("UNKNOWN", "UNKNOWN", UNDECIDED), ("VIOLATED", "UNKNOWN", ASIDE), ("UNKNOWN", "PROVED", ASIDE),
+])
+def test_what_became_of_a_promise(old: str, new: str, expected: str) -> None:
+    assert judged(cell(old), cell(new)) == expected
+
+
+def test_what_is_not_asked_of_one_of_them_is_put_aside() -> None:
+    assert judged(None, cell("VIOLATED")) == judged(cell("PROVED"), None) == ASIDE
+
+
+@pytest.mark.parametrize(("found", "code"), [
+    ((WORSE, UNDECIDED, BETTER), 1), ((UNDECIDED, BETTER), 3), ((BETTER, SAME, ASIDE), 0), ((), 0),
+])
+def test_the_exit_code_is_of_the_worst(found: tuple[str, ...], code: int) -> None:
+    assert exit_code([Compared("i", None, None, each) for each in found]) == code
+
+
+@pytest.mark.parametrize(("known", "word"), [
+    (cell("EXHAUSTED", "no proof: no proof after 120 s"), "--proof-time"),
+    (cell("EXHAUSTED", "no proof: no candidate excludes it, see out/x.cti.trace.json"), "out/x.cti.trace.json"),
+    (cell("EXHAUSTED"), "--engine all"), (cell("UNKNOWN", "out of time after 9 s"), "--timeout"),
+    (cell("UNKNOWN", "out of memory: 8 GiB"), "--memory"), (cell("BOUNDED"), "--depth"),
+])
+def test_what_is_open_comes_with_what_to_do_next(known: Cell, word: str) -> None:
+    assert word in advice(known)
+    assert advice(cell("PROVED")) == advice(cell("VIOLATED")) == ""
+
+
+@pytest.mark.usefixtures("patches")
+def test_changes_that_never_matter_are_told_apart() -> None:
+    found = changes("v7.2", "my.py:DEADER", SMALL)
+    assert {c.decision.name: c.answer for c in found.changes} == {
+        "reuse": ALIKE, "reuse_ksm": UNREAD, "rule both": UNREACHED,
+    }
+    because = {c.decision.name: c.because for c in found.changes}
+    assert because["reuse"] == ("FOLL_PIN(k), refers to(k, f) => exclusive(f)",)
+    assert because["rule both"] == ("never present(p, v), swap entry(p, v)",)
+    assert found.alike
+    assert found.explored is None
+
+
+@pytest.mark.usefixtures("patches")
+def test_a_change_that_matters_comes_with_the_shortest_way_there() -> None:
+    found = changes("v7.2", "my.py:SHARING", SMALL)
+    (change,) = found.changes
+    assert (change.decision.name, change.answer, change.rule) == ("fork_copies", OTHERWISE, "fork")
+    assert len(change.path) == 2
+    assert not found.alike
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("patches")
+def test_a_dead_condition_is_the_same_in_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["-k", "my.py:DEAD", "--against", "v7.2", "-i", "uffd-wp", "--engine", "explore", "--scope", "2,1,2,1,1"]
+    assert main(["check", *given]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("my.py:DEAD against v7.2: 1 the same\n")
+    assert "Nothing tells them apart." in said
+    assert "A shortest test" not in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.usefixtures("patches")
+def test_what_is_worse_is_told_in_text_in_json_and_as_a_mail(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["check", "-k", "my.py:SHARING", "--against", "v7.2", "-i", "coherence-write-pin", "-i", "write-bit",
+             "--engine", "explore", "--tell", "200"]
+    assert main([*given, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["against"][0]
+    assert {c["invariant"]: c["judged"] for c in told["cells"]} == {"coherence-write-pin": WORSE, "write-bit": SAME}
+    assert set(told["test"]["answers"]) == {"Allowed", "Forbidden"}
+    assert "A: fork C\n" in told["test"]["litmus"]
+    assert main([*given, "--mail"]) == 1
+    mail = capsys.readouterr().out
+    assert max(map(len, mail.splitlines())) <= 72
+    flat = " ".join(mail.split())
+    for words in (
+        "1 worse, 1 the same", "python -m proofs check -k my.py:SHARING --against v7.2",
+        "* coherence-write-pin: holds in the scope; now broken in 4 steps", "* write-bit: broken in 3 steps",
+        "Claimed: a page pinned for writing (FOLL_PIN) is the page its process has mapped there",
+        "litmus coherence-write-pin-sharing", "/* A */ if (!fork()) pause(); /* the child is C */",
+        "fork_copies: copies_pinned_exclusive -> never",
+    ):
+        assert words in flat
+    # Of what was explored only it says no more than that.
+    assert "proved" not in flat.lower().partition("what this is:")[0]
+
+
+@pytest.mark.usefixtures("patches")
+def test_what_is_not_decided_has_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["-k", "my.py:SHARING", "--against", "v7.2", "-i", "uffd-wp", "--engine", "bmc", "--depth", "1"]
+    assert main(["check", *given, "--tell", "0"]) == 3
+    said = capsys.readouterr().out
+    assert "1 undecided" in said
+    assert "a larger --depth" in " ".join(said.split())
+
+
+@pytest.mark.usefixtures("patches")
+@pytest.mark.parametrize("given", [
+    ["--mail"], ["--against", "v7.2"], ["-k", "v7.2", "--against", "v7.2"],
+    ["-k", "my.py:DEAD", "--against", "v7.2", "--mail", "--json"], ["-k", "my.py:DEAD", "--against", "v0"],
+])
+def test_options_that_do_not_go_together_are_refused_in_one_line(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", *given]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_definition_is_written_where_users_read_it() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "against.md").read_text(encoding="utf-8").split())
+    said = textwrap.dedent(str(against.__doc__)).split("\n\n")[1]
+    for judgement in (WORSE, BETTER, SAME, UNDECIDED):
+        assert f"| {judgement} |" in page
+    assert "may be worse" in said
+    assert "may be worse" in page
