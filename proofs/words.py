@@ -1,15 +1,28 @@
-"""Clauses of inductive invariants in words."""
+"""Words: clauses of inductive invariants as sentences, and texts in lines that a mail may have."""
 
 from __future__ import annotations
 
 import functools
 import itertools
+import textwrap
 from collections.abc import Sequence
 
 import z3
 
 from model.logic import Term, text_of
 from model.vocabulary import VARIABLES, WORDS
+
+MAIL = 72
+"""Columns of a mail, and of Markdown that is quoted in one."""
+
+
+def wrapped(text: str, width: int, indent: str = "", then: str | None = None) -> list[str]:
+    """The text in lines of that width; no word is broken. `then`: the indent from the second line on, if another."""
+    return textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent if then is None else then, break_on_hyphens=False,
+        break_long_words=False,
+    )
+
 
 Literal = tuple[bool, str, str]
 """(holds or not, word, letters of the variables it is said of)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +12,7 @@ from proofs.check.cells import LEGEND, Cell, Table, mark, trace_of
 from proofs.naming.specs import find_invariant
 from proofs.traces.text import step_words, steps_as_list, to_table
 from proofs.traces.trace import Trace
+from proofs.words import MAIL, wrapped
 
 SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 PROGRAM = "cow-proofs"
@@ -131,22 +132,45 @@ def to_sarif(outcomes: Sequence[Outcome]) -> str:
 
 
 def to_markdown(outcomes: Sequence[Outcome]) -> str:
-    """A table of verdicts, and the steps of each counterexample that fails the build."""
-    names = list(dict.fromkeys(o.cell.invariant for o in outcomes))
-    suites = list(dict.fromkeys(o.suite for o in outcomes))
-    marks = {(o.suite, o.cell.invariant): mark(o.cell) for o in outcomes}
-    lines = [f"| kernel | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
-    lines += [f"| {_cell(suite)} | {' | '.join(marks.get((suite, n), 'n/a') for n in names)} |" for suite in suites]
+    """Tables of verdicts, and the steps of each counterexample that fails the build.
+
+    Lines are those of a mail, but for headings and for names that are wider.
+    """
+    lines = [*_tables(outcomes), ""]
     verdicts = {o.cell.verdict for o in outcomes}
-    lines += ["", *(f"* {meaning}" for verdict, meaning in LEGEND.items() if verdict in verdicts)]
+    for verdict, meaning in LEGEND.items():
+        lines += wrapped(f"* {meaning}", MAIL, then="  ") if verdict in verdicts else []
     for each in outcomes:
         if each.failure:
-            lines += ["", f"### {each.cell.invariant} on {each.suite}", "", _upper(each.failure)]
+            lines += ["", f"### {each.cell.invariant} on {each.suite}", "", *wrapped(_upper(each.failure), MAIL)]
             if each.trace is not None:
                 lines += ["", *steps_as_list(each.trace)]
         elif each.open:
-            lines += ["", f"{each.cell.invariant} on {each.suite} is not decided: {_verdict(each.cell)}"]
+            open_ = f"{each.cell.invariant} on {each.suite} is not decided: {_verdict(each.cell)}"
+            lines += ["", *wrapped(open_, MAIL)]
     return "\n".join(lines) + "\n"
+
+
+def _tables(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """A row for each invariant, a column for each kernel; where that is too wide, one table below the other."""
+    names = list(dict.fromkeys(o.cell.invariant for o in outcomes))
+    marks = {(o.suite, o.cell.invariant): mark(o.cell) for o in outcomes}
+    columns: dict[str, list[str]] = {"": names}
+    for suite in dict.fromkeys(o.suite for o in outcomes):
+        columns[suite] = [marks.get((suite, name), "n/a") for name in names]
+    tables: list[list[str]] = [[""]]
+    for suite in list(columns)[1:]:
+        wide = sum(max(map(len, (head, *columns[head]))) + 3 for head in (*tables[-1], suite)) + 1
+        if wide > MAIL and len(tables[-1]) > 1:
+            tables.append([""])
+        tables[-1].append(suite)
+    for number, heads in enumerate(tables):
+        if number:
+            yield ""
+        yield f"| {' | '.join(map(_cell, heads))} |"
+        yield "| --- " * len(heads) + "|"
+        for row in zip(*(columns[head] for head in heads), strict=True):
+            yield f"| {' | '.join(row)} |"
 
 
 def _upper(text: str) -> str:

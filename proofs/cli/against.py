@@ -17,7 +17,7 @@ from proofs.compare.changed import SECONDS, changes
 from proofs.compare.diff import NOT_FOLLOWED, Difference, shortest
 from proofs.compare.lockstep import Bounds
 from proofs.compare.mail import to_mail
-from proofs.naming.specs import features_of
+from proofs.naming.specs import features_of, find_kernel
 
 TELL = 20.0
 """Seconds for the search of a test that tells two kernels apart, unless others are said."""
@@ -35,6 +35,16 @@ def check_asked(against: str | None, kernel: Sequence[str] | None, full: bool, m
         raise ModelError("--against compares the kernels of -k: leave --full out")
     if mail and as_json:
         raise ModelError("--mail and --json are two forms: say one of them")
+
+
+def check_kernels(specs: Sequence[str]) -> None:
+    """Raises ModelError for kernels that cannot be compared, the old one first."""
+    old, *others = specs
+    if not others:
+        raise ModelError(f"{old} is compared with itself")
+    for new in others:
+        if features_of(new)[1] != features_of(old)[1]:
+            raise ModelError(f"{new} and {old} have other features: say --with or --split for both")
 
 
 def answers(
@@ -98,6 +108,7 @@ def _test(old: str, new: str, tell: float) -> tuple[Difference | None, str]:
     test, searched = shortest(old, new, (), Bounds(seconds=tell))
     if test is not None:
         return test, ""
+    own = "; rules of one's own are left out" if find_kernel(old).own_rules or find_kernel(new).own_rules else ""
     length = "of any length" if searched.complete else f"of at most {searched.depth} operations"
     more = "" if searched.complete else f"; {by_hand} searches longer, as does --tell SECONDS"
-    return None, f"No test {length} tells them apart{more}."
+    return None, f"No test {length} tells them apart{own}{more}."

@@ -13,6 +13,7 @@ import typer
 
 from model.kernels import V7_2, Kernel
 from model.logic import ModelError
+from proofs.cli import at_random
 from proofs.cli.app import (
     HostOption,
     JsonOption,
@@ -35,7 +36,8 @@ from proofs.data import SUITE
 from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import conform as conforming
 from proofs.hardware import identify as identifying
-from proofs.hardware import reproducer, selftest, telling
+from proofs.hardware import observing, reproducer, selftest, telling
+from proofs.hardware.observing import Observation
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
 from proofs.litmus.execution import Outcome
@@ -62,9 +64,9 @@ def write_reproducer(
 
 @app.command("selftest", epilog=EXIT_CODES)
 def write_selftest(
-    files: Annotated[list[Path] | None, typer.Argument(
-        help="Litmus tests; without any, the whole suite and cow.c's cases."
-    )] = None,
+    files: Annotated[list[Path] | None, typer.Argument(metavar="[TESTS]...", help=(
+        "Litmus tests: files, or names of the suite's; without any, the whole suite and cow.c's cases."
+    ))] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write, made if it is not there.")]
     = Path(selftest.PROGRAM),
     kernel: Annotated[str, typer.Option("--kernel", "-k", help="The kernel of the model whose outcomes are expected.")]
@@ -94,7 +96,7 @@ def write_selftest(
 
 
 def _tests(files: Sequence[Path] | None, suite: Path) -> list[Litmus]:
-    """Those litmus tests, by file or by name, or without any the suite in that folder."""
+    """Those litmus tests, files or names of the suite; without any the suite in that folder."""
     if files:
         return read_tests(map(str, files), suite)
     return [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
@@ -119,7 +121,7 @@ def replay(
     test = read_test(file)
     kernel = named_kernel(kernel)
     reproducer.check(test)
-    [[seen]] = conforming.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
+    [[seen]] = observing.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
     found = conforming.compare(test, kernel or conforming.kernel_for(seen.release), seen)
     if as_json:
         print_json({"schema": 1, "steps": seen.steps, "results": [dataclasses.asdict(found)]})
@@ -136,7 +138,7 @@ def replay(
 
 def _conformance_code(found: Sequence[conforming.Conformance]) -> int:
     statuses = {f.status for f in found}
-    if conforming.DISAGREE in statuses:
+    if statuses & conforming.DIFFERENT:
         return VIOLATION
     return OK if conforming.AGREE in statuses else INCONCLUSIVE
 
@@ -153,7 +155,7 @@ def conform(
     ))] = "",
     here: Annotated[bool, typer.Option("--here", help="The running kernel too, where --vmlinuz is given.")] = False,
     allow_host_settings: HostOption = False,
-    seconds: Annotated[float, typer.Option(help="Time limit of each kernel.")] = conforming.SECONDS,
+    seconds: Annotated[float, typer.Option(help="Time limit of each kernel.")] = observing.SECONDS,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A Markdown document to write.")] = None,
     identify: Annotated[bool, typer.Option("--identify", help=(
         "Instead of comparing, find whose rules it has: the smallest difference from the nearest kernel, or from that "
@@ -162,6 +164,10 @@ def conform(
     observed_in: Annotated[list[Path] | None, typer.Option("--observed", help=(
         "With --identify: what an earlier `conform --json` printed, instead of running anything; may be repeated."
     ))] = None,
+    number: at_random.RandomOption = None,
+    seed: at_random.SeedOption = 1,
+    world: at_random.WithOption = None,
+    keep: at_random.KeepOption = Path("proofs-out/random"),
     as_json: JsonOption = False,
 ) -> int:
     """Run litmus tests on real kernels and compare each with the model. Exit code 1 for a disagreement."""
@@ -169,24 +175,35 @@ def conform(
     if observed_in and not identify:
         raise ModelError("--observed is for --identify")
     kernel = named_kernel(kernel)
+    if number is not None:
+        if files or here or identify or out:
+            raise ModelError("--random takes no files, and neither --here, --identify nor --out")
+        return at_random.ask(at_random.Request(number, seed, world, keep, kernel, seconds), vmlinuz or (), as_json)
+    if world:
+        raise ModelError("--with is for --random")
     tests = _tests(files, suite)
     images: list[Path | None] = [*(vmlinuz or ())]
     if here or not (images or observed_in):
         images.append(None)
+    observed = observing.observe(
+        tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
+        progress=lambda what: say(what) if sys.stderr.isatty() else None,
+    )
     if identify:
         rows = [row for path in observed_in or () for row in conforming.saved(path, tests).values()]
-        return _identify(tests, itertools.chain(rows, conforming.observe(
-            tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
-            progress=lambda what: say(what) if sys.stderr.isatty() else None,
-        )), kernel, seconds, as_json)
+        return _identify(tests, itertools.chain(rows, observed), kernel, seconds, as_json)
+    return _compared(tests, observed, kernel, out, as_json)
+
+
+def _compared(
+    tests: Sequence[Litmus], observed: Iterable[Sequence[Observation]], kernel: str, out: Path | None, as_json: bool
+) -> int:
+    """Say of each test whether it agrees. Exit code 1 for a disagreement."""
     found: list[conforming.Conformance] = []
     interrupted = False
     try:
-        for observed in conforming.observe(
-            tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
-            progress=lambda what: say(what) if sys.stderr.isatty() else None,
-        ):
-            found += conforming.conform(tests, [observed], kernel)
+        for row in observed:
+            found += conforming.conform(tests, [row], kernel)
     except KeyboardInterrupt:
         say("interrupted: what follows is of the kernels that were done")
         interrupted = True
@@ -201,7 +218,7 @@ def conform(
 
 
 def _identify(
-    tests: Sequence[Litmus], observed: Iterable[Sequence[conforming.Observation]], kernel: str, seconds: float,
+    tests: Sequence[Litmus], observed: Iterable[Sequence[Observation]], kernel: str, seconds: float,
     as_json: bool,
 ) -> int:
     """Say of each kernel whose rules it has. Exit code 1 where no record of decisions explains what was observed."""
@@ -231,7 +248,7 @@ def _identify(
 
 
 def _identity(
-    tests: Sequence[Litmus], row: Sequence[conforming.Observation], base: Kernel | None, seconds: float
+    tests: Sequence[Litmus], row: Sequence[Observation], base: Kernel | None, seconds: float
 ) -> tuple[identifying.Identity, list[telling.Untold]]:
     """Whose rules explain what one kernel did, and what would tell the decisions that are open."""
     reasons = {test.name: seen.reason for test, seen in zip(tests, row, strict=True)}

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from invariants import INVARIANTS
+from model.features import WORLD
+from model.kernels import differing
 from model.logic import ModelError
+from proofs.check.cells import Cell
+from proofs.check.tables import verdicts
 from proofs.cli.app import (
     JsonOption,
     OutOption,
     app,
     completed_invariants,
+    names_in_options,
     print_columns,
     print_json,
     progress_bar,
@@ -73,6 +79,7 @@ def check(
     engine: Annotated[str, typer.Option(help="As for check.")] = "all",
     timeout: Annotated[float | None, typer.Option(help="Seconds for each exploration and each BMC run.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
+    as_json: JsonOption = False,
     out: OutOption = Path("proofs-out"),
 ) -> int:
     """The table of verdicts of the kernel that was read; with --patch before and after, and what tells them apart."""
@@ -80,6 +87,13 @@ def check(
     folder = writable_folder(out)
     made = [_spec(reading, folder) for reading in readings]
     specs = [spec for spec, _ in made]
+    unread = any(reading.outside() for reading in readings) or any(left for _, left in made)
+    if as_json:
+        names = names_in_options(world, WORLD, "feature")
+        cells = verdicts(dict.fromkeys(specs), invariant or INVARIANTS, features=names, scope=scope, engine=engine,
+                         timeout=timeout, out=out, workers=workers)
+        print_json(_checked(readings, made, cells))
+        return _code({cell.verdict for cell in cells}, unread)
     for reading, (spec, left), when in zip(readings, made, ("before", "after"), strict=False):
         print(f"{when + ': ' if patch is not None else ''}Linux {reading.version}, {reading.digest}: {spec}")
         print("\n".join([*shown.told(reading), *left]), end="\n\n")
@@ -93,8 +107,33 @@ def check(
         print("\nThe patch: " + ("it changes no decision." if specs[0] == specs[1] else "what it changes."))
         if specs[0] != specs[1]:
             diff_kernels(specs[0], specs[1], depth=4, each=1, seconds=60, out=out)
-    unread = any(reading.outside() for reading in readings) or any(left for _, left in made)
     return INCONCLUSIVE if unread and code == OK else code
+
+
+def _checked(
+    readings: Sequence[Reading], made: Sequence[tuple[str, list[str]]], cells: Sequence[Cell]
+) -> dict[str, Any]:
+    """What `source check --json` prints: the trees, the kernels read from them, verdicts, counterexamples as tests."""
+    tests = []
+    for cell in cells:
+        if cell.trace is not None:
+            told = _test(Path(cell.trace))
+            tests.append({"kernel": cell.kernel, "invariant": cell.invariant, "trace": cell.trace,
+                          "litmus": told if isinstance(told, str) else None,
+                          "why": "" if isinstance(told, str) else str(told)})
+    return {
+        "schema": 1,
+        "trees": [{**shown.to_json(reading), "kernel": spec, "left": left}
+                  for reading, (spec, left) in zip(readings, made, strict=True)],
+        "results": [cell.public() for cell in cells], "tests": tests,
+        "changed": list(differing(*(find_kernel(spec) for spec, _ in made))) if len(made) == 2 else [],
+    }
+
+
+def _code(verdicts: Collection[str], unread: bool) -> int:
+    if "VIOLATED" in verdicts:
+        return VIOLATION
+    return INCONCLUSIVE if unread or {"UNKNOWN", "BOUNDED"} & set(verdicts) else OK
 
 
 @group.command("diff", epilog=EXIT_CODES)
@@ -187,11 +226,18 @@ def _traces(out: Path, specs: list[str]) -> dict[Path, int]:
 def _print_tests(written: Iterable[Path]) -> None:
     """Counterexamples as litmus tests, where one tells them."""
     for path in written:
-        trace = traces.read(path, system_of, formula_of)
-        try:
-            print(f"\n{path} as a litmus test:\n\n{retelling.retell(trace, find_kernel(trace.kernel)).text}")
-        except RetellError as error:
-            print(f"\n{path} is no litmus test: {error}")
+        told = _test(path)
+        how = f"as a litmus test:\n\n{told}" if isinstance(told, str) else f"is no litmus test: {told}"
+        print(f"\n{path} {how}")
+
+
+def _test(path: Path) -> str | RetellError:
+    """The counterexample as a litmus test, or why none tells it."""
+    trace = traces.read(path, system_of, formula_of)
+    try:
+        return retelling.retell(trace, find_kernel(trace.kernel)).text
+    except RetellError as error:
+        return error
 
 
 def _unlike(a: Any, b: Any) -> bool:

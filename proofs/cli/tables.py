@@ -148,8 +148,8 @@ def check(
         raise ModelError("--full is the whole table: say nothing of kernels, invariants, features, rules or scope")
     named = kernel if against is None else [against, *(kernel or ())]
     asked = _asked_table(named, invariant, features, scope, without, timeout, proof_time)
-    if against is not None and len(asked.kernels) == 1:
-        raise ModelError(f"{asked.kernels[0][0]} is compared with itself")
+    if against is not None:
+        comparing.check_kernels([spec for spec, _ in asked.kernels])
     tables = [asked, *(scopes.configured() if full else ())]
     work = checking.work_of(tables, engine, depth)
     if not work:

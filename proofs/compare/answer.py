@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from proofs.check.cells import LEGEND, mark
 from proofs.compare.against import ASIDE, ORDER, WORSE, Compared, advice
 from proofs.compare.changed import ALIKE, ANSWERS, Change, Changes
 from proofs.compare.diff import Difference
+from proofs.words import wrapped
 
 WIDTH = 80
 
@@ -39,14 +39,6 @@ class Answer:
         """`1 worse, 2 better, 9 the same`; what is put aside is not counted."""
         numbers = [(sum(row.judged == each for row in self.rows), each) for each in ORDER if each != ASIDE]
         return ", ".join(f"{number} {each}" for number, each in numbers if number) or "nothing to compare"
-
-
-def wrapped(text: str, width: int, indent: str = "", then: str | None = None) -> list[str]:
-    """The text in lines; a word is never broken."""
-    return textwrap.wrap(
-        text, width, initial_indent=indent, subsequent_indent=indent if then is None else then, break_on_hyphens=False,
-        break_long_words=False,
-    )
 
 
 def to_text(answer: Answer) -> str:
@@ -88,7 +80,10 @@ def told_changes(changes: Changes, width: int) -> list[str]:
         d = change.decision
         cite = f" ({d.cite})" if d.cite else ""
         lines += wrapped(f"{d.name}: {d.of_a} -> {d.of_b}{cite}", width, "  ", "    ")
-        lines += wrapped(_answered(change) + (":" if change.because else "."), width, "    ")
+        if change.how:
+            lines += wrapped(f"{change.how}.".capitalize(), width, "    ")
+        said = _answered(change)
+        lines += wrapped(said[:1].upper() + said[1:] + (":" if change.because else "."), width, "    ")
         for clause in change.because:
             lines += wrapped(clause, width, "      ", "        ")
     if changes.alike:
@@ -153,7 +148,7 @@ def to_json(answer: Answer) -> dict[str, Any]:
         "changes": None if changes is None else [
             {"decision": c.decision.name, "values": [c.decision.of_a, c.decision.of_b], "cite": c.decision.cite,
              "answer": c.answer, "rules": list(c.rules), "because": list(c.because),
-             "path": [step.rule.name for step in c.path], "differs_at": c.rule, "note": c.note}
+             "how": c.how, "path": [step.rule.name for step in c.path], "differs_at": c.rule, "note": c.note}
             for c in changes.changes
         ],
         "alike": None if changes is None else changes.alike,

@@ -6,6 +6,7 @@ looked for in every state that the other kernel reaches in a scope, which gives 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,11 @@ from typing import Any
 
 import z3
 
+from model.decisions import PREDICATES
 from model.kernels import Kernel, differing
-from model.logic import Scope, System, functions_in
-from model.state import Value
+from model.logic import Scope, System, Term, functions_in
+from model.state import Value, cached, maps, slot_frame
+from model.user_rules import arguments_of
 from proofs.clock import done_by
 from proofs.compare.alike import Known, Pair, candidates, unlike
 from proofs.compare.diff import Decision, decisions
@@ -44,7 +47,8 @@ class Change:
 
     `answer`: of ANSWERS. `rules`: whose terms it changes. `because`: clauses, in words, that imply it. `path`: the
     steps of the old kernel to a nearest state in which `rule` does something else; empty if that is the first state.
-    `note`: what a search of the scope saw where nothing is proved.
+    `note`: what a search of the scope saw where nothing is proved. `how`: what is proved of the condition that a
+    predicate adds to the old one; empty if it adds none, or nothing is.
     """
 
     decision: Decision
@@ -54,6 +58,7 @@ class Change:
     path: tuple[Instance, ...] = ()
     rule: str = ""
     note: str = ""
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,40 @@ class _Change:
             self.said = replace(self.said, note=f"in none of the {found.states:,} states of this scope")
 
 
+def added(known: Known, decision: str, old: Any, new: Any) -> str:
+    """What is proved of the condition that a predicate adds to the old one, of pages that are mapped or swapped out."""
+    if not (callable(old) and callable(new)):
+        return ""
+    arguments = arguments_of(decision)
+    choices = [(False, True) if sort is bool else (z3.Const(name, sort),) for name, sort in arguments]
+    said = set()
+    for given in itertools.product(*choices):
+        by_name = dict(zip((name for name, _ in arguments), given, strict=True))
+        p, v, f, s = (by_name.get(name) for name in "pvfs")
+        here = maps(p, v, f) if s is None else z3.And(cached(s), slot_frame(s) == f)
+        said.add(_extra(known, here, old(*given), new(*given)))
+    return said.pop() if len(said) == 1 else ""
+
+
+def _extra(known: Known, here: Term, was: Term, now: Term) -> str:
+    rest = [part for part in now.children() if not part.eq(was)]
+    if len(rest) == len(now.children()):
+        return ""
+    reduced = known.system.reduced
+
+    def always(term: Term) -> bool:
+        return known.implies(reduced(z3.Implies(here, term))) is not None
+
+    if z3.is_or(now):
+        extra = z3.Or(*rest)
+        if always(z3.Not(extra)):
+            return "the condition that it adds never holds"
+        return "the condition that it adds implies the old one" if always(z3.Implies(extra, was)) else ""
+    if z3.is_and(now) and always(z3.Implies(was, z3.And(*rest))):
+        return "the condition that it adds holds wherever the old one does"
+    return ""
+
+
 def changes(
     old: str, new: str, scope: Scope, *, without: tuple[str, ...] = (), seconds: float = SECONDS, memory: int = 8 << 30,
     progress: Callable[[str], Any] = lambda stage: None,
@@ -132,6 +171,9 @@ def changes(
             for change in work:
                 if change.pairs:
                     change.prove(known)
+                if change.said.answer == ALIKE and (name := change.said.decision.name) in PREDICATES:
+                    how = added(known, name, *(getattr(k, name) for k in kernels))
+                    change.said = replace(change.said, how=how)
             is_alike = known.is_like(systems[1]) is not None
     except OutOfTime:
         pass

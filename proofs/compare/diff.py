@@ -32,6 +32,7 @@ from proofs.litmus import execution, parser
 from proofs.litmus.execution import End, Run
 from proofs.litmus.facts import Fact, value_loaded, value_seen
 from proofs.litmus.history import smallest
+from proofs.litmus.instances import own_rules
 from proofs.litmus.language import Litmus
 from proofs.naming.specs import features_of, file_name, find_kernel, system_of, system_with, with_features
 
@@ -210,7 +211,7 @@ def compare(
     proved = proved_alike(kernels, systems, min(PROOF_SECONDS, bounds.seconds or PROOF_SECONDS))
     if proved is not None:
         return Report(a, b, wanted, bounds, NOTHING, (), *_here_and_elsewhere(kernels, unlike, wanted), proved=proved)
-    own = [name for k, s in zip(kernels, systems, strict=True) for name in execution.own_rules(k, s)]
+    own = [name for k, s in zip(kernels, systems, strict=True) for name in own_rules(k, s)]
     kernels = replace(kernels[0], own_rules=()), replace(kernels[1], own_rules=())
     sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
     causes = Causes(*sides, wanted, each)

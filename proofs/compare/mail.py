@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from model.logic import ModelError
 from proofs.check.cells import Cell
 from proofs.compare.against import BETTER, SAME, UNDECIDED, WORSE, advice
-from proofs.compare.answer import Answer, told_changes, wrapped
+from proofs.compare.answer import Answer, told_changes
 from proofs.litmus.language import Litmus
 from proofs.litmus.retell import retell
 from proofs.naming.specs import find_kernel, formula_of, system_of
 from proofs.traces.graph import state_graphs
 from proofs.traces.text import closing_words, notation, state_lines, step_words
 from proofs.traces.trace import Trace, read
-
-WIDTH = 72
+from proofs.words import MAIL, wrapped
 
 _CALLS: Mapping[str, str] = {
     "write": "*{v} = {n};", "read": "(void)*(volatile char *){v};", "exit": "_exit(0);",
@@ -40,27 +38,27 @@ def to_mail(answer: Answer, command: str, version: str) -> str:
     """
     lines = [*wrapped(
         f"I compared {answer.new} ({answer.about}) with {answer.old}, by a model checker for copy-on-write and page "
-        f"pinning: {answer.counts()}.", WIDTH,
-    ), "", *_command(command), *wrapped(f"{version}; scope: {answer.scope}", WIDTH, "  "), ""]
+        f"pinning: {answer.counts()}.", MAIL,
+    ), "", *_command(command), *wrapped(f"{version}; scope: {answer.scope}", MAIL, "  "), ""]
     lines += _verdicts(answer)
     for row in answer.rows:
         if row.judged == WORSE and row.new is not None:
             lines += ["", *_worse(answer, row.new)]
     if answer.changes is not None:
-        lines += ["", *told_changes(answer.changes, WIDTH)]
+        lines += ["", *told_changes(answer.changes, MAIL)]
     if answer.telling is not None:
         shown = [line for line in answer.telling.text.splitlines() if not line.startswith("about")]
         one, other = answer.telling.answers
         lines += ["", "A shortest test that the two answer differently:", "", *(f"  {line}" for line in shown), "",
-                  *wrapped(f"{answer.old}: {one}; {answer.new}: {other}.", WIDTH, "  ")]
+                  *wrapped(f"{answer.old}: {one}; {answer.new}: {other}.", MAIL, "  ")]
     elif answer.untold:
-        lines += ["", *wrapped(answer.untold, WIDTH)]
+        lines += ["", *wrapped(answer.untold, MAIL)]
     return "\n".join([*lines, "", *_reach()]) + "\n"
 
 
 def _command(command: str) -> list[str]:
     """The command, indented, in lines that a shell joins again."""
-    *first, last = wrapped(command, WIDTH - 2, "  ", "      ")
+    *first, last = wrapped(command, MAIL - 2, "  ", "      ")
     return [*(f"{line} \\" for line in first), last]
 
 
@@ -69,7 +67,7 @@ def _reach() -> list[str]:
     return wrapped(
         "What this is: verdicts on a model of the rules of mm/, not on the code. \"Proved\" is for any number of "
         "processes, pages, frames, references and swap slots; \"holds in the scope\" is for the sizes given above; a "
-        "broken promise is a sequence of steps that the model's rules allow, executed by a second evaluator.", WIDTH,
+        "broken promise is a sequence of steps that the model's rules allow, executed by a second evaluator.", MAIL,
     )
 
 
@@ -82,13 +80,13 @@ def _verdicts(answer: Answer) -> Iterator[str]:
         rows = [row for row in answer.rows if row.judged == judged]
         if not rows:
             continue
-        yield from wrapped(f"{heading}:", WIDTH)
+        yield from wrapped(f"{heading}:", MAIL)
         for row in rows:
             both = [_in_words(cell) for cell in (row.old, row.new) if cell is not None]
             said = both[0] if both[0] == both[-1] else f"{both[0]}; now {both[-1]}"
-            yield from wrapped(f"* {row.invariant}: {said}", WIDTH, "  ", "    ")
+            yield from wrapped(f"* {row.invariant}: {said}", MAIL, "  ", "    ")
             if row.new is not None and (what := advice(row.new)):
-                yield from wrapped(f"to go on: {what}", WIDTH, "    ")
+                yield from wrapped(f"to go on: {what}", MAIL, "    ")
 
 
 def _in_words(cell: Cell) -> str:
@@ -100,10 +98,10 @@ def _in_words(cell: Cell) -> str:
 
 def _worse(answer: Answer, cell: Cell) -> Iterator[str]:
     """The counterexample: the claim, each step with the state after it, and as a program."""
-    yield from wrapped(f"{cell.invariant} on {answer.new}", WIDTH)
-    yield "-" * min(WIDTH, len(f"{cell.invariant} on {answer.new}"))
+    yield from wrapped(f"{cell.invariant} on {answer.new}", MAIL)
+    yield "-" * min(MAIL, len(f"{cell.invariant} on {answer.new}"))
     yield ""
-    yield from wrapped(f"Claimed: {answer.statement(cell.invariant)}.", WIDTH, then="  ")
+    yield from wrapped(f"Claimed: {answer.statement(cell.invariant)}.", MAIL, then="  ")
     if cell.trace is None:
         return
     trace = read(Path(cell.trace), system_of, formula_of)
@@ -119,19 +117,16 @@ def _states(trace: Trace) -> Iterator[str]:
     for number, graph in enumerate(graphs):
         if number:
             step = trace.steps[number - 1]
-            yield from wrapped(f"{number}. {trace.label(number - 1)} [{step.rule.kernel_function}]", WIDTH, then="   ")
-            yield from wrapped(" ".join(step_words(trace, number)), WIDTH, "   ")
+            yield from wrapped(f"{number}. {trace.label(number - 1)} [{step.rule.kernel_function}]", MAIL, then="   ")
+            yield from wrapped(" ".join(step_words(trace, number)), MAIL, "   ")
         else:
             yield "0. start"
         for line in state_lines(graph, graphs[max(number - 1, 0)]):
-            yield from textwrap.wrap(
-                line, WIDTH, initial_indent="    ", subsequent_indent="         ", break_on_hyphens=False,
-                break_long_words=False,
-            )
+            yield from wrapped(line, MAIL, "    ", "         ")
     _, _, broken = closing_words(trace, graphs[-1])
     yield ""
-    yield from wrapped(broken, WIDTH, then="  ")
-    yield from wrapped(f"(> changed, x gone, ! breaks the claim; {notation(graphs)})", WIDTH)
+    yield from wrapped(broken, MAIL, then="  ")
+    yield from wrapped(f"(> changed, x gone, ! breaks the claim; {notation(graphs)})", MAIL)
 
 
 def _program(trace: Trace) -> Iterator[str]:
@@ -139,7 +134,7 @@ def _program(trace: Trace) -> Iterator[str]:
     try:
         told = retell(trace, find_kernel(trace.kernel))
     except ModelError as error:
-        yield from wrapped(f"No litmus test tells it: {error}.", WIDTH)
+        yield from wrapped(f"No litmus test tells it: {error}.", MAIL)
         return
     yield "As a litmus test:"
     yield ""

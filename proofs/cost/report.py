@@ -15,7 +15,7 @@ from model.logic import ModelError
 from proofs.cost.meters import COPIES, METERS, OPERATIONS
 from proofs.cost.tables import SITUATIONS, Cell, Table
 from proofs.cost.workload import SUBPAGES, workload
-from proofs.hardware import conform, reproducer, vm
+from proofs.hardware import observing, reproducer, vm
 from proofs.traces.svg import CHANGED, GREY, INK, PALE, PAPER, PIN, SWAP, VIOLATED, add, put_text, rounded, wrap
 
 TIMER = reproducer.REPLAY / "cow_cost.c"
@@ -82,7 +82,7 @@ def measure(seconds: float = 120.0) -> Measured:
     """Time write faults after fork on the running kernel, and what they are compared with. Raises ModelError if there
     is no compiler or the program does not end within so many seconds."""
     with vm.compiled(TIMER.read_text(encoding="utf-8"), "cow_cost") as program:
-        lines = conform.run_here(program, False, seconds)
+        lines = observing.run_here(program, False, seconds)
     try:
         said = json.loads(lines[-1])
         copied = said["small shared by 2"]

@@ -235,6 +235,12 @@ class Interpreter:
         env = {**self.constants, **instance.as_dict}
         return all(conjunct(state, env, ()) for conjunct in self._plan(instance.rule).guard)
 
+    def forbidding(self, instance: Instance, state: State, most: int) -> list[int]:
+        """Numbers of the guard's conjuncts that do not hold, the first so many."""
+        env = {**self.constants, **instance.as_dict}
+        guard = self._plan(instance.rule).guard
+        return list(itertools.islice((n for n, holds in enumerate(guard) if not holds(state, env, ())), most))
+
     def step(self, instance: Instance, state: State) -> State:
         """The state after the step. Raises ModelError if the rule gives one cell two values."""
         written: dict[int, int] = {}

@@ -1,51 +1,34 @@
 """Litmus tests on real kernels, held against what the model says of them.
 
-A kernel is the running one, or an image that a virtual machine boots (vm.py). Its `uname -r` says which kernel of the
-model describes it. An observation agrees if some execution of the model ends with the same refused and blocked
+A kernel is the running one, or an image that a virtual machine boots (observing.py). Its `uname -r` says which kernel
+of the model describes it. An observation agrees if some execution of the model ends with the same refused and blocked
 operations and the same truth of the condition.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import platform
 import re
-import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model.logic import ModelError
 from proofs import json_text
-from proofs.errors import NotObservable
-from proofs.hardware import reproducer, vm
+from proofs.hardware.observing import CRASHED, HUNG, Observation
 from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 from proofs.naming.specs import find_kernel, resolved, system_of, with_features
-from proofs.parallel import end_with_parent
 
 AGREE, DISAGREE, NOT_OBSERVABLE = "agree", "disagree", "not-observable"
-SECONDS = 600.0
-"""The time limit of one run of many tests."""
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What a program said of one test. `outcome`: None if it could not be seen, for `reason`. `steps`: its lines."""
-
-    release: str
-    outcome: Outcome | None
-    reason: str
-    steps: tuple[dict[str, Any], ...] = ()
+DIFFERENT = frozenset({DISAGREE, CRASHED, HUNG})
+"""What a kernel does that the model does not say."""
 
 
 @dataclass(frozen=True)
 class Conformance:
     """One test on one real kernel. `kernel`: the model's; `model`: its answer; `status`: AGREE, DISAGREE,
-    NOT_OBSERVABLE; `reason`: of the latter two, or that the model allows another outcome too."""
+    NOT_OBSERVABLE, CRASHED, HUNG; `reason`: of all but the first, or that the model allows another outcome too."""
 
     litmus: str
     release: str
@@ -67,102 +50,7 @@ def kernel_for(release: str) -> str:
     return name
 
 
-# Running
-
-
-def run_here(program: Path, allow_host_settings: bool, seconds: float = SECONDS) -> tuple[str, ...]:
-    """The lines of a program on the running kernel. Raises ModelError if it does not end in time."""
-    command = [str(program), *["--allow-host-settings"][:allow_host_settings]]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        start_new_session=True,
-        preexec_fn=end_with_parent,  # noqa: PLW1509  it only asks libc
-    )
-    try:
-        return tuple(process.communicate(timeout=seconds)[0].splitlines())
-    except subprocess.TimeoutExpired:
-        raise ModelError(f"the program did not end within {seconds:g} s") from None
-    finally:
-        if process.poll() is None:
-            process.terminate()  # it ends its test, and puts settings back
-            process.wait()
-
-
-def run_in(vmlinuz: Path, program: Path, seconds: float = SECONDS) -> tuple[str, ...]:
-    """The lines of a program on the kernel of that image, in a virtual machine. Raises ModelError if that cannot be."""
-    done = vm.boot(vm.find(vmlinuz), program, ["--allow-host-settings"], seconds=seconds)
-    if done.ended != "done":
-        last = done.reason.splitlines() or [done.ended]
-        raise ModelError(f"{vmlinuz}: {last[0]}")
-    return done.lines
-
-
-def observations(lines: Iterable[str]) -> dict[str, Observation]:
-    """Test to what its program printed of it; a test that came to no verdict is not observable."""
-    release, name = "", ""
-    steps: list[dict[str, Any]] = []
-    found: dict[str, Observation] = {}
-    for line in lines:
-        try:
-            said = json.loads(line)
-        except ValueError:
-            continue
-        if "release" in said:
-            release = said["release"]
-        elif "test" in said:
-            name, steps = said["test"], []
-            found[name] = Observation(release, None, "the program ended before its verdict")
-        elif "step" in said and "verdict" not in said:
-            steps.append(said)
-        elif "verdict" in said:
-            unseen = said["verdict"] == "not observable"
-            outcome = None if unseen else Outcome(_bits(said["refused"]), _bits(said["blocked"]), said["condition"])
-            found[name] = Observation(release, outcome, said.get("reason", ""), tuple(steps))
-    return found
-
-
-def _bits(mask: int) -> frozenset[int]:
-    return frozenset(n + 1 for n in range(mask.bit_length()) if mask >> n & 1)
-
-
 # Comparing
-
-
-def observe(
-    tests: Sequence[Litmus], images: Sequence[Path | None], *, allow_host_settings: bool = False,
-    seconds: float = SECONDS, progress: Callable[[str], None] = lambda what: None,
-) -> Iterator[list[Observation]]:
-    """Kernel by kernel, what it does in each test. An image is booted, None is the running kernel.
-
-    Where it cannot be run to the end, what is missing is not observable. Raises ModelError for what is no image, and
-    without a compiler.
-    """
-    doable, hopeless = [], {}
-    for test in tests:
-        try:
-            reproducer.check(test)
-        except NotObservable as error:
-            hopeless[test.name] = str(error)
-        else:
-            doable.append(test)
-    releases = [platform.release() if image is None else vm.find(image).release for image in images]
-    with vm.compiled(reproducer.program(doable), "tests") if doable else contextlib.nullcontext() as program:
-        for image, release in zip(images, releases, strict=True):
-            progress(str(image or "the running kernel"))
-            lines: tuple[str, ...] = ()
-            missing = "the program did not come to this test"
-            try:
-                if program is not None:
-                    lines = (
-                        run_here(program, allow_host_settings, seconds) if image is None
-                        else run_in(image, program, seconds)
-                    )
-            except ModelError as error:
-                missing = str(error)
-            seen = observations(lines)
-            yield [
-                seen.get(test.name) or Observation(release, None, hopeless.get(test.name, missing)) for test in tests
-            ]
 
 
 def conform(
@@ -180,10 +68,19 @@ def compare(test: Litmus, kernel: str, observation: Observation) -> Conformance:
     """One observation held against the model's kernel of that name."""
     system = system_of(with_features(kernel, test.features))
     expected, stuck = execution.outcomes(test, find_kernel(kernel), system)
+    return held_against(test, kernel, expected, stuck, observation)
+
+
+def held_against(
+    test: Litmus, kernel: str, expected: frozenset[Outcome], stuck: str, observation: Observation
+) -> Conformance:
+    """One observation held against all outcomes that the model's kernel has. `stuck`: why it may have others."""
     answer = execution.answer_of(test, (outcome.condition for outcome in expected), stuck)
     got = observation.outcome
     status, reason = AGREE, ""
-    if got is None:
+    if observation.fate:
+        status, reason = observation.fate, observation.reason
+    elif got is None:
         status, reason = NOT_OBSERVABLE, observation.reason
     elif got not in expected:
         # What the model cannot follow to its end may be what the kernel did.
@@ -243,7 +140,7 @@ def saved(path: Path, tests: Sequence[Litmus]) -> dict[str, list[Observation]]:
 
 # Telling
 
-_MARKS = {AGREE: "+", DISAGREE: "DIFFERS", NOT_OBSERVABLE: "-"}
+_MARKS = {AGREE: "+", DISAGREE: "DIFFERS", NOT_OBSERVABLE: "-", CRASHED: "CRASHED", HUNG: "HUNG"}
 
 
 def _by_release(found: Sequence[Conformance]) -> dict[tuple[str, str], list[Conformance]]:
@@ -255,7 +152,8 @@ def _by_release(found: Sequence[Conformance]) -> dict[tuple[str, str], list[Conf
 
 
 def _counts(found: Sequence[Conformance]) -> dict[str, int]:
-    return {status: sum(f.status == status for f in found) for status in _MARKS}
+    counts = {status: sum(f.status == status for f in found) for status in _MARKS}
+    return {status: n for status, n in counts.items() if n or status not in (CRASHED, HUNG)}
 
 
 def _reasons(found: Sequence[Conformance]) -> dict[str, list[str]]:
@@ -267,15 +165,18 @@ def _reasons(found: Sequence[Conformance]) -> dict[str, list[str]]:
     return reasons
 
 
+def told(different: Conformance) -> str:
+    """A test's name, what was observed and why that is remarkable, in a line."""
+    return f"{different.litmus}: {different.observed or different.status}; {different.reason}"
+
+
 def to_text(found: Sequence[Conformance]) -> str:
     """Per kernel: how many tests agree, each that does not, and why some cannot be observed."""
     lines = []
     for (release, kernel), results in _by_release(found).items():
         counts = ", ".join(f"{n} {status}" for status, n in _counts(results).items())
         lines.append(f"{release} ({kernel} in the model): {counts}")
-        lines += [
-            f"  {each.litmus}: {each.observed}; {each.reason}" for each in results if each.status == DISAGREE
-        ]
+        lines += [f"  {told(each)}" for each in results if each.status in DIFFERENT]
         lines += [f"  not observable, {len(names)}: {reason}" for reason, names in _reasons(results).items()]
     return "\n".join(lines) + "\n"
 
@@ -294,16 +195,15 @@ def to_markdown(found: Sequence[Conformance]) -> str:
         "| kernel | in the model | agree | disagree | not observable |", "| --- | --- | --- | --- | --- |",
     ]
     for (release, kernel), results in groups.items():
-        counts = " | ".join(str(n) for n in _counts(results).values())
-        lines.append(f"| {release} | {kernel} | {counts} |")
+        counts = _counts(results)
+        differ = sum(n for status, n in counts.items() if status in DIFFERENT)
+        lines.append(f"| {release} | {kernel} | {counts[AGREE]} | {differ} | {counts[NOT_OBSERVABLE]} |")
     lines += ["", "## Not observable", ""]
     for (release, _), results in groups.items():
         lines += [f"- {release}: {reason}: {', '.join(names)}" for reason, names in _reasons(results).items()]
-    if any(f.status == DISAGREE for f in found):
+    if any(f.status in DIFFERENT for f in found):
         lines += ["", "## Disagreements", ""]
-        lines += [
-            f"- {f.litmus} on {f.release}: {f.observed}; {f.reason}" for f in found if f.status == DISAGREE
-        ]
+        lines += [f"- {f.release}: {told(f)}" for f in found if f.status in DIFFERENT]
     lines += ["", "## All tests", "", f"| test | {' | '.join(release for release, _ in groups)} |"]
     lines.append("| --- |" + " --- |" * len(groups))
     for name in names:

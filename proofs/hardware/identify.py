@@ -17,7 +17,7 @@ import z3
 from model.decisions import value_text
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError
-from proofs.hardware.conform import Observation
+from proofs.hardware.observing import Observation
 from proofs.litmus import reasons
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
@@ -268,7 +268,7 @@ def _others(
 # Observing
 
 def seen_in(tests: Sequence[Litmus], observed: Iterable[Sequence[Observation]]) -> dict[str, frozenset[Outcome]]:
-    """What was observed of each test, row by row of observations as `conform.observe` gives them."""
+    """What was observed of each test, row by row of observations as `observing.observe` gives them."""
     found: dict[str, frozenset[Outcome]] = {}
     for row in observed:
         for test, observation in zip(tests, row, strict=True):

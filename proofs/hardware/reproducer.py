@@ -257,6 +257,12 @@ class _Function:
                 self.names[kind, number] = short
         if len({"stable" in s.operation.flags for s in test.statements if "writing" in s.operation.flags}) > 1:
             raise NotObservable("a swap device needs pages that do not change while it writes them, or does not")
+        rest = self.rest()
+        written = [part["v"] for s in test.statements if "writing" in s.operation.flags for part in s.parts]
+        for page in (test.pages[v] for v in written):
+            if "huge" in page.attributes and test.pages[rest[page.whole]] == page:
+                raise NotObservable(f"{page.name} stands for hundreds of pages, which the slow disk writes for minutes")
+        self.check_moves(rest)
         self.holders = {
             part["k"]: _held_by(statement)
             for statement in test.statements if statement.operation.reference for part in statement.parts
@@ -264,6 +270,24 @@ class _Function:
         self.actions = [
             _action(s, self.holders, test.values[s.parts[0]["n"]] if "n" in s.parts[0] else 0) for s in test.statements
         ]
+
+    def check_moves(self, rest: Mapping[str, int]) -> None:
+        """Raises NotObservable if mremap is to move a part that stands for hundreds of pages where it cannot go."""
+        merged: set[int] = set()
+        for statement in self.test.statements:
+            for part in statement.parts:
+                places = [part[name] for name in "vw" if name in part]
+                if statement.operation.word == "ksm":
+                    merged.update(places)
+                if statement.operation.word != "mremap":
+                    continue
+                page, onto = (self.test.pages[v] for v in places)
+                if "huge" not in page.attributes or rest[page.whole] != places[0]:
+                    continue
+                if "huge" in onto.attributes:
+                    raise NotObservable(f"{page.name} stands for hundreds of pages, and {onto.name} has room for one")
+                if places[0] in merged:
+                    raise NotObservable(f"{page.name} stands for hundreds of pages: after ksm they are two VMAs")
 
     def name(self, parameter: str, number: int) -> str:
         kind = {"q": "p", "child": "p", "w": "v"}.get(parameter, parameter)

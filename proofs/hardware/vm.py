@@ -54,7 +54,6 @@ _SLOW = f"throttling.bps-write={SLOW_RATE},throttling.group=slow"
 _LAST = re.compile(r"@timeout|@exit (\d+)")  # a line of init.c's
 _FAILURE = re.compile(r"Kernel panic|BUG:|Oops|general protection|unable to handle")
 
-
 @dataclass(frozen=True)
 class Machine:
     """A kernel image and what lies beside it. `release` is its `uname -r`; `config` the configuration it was built
@@ -70,13 +69,13 @@ class Machine:
 @dataclass(frozen=True)
 class Boot:
     """What a machine did. `lines` are the program's, without empty ones; `console` the kernel's and standard error's.
-    `ended`: "done" (the program ended with `status`), "timeout", or "panic" (the machine ended by itself without that);
-    `reason` says more, in a line, unless "done". `seconds` of wall time from qemu's start to its end, with
-    `accelerator` "kvm" or "tcg"."""
+    `ended`: "done" (the program ended with `status`), "timeout", "silent" (it said nothing for too long), or "panic"
+    (the machine ended by itself without that); `reason` says more, in a line, unless "done". `seconds` of wall time
+    from qemu's start to its end, with `accelerator` "kvm" or "tcg"."""
 
     lines: tuple[str, ...]
     status: int | None
-    ended: Literal["done", "timeout", "panic"]
+    ended: Literal["done", "timeout", "silent", "panic"]
     reason: str
     console: str
     seconds: float
@@ -98,10 +97,13 @@ def find(vmlinuz: Path) -> Machine:
 
 def boot(
     machine: Machine, suite: Path, arguments: Sequence[str] = (), *, seconds: float, append: str = "",
-    on_line: Callable[[str], None] = lambda line: None,
+    on_line: Callable[[str], None] = lambda line: None, quiet: float = math.inf,
+    meanwhile: Callable[[], bool] = lambda: False,
 ) -> Boot:
     """Run the static program `suite` with `arguments` as the only program of a fresh machine, for at most `seconds`
-    of wall time, boot included. `append` is added to the kernel's command line; `on_line` gets each line as it comes.
+    of wall time, boot included, and until it has said nothing for `quiet` seconds. `append` is added to the kernel's
+    command line; `on_line` gets each line as it comes. `meanwhile` is called as long as there is none to read: it does
+    a little of the caller's work, and says whether there is more of it.
 
     Raises ModelError if qemu or the C compiler is missing or fails, or a file cannot be read."""
     qemu = _tool(QEMU, "qemu-system-x86")
@@ -128,22 +130,25 @@ def boot(
             "-serial", f"file:{folder / 'console'}", "-serial", "stdio",
         ]  # fmt: skip
         lines: list[str] = []
-        status = None
+        status, cut = None, ""
         start = time.monotonic()
         with (folder / "errors").open("wb") as errors, _running(command, errors) as process:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                for line in _lines(process, start + seconds):
+            try:
+                for line in _lines(process, start + seconds, quiet, meanwhile):
                     lines.append(line)
                     if _LAST.fullmatch(line):
                         break
                     on_line(line)
                 else:
                     status = process.wait(max(0.0, start + seconds - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                cut = "silent" if time.monotonic() < start + seconds else "timeout"
             wall = time.monotonic() - start
         if status:
             said = _text(folder / "errors").splitlines() or [f"ended with status {status}"]
             raise ModelError(f"{QEMU}: {said[-1].removeprefix(QEMU + ': ')}")
-        return _verdict(lines, status is None, _text(folder / "console"), seconds, wall, accelerator)
+        limit = quiet if cut == "silent" else seconds
+        return _verdict(lines, cut, limit, _text(folder / "console"), wall, accelerator)
 
 
 def swap_header(size: int, label: bytes) -> bytes:
@@ -152,30 +157,45 @@ def swap_header(size: int, label: bytes) -> bytes:
     return bytes(1024) + described + bytes(4096 - 1024 - len(described) - 10) + b"SWAPSPACE2"
 
 
-def _verdict(lines: list[str], running: bool, console: str, seconds: float, wall: float, accelerator: str) -> Boot:
-    """`running`: it had not ended by itself when it was killed, because of its last line or of the time limit."""
+def _verdict(lines: list[str], cut: str, limit: float, console: str, wall: float, accelerator: str) -> Boot:
+    """`cut`: why it was killed, if not for its last line: it had not ended after the `limit` in seconds ("timeout"), or
+    said nothing for so long ("silent")."""
     last = _LAST.fullmatch(lines[-1]) if lines else None
     if last:
         lines.pop()
     said = console.splitlines() or ["nothing"]
     worst = next((line for line in said if _FAILURE.search(line)), said[-1])
-    ended: Literal["done", "timeout", "panic"]
+    ended: Literal["done", "timeout", "silent", "panic"]
     if last and last[1]:
         ended, reason = "done", ""
-    elif last or running:
-        ended, reason = "timeout", f"not done after {seconds:g} s; the kernel said: {worst}"
+    elif last or cut == "timeout":
+        ended, reason = "timeout", f"not done after {limit:g} s; the kernel said: {worst}"
+    elif cut:
+        ended, reason = "silent", f"it said nothing for {limit:g} s; the kernel said: {worst}"
     else:
         ended, reason = "panic", f"the machine ended by itself; the kernel said: {worst}"
     return Boot(tuple(lines), int(last[1]) if last and last[1] else None, ended, reason, console, wall, accelerator)
 
 
-def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
-    """What the process prints, line by line without the empty ones, until it closes its output or the deadline passes.
+def _lines(
+    process: subprocess.Popen[bytes], deadline: float, quiet: float = math.inf,
+    meanwhile: Callable[[], bool] = lambda: False,
+) -> Iterator[str]:
+    """What the process prints, line by line without the empty ones, until it closes its output, the deadline passes, or
+    it is quiet for so long. `meanwhile`: as of `boot`.
 
-    Raises subprocess.TimeoutExpired at the deadline."""
+    Raises subprocess.TimeoutExpired at the deadline, or when that time of quiet is over."""
     assert process.stdout
     pending = b""
-    while select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    busy, end = True, min(deadline, time.monotonic() + quiet)
+    while True:
+        ready = select.select([process.stdout], [], [], 0 if busy else max(0.0, end - time.monotonic()))[0]
+        if not ready and time.monotonic() >= end:
+            break
+        if not ready:
+            busy = meanwhile()
+            continue
+        end = min(deadline, time.monotonic() + quiet)
         got = os.read(process.stdout.fileno(), 1 << 16)
         *complete, pending = (pending + got).split(b"\n")
         for line in complete + ([] if got else [pending]):

@@ -17,13 +17,13 @@ import z3
 from model.fault import backing_read, map_backing, map_huge_zero
 from model.huge import huge_fault
 from model.kernels import Kernel
-from model.logic import RuleTemplate, StateFunction, System
+from model.logic import RuleTemplate, StateFunction, System, Term
 from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage
 from model.state import block, file, file_value, pte_write, vma_huge, vma_soft_dirty, vma_uffd, vma_write
 from proofs.derive.interpreter import Instance, Interpreter, State, interpreter_of
 from proofs.errors import LitmusError
 from proofs.litmus.facts import elements, slots_used
-from proofs.litmus.instances import Instances
+from proofs.litmus.instances import Instances, Tried, own_rules
 from proofs.litmus.language import Litmus, Statement
 from proofs.litmus.parser import MOST_FAULTS
 from proofs.traces.trace import Trace, execute
@@ -151,10 +151,14 @@ def outcomes(litmus: Litmus, kernel: Kernel, system: System) -> tuple[frozenset[
     return frozenset(run.outcome(end) for end in ends), reason or run.left_out
 
 
-def own_rules(kernel: Kernel, system: System) -> list[str]:
-    """Names of the rules that a user's kernel adds, as far as the system has them."""
-    names = {rule.name.partition(".")[0] for rule in system.rules}
-    return [template.name for template in kernel.own_rules if template.name in names]
+def facts_at_ends(
+    litmus: Litmus, kernel: Kernel, system: System, tried: Tried | None = None
+) -> tuple[list[tuple[Outcome, tuple[bool, ...]]], str]:
+    """As `outcomes`, each execution's by itself, nearest first; and which of the test's facts are true at its end."""
+    run = Run(litmus, kernel, interpreter_of(system, litmus.scope()), tried)
+    ends, reason = run.explore(run.start)
+    facts = [system.reduced(fact.meaning()) for fact in litmus.facts]
+    return [(run.outcome(end), tuple(run.holds(end, fact) for fact in facts)) for end in ends], reason or run.left_out
 
 
 def _next_part(progress: _Progress) -> _Progress:
@@ -174,12 +178,13 @@ class Run:
     system lacks.
     """
 
-    def __init__(self, litmus: Litmus, kernel: Kernel, interpreter: Interpreter) -> None:
+    def __init__(self, litmus: Litmus, kernel: Kernel, interpreter: Interpreter, tried: Tried | None = None) -> None:
         if litmus.missing:
             raise LitmusError(litmus.missing)
         self.litmus = litmus
         self.kernel = kernel
         self.interpreter = interpreter
+        self.tried = tried
         self.groups = litmus.groups
         meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
         self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
@@ -192,7 +197,7 @@ class Run:
 
     def known_instances(self) -> Instances:
         """Where operations find the steps that they may take."""
-        return Instances(self.interpreter)
+        return Instances(self.interpreter, self.tried)
 
     def start_state(self) -> State:
         """The initial state, with the attributes of the declared pages and what they map from the start."""
@@ -397,7 +402,8 @@ class Run:
             ("goal", quick, given), ("goal", operation.goal, given), ("refusal", operation.refusal, given),
             ("block", blocks(operation.access, self.kernel), given),
             *(("fault", names, where) for names in faults(operation.access, self.kernel)
-              for where in (self.block_of(given) if operation.on_block else [given])),
+              for where in (
+                  [{**given, "v": v} for v in self.litmus.block_of(given["v"])] if operation.on_block else [given])),
             # Others may have undone a preparation.
             *(
                 ("fault", (rule,), {**given, **self.instances.there(part["p"], part[name], state)})
@@ -448,12 +454,6 @@ class Run:
             return _Move(step, over._replace(role="then", bound=slot))
         return _Move(step, _next_part(progress))
 
-    def block_of(self, given: Mapping[str, int]) -> list[dict[str, int]]:
-        """The rule parameters for each page of the block of v."""
-        pages = self.litmus.pages
-        whole = pages[given["v"]].whole
-        return [{**given, "v": number} for number, page in enumerate(pages) if page.whole == whole]
-
     def when_trylock_fails(self, step: Instance, given: Mapping[str, int], point: _Point) -> Instance | None:
         """What the step becomes if it tries the page lock, and this is the attempt that fails."""
         if not point.lock_fails or step.rule.name not in WHEN_TRYLOCK_FAILS:
@@ -467,12 +467,16 @@ class Run:
         return Outcome(refused, blocked, self.ends_in_condition(end))
 
     def ends_in_condition(self, point: _Point) -> bool:
+        return self.holds(point, self.condition)
+
+    def holds(self, point: _Point, meant: Term) -> bool:
+        """Whether that, said of elements and of the test's facts about statements, is true there."""
         waiting, used = self.waiting(point), slots_used(self.interpreter, point.state)
         known = {"refused": {n + 1 for n in point.refused}, "blocked": {n + 1 for n in waiting}, "slots": {used}}
         outcomes = {
             str(fact.constant): fact.of[0] in known[fact.what] for fact in self.litmus.facts if fact.what in known
         }
-        return bool(self.interpreter.evaluate(self.condition, point.state, self.elements | outcomes))
+        return bool(self.interpreter.evaluate(meant, point.state, self.elements | outcomes))
 
     def steps_to(self, end: _Point) -> list[tuple[int, Instance]]:
         """The steps of the execution that led to the point, each with the number of its statement."""

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import z3
 
-from model.logic import Param, Rule, Sort, StateFunction, Term
+from model.kernels import Kernel
+from model.logic import Param, Rule, Sort, StateFunction, System, Term
 from model.operations import stages
 from model.state import UNUSED, Slot, cached, fresh, pte_frame, pte_present, pte_slot, pte_swap, slot_frame
 from proofs.derive.interpreter import Instance, Interpreter, State
 
 _UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in UNUSED}
 
+Tried = Callable[[Rule, Sequence[int]], None]
+"""Hears of each step that an execution tries: its rule, and which conjuncts of the guard forbid it, two at most; none
+if it may be taken."""
+
+
+def own_rules(kernel: Kernel, system: System) -> list[str]:
+    """Names of the rules that a user's kernel adds, as far as the system has them."""
+    names = {rule.name.partition(".")[0] for rule in system.rules}
+    return [template.name for template in kernel.own_rules if template.name in names]
+
 
 class Instances:
     """The rules of one system, by name, and their instances in the states of one scope."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
+    def __init__(self, interpreter: Interpreter, tried: Tried | None = None) -> None:
         self.interpreter = interpreter
+        self.tried = tried
         self.rules = self.known_rules()
         self.stages = stages(self.rules)
 
@@ -41,9 +53,17 @@ class Instances:
             choices = [self.choices(rule, p, given, state) for p in rule.params]
             for chosen in itertools.product(*choices):
                 instance = Instance(rule, tuple((p.name, c) for p, c in zip(rule.params, chosen, strict=True)))
-                if self.interpreter.enabled(instance, state):
+                if self.is_enabled(instance, state):
                     found.append(instance)
         return found
+
+    def is_enabled(self, instance: Instance, state: State) -> bool:
+        """Whether the step may be taken; who listens to `tried` hears of it."""
+        if self.tried is None:
+            return self.interpreter.enabled(instance, state)
+        forbidding = self.interpreter.forbidding(instance, state, most=2)
+        self.tried(instance.rule, forbidding)
+        return not forbidding
 
     def choices(self, rule: Rule, param: Param, given: Mapping[str, int], state: State) -> Sequence[Any]:
         if param.name in given:

@@ -98,6 +98,11 @@ class Litmus:
         """Numbers of the pages that no file backs."""
         return tuple(number for number, page in enumerate(self.pages) if "file" not in page.attributes)
 
+    def block_of(self, number: int) -> tuple[int, ...]:
+        """Numbers of the pages of the block in which that one is."""
+        whole = self.pages[number].whole
+        return tuple(other for other, page in enumerate(self.pages) if page.whole == whole)
+
     def scope(self) -> Scope:
         """Large enough that frames, folios and slots never run out.
 

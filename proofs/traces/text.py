@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from proofs.traces.graph import FLAGS, GONE, Attributes, Graph, Hidden, quiet_flags, reference_words, state_graphs
 from proofs.traces.trace import Trace
+from proofs.words import MAIL, wrapped
 
 WIDTH = 100
 _NUMBER, _STEP = 4, 46
@@ -81,17 +82,20 @@ def to_table(trace: Trace) -> str:
 
 
 def steps_as_list(trace: Trace) -> list[str]:
-    """The steps as a numbered list in Markdown."""
-    return [
+    """The steps as a numbered list in Markdown, in the lines of a mail."""
+    steps = (
         f"{i}. `{trace.label(i - 1)}` {' '.join(step_words(trace, i))} ({step.rule.kernel_function})"
         for i, step in enumerate(trace.steps, 1)
-    ]
+    )
+    return [line for step in steps for line in wrapped(step, MAIL, then="   ")]
 
 
 def to_markdown(trace: Trace) -> str:
-    """The trace as Markdown for mail and pull requests: the claim, the steps, and what breaks it."""
+    """The trace as Markdown for mail and pull requests: the claim, the steps, and what breaks it. Only a heading may be
+    wider than a mail."""
     heading, statement, broken = closing_words(trace, state_graphs(trace)[-1])
-    parts = [f"### {heading}", statement, "\n".join(steps_as_list(trace)), broken]
+    claim, here = ("\n".join(wrapped(words, MAIL)) for words in (statement, broken))
+    parts = [f"### {heading}", claim, "\n".join(steps_as_list(trace)), here]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from proofs.check.cells import Cell
+from proofs.check.ci import Outcome, to_markdown
 from proofs.cli.main import main
 
 SCOPE = ["--scope", "2,1,2,1,1"]
@@ -55,8 +57,11 @@ def test_a_violation_fails_with_its_steps(tmp_path: Path) -> None:
         assert all(place["location"]["message"]["text"] for place in flow)
 
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert rows[2:] == ["| v5.9 | V 4 | V 4 |", "| v5.19 | E | E |"]
+    assert rows == [
+        "|  | v5.9 | v5.19 |", "| --- | --- | --- |", "| coherence-write-pin | V 4 | E |", "| swap-slot | V 4 | E |",
+    ]
     assert "\n4. `wp-copy(p=A, v=x, new=" in markdown
+    assert max(map(len, markdown.splitlines())) <= 72
 
 
 def test_a_file_of_ones_own_is_where_sarif_points(tmp_path: Path) -> None:
@@ -90,7 +95,18 @@ def test_markdown_of_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr().out
     assert printed.startswith("### write-bit is violated on v5.9\n\nClaimed: ")
     assert "\n3. `" in printed
-    assert printed.rstrip().splitlines()[-1].startswith("Here: ")
+    assert printed.rpartition("\n\n")[2].startswith("Here: ")
+    assert max(map(len, printed.splitlines())) <= 72
+
+
+def test_a_table_of_many_kernels_is_several_in_markdown() -> None:
+    kernels = [f"a-kernel-{number}" for number in range(9)]
+    cells = [Cell(kernel, "an-invariant", "PROVED", "all", 0.0, False, clauses=n) for n, kernel in enumerate(kernels)]
+    lines = to_markdown([Outcome("", cell, "", False, None) for cell in cells]).splitlines()
+    heads = [line for line in lines if line.startswith("|  |")]
+    assert " ".join(heads).replace("|", " ").split() == kernels
+    assert len(heads) > 1
+    assert max(map(len, lines)) <= 72
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -17,7 +17,7 @@ from proofs.cli.main import main
 from proofs.data import SUITE
 from proofs.errors import NotObservable
 from proofs.hardware import conform, identify, reproducer, telling
-from proofs.hardware.conform import Observation
+from proofs.hardware.observing import Observation
 from proofs.litmus import execution, parser, reasons
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus

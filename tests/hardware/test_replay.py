@@ -17,8 +17,9 @@ from proofs import errors
 from proofs.cli import main
 from proofs.data import SUITE
 from proofs.errors import NotObservable
-from proofs.hardware import conform, reproducer, vm
-from proofs.hardware.conform import AGREE, DISAGREE, NOT_OBSERVABLE, Observation
+from proofs.hardware import conform, observing, reproducer, vm
+from proofs.hardware.conform import AGREE, DISAGREE, NOT_OBSERVABLE
+from proofs.hardware.observing import Observation
 from proofs.litmus import matrix, parser
 from proofs.litmus.execution import Outcome
 from proofs.litmus.facts import OF_ADDRESSES
@@ -107,6 +108,8 @@ def test_names_of_a_test_never_are_names_of_c_or_of_the_runtime() -> None:
     ("page x\nA: write x 1 || A: read x\nexists A.x == 1", "operations at the same time"),
     ("page x\n*: pageout x writing\n*: pageout x writing stable\nexists A.x == 0", "a swap device needs"),
     ("page x\n*: trylock-fails\nA: write x 1\nexists A.x == 1", "page lock"),
+    ("page x huge 2\nA: mremap x.1 x.0\nexists A.x == 0", "x.0 has room for one"),
+    ("page x huge 2\npage y\n*: ksm x.0 x.1\nA: mremap x.1 y\nexists A.x == 0", "two VMAs"),
     ("page x\nA: write x 1\nexists dirty A.x", "nothing shows the dirty bit of a PTE"),
 ])
 def test_what_no_program_can_do_is_said(text: str, reason: str) -> None:
@@ -131,7 +134,7 @@ def test_a_reproducer_ends_with_0_as_predicted_and_1_if_not(tmp_path: Path) -> N
 def test_an_operation_that_the_kernel_refuses_is_refused() -> None:
     asked = written("page x rdonly\nA: write x 1\nA: munmap x\nA: dontneed x\nexists refused 1 and not refused 2")
     with vm.compiled(reproducer.program([asked]), "test") as program:
-        seen = conform.observations(conform.run_here(program, allow_host_settings=False))["t"]
+        seen = observing.observations(observing.run_here(program, allow_host_settings=False))["t"]
     assert seen.outcome == Outcome(frozenset({1, 3}), NOTHING, True)
 
 
@@ -139,7 +142,7 @@ def test_an_operation_that_the_kernel_refuses_is_refused() -> None:
 def test_a_machine_without_a_slow_swap_disk_keeps_no_writing_going() -> None:
     asked = written("page x\nA: write x 1\n*: pageout x writing\nexists A.x == 1")
     with vm.compiled(reproducer.program([asked]), "test") as program:
-        seen = conform.observations(conform.run_here(program, allow_host_settings=False))["t"]
+        seen = observing.observations(observing.run_here(program, allow_host_settings=False))["t"]
     assert seen.outcome is None
     assert "slow enough" in seen.reason
 
@@ -210,7 +213,7 @@ def test_a_test_without_a_verdict_is_not_observable_and_the_others_stay() -> Non
         '{"verdict": "observed", "condition": true, "refused": 5, "blocked": 0}', "not JSON", '{"test": "b"}',
         '{"step": 1, "operation": "A: write x 1"',
     ]
-    found = conform.observations(lines)
+    found = observing.observations(lines)
     assert found["a"].outcome == Outcome(frozenset({1, 3}), NOTHING, True)
     assert found["b"].outcome is None
     assert "ended before" in found["b"].reason
@@ -220,7 +223,7 @@ def test_a_test_without_a_verdict_is_not_observable_and_the_others_stay() -> Non
 def test_the_running_kernel_does_what_every_kernel_does() -> None:
     """The first cases of cow.c on a base page hold wherever fork works at all."""
     tests = [each for each in whole_suite() if each.name in ("cow-01-basic.base", "cow-02-basic-mprotect.base")]
-    assert [found.status for found in conform.conform(tests, conform.observe(tests, [None]))] == [AGREE, AGREE]
+    assert [found.status for found in conform.conform(tests, observing.observe(tests, [None]))] == [AGREE, AGREE]
 
 
 @needs_compiler
@@ -254,9 +257,9 @@ def test_a_kernel_that_cannot_be_run_loses_nothing_of_the_others(
     def fails(*_: object) -> tuple[str, ...]:
         raise ModelError("no qemu")
 
-    monkeypatch.setattr(conform, "run_in", fails)
+    monkeypatch.setattr(observing, "run_in", fails)
     asked = written("page x\nA: write x 1\nexists A.x == 1")
-    [[here], [there]] = conform.observe([asked], [None, tmp_path])
+    [[here], [there]] = observing.observe([asked], [None, tmp_path])
     assert here.outcome == Outcome(NOTHING, NOTHING, True)
     assert (there.outcome, there.reason) == (None, "no qemu")
 
@@ -286,6 +289,15 @@ ON_EACH_KERNEL = {
     "page x\nA: write x 1\nA: fork C\n*: numa x\nexists C.x == 1": [3],
     "page x\nA: write x 1\n*: numa x\n*: migrate x\n*: numa x\nexists writable A.x": [],
     f"{HUGE}\nA: r = get x.1\n*: numa x.0\nexists writable A.x.1": [],
+    "page x\nA: numa x\n*: split x\nexists not present A.x": [1, 2],
+    "page x\nA: write x 1\n*: pageout x\n*: numa x\nA: pageout x\nexists swapped A.x": [3, 4],
+    "page x file\n*: numa x\nA: pageout x\nexists not present A.x": [1, 2],
+    f"{HUGE}\n*: pageout x.0\nA: write x.0 1\nA: r = pin x.1\n*: numa x\nexists A.x.1 == 1": [5],
+    f"{HUGE}\nA: clear-soft-dirty\nexists not writable A.x and not writable A.x.1": [],
+    "page x huge 2 zero\nexists not writable A.x.0 and not writable A.x.1": [],
+    "page x huge 2 zero\n*: extra-ref x\n*: drop-extra x.1\nexists A.x == 0": [1],
+    "page x huge 2 zero\npage y zero\nA: r = vmsplice x.1\nexists A.x.0 is r and A.y is A.x.1": [],
+    "page x\npage y\nA: read x\n*: extra-ref x\n*: extra-ref x\nA: mremap x y\n*: drop-extra y\nexists A.y == 0": [3],
 }
 """Tests to the operations that are refused; all others are done, and the condition comes true."""
 LOST = (
@@ -299,7 +311,7 @@ LOST = (
 def test_what_is_seen_is_what_the_kernel_does(image: Path) -> None:
     """Reclaim takes what it can take and keeps off all else; who refused a write is told; so is what maps no page."""
     tests = [replace(written(text), name=f"t{number}") for number, text in enumerate(ON_EACH_KERNEL)]
-    [seen] = conform.observe(tests, [image])
+    [seen] = observing.observe(tests, [image])
     expected = [Outcome(frozenset(refused), NOTHING, True) for refused in ON_EACH_KERNEL.values()]
     assert [(s.outcome, s.reason) for s in seen] == [(e, "") for e in expected]
 
@@ -323,7 +335,7 @@ def test_what_an_address_is_is_what_pagemap_and_kpageflags_say(image: Path) -> N
     """As the model has it, but for what a kernel does not show: 6.12 calls every anonymous page one of KSM, 5.10 does
     not register files with userfaultfd and shows uffd-wp to the probe alone."""
     tests = [replace(written(text), name=f"t{number}") for number, text in enumerate(ADDRESSES)]
-    found = conform.conform(tests, list(conform.observe(tests, [image])))
+    found = conform.conform(tests, list(observing.observe(tests, [image])))
     assert [(each.litmus, each.reason) for each in found if each.status == DISAGREE] == []
     assert sum(each.status == AGREE for each in found) >= len(tests) - 2
 
@@ -331,7 +343,7 @@ def test_what_an_address_is_is_what_pagemap_and_kpageflags_say(image: Path) -> N
 @real_kernels
 def test_the_writing_of_a_page_goes_on_until_it_is_told_to_end(image: Path) -> None:
     tests = [replace(written(LOST.format(more)), name=f"t{more.strip()}") for more in ("", " stable")]
-    [[fast, stable]] = conform.observe(tests, [image])
+    [[fast, stable]] = observing.observe(tests, [image])
     lost = conform.kernel_for(fast.release) == "debian-5.10"
     assert fast.outcome == Outcome(frozenset() if lost else frozenset({6}), NOTHING, lost)
     assert stable.outcome == Outcome(frozenset({5, 6}), NOTHING, False)
@@ -341,7 +353,7 @@ def test_the_writing_of_a_page_goes_on_until_it_is_told_to_end(image: Path) -> N
 def test_a_real_kernel_does_what_the_model_says(image: Path) -> None:
     """Every test of the suite that can be seen agrees; held against another kernel's rules, many do not."""
     tests = whole_suite()
-    observed = list(conform.observe(tests, [image]))
+    observed = list(observing.observe(tests, [image]))
     found = conform.conform(tests, observed)
     assert [each for each in found if each.status == DISAGREE] == []
     seen = sum(each.status == AGREE for each in found)

@@ -19,13 +19,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from real_kernels import kernels
 
 from model.logic import ModelError
 from proofs.hardware import vm, vmlinuz
 from proofs.hardware.reproducer import REPLAY
 
 HERE = Path(__file__).parent
-KERNELS = sorted(Path(os.environ.get("PROOFS_KERNELS", "/nonexistent")).glob("*/vmlinuz"))
+KERNELS = kernels()
 PVH_NOTE = struct.pack("<III4sQ", 4, 8, 18, b"Xen\0", 0x1000000)
 ELF = b"\x7fELF" + bytes(100) + PVH_NOTE
 

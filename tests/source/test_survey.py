@@ -152,6 +152,14 @@ def test_a_page_that_is_reused_whoever_maps_it_breaks_isolation_and_a_test_tells
     # Most of the tree is not there, so that nothing is claimed.
     assert code == INCONCLUSIVE
     assert "as a litmus test" not in out
+    asked = ("-i", "isolation-mapping", "--engine", "explore", "-o", str(tmp_path / "out"), "--json")
+    assert main(["source", "check", str(tmp_path / "bad"), *asked]) == VIOLATION
+    said = json.loads(capsys.readouterr().out)
+    assert [(r["kernel"], r["verdict"]) for r in said["results"]] == [(said["trees"][0]["kernel"], "VIOLATED")]
+    assert "fork" in said["tests"][0]["litmus"]
+    assert main(["source", "check", str(tmp_path / "good"), *asked]) == INCONCLUSIVE
+    said = json.loads(capsys.readouterr().out)
+    assert (said["results"][0]["verdict"], said["tests"], said["changed"]) == ("EXHAUSTED", [], [])
 
 
 @pytest.mark.slow

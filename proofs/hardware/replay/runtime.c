@@ -63,6 +63,7 @@ struct request {
 struct place {
 	char *at;
 	size_t length, whole; /* of the page, and of the huge page that it is the first part of */
+	int was_read_only;    /* a store of try_store has changed the PMD, which mapped it read-only */
 };
 
 /* What holds a reference, and where the page was when it was taken. */
@@ -88,7 +89,7 @@ static struct {
 	pid_t pid[MOST];
 	enum truth gone[MOST];
 	int watched;     /* a page is registered for userfaultfd write-protect */
-	int extra[MOST]; /* handles of transient references to pages, plus one */
+	int extra[MOST]; /* handles of transient references, plus one */
 	uint64_t frame;  /* the one that reclaim is to take */
 	struct {
 		uint64_t entry, frame; /* a pagemap entry, and the frame that it led to when it was made; 0: free */
@@ -259,7 +260,7 @@ static char *reserve(void)
 
 static void add_place(char *at, size_t length, size_t whole)
 {
-	place[places++] = (struct place){ at, length, whole };
+	place[places++] = (struct place){ .at = at, .length = length, .whole = whole };
 }
 
 /* The beginnings of a page, in args.flags. */
@@ -616,19 +617,21 @@ static long huge_page(const struct args *a)
 		answer = set(enabled, "madvise");
 	if (answer)
 		return answer;
-	if (mmap(at, HUGE, protection(a->flags & READ_ONLY), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+	if (mmap(at, HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
 		return -errno;
 	if (madvise(at, HUGE, MADV_HUGEPAGE))
 		return unseen("MADV_HUGEPAGE: %s", strerror(errno));
 	answer = touch(at, &value, !(a->flags & OF_ZERO));
 	if (!answer && !(a->flags & OF_ZERO) && !huge_mapped(at))
 		return unseen("the kernel had no huge page to give");
-	return answer;
+	return answer ? answer : result(mprotect(at, HUGE, protection(a->flags & READ_ONLY)));
 }
 
 //: userfaultfd
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+
+static uint64_t userfaultfd_features; /* those that the kernel has */
 
 /* This process's userfaultfd, whose faults end in SIGBUS instead of waiting for a monitor. */
 static int userfaultfd(void)
@@ -650,6 +653,7 @@ static int userfaultfd(void)
 		close(file);
 		file = -1;
 	}
+	userfaultfd_features = api.features;
 	return file;
 }
 
@@ -699,8 +703,8 @@ static long uffd_continue(const struct args *a)
 	long answer = register_page(place[a->page].at, PAGE,
 				    4 /* UFFDIO_REGISTER_MODE_MINOR */ | (watched ? UFFDIO_REGISTER_MODE_WP : 0));
 
-	if (answer)
-		return answer;
+	if (answer) /* that of a file in memory it can register */
+		return errno == EINVAL && userfaultfd_features & 1U << 10 /* UFFD_FEATURE_MINOR_SHMEM */ ? -EINVAL : answer;
 	answer = result(ioctl(userfaultfd(), UFFDIO_CONTINUE, &page));
 	if (watched)
 		return register_page(place[a->page].at, PAGE, UFFDIO_REGISTER_MODE_WP) ? UNSEEN : answer;
@@ -928,32 +932,55 @@ static long take_by_probe(const struct args *a)
 	return 0;
 }
 
+//: extra_of
+/* The handle of the transient reference to the page at this address, plus one. */
+static int *extra_of(const char *at)
+{
+	struct gp_page page = { 0 };
+	int i;
+
+	for (i = 0; i < MOST; i++) {
+		page.handle = shared->extra[i] - 1;
+		if (page.handle >= 0 && !ioctl(probe, GP_REF, &page) && same_frame(page.pfn, frame_at(at)))
+			return &shared->extra[i];
+	}
+	return NULL;
+}
+
 //: hold
-/* A transient reference, as a CPU's LRU batch has. */
+/* A transient reference, as a CPU's LRU batch has. One page has one. */
 static long hold(const struct args *a)
 {
 	struct gp_at at = { .addr = (uintptr_t)place[a->page].at };
+	int i;
 
 	if (probe < 0)
 		return without_probe("a page for a moment");
+	for (i = 0; i < MOST && shared->extra[i]; i++)
+		;
+	if (i == MOST)
+		return unseen("more pages are held for a moment than there is room for");
+	if (extra_of(place[a->page].at))
+		return -EBUSY;
 	if (ioctl(probe, GP_HOLD, &at))
 		return -errno;
-	shared->extra[a->page] = at.handle + 1;
+	shared->extra[i] = at.handle + 1;
 	return 0;
 }
 
 //: let_go
 static long let_go(const struct args *a)
 {
-	struct gp_handle handle = { .handle = shared->extra[a->page] - 1 };
-	struct gp_page page = { 0 };
+	struct gp_handle handle = { 0 };
+	int *extra;
 
 	if (probe < 0)
 		return without_probe("a page for a moment");
-	page.handle = handle.handle;
-	if (!frame_at(place[a->page].at) || ioctl(probe, GP_REF, &page) || page.pfn != frame_at(place[a->page].at))
+	extra = frame_at(place[a->page].at) ? extra_of(place[a->page].at) : NULL;
+	if (!extra)
 		return -ENOENT;
-	shared->extra[a->page] = 0;
+	handle.handle = *extra - 1;
+	*extra = 0;
 	return result(ioctl(probe, GP_DROP, &handle));
 }
 
@@ -1018,6 +1045,7 @@ static long drop_probe(const struct args *a)
 //: frame_flags
 #define LARGE (3UL << 15) /* in kpageflags: part of a large folio */
 #define SWAP_BACKED (1UL << 14)
+#define THP 22
 #define ZERO_PAGE 24
 #define KSM_PAGE 21
 #define DIRTY 4
@@ -1375,13 +1403,14 @@ static long migrate(const struct args *a)
 //: numa
 /*
  * A NUMA hinting scan of the page; refused if it leaves it out. Balancing is on for that moment only, and moves nothing:
- * pages stay where they are with a memory policy that names a node. Scans go by whole VMAs: they do not split a PMD.
+ * pages stay where they are with a memory policy that names a node. Scans go by whole VMAs: they do not split a PMD. Of
+ * a part that has many pages the first one stands for all.
  */
 static long numa(const struct args *a)
 {
 	static const char *const balancing = "/proc/sys/kernel/numa_balancing";
 	struct place *p = &place[a->page];
-	struct gp_range range = { .addr = (uintptr_t)p->at, .length = a->whole ? p->whole : p->length };
+	struct gp_range range = { .addr = (uintptr_t)p->at, .length = PAGE };
 	unsigned long node = 1;
 	char before[16];
 	long answer;
@@ -1402,9 +1431,10 @@ static long numa(const struct args *a)
 	put(balancing, before);
 	if (answer == -EOPNOTSUPP)
 		return unseen("this kernel has no NUMA balancing");
-	if (!answer)
-		touch(p->at, &value, 0); /* which brings back what was taken away */
-	return answer ? answer : range.changed ? 0 : -EBUSY;
+	if (answer || !range.changed)
+		return answer ? answer : -EBUSY;
+	touch(p->at, &value, 0); /* which brings back what was taken away */
+	return 0;
 }
 
 //: split_folio
@@ -1504,6 +1534,13 @@ static enum truth seen(int process, int page)
 	return act(process, look, (struct args){ .page = page }) ? UNKNOWN : shared->fact.mapped;
 }
 
+//: same_frame
+/* Are they one page? So are all zero pages, small and huge, and all parts of that: the model has one. */
+static int same_frame(uint64_t one, uint64_t other)
+{
+	return one == other || (frame_flags(one) >> ZERO_PAGE & 1 && frame_flags(other) >> ZERO_PAGE & 1);
+}
+
 //: maps
 /* Does the process map at `page` what the reference holds? */
 static enum truth maps(int process, int page, int ref)
@@ -1514,7 +1551,7 @@ static enum truth maps(int process, int page, int ref)
 		return NO;
 	if (present != YES)
 		return present;
-	return !shared->fact.pfn || !shared->ref[ref].pfn ? UNKNOWN : shared->fact.pfn == shared->ref[ref].pfn;
+	return !shared->fact.pfn || !shared->ref[ref].pfn ? UNKNOWN : same_frame(shared->fact.pfn, shared->ref[ref].pfn);
 }
 
 //: add_huge_place
@@ -1539,7 +1576,7 @@ static enum truth map_same(int process, int page, int other_process, int other_p
 	other = seen(other_process, other_page);
 	if (present != YES || other != YES)
 		return both(present, other);
-	return !pfn || !shared->fact.pfn ? UNKNOWN : pfn == shared->fact.pfn;
+	return !pfn || !shared->fact.pfn ? UNKNOWN : same_frame(pfn, shared->fact.pfn);
 }
 
 //: is_present
@@ -1620,7 +1657,7 @@ static enum truth is_huge(int process, int page)
 	if (act(process, look_huge, (struct args){ .page = page }))
 		return UNKNOWN;
 	counted = shared->fact.huge;
-	return either(counted, both(is_zero(process, page), page_flag(process, page, 22)));
+	return either(counted, both(is_zero(process, page), page_flag(process, page, THP)));
 }
 
 //: look_protected
@@ -1645,22 +1682,34 @@ static enum truth soft_dirty(int process, int page)
 	return absent(process) ? NO : shared->fact.is_soft_dirty;
 }
 
+//: mapped_by_pmd
+static int mapped_by_pmd(const char *at)
+{
+	uint64_t flags = frame_at(at) ? frame_flags(frame_at(at)) : 0;
+
+	return huge_mapped(at) || (flags >> ZERO_PAGE & 1 && flags >> THP & 1);
+}
+
 //: try_store
-/* Is the PTE writable? A store of what is there already raises no fault then. */
+/* Is the PTE writable? A store of what is there already raises no fault then. One that does changes all of a PMD. */
 static long try_store(const struct args *a)
 {
 	struct rusage before, after;
 	char *at = place[a->page].at;
-	int value = 0;
+	int value = 0, by_pmd, i;
 
 	shared->fact.has_write = NO;
-	if (touch(at, &value, 0))
+	if (place[a->page].was_read_only || touch(at, &value, 0))
 		return 0;
+	by_pmd = place[a->page].whole == HUGE && mapped_by_pmd(at);
 	getrusage(RUSAGE_SELF, &before);
 	if (!touch(at, &value, 1)) {
 		getrusage(RUSAGE_SELF, &after);
 		shared->fact.has_write = before.ru_minflt == after.ru_minflt ? YES : NO;
 	}
+	for (i = 0; by_pmd && shared->fact.has_write == NO && i < places; i++)
+		if (((uintptr_t)place[i].at & ~(HUGE - 1)) == ((uintptr_t)at & ~(HUGE - 1)))
+			place[i].was_read_only = 1;
 	return 0;
 }
 

@@ -1,0 +1,158 @@
+"""What kernels do in litmus tests: the tests as one program, run here or in virtual machines, and what it printed.
+
+A test in which a virtual machine ends or falls silent is named, and the tests after it run in another machine.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from model.logic import ModelError
+from proofs.errors import NotObservable
+from proofs.hardware import reproducer, vm
+from proofs.litmus.execution import Outcome
+from proofs.litmus.language import Litmus
+from proofs.parallel import end_with_parent
+
+SECONDS = 600.0
+"""The time limit of one run of many tests."""
+QUIET = 75.0
+"""Seconds in which a machine says nothing and is taken to hang: a program gives a test up after 60."""
+CRASHED, HUNG = "crashed", "hung"
+UNFINISHED = "the program ended before its verdict"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a program said of one test. `outcome`: None if it could not be seen, for `reason`. `steps`: its lines.
+    `fate`: CRASHED or HUNG if that is what the kernel did in it."""
+
+    release: str
+    outcome: Outcome | None
+    reason: str
+    steps: tuple[dict[str, Any], ...] = ()
+    fate: str = ""
+
+
+def run_here(program: Path, allow_host_settings: bool, seconds: float = SECONDS) -> tuple[str, ...]:
+    """The lines of a program on the running kernel. Raises ModelError if it does not end in time."""
+    command = [str(program), *["--allow-host-settings"][:allow_host_settings]]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        start_new_session=True,
+        preexec_fn=end_with_parent,  # noqa: PLW1509  it only asks libc
+    )
+    try:
+        return tuple(process.communicate(timeout=seconds)[0].splitlines())
+    except subprocess.TimeoutExpired:
+        raise ModelError(f"the program did not end within {seconds:g} s") from None
+    finally:
+        if process.poll() is None:
+            process.terminate()  # it ends its test, and puts settings back
+            process.wait()
+
+
+def run_in(
+    vmlinuz: Path, tests: Sequence[Litmus], seconds: float = SECONDS, quiet: float = QUIET,
+    heard: Callable[[str], None] = lambda line: None, meanwhile: Callable[[], bool] = lambda: False,
+) -> dict[str, Observation]:
+    """Test to what the kernel of that image does in it, in as many machines as it takes; for at most so many `seconds`.
+    `heard` gets each line that a program prints, `meanwhile` is called while there is none (vm.boot).
+
+    Raises ModelError if no machine comes to a test, or the time is over before the first one.
+    """
+    machine = vm.find(vmlinuz)
+    end = time.monotonic() + seconds
+    found: dict[str, Observation] = {}
+    left = list(tests)
+    while left and time.monotonic() < end:
+        with vm.compiled(reproducer.program(left), "tests") as program:
+            done = vm.boot(
+                machine, program, ["--allow-host-settings"], seconds=max(1.0, end - time.monotonic()), on_line=heard,
+                quiet=quiet, meanwhile=meanwhile,
+            )
+        seen = observations(done.lines)
+        found |= seen
+        begun = [test for test in left if test.name in seen]
+        if done.ended == "done" or (done.ended == "timeout" and begun):
+            break
+        if not begun:
+            raise ModelError(f"{vmlinuz}: {done.reason.splitlines()[0]}")
+        name = begun[-1].name
+        fate = CRASHED if done.ended == "panic" else HUNG
+        found[name] = replace(seen[name], outcome=None, reason=done.reason.splitlines()[0], fate=fate)
+        left = [test for test in left if test.name not in found]
+    return found
+
+
+def observations(lines: Iterable[str]) -> dict[str, Observation]:
+    """Test to what its program printed of it; a test that came to no verdict is not observable."""
+    release, name = "", ""
+    steps: list[dict[str, Any]] = []
+    found: dict[str, Observation] = {}
+    for line in lines:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if "release" in said:
+            release = said["release"]
+        elif "test" in said:
+            name, steps = said["test"], []
+            found[name] = Observation(release, None, UNFINISHED)
+        elif "step" in said and "verdict" not in said:
+            steps.append(said)
+        elif "verdict" in said:
+            unseen = said["verdict"] == "not observable"
+            outcome = None if unseen else Outcome(_bits(said["refused"]), _bits(said["blocked"]), said["condition"])
+            found[name] = Observation(release, outcome, said.get("reason", ""), tuple(steps))
+    return found
+
+
+def _bits(mask: int) -> frozenset[int]:
+    return frozenset(n + 1 for n in range(mask.bit_length()) if mask >> n & 1)
+
+
+def observe(
+    tests: Sequence[Litmus], images: Sequence[Path | None], *, allow_host_settings: bool = False,
+    seconds: float = SECONDS, progress: Callable[[str], None] = lambda what: None,
+) -> Iterator[list[Observation]]:
+    """Kernel by kernel, what it does in each test. An image is booted, None is the running kernel.
+
+    Where it cannot be run to the end, what is missing is not observable. Raises ModelError for what is no image, and
+    without a compiler.
+    """
+    doable, hopeless = [], {}
+    for test in tests:
+        try:
+            reproducer.check(test)
+        except NotObservable as error:
+            hopeless[test.name] = str(error)
+        else:
+            doable.append(test)
+    if doable:
+        vm.init_program()  # is there a compiler?
+    releases = [platform.release() if image is None else vm.find(image).release for image in images]
+    for image, release in zip(images, releases, strict=True):
+        progress(str(image or "the running kernel"))
+        seen: dict[str, Observation] = {}
+        missing = "the program did not come to this test"
+        if doable and image is None:
+            with vm.compiled(reproducer.program(doable), "tests") as program:
+                try:
+                    seen = observations(run_here(program, allow_host_settings, seconds))
+                except ModelError as error:
+                    missing = str(error)
+        elif doable and image is not None:
+            try:
+                seen = run_in(image, doable, seconds)
+            except ModelError as error:
+                missing = str(error)
+        yield [seen.get(test.name) or Observation(release, None, hopeless.get(test.name, missing)) for test in tests]
