@@ -98,7 +98,7 @@ def write_selftest(
 def _tests(files: Sequence[Path] | None, suite: Path) -> list[Litmus]:
     """Those litmus tests, files or names of the suite; without any the suite in that folder."""
     if files:
-        return read_tests(map(str, files))
+        return read_tests(map(str, files), suite)
     return [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
 
 
