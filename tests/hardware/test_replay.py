@@ -295,6 +295,7 @@ ON_EACH_KERNEL = {
     "page x file\n*: numa x\nA: pageout x\nexists not present A.x": [1, 2],
     f"{HUGE}\n*: pageout x.0\nA: write x.0 1\nA: r = pin x.1\n*: numa x\nexists A.x.1 == 1": [5],
     f"{HUGE}\nA: clear-soft-dirty\nexists not writable A.x and not writable A.x.1": [],
+    "page x huge 2 zero\nA: numa x.1\nexists huge A.x": [1],
     "page x huge 2 zero\nexists not writable A.x.0 and not writable A.x.1": [],
     "page x huge 2 zero\n*: extra-ref x\n*: drop-extra x.1\nexists A.x == 0": [1],
     "page x huge 2 zero\npage y zero\nA: r = vmsplice x.1\nexists A.x.0 is r and A.y is A.x.1": [],

@@ -1416,7 +1416,7 @@ static long numa(const struct args *a)
 	long answer;
 	int value;
 
-	if (p->whole == HUGE && huge_mapped(p->at))
+	if (p->whole == HUGE && mapped_by_pmd(p->at))
 		range = (struct gp_range){ .addr = range.addr & ~(HUGE - 1), .length = HUGE };
 	if (probe < 0)
 		return unseen("NUMA balancing takes PTEs away when it likes; the module gup_probe does when told (docs/kernels.md)");
