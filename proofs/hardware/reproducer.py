@@ -272,22 +272,23 @@ class _Function:
         ]
 
     def check_moves(self, rest: Mapping[str, int]) -> None:
-        """Raises NotObservable if mremap is to move a part that stands for hundreds of pages where it cannot go."""
-        merged: set[int] = set()
+        """Raises NotObservable if a part that stands for hundreds of pages is not to the kernel what one page is: where
+        mremap moves it, and after ksm, which makes a VMA of its first page."""
+        pages, merged = self.test.pages, set[int]()
+        many = {v for v in rest.values() if "huge" in pages[v].attributes}
         for statement in self.test.statements:
             for part in statement.parts:
-                places = [part[name] for name in "vw" if name in part]
-                if statement.operation.word == "ksm":
-                    merged.update(places)
-                if statement.operation.word != "mremap":
-                    continue
-                page, onto = (self.test.pages[v] for v in places)
-                if "huge" not in page.attributes or rest[page.whole] != places[0]:
-                    continue
-                if "huge" in onto.attributes:
-                    raise NotObservable(f"{page.name} stands for hundreds of pages, and {onto.name} has room for one")
-                if places[0] in merged:
-                    raise NotObservable(f"{page.name} stands for hundreds of pages: after ksm they are two VMAs")
+                word, places = statement.operation.word, [part[name] for name in "vw" if name in part]
+                if word == "ksm":
+                    merged.update(many.intersection(places))
+                elif word in ("collapse", "uffd-wp", "uffd-unwp") and rest[pages[places[0]].whole] in merged:
+                    raise NotObservable(f"`{statement.text}` finds hundreds of pages, of which ksm has made one a VMA")
+                elif word == "mremap" and places[0] in many:
+                    page, onto = (pages[v] for v in places)
+                    if "huge" in onto.attributes:
+                        raise NotObservable(f"{page.name} stands for hundreds of pages, {onto.name} for one")
+                    if places[0] in merged:
+                        raise NotObservable(f"{page.name} stands for hundreds of pages: after ksm they are two VMAs")
 
     def name(self, parameter: str, number: int) -> str:
         kind = {"q": "p", "child": "p", "w": "v"}.get(parameter, parameter)

@@ -385,8 +385,8 @@ class Run:
             return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
-            there = self.instances.there(part["p"], part[name], state)
-            steps = self.instances.enabled((rule,), {**part, **there}, state)
+            given = {**part, **self.instances.there(part["p"], part[name], state)}
+            steps = self.instances.enabled((rule,), given, state) if "f" in given or not operation.on_frame else []
             if steps:
                 yield from (self.taken(step, "prepares", statement, progress) for step in steps)
                 return

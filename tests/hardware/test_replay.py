@@ -108,8 +108,9 @@ def test_names_of_a_test_never_are_names_of_c_or_of_the_runtime() -> None:
     ("page x\nA: write x 1 || A: read x\nexists A.x == 1", "operations at the same time"),
     ("page x\n*: pageout x writing\n*: pageout x writing stable\nexists A.x == 0", "a swap device needs"),
     ("page x\n*: trylock-fails\nA: write x 1\nexists A.x == 1", "page lock"),
-    ("page x huge 2\nA: mremap x.1 x.0\nexists A.x == 0", "x.0 has room for one"),
+    ("page x huge 2\nA: mremap x.1 x.0\nexists A.x == 0", "x.0 for one"),
     ("page x huge 2\npage y\n*: ksm x.0 x.1\nA: mremap x.1 y\nexists A.x == 0", "two VMAs"),
+    ("page x huge 2\n*: ksm x.0 x.1\n*: collapse x\nexists A.x == 0", "of which ksm has made one a VMA"),
     ("page x\nA: write x 1\nexists dirty A.x", "nothing shows the dirty bit of a PTE"),
 ])
 def test_what_no_program_can_do_is_said(text: str, reason: str) -> None:
@@ -294,6 +295,7 @@ ON_EACH_KERNEL = {
     "page x file\n*: numa x\nA: pageout x\nexists not present A.x": [1, 2],
     f"{HUGE}\n*: pageout x.0\nA: write x.0 1\nA: r = pin x.1\n*: numa x\nexists A.x.1 == 1": [5],
     f"{HUGE}\nA: clear-soft-dirty\nexists not writable A.x and not writable A.x.1": [],
+    "page x huge 2 zero\nA: numa x.1\nexists huge A.x": [1],
     "page x huge 2 zero\nexists not writable A.x.0 and not writable A.x.1": [],
     "page x huge 2 zero\n*: extra-ref x\n*: drop-extra x.1\nexists A.x == 0": [1],
     "page x huge 2 zero\npage y zero\nA: r = vmsplice x.1\nexists A.x.0 is r and A.y is A.x.1": [],
@@ -327,6 +329,8 @@ ADDRESSES = (
     f"{MERGED}\nA: write x 2\nexists ksm A.y and not ksm A.x",
     f"{ARMED}\n*: pageout x\nexists uffd-wp A.x and swapped A.x",
     "page x file uffd\nA: uffd-wp x\nexists uffd-wp A.x and not present A.x and not swapped A.x",
+    "page x file\nA: uffd-continue x\nexists present A.x and not writable A.x",
+    "page x\npage y huge 2\n*: pageout x\nexists refused 1 and huge A.y",
 )
 
 
@@ -337,7 +341,7 @@ def test_what_an_address_is_is_what_pagemap_and_kpageflags_say(image: Path) -> N
     tests = [replace(written(text), name=f"t{number}") for number, text in enumerate(ADDRESSES)]
     found = conform.conform(tests, list(observing.observe(tests, [image])))
     assert [(each.litmus, each.reason) for each in found if each.status == DISAGREE] == []
-    assert sum(each.status == AGREE for each in found) >= len(tests) - 2
+    assert sum(each.status == AGREE for each in found) >= len(tests) - 3
 
 
 @real_kernels

@@ -879,6 +879,14 @@ def crowds(draw: st.DrawFn) -> str:
     return "\n".join([*lines, f"{mode} A.{place} == 1"])
 
 
+@pytest.mark.parametrize("kernel", ["debian-5.10", "v6.12"])
+def test_reclaim_of_a_page_that_is_not_mapped_splits_no_other(kernel: str) -> None:
+    """It splits the folio that it is to take, and finds none where nobody has touched anything."""
+    text = "page x\npage y huge 2\n*: pageout x\nexists {}"
+    assert ask(text.format("refused 1 and huge A.y"), ALL_KERNELS[kernel]).answer is Answer.ALLOWED
+    assert ask(text.format("not refused 1 or not huge A.y"), ALL_KERNELS[kernel]).answer is Answer.FORBIDDEN
+
+
 def test_an_operation_on_two_pages_prepares_each_again_if_another_undid_it() -> None:
     """mremap has split the PMD where it moves to, khugepaged collapses the block, mremap splits it again."""
     test = parse(

@@ -568,13 +568,13 @@ static long clear_soft_dirty(const struct args *a)
 }
 
 //: file_page
-/* A private mapping of a page of a file in memory, which holds the value. */
+/* A private mapping of a page of a file in memory, which holds the value. A store puts it into the page cache. */
 static long file_page(const struct args *a)
 {
 	int file = (int)syscall(SYS_memfd_create, "page", 1U /* MFD_CLOEXEC */);
 	char *at = place[a->page].at, value = (char)a->value;
 
-	if (file < 0 || ftruncate(file, PAGE) || (value && pwrite(file, &value, 1, 0) != 1))
+	if (file < 0 || ftruncate(file, PAGE) || pwrite(file, &value, 1, 0) != 1)
 		return unseen("memfd_create: %s", strerror(errno));
 	if (mmap(at, PAGE, protection(a->flags & READ_ONLY), MAP_PRIVATE | MAP_FIXED, file, 0) != at)
 		return -errno;
@@ -1416,7 +1416,7 @@ static long numa(const struct args *a)
 	long answer;
 	int value;
 
-	if (p->whole == HUGE && huge_mapped(p->at))
+	if (p->whole == HUGE && mapped_by_pmd(p->at))
 		range = (struct gp_range){ .addr = range.addr & ~(HUGE - 1), .length = HUGE };
 	if (probe < 0)
 		return unseen("NUMA balancing takes PTEs away when it likes; the module gup_probe does when told (docs/kernels.md)");
