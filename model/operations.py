@@ -70,6 +70,7 @@ class Operation:
                   operation prepares nothing
     nothing       rules by which it is done before anything is prepared, where one is enabled
     prepares      rules taken first where enabled, in order, each for every page that the test names and its frame
+    refused_first it is refused, where it can be, before anything is prepared: VMAs are looked at before page tables
     then          names of rules taken at once after the goal, on its slot s, where enabled
     whole, whole_refusal
                   goal and refusal for a whole huge page, one step that names its first sub-page; where there are none
@@ -98,6 +99,7 @@ class Operation:
     quick: str = ""
     nothing: tuple[str, ...] = ()
     prepares: tuple[str, ...] = ()
+    refused_first: bool = False
     then: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     whole_refusal: tuple[str, ...] = ()
@@ -173,6 +175,7 @@ def _on_range(
     """An operation on page tables that has a rule for one PTE and another for the whole of a huge page."""
     return Operation(
         word, ("v",), (rule,), (f"{rule}-refused",), nothing=nothing, prepares=("split-pmd",), flags=frozenset(flags),
+        refused_first=True,
         whole=(f"{rule}-range",), whole_refusal=(f"{rule}-range-refused",), features=features,
         since=since,
     )

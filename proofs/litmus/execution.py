@@ -383,6 +383,11 @@ class Run:
         if nothing:
             yield from (self.taken(step, "goal", statement, progress) for step in nothing)
             return
+        refusals = self.instances.enabled(
+            operation.refusal, part, state) if operation.refused_first and not progress.prepared else []
+        if refusals:
+            yield from (self.taken(step, "refusal", statement, progress) for step in refusals)
+            return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
             given = {**part, **self.instances.there(part["p"], part[name], state)}

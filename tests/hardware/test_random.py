@@ -442,17 +442,6 @@ def test_what_makes_no_sense_is_one_line(
 
 # Real kernels
 
-KNOWN = {"page x huge 2\nA: uffd-wp x.0\nexists huge A.x": "the model splits the PMD before it refuses the call"}
-"""Tests to why they differ; whoever mends one takes it away here."""
-
-
-@real_kernels
-def test_what_is_known_to_differ_does(image: Path) -> None:
-    tests = [parser.parse(f"litmus t{n}\n{text}\n", "t") for n, text in enumerate(KNOWN)]
-    found = conform.conform(tests, list(observing.observe(tests, [image])))
-    assert [each.status for each in found] == [conform.DISAGREE] * len(KNOWN)
-
-
 @real_kernels
 def test_a_real_kernel_is_asked_at_random(image: Path, tmp_path: Path) -> None:
     """Tests that nobody has written, the same in every run: no difference."""
