@@ -47,7 +47,7 @@ from proofs.errors import OutOfTime
 from proofs.naming.specs import system_of
 from proofs.words import in_words
 
-QUERY_SECONDS = 5.0
+QUERY_SECONDS = 15.0
 """Time limit of one query; what z3 cannot tell in it is not known."""
 
 
@@ -282,12 +282,14 @@ class Known:
         """Names of candidates which with what is given imply the term; None if z3 finds none in its time."""
         look()
         left = seconds_left()
-        solver = z3.Solver()
+        # In a context of its own it takes as long whatever this process has asked before.
+        fresh = z3.Context()
+        solver = z3.Solver(ctx=fresh)
         solver.set("timeout", max(1, int(1000 * min(QUERY_SECONDS, QUERY_SECONDS if left is None else left))))
         solver.set("core.minimize", True)
         for name, clause in ({} if alone else self._left).items():
-            solver.assert_and_track(clause, name)
-        solver.add(*given, z3.Not(term))
+            solver.assert_and_track(clause.translate(fresh), name)
+        solver.add(*(each.translate(fresh) for each in (*given, z3.Not(term))))
         if solver.check() != z3.unsat:
             return None
         return [str(name) for name in solver.unsat_core()]
