@@ -375,19 +375,14 @@ class Run:
         """The rules for the first thing of an operation's course for which there is one. Raises _Stuck."""
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
         if len(statement.parts) > 1 and progress == _Progress():
-            at_once = self.instances.enabled(operation.at_once, part, state)
-            yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
-            if at_once:
+            if at_once := self.instances.enabled(operation.at_once, part, state):
+                yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
                 return
-        nothing = self.instances.enabled(operation.nothing, part, state) if not progress.prepared else []
-        if nothing:
-            yield from (self.taken(step, "goal", statement, progress) for step in nothing)
-            return
-        refusals = self.instances.enabled(
-            operation.refusal, part, state) if operation.refused_first and not progress.prepared else []
-        if refusals:
-            yield from (self.taken(step, "refusal", statement, progress) for step in refusals)
-            return
+        first = operation.refusal if operation.refused_first else ()
+        for role, names in () if progress.prepared else (("goal", operation.nothing), ("refusal", first)):
+            if steps := self.instances.enabled(names, part, state):
+                yield from (self.taken(step, role, statement, progress) for step in steps)
+                return
         preparations = [(rule, name) for rule in operation.prepares for name in "vw" if name in part]
         for rule, name in preparations[progress.prepared:]:
             given = {**part, **self.instances.there(part["p"], part[name], state)}
