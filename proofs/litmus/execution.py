@@ -374,10 +374,10 @@ class Run:
     def attempt(self, statement: Statement, progress: _Progress, point: _Point) -> Iterator[_Move]:
         """The rules for the first thing of an operation's course for which there is one. Raises _Stuck."""
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
-        if len(statement.parts) > 1 and progress == _Progress():
-            if at_once := self.instances.enabled(operation.at_once, part, state):
-                yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
-                return
+        begins = len(statement.parts) > 1 and progress == _Progress()
+        if begins and (at_once := self.instances.enabled(operation.at_once, part, state)):
+            yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
+            return
         first = operation.refusal if operation.refused_first else ()
         for role, names in () if progress.prepared else (("goal", operation.nothing), ("refusal", first)):
             if steps := self.instances.enabled(names, part, state):
