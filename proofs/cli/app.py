@@ -6,6 +6,8 @@ import contextlib
 import importlib.metadata
 import itertools
 import json
+import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,6 +37,7 @@ from proofs.naming.specs import (
     with_features,
 )
 from proofs.traces import trace as traces
+from proofs.words import wrapped
 
 PROJECT = "cow-proofs"
 """The name under which pyproject.toml has it."""
@@ -170,16 +173,60 @@ def _widths(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> li
     ]
 
 
-def width_of(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> int:
-    return sum(_widths(heads, rows)) + 2 * (len(heads) - 1)
+def _width(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
-def print_columns(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> None:
-    """A table; each heading is a list of lines."""
-    widths = _widths(heads, rows)
-    head_rows = itertools.zip_longest(*heads, fillvalue="")
-    for row in [*head_rows, ["-" * w for w in widths], *rows]:
-        print("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip())
+def on_terminal() -> bool:
+    """What is printed is read by somebody there, in lines of a width."""
+    return sys.stdout.isatty()
+
+
+def print_columns(
+    heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], short: Sequence[Sequence[str]] | None = None
+) -> None:
+    """A table; each heading is a list of lines. `short`: headings to take where the table is too wide for the terminal.
+
+    On a terminal one that is wider still comes in parts, each with the first column, and verdicts have colours unless
+    NO_COLOR is set.
+    """
+    room = Console().width if on_terminal() else None
+    painted = room is not None and not os.environ.get("NO_COLOR")
+    if room is not None and short is not None and _width(_widths(heads, rows)) > room:
+        heads = short
+    for n, columns in enumerate(_parts(_widths(heads, rows), room)):
+        if n:
+            print()
+        chosen, cells = [heads[i] for i in columns], [[row[i] for i in columns] for row in rows]
+        widths = _widths(chosen, cells)
+        for row in [*itertools.zip_longest(*chosen, fillvalue=""), ["-" * w for w in widths], *cells]:
+            line = "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
+            print(_VERDICT.sub(_coloured, line) if painted else line)
+
+
+def print_prose(text: str, later: str = "") -> None:
+    """A line, on a terminal in lines that fit it, with `later` before those after the first one; no word is broken."""
+    if on_terminal():
+        text = "\n".join(wrapped(text, Console().width, "", later))
+    print(text)
+
+
+def _parts(widths: Sequence[int], room: int | None) -> list[list[int]]:
+    """Numbers of columns, the first one in each part, so that each part fits the room if it can."""
+    parts = [[0]]
+    for i in range(1, len(widths)):
+        if room is not None and len(parts[-1]) > 1 and _width([widths[k] for k in (*parts[-1], i)]) > room:
+            parts.append([0])
+        parts[-1].append(i)
+    return parts
+
+
+_COLOURS = {"V": 31, "Broken": 31, "P": 32, "Holds": 32, "E": 36, "B": 33, "?": 33, "UNKNOWN": 33}
+_VERDICT = re.compile(r"(?<=  )(?:([VPB]) \d+|(E|\?|Broken|Holds|UNKNOWN))(?: \(vacuous\))?(?=  |$)")
+
+
+def _coloured(found: re.Match[str]) -> str:
+    return f"\x1b[{_COLOURS[found[1] or found[2]]}m{found[0]}\x1b[0m"
 
 
 def print_json(data: Any) -> None:

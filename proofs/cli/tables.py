@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
@@ -41,9 +39,9 @@ from proofs.cli.app import (
     own_invariants,
     print_columns,
     print_json,
+    print_prose,
     progress_bar,
     say,
-    width_of,
     writable_folder,
     write_file,
 )
@@ -297,10 +295,17 @@ def _print_encodings(cells: Iterable[Cell]) -> None:
             print(f"{cell.kernel}, {cell.invariant}: a step is encoded by {size}")
 
 
+SHORT = {
+    "coherence": "coher", "longterm": "long", "isolation": "isol", "mapping": "map", "reference": "ref",
+    "exclusive": "excl", "mprotect": "mprot", "counters": "count",
+}
+"""Words of headings, as they are where there is no room."""
+
+
 def _print_table(
     table: Table, found: Mapping[CellKey, Cell], out: Path
 ) -> None:
-    """Rows are kernels, columns invariants; headings are numbers where the names would not fit the terminal."""
+    """Rows are kernels, columns invariants; headings are shortened where the names would not fit the terminal."""
     invariants, cells = table.invariants, table.cells(found)
     if table.name:
         print(f"\n{table.name}: {table.about} (features: {', '.join(table.features) or 'none'})\n")
@@ -309,38 +314,31 @@ def _print_table(
         for spec, _ in table.kernels
     ]
     heads = [["kernel"], *(_heading(i.name) for i in invariants)]
-    if width_of(heads, rows) > Console().width and sys.stdout.isatty():
-        heads = [["kernel"], *([str(n)] for n in range(1, len(invariants) + 1))]
-        for n, i in enumerate(invariants, 1):
-            print(f"{n:3} {i.name}")
-        print()
-    print_columns(heads, rows)
+    print_columns(heads, rows, [[SHORT.get(word, word) for word in head] for head in heads])
     shown = [c for c in cells if c.states]
     print()
     verdicts = {c.verdict for c in cells}
     for verdict, meaning in LEGEND.items():
         if verdict in verdicts:
-            print(meaning)
+            print_prose(meaning, "     ")
     huge = any("huge" in features_of(c.kernel)[1] for c in cells)
-    print(f"Scope: {scopes.in_words(table.scope, huge)}.", end=" ")
+    largest = ""
     if shown:
-        largest = max(shown, key=lambda c: c.states or 0)
-        counts = f"{largest.states:,} states up to renaming, {largest.transitions:,} steps"
-        print(f"Largest exploration: {counts}.")
-    else:
-        print()
+        most = max(shown, key=lambda c: c.states or 0)
+        largest = f"Largest exploration: {most.states:,} states up to renaming, {most.transitions:,} steps."
+    print_prose(f"Scope: {scopes.in_words(table.scope, huge)}. {largest}")
     violated = [c for c in cells if c.verdict == "VIOLATED"]
     written = [c for c in violated if c.trace]
     if len(written) < len(violated):
         print(f"{len(violated) - len(written)} counterexamples are not written.")
     if written:
         number = f"{len(written)} counterexample{'s' * (len(written) > 1)}"
-        print(f"{number} under {out / table.name}: .trace.json, .svg and .dot for each;"
-              " `python -m proofs show FILE` prints one.")
+        print_prose(f"{number} under {out / table.name}: .trace.json, .svg and .dot for each; "
+                    "`python -m proofs show FILE` prints one.")
     for note in sorted({f"{c.kernel}, {c.invariant}: {c.note}" for c in cells if c.note}):
-        print(note)
+        print_prose(note, "  ")
     for line in _dead_rules(cells):
-        print(line)
+        print_prose(line, "  ")
 
 
 def _heading(invariant: str) -> list[str]:
