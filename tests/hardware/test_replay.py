@@ -288,6 +288,8 @@ ON_EACH_KERNEL = {
     "page x\nA: r = get x write\nA: write x 1\n*: drop-extra x\nexists r sees 1": [3],
     "page x\n*: numa x\nexists A.x == 0": [1],
     "page x huge 2\nA: uffd-wp x.0\nexists huge A.x": [1],
+    "page x file\nA: read x\n*: ksm x x\nexists A.x == 0": [2],
+    "page x\nA: write x 1\n*: ksm x x\nexists A.x == 1": [],
     "page x\nA: write x 1\nA: fork C\n*: numa x\nexists C.x == 1": [3],
     "page x\nA: write x 1\n*: numa x\n*: migrate x\n*: numa x\nexists writable A.x": [],
     f"{HUGE}\nA: r = get x.1\n*: numa x.0\nexists writable A.x.1": [],

@@ -1045,6 +1045,7 @@ static long drop_probe(const struct args *a)
 //: frame_flags
 #define LARGE (3UL << 15) /* in kpageflags: part of a large folio */
 #define SWAP_BACKED (1UL << 14)
+#define ANONYMOUS (1UL << 12)
 #define THP 22
 #define ZERO_PAGE 24
 #define KSM_PAGE 21
@@ -1347,6 +1348,13 @@ static long wait_for_scans(const char *counter, long number)
 	return unseen("%s does not rise", counter);
 }
 
+//: map_one_page
+/* Both map the same page, which is no page of a file and not the zero page. */
+static int map_one_page(const struct place *p, const struct place *q)
+{
+	return frame_at(p->at) == frame_at(q->at) && frame_flags(frame_at(p->at)) & ANONYMOUS;
+}
+
 //: merge
 #define KSM "/sys/kernel/mm/ksm/"
 
@@ -1362,7 +1370,7 @@ static long merge(const struct args *a)
 		return -ENOENT;
 	if (!frame_at(p->at) || !frame_flags(frame_at(p->at)))
 		return unseen("without page frame numbers nobody knows what ksmd did");
-	if (frame_flags(frame_at(p->at)) >> ZERO_PAGE & 1 || frame_flags(frame_at(q->at)) >> ZERO_PAGE & 1)
+	if (!(frame_flags(frame_at(p->at)) & frame_flags(frame_at(q->at)) & ANONYMOUS))
 		return -EBUSY;
 	if (!access(KSM "smart_scan", F_OK)) /* from 6.7 on pages that were looked at in vain are passed over for a while */
 		set(KSM "smart_scan", "0");
@@ -1373,7 +1381,8 @@ static long merge(const struct args *a)
 		return answer;
 	answer = wait_for_scans(KSM "full_scans", 4);
 	put(KSM "run", "0");
-	return answer ? answer : frame_at(p->at) == frame_at(q->at) ? 0 : -EBUSY;
+	/* Splitting a THP may have mapped the zero page in place of both. */
+	return answer ? answer : map_one_page(p, q) ? 0 : -EBUSY;
 }
 
 //: migrate
