@@ -285,7 +285,7 @@ class _Function:
                     raise NotObservable(f"`{statement.text}` finds hundreds of pages, of which ksm has made one a VMA")
                 elif word == "mremap" and places[0] in many:
                     page, onto = (pages[v] for v in places)
-                    if "huge" in onto.attributes:
+                    if "huge" in onto.attributes and places[1] not in many:
                         raise NotObservable(f"{page.name} stands for hundreds of pages, {onto.name} for one")
                     if places[0] in merged:
                         raise NotObservable(f"{page.name} stands for hundreds of pages: after ksm they are two VMAs")
