@@ -70,7 +70,8 @@ def fragment(obligation: str) -> str | None:
         if sorts[1] != "Bool":
             for sort in sorts[0].split():
                 graph.add_edge(sort, sorts[1], why=name)
-    for formula in z3.parse_smt2_string(obligation):
+    # In the context of all others what a text defines would stay, and slow them down.
+    for formula in z3.parse_smt2_string(obligation, ctx=z3.Context()):
         for outer, inner in depends_on(formula, True, ()):
             graph.add_edge(outer, inner, why=f"for all {outer} there is a {inner}")
     try:

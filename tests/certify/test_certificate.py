@@ -531,7 +531,8 @@ def holds(text: str, equations: list[str], denied: str = "false") -> bool:
     known = set(re.findall(r"^\((?:declare-fun|declare-const|define-fun) (\S+)", text, re.MULTILINE))
     told = [e for e in equations if e.split()[1].strip("(") in known]
     sorts = [f"(declare-sort {s} 0)" for s, _ in SCOPE.sizes if f"(declare-sort {s} 0)" not in text]
-    solver = z3.Solver()
+    # In the context of all others its definitions would stay, and slow them down.
+    solver = z3.Solver(ctx=z3.Context())
     asserted = [f"(assert {e})" for e in (*told, f"(not {denied})")]
     solver.from_string("\n".join([*sorts, text, *universe(), *asserted]))
     answer = solver.check()
