@@ -15,6 +15,7 @@ from proofs.hardware import reproducer
 from proofs.hardware.conform import shown
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
+from proofs.words import wrapped
 
 PROGRAM = "cow_pins"
 OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -106,7 +107,7 @@ def _head(expected: Mapping[str, Sequence[str]], kernel: str, version: str, left
         "this are skipped. So are those with references that no system call takes: they need the driver gup_probe of "
         "cow-proofs, for test machines only.",
     ]
-    lines = [line for each in paragraphs for line in [*textwrap.wrap(each, _COLUMNS, break_on_hyphens=False), ""]]
+    lines = [line for each in paragraphs for line in [*wrapped(each, _COLUMNS), ""]]
     lines += [line for name, ends in expected.items() for line in _item(name, " or ".join(ends))]
     if left:
         lines += ["", "Not in here:", *(line for name, why in left.items() for line in _item(name, why))]
@@ -115,7 +116,7 @@ def _head(expected: Mapping[str, Sequence[str]], kernel: str, version: str, left
 
 
 def _item(name: str, text: str) -> list[str]:
-    return textwrap.wrap(f"{name}: {text}", _COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
+    return wrapped(f"{name}: {text}", _COLUMNS, then="  ")
 
 
 def _config(options: Mapping[str, Sequence[str]]) -> str:

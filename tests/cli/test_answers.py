@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
+from commands import run, run_json
 from places import ROOT
 
-from proofs.cli.main import main
 from proofs.data import SUITE
 from proofs.litmus import matrix
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any]:
-    code, out, _ = run(capsys, *arguments, "--json")
-    return code, json.loads(out)
 
 
 def test_litmus_says_what_is_vacuous_refused_and_newer_and_shows_the_ends(

@@ -9,9 +9,9 @@ import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from commands import run, run_json
 from places import ROOT
 from samples import F1
 
@@ -27,17 +27,6 @@ from proofs.engine import Evidence
 from proofs.errors import EngineError
 
 SMALL = "2,1,2,1,1"
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any]:
-    code, out, _ = run(capsys, *arguments, "--json")
-    return code, json.loads(out)
 
 
 def test_check_gives_a_verdict_with_its_evidence_for_every_cell_asked_for(

@@ -17,21 +17,15 @@ from typing import Any
 
 import hardship
 import pytest
+from commands import run
 from places import ROOT
 
 from proofs import parallel, store
 from proofs.check import cells, prove, tables
 from proofs.cli.ending import explained
-from proofs.cli.main import main
 
 SMALL = "2,1,2,1,1"
 MODULE = [sys.executable, "-m", "proofs"]
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def ended(error: BaseException) -> Any:
