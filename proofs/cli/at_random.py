@@ -19,6 +19,7 @@ from proofs.hardware import campaign as campaigns
 from proofs.hardware import observing, vm
 from proofs.hardware.asking import Asking
 from proofs.hardware.campaign import Campaign
+from proofs.hardware.conform import AGREE
 
 RandomOption = Annotated[int | None, typer.Option("--random", min=1, help=(
     "Instead of the suite, so many tests at random, steered towards rules that none has met; kept, and made smaller "
@@ -44,7 +45,10 @@ class Request:
 
 
 def ask(request: Request, images: Sequence[Path], as_json: bool) -> int:
-    """Ask each kernel, and tell. Exit code 1 for a difference that comes each time, 3 if it is not all done."""
+    """Ask each kernel, and tell.
+
+    Exit code 1 for a difference that comes each time, 3 if it is not all done, or a kernel showed nothing.
+    """
     if not images:
         raise ModelError("--random asks kernels in virtual machines, never the running one: name some with --vmlinuz")
     features = names_in_options(request.world, WORLD, "feature") if request.world else tuple(WORLD)
@@ -83,7 +87,8 @@ def ask(request: Request, images: Sequence[Path], as_json: bool) -> int:
         print("\n".join(map(campaigns.to_text, asked)), end="")
     if any(each.steady() for each in asked):
         return VIOLATION
-    return OK if whole else INCONCLUSIVE
+    seen = all(any(found.status == AGREE for _, found in each.asked) for each in asked)
+    return OK if whole and seen else INCONCLUSIVE
 
 
 def _show(bar: Progress, task: TaskID, done: int, what: str) -> None:

@@ -58,6 +58,7 @@ class FakeMachine:
         self.errs = errs
         self.ends: dict[str, str] = {}
         self.boots = 0
+        self.blind = False
         self.tests: Sequence[Litmus] = []
         written = reproducer.program
 
@@ -89,6 +90,9 @@ class FakeMachine:
         for test in self.tests:
             meanwhile()
             say(test=test.name)
+            if self.blind:
+                say(verdict="not observable", reason="it shows nothing")
+                continue
             match self.ends.pop(test.name, ""):
                 case "panic" | "silent" | "timeout" as ended:
                     return vm.Boot(tuple(lines), None, ended, f"BUG: {ended}", "", 1.0, "tcg")
@@ -390,6 +394,14 @@ def test_what_ends_or_hangs_a_machine_is_named_and_the_rest_goes_on(
     assert {path.name for path in tmp_path.glob("*.litmus")} == {
         f"{RELEASE}-random-1-3.litmus", f"{RELEASE}-random-1-8.litmus"
     }
+
+
+def test_a_kernel_that_shows_nothing_is_no_pass(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    FakeMachine(monkeypatch).blind = True
+    assert conforming(tmp_path) == errors.INCONCLUSIVE
+    assert "not observable, 12: it shows nothing" in capsys.readouterr().out
 
 
 def test_what_is_flaky_is_named_and_is_no_violation(

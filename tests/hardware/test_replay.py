@@ -267,10 +267,16 @@ def test_a_kernel_that_cannot_be_run_loses_nothing_of_the_others(
         raise ModelError("no qemu")
 
     monkeypatch.setattr(observing, "run_in", fails)
-    asked = written("page x\nA: write x 1\nexists A.x == 1")
+    text = "page x\nA: write x 1\nexists A.x == 1"
+    asked = written(text)
     [[here], [there]] = observing.observe([asked], [None, tmp_path])
     assert here.outcome == Outcome(NOTHING, NOTHING, True)
     assert (there.outcome, there.reason) == (None, "no qemu")
+    # What one kernel does is no pass for another, of which nothing was seen.
+    (tmp_path / "t.litmus").write_text(f"litmus t\n{text}\n")
+    given = ["conform", str(tmp_path / "t.litmus"), "-k", "v6.1"]
+    assert main.main(given) == errors.OK
+    assert main.main([*given, "--here", "--vmlinuz", str(tmp_path / "vmlinuz")]) == errors.INCONCLUSIVE
 
 
 # Real kernels
