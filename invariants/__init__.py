@@ -6,6 +6,7 @@ holds is vacuous), an assignment that breaks the second is the witness that trac
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -111,12 +112,12 @@ class Invariant:
             if wrong := defect(term, Bool, BY_NAME, [*CONSTANTS, *given]):
                 raise ModelError(": ".join(filter(None, (place, f"invariant {self.name}", f"{what} {wrong}"))))
 
-    @property
+    @functools.cached_property
     def formula(self) -> Term:
         """The claim, a closed Bool term."""
         return forall(*self.sorts, lambda *x: Implies(self.when(*x), self.then(*x)))
 
-    @property
+    @functools.cached_property
     def premise(self) -> Term:
         """A closed Bool term: the claim says something in this state."""
         return exists(*self.sorts, self.when)

@@ -35,6 +35,10 @@ def by_rule(function: Callable[[Rule, frozenset[StateFunction]], Result]) -> Cal
     return look
 
 
+_sort_name = functools.cache(str)
+"""Name of a sort, which z3's printer takes long to say; "None" of None."""
+
+
 @dataclass(frozen=True)
 class Param:
     """A rule's parameter. `fresh`: any unused element will do, and they are interchangeable.
@@ -163,11 +167,14 @@ class Rule:
     def text(self) -> str:
         """The rule's terms as text: equal rules have equal texts, whatever the process that built them."""
         lines = [f"rule {self.name} {self.kind}"]
-        lines += [f"  param {p.name} {p.sort} {p.fresh} {p.over} {p.needed}" for p in self.params]
+        lines += [
+            f"  param {p.name} {_sort_name(p.sort)} {p.fresh} {_sort_name(p.over)} {p.needed}" for p in self.params
+        ]
         lines += [f"  guard {text_of(g)}" for g in self.guard]
         for u in self.updates:
             index = " ".join(text_of(i) for i in u.index)
-            lines.append(f"  {u.function.name}({index}) := {text_of(u.value)} over {u.over} when {text_of(u.when)}")
+            lines.append(f"  {u.function.name}({index}) := {text_of(u.value)} over {_sort_name(u.over)} when "
+                         f"{text_of(u.when)}")
         return "\n".join(lines)
 
     def terms(self) -> Iterator[Term]:

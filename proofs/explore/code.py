@@ -102,8 +102,9 @@ class Code:
         return prototype(self._engine.get_function_address(name))
 
 
-KEPT_OBJECTS = 128
-"""Files of object code in the user's cache; the oldest make room."""
+KEPT_OBJECTS = 512
+"""Files of object code in the user's cache, some 100 KB each, a hundred from a default check; those that were not used
+for longest make room."""
 
 
 def _kept_directory() -> Path:
@@ -113,9 +114,12 @@ def _kept_directory() -> Path:
 def kept_object(name: str) -> bytes | None:
     """What was kept under that name; None if nothing was, or it is not whole."""
     try:
-        content = (_kept_directory() / name).read_bytes()
+        path = _kept_directory() / name
+        content = path.read_bytes()
     except (OSError, RuntimeError):
         return None
+    with contextlib.suppress(OSError):
+        path.touch()
     digest, code = content[:32], content[32:]
     return code if hashlib.sha256(code).digest() == digest else None
 

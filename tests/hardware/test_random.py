@@ -465,3 +465,20 @@ def test_a_real_kernel_is_asked_at_random(image: Path, tmp_path: Path) -> None:
     assert dict(found.steady()) == {}
     assert sum(seen.status == conform.AGREE for _, seen in found.asked) > 40
     assert len(found.met & found.goals.rules) > 50
+
+
+PARTS_WRITTEN = """litmus every-page-of-a-part-is-written
+about a part stands for hundreds of pages: after stores to both no zero page is left where userfaultfd would be asked
+page y huge 2 zero uffd
+A: write y 1
+*: collapse y.0
+exists huge A.y.0
+"""
+
+
+@real_kernels
+def test_what_was_found_at_random_agrees(image: Path, tmp_path: Path) -> None:
+    """Tests that differed because of how they were observed, in one boot."""
+    asked = tmp_path / "found.litmus"
+    asked.write_text(PARTS_WRITTEN)
+    assert main.main(["conform", str(asked), "--vmlinuz", str(image)]) == errors.OK

@@ -492,20 +492,28 @@ static long set(const char *path, const char *text)
 	return 0;
 }
 
+//: touch_all
+/* The same for each page of a part that has many: the first one, at which tests look, decides. */
+static long touch_all(const struct place *p, int value, int writes)
+{
+	long answer = touch(p->at, &value, writes);
+	char *at;
+
+	for (at = p->at + PAGE; !answer && at < p->at + p->length; at += PAGE)
+		touch(at, &value, writes);
+	return answer;
+}
+
 //: store
 static long store(const struct args *a)
 {
-	int value = a->value;
-
-	return touch(place[a->page].at, &value, 1);
+	return touch_all(&place[a->page], a->value, 1);
 }
 
 //: load
 static long load(const struct args *a)
 {
-	int value;
-
-	return touch(place[a->page].at, &value, 0);
+	return touch_all(&place[a->page], 0, 0);
 }
 
 //: fork_child
@@ -733,7 +741,8 @@ static enum truth uffd_bit(const char *at)
 static long force_store(const struct args *a)
 {
 	int file = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
-	char value = (char)a->value;
+	const struct place *p = &place[a->page];
+	char value = (char)a->value, *at;
 	enum truth bit = NO;
 	long answer;
 
@@ -742,10 +751,13 @@ static long force_store(const struct args *a)
 	if (pwrite(file, &value, 1, (uintptr_t)read_only) != 1)
 		answer = unseen("this kernel refuses forced writes through /proc/self/mem");
 	else
-		answer = pwrite(file, &value, 1, (uintptr_t)place[a->page].at) == 1 ? 0 : -errno;
+		answer = pwrite(file, &value, 1, (uintptr_t)p->at) == 1 ? 0 : -errno;
+	for (at = p->at + PAGE; !answer && at < p->at + p->length; at += PAGE) /* as in touch_all */
+		if (pwrite(file, &value, 1, (uintptr_t)at) != 1)
+			break;
 	close(file);
 	if (answer && answer != UNSEEN && shared->watched)
-		bit = uffd_bit(place[a->page].at);
+		bit = uffd_bit(p->at);
 	if (bit == UNKNOWN)
 		return unseen("nobody says whether userfaultfd refused the forced write; the module gup_probe does");
 	return bit ? BLOCKED : answer;
