@@ -76,6 +76,12 @@ class Cell:
             steps=tuple((step.rule.name, step.binding) for step in path or ()),
         )
 
+    @classmethod
+    def from_kept(cls, row: Mapping[str, Any]) -> Cell:
+        """The cell of which that was kept as JSON. Raises KeyError or TypeError if it is of none."""
+        scope = row["scope"] and Scope(_tuples(row["scope"]["sizes"]))
+        return cls(**{**row, "steps": _tuples(row["steps"]), "dead_rules": tuple(row["dead_rules"]), "scope": scope})
+
     def public(self) -> dict[str, Any]:
         """The cell as `check --json` prints it."""
         shown = dataclasses.asdict(self)
@@ -83,6 +89,10 @@ class Cell:
         shown["seconds"] = round(self.seconds, 3)
         shown["dead_rules"] = list(self.dead_rules)
         return shown
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 class Cells(list[Cell]):

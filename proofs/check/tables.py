@@ -16,6 +16,7 @@ from model.blame import nearest
 from model.kernels import Kernel
 from model.logic import ModelError, Scope
 from proofs import store
+from proofs.check import again
 from proofs.check.cells import Cell, CellKey, Cells, Table, write_trace
 from proofs.check.engines import ENGINES, PROVING
 from proofs.check.jobs import BMC_DEPTH, UNGUARDED, Job, jobs, run_job
@@ -49,10 +50,7 @@ def _stored(path: Path, job: Job) -> list[Cell] | None:
         rows = store.kept(path, job.key)
         if len(rows) != len(job.invariants):
             return None
-        return [
-            Cell(**{**row, "steps": _tuples(row["steps"]), "dead_rules": tuple(row["dead_rules"])})
-            for row in rows
-        ]
+        return [Cell.from_kept(row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -63,10 +61,6 @@ def _named(job: Job, cells: Sequence[Cell]) -> list[Cell]:
         dataclasses.replace(cell, kernel=job.kernel, invariant=name)
         for cell, name in zip(cells, job.invariants, strict=True)
     ]
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def run(
@@ -177,14 +171,14 @@ def work_of(tables: Sequence[Table], engine: str, depth: int) -> list[Job]:
 
 def decide(
     tables: Sequence[Table], work: Sequence[Job], found: dict[CellKey, Cell], out: Path, *, proofs: bool,
-    fresh: bool = False, workers: int = 2, memory: int = Means.memory, ray: Any = None,
+    key: str | None = None, fresh: bool = False, workers: int = 2, memory: int = Means.memory, ray: Any = None,
     progress: Callable[[str, int, int], Any] = lambda stage, done, total: None,
     heard: Callable[[str], Any] = lambda line: None,
 ) -> None:
     """Do the work and put every cell into `found` as it is decided, the trace of each violation under `out`.
 
-    `proofs`: what is not violated is then to be proved. `fresh`: nothing that an earlier run kept is taken. The rest is
-    as in `run`. Raises EngineError if two engines disagree.
+    `proofs`: what is not violated is then to be proved. `key`: of again.question, by which the whole is kept. `fresh`:
+    nothing that an earlier run kept is taken. The rest is as in `run`. Raises EngineError if two engines disagree.
     """
     searched = run(
         work, out, workers=workers, resume=not fresh, memory=memory, ray=ray, heard=heard,
@@ -198,15 +192,17 @@ def decide(
             if cell.verdict == "VIOLATED":
                 traced = write_trace(cell, job.scope, out / job.table, pictures)
                 found[job.table, cell.kernel, cell.invariant] = traced
-    for table in tables if proofs else ():
-        if table.proof_time:
-            def decided(cell: Cell, name: str = table.name) -> None:
-                found[name, cell.kernel, cell.invariant] = cell
+    proved = [table for table in tables if proofs and table.proof_time]
+    for table in proved:
+        def decided(cell: Cell, name: str = table.name) -> None:
+            found[name, cell.kernel, cell.invariant] = cell
 
-            with_proofs(
-                table.cells(found), out, without=table.without, fresh=fresh, seconds=table.proof_time, workers=workers,
-                progress=progress, decided=decided,
-            )
+        with_proofs(
+            table.cells(found), out, without=table.without, fresh=fresh, seconds=table.proof_time, workers=workers,
+            progress=progress, decided=decided,
+        )
+    if key is not None:
+        again.keep(out, key, found, [table.name for table in proved])
 
 
 def verdicts(
@@ -235,9 +231,12 @@ def verdicts(
     found: dict[CellKey, Cell] = {}
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    key = again.question([table], engine, depth)
+    if key is not None and not fresh and (had := again.answered(folder, key)) is not None:
+        return Cells(table.cells(had))
     work = work_of([table], engine, depth)
     try:
-        decide([table], work, found, folder, proofs=engine in PROVING, fresh=fresh, workers=workers)
+        decide([table], work, found, folder, proofs=engine in PROVING, key=key, fresh=fresh, workers=workers)
     except BrokenProcessPool as error:
         raise ModelError(f"a worker process ended: {UNGUARDED}; if it is, memory ran out") from error
     return Cells(table.cells(found))

@@ -14,7 +14,7 @@ from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
 from model.features import SPLIT, WORLD
 from model.logic import ModelError
-from proofs.check import ci, scopes
+from proofs.check import again, ci, scopes
 from proofs.check import coverage as covering
 from proofs.check import prove as proving
 from proofs.check import tables as checking
@@ -113,6 +113,9 @@ def check(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore results kept by an earlier run, and all kept certificates.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Verify kept certificates again though nothing has changed.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(
         help="A folder for pages that show it all in a browser: tables, counterexamples, proofs, litmus tests."
     )] = None,
@@ -149,11 +152,14 @@ def check(
     if against is not None:
         comparing.check_kernels([spec for spec, _ in asked.kernels])
     tables = [asked, *(scopes.configured() if full else ())]
-    work = checking.work_of(tables, engine, depth)
-    if not work:
+    key = again.question(tables, engine, depth)
+    found: dict[CellKey, Cell] = {}
+    if key is not None and not (fresh or verify or verbose):
+        found |= again.answered(out, key) or {}
+    work = [] if found else checking.work_of(tables, engine, depth)
+    if not (work or found):
         names = ", ".join(i.name for i in asked.invariants)
         raise ModelError(f"{names} says nothing about {', '.join(kernel or [])}")
-    found: dict[CellKey, Cell] = {}
     tests = reports.tests_in(litmus or ())
     real = reports.replayed(replayed) if replayed is not None else []
     stopped, code = "", OK
@@ -165,11 +171,14 @@ def check(
         ray = None if on_cluster is None else clusters.connected(on_cluster)
         with progress_bar() as bar:
             task = bar.add_task("checking", total=len(work))
-            checking.decide(
-                tables, work, found, out, proofs=engine in PROVING, fresh=fresh, workers=workers,
-                memory=int(memory * (1 << 30)), ray=ray, heard=lambda line: bar.update(task, description=line),
-                progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
-            )
+            if work:
+                checking.decide(
+                    tables, work, found, out, proofs=engine in PROVING, key=key, fresh=fresh, workers=workers,
+                    memory=int(memory * (1 << 30)), ray=ray, heard=lambda line: bar.update(task, description=line),
+                    progress=lambda stage, done, total: bar.update(
+                        task, description=stage, completed=done, total=total
+                    ),
+                )
             if against is not None:
                 judged = comparing.answers(
                     asked, found, tell, int(memory * (1 << 30)), lambda stage: bar.update(task, description=stage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,7 +21,7 @@ from invariants import INVARIANTS
 from model.features import FEATURES
 from model.kernels import ALL_RULES, FURTHER, KERNELS
 from proofs.bmc.unrolling import Unrolling
-from proofs.check import jobs, scopes, tables
+from proofs.check import again, jobs, scopes, tables
 from proofs.check.engines import second_opinion
 from proofs.cli.main import main
 from proofs.engine import Evidence
@@ -308,18 +309,65 @@ def test_finished_results_are_not_computed_again(capsys: pytest.CaptureFixture[s
     assert first["results"][0]["states"] == second["results"][0]["states"] == third["results"][0]["states"]
 
 
+@pytest.mark.parametrize("where", ["results", "checks"])
 def test_a_kept_result_that_somebody_changed_is_not_believed(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    where: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arguments = ("check", "-k", "v5.9", "-i", "write-bit", "--engine", "explore", "--scope", SMALL, "-o", tmp_path)
     code, _ = run_json(capsys, *arguments)
     assert code == 1
-    (kept,) = (tmp_path / "results").glob("*.json")
+    (kept,) = (tmp_path / where).glob("*.json")
     told = json.loads(kept.read_text())
-    told["content"][0] |= {"verdict": "EXHAUSTED", "steps": [], "length": None}
+    cell = told["content"][0] if where == "results" else told["content"]["cells"][0][1]
+    cell |= {"verdict": "EXHAUSTED", "steps": [], "length": None}
     kept.write_text(json.dumps(told))
-    code, again = run_json(capsys, *arguments)
-    assert (code, again["results"][0]["verdict"]) == (1, "VIOLATED")
+    if where == "results":
+        shutil.rmtree(tmp_path / "checks")
+    code, second = run_json(capsys, *arguments)
+    assert (code, second["results"][0]["verdict"]) == (1, "VIOLATED")
+
+
+SAME = ("check", "-k", "v5.9", "-i", "write-bit", "-i", "mprotect", "--scope", SMALL)
+
+
+def test_the_same_check_is_answered_without_doing_anything_again(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (*SAME, "-o", tmp_path)
+    first = run_json(capsys, *arguments)
+    monkeypatch.setattr(tables, "work_of", lambda *_: pytest.fail("no work is to be made"))
+    assert run_json(capsys, *arguments) == first
+
+
+@pytest.mark.parametrize("lost", ["v5.9/write-bit.svg", "certificates/v5.9/mprotect.json"])
+def test_a_check_whose_evidence_is_changed_is_done_again(
+    lost: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = (*SAME, "-o", tmp_path)
+    _, first = run_json(capsys, *arguments)
+    whole = (tmp_path / lost).read_text()
+    (tmp_path / lost).write_text("changed")
+    _, second = run_json(capsys, *arguments)
+    assert [c["verdict"] for c in second["results"]] == [c["verdict"] for c in first["results"]]
+    assert (tmp_path / lost).read_text() == whole
+
+
+@pytest.mark.parametrize("change", ["program", "option", "fresh", "verify", "own"])
+def test_a_check_that_is_not_the_same_is_done(
+    change: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program, scope or wish; and a file of the user's, which may rest on what nobody sees."""
+    (tmp_path / "mine.py").write_text("from model.kernels import V5_9\nMINE = V5_9.but('mine', 'as it', {'all': ''})\n")
+    arguments = (*SAME, "-o", tmp_path / "out", *(("-k", f"{tmp_path}/mine.py:MINE") if change == "own" else ()))
+    run_json(capsys, *arguments)
+    if change == "program":
+        monkeypatch.setattr(again, "program_digest", lambda: "another")
+    done: list[object] = []
+    decide = tables.decide
+    monkeypatch.setattr(tables, "decide", lambda *a, **k: done.append(a) or decide(*a, **k))
+    more = {"option": ("--depth", "4"), "fresh": ("--fresh",), "verify": ("--verify",)}
+    run_json(capsys, *arguments, *more.get(change, ()))
+    assert len(done) == 1
 
 
 @pytest.mark.slow
@@ -687,4 +735,5 @@ def test_a_kept_result_is_of_what_was_asked_whatever_its_name_and_its_file(
     assert asked("write-bit") == {"write-bit": "VIOLATED"}
     (violated,) = (f for f in (out / "results").iterdir() if '"VIOLATED"' in f.read_text())
     kept.write_text(violated.read_text())
+    shutil.rmtree(out / "checks")
     assert asked("mprotect") == {"mprotect": "EXHAUSTED"}

@@ -157,7 +157,7 @@ def test_what_was_kept_and_is_too_deep_is_done_anew(tmp_path: Path, capsys: pyte
     asked = ("check", "-k", "v5.9", "-i", "mprotect", "--scope", SMALL, "-o", tmp_path)
     assert run(capsys, *asked)[0] == 0
     kept = [path for path in tmp_path.glob("**/*.json") if path.parent.name != "obligations"]
-    assert len(kept) == 2
+    assert len(kept) == 3
     for path in kept:
         path.write_text("[" * 100_000)
     code, out, _ = run(capsys, *asked)
