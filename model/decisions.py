@@ -25,6 +25,7 @@ from model.state import (
     cached,
     exclusive,
     has_pinned,
+    in_page_cache,
     in_swap_cache,
     in_writeback,
     ksm,
@@ -224,6 +225,11 @@ def page_mapcount_is_one(p: Term, v: Term, f: Term) -> Term:
 def mapped_in_one_mm(p: Term, v: Term, f: Term) -> Term:
     """folio_estimated_sharers, folio_likely_mapped_shared, folio_maybe_mapped_shared, without their errors."""
     return And(mapped_only_in(p, f), Or(large(f), mapped_only_by(p, v, f)))
+
+
+def page_count_is_one_of_any(p: Term, v: Term, f: Term) -> Term:
+    """page_count == 1, of a page that may be one of the page cache, which counts too."""
+    return And(page_count_is_one(p, v, f), Not(in_page_cache(f)))
 
 
 def unpinned_in_one_mm(p: Term, v: Term, f: Term) -> Term:

@@ -34,6 +34,7 @@ from model.decisions import (
     not_for_long,
     page_count_is_one,
     page_count_is_one_after_swap_cache,
+    page_count_is_one_of_any,
     page_mapcount_is_one,
     read_as_mapped,
     read_as_write,
@@ -288,7 +289,7 @@ V5_16 = V5_14.but(
 )
 V5_17 = V5_16.but(
     "v5.17", "R2, and NUMA hinting skips COW pages with other references", {"numa_hints": "80d47f5de5e3"},
-    numa_hints=page_count_is_one,
+    numa_hints=page_count_is_one_of_any,
 )
 V5_18 = V5_17.but(
     "v5.18", "R3: the page_count rule also at swap-in; the swap cache is dropped before deciding",
@@ -390,7 +391,7 @@ DEBIAN_5_10 = V5_12.but(
     {"fork_seqcount, soft_dirty_lock, soft_dirty_pinned, swap_out_pinned, wp_flushes_uffd": "backports, as in 5.12",
      "numa_hints": "80d47f5de5e3, backport (mm/mprotect.c)", "discard_counts": "6c8e2a256915, backport (mm/rmap.c)",
      "collapse_rechecks_uffd_wp": "dd47ac428c3f, backport (mm/khugepaged.c)"},
-    numa_hints=page_count_is_one, discard_counts=True, collapse_rechecks_uffd_wp=True,
+    numa_hints=page_count_is_one_of_any, discard_counts=True, collapse_rechecks_uffd_wp=True,
 )
 
 

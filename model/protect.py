@@ -20,8 +20,9 @@ from model.state import (
     Page,
     Span,
     alive,
-    anon,
     file,
+    in_page_cache,
+    ksm,
     live,
     mprotect_flushing,
     nonanon,
@@ -389,8 +390,10 @@ def numa_hint_huge(kernel: Decisions, p: Term, v: Term) -> Step:
 
 
 def _hintable(p: Term, v: Term) -> list[Term]:
-    """change_pte_range leaves out the zero page and KSM pages; pages of the page cache lose nothing by it."""
-    return [live(p, v), pte_present(p, v), anon(pte_frame(p, v))]
+    """change_pte_range leaves out the zero page (vm_normal_page) and KSM pages, and takes pages of the page cache, but
+    for dirty ones, which there are none of here."""
+    f = pte_frame(p, v)
+    return [live(p, v), pte_present(p, v), Not(ksm(f)), Or(Not(nonanon(f)), in_page_cache(f))]
 
 
 @rule([P, V], "change_prot_numa", "domain.md F18", kind="refusal", features=("numa",))

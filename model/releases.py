@@ -171,7 +171,7 @@ class Doubt:
 
 DOUBTS: tuple[Doubt, ...] = (
     Doubt("lazyfree_splits", "6.0", "6.12", ("page_mapcount_is_one", "mapped_in_one_mm")),
-    Doubt("numa_hints", "6.2", "6.12", ("page_count_is_one", "unpinned_in_one_mm")),
+    Doubt("numa_hints", "6.2", "6.12", ("page_count_is_one_of_any", "unpinned_in_one_mm")),
     Doubt("migration_dirty", "6.6", "6.12", ("soft-dirty", "keep")),
     Doubt("reuse_large", "6.8", "6.12", ("None", "exclusive_only")),
     # Read in 6.12.118 alone: the release itself, and those on both sides, may have them or not.

@@ -63,6 +63,8 @@ WORDS = {w.name: w for w in (
          "no device that needs stable pages writes it"),
     Word("exclusive", state.exclusive(F), "exclusive(f)", "PG_anon_exclusive", "not PG_anon_exclusive"),
     Word("nonanon", state.nonanon(F), "nonanon(f)", "a page of the page cache or the zero page", "an anonymous page"),
+    Word("page-cache", state.in_page_cache(F), "in_page_cache(f)", "a page of the page cache",
+         "no page of the page cache"),
     Word("ksm", state.ksm(F), "ksm(f)", "a KSM page", "no KSM page"),
     Word("large", state.large(F), "large(f)", "in a large folio", "an order-0 page"),
     Word("has-pinned", state.has_pinned(P), "has_pinned(p)", "mm->has_pinned", "not mm->has_pinned"),
@@ -96,7 +98,7 @@ def word(name: str) -> Term:
 COUNTS: tuple[Term, ...] = (
     OTHERS >= 0, REFERENCES >= 0, TRANSIENT >= 0, LOCAL >= 0, LOCAL <= TRANSIENT, SUB_PAGES >= 2, ENTRIES >= 0,
     (REFERENCES > 0) == word("referenced"), (TRANSIENT > 0) == word("transient"),
-    Implies(word("pinned"), word("referenced")),
+    Implies(word("pinned"), word("referenced")), Implies(word("page-cache"), word("nonanon")),
 )
 """What numbers and words have to do with each other, for any page."""
 PAGE: tuple[Term, ...] = (

@@ -1384,6 +1384,8 @@ static long merge(const struct args *a)
 		return unseen("without page frame numbers nobody knows what ksmd did");
 	if (!(frame_flags(frame_at(p->at)) & frame_flags(frame_at(q->at)) & ANONYMOUS))
 		return -EBUSY;
+	if (p == q) /* nothing to merge, though ksmd would find other parts of its block that are mergeable */
+		return 0;
 	if (!access(KSM "smart_scan", F_OK)) /* from 6.7 on pages that were looked at in vain are passed over for a while */
 		set(KSM "smart_scan", "0");
 	answer = set(KSM "sleep_millisecs", "1");
