@@ -120,15 +120,11 @@ def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
     now = SimpleNamespace(
         early=lambda v: copied_early(kernel, p, v), copy=copy,
         # Said of f, not of the PTE, so that "somebody pins f" stays outside the quantifier over pages.
-        was_shared=lambda f: exists(
-            Page, lambda v: And(maps(p, v, f), Not(not_forked(p, v)), Not(not_shared(kernel, p, v, f)))
-        ),
+        was_shared=lambda f: _shares(p, f, lambda v: not_shared(kernel, p, v, f)),
     )
     saved = SimpleNamespace(
         early=lambda v: fork_early(p, v), copy=lambda v: fork_copy(p, v),
-        was_shared=lambda f: exists(
-            Page, lambda v: And(maps(p, v, f), Not(not_forked(p, v)), Not(fork_early(p, v)))
-        ),
+        was_shared=lambda f: _shares(p, f, lambda v: fork_early(p, v)),
     )
 
     def test(to: Any) -> Step:
@@ -174,6 +170,11 @@ def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
         (fork_tested(p, q), fork_shared(p, q)), now, saved,
         save=each(Page, lambda v: put(fork_early(p, v), True) + put(fork_copy(p, v), copy(v)), when=now.early),
     )
+
+
+def _shares(p: Term, f: Term, copied: Callable[[Term], Term]) -> Term:
+    """The child comes to map f by a PTE of p's that is not `copied` early."""
+    return exists(Page, lambda v: And(maps(p, v, f), Not(not_forked(p, v)), Not(copied(v))))
 
 
 def _apart(p: Term, v: Term) -> Term:
@@ -247,7 +248,7 @@ def _advice(
 
     `also`: what it changes beside the flag. `anonymous`: it is refused of a file mapping.
     """
-    function, source = f"madvise({name.upper().replace('-', '_')}): madvise_vma_behavior", "domain.md F33"
+    function, source = f"madvise({name.upper().replace('-', '_')}): madvise_vma_behavior", "domain.md 2.14"
     features = ("madv-fork",)
 
     def allowed(p: Term, v: Term) -> Term:

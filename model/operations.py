@@ -156,7 +156,7 @@ PIN_SINCE = "5.6"
 UFFD_WP_SINCE = "5.7"
 """UFFDIO_WRITEPROTECT of anonymous memory: domain.md 0.1."""
 WIPEONFORK_SINCE = "4.14"
-"""MADV_WIPEONFORK, MADV_KEEPONFORK: domain.md F33."""
+"""MADV_WIPEONFORK, MADV_KEEPONFORK: domain.md 2.14."""
 UFFD_CONTINUE_SINCE = "5.14"
 """UFFDIO_CONTINUE of shmem (of hugetlbfs: 5.13): domain.md 2.14."""
 
