@@ -35,6 +35,7 @@ from model.state import (
     leaked,
     maps,
     pin_attached,
+    pin_dontfork,
     pin_foll_pin,
     pin_frame,
     pin_live,
@@ -271,6 +272,14 @@ FURTHER: tuple[Invariant, ...] = (
         "a FOLL_FORCE write goes into no page that others can see",
         "I11; domain.md F15, F16, F17", (Frame,), lambda f: Not(frame_free(f)), lambda f: Not(leaked(f)),
         features=("force", "file", "zero"),
+    ),
+    Invariant(
+        "coherence-dontfork",
+        "a page referenced for writing, by FOLL_PIN or FOLL_GET, where MADV_DONTFORK was said before and is not undone "
+        "is the page its process has mapped there, or that its swap entry leads to",
+        "I1; domain.md F3: ibv_fork_init", (Pin,),
+        _reference(lambda k: And(pin_write(k), pin_dontfork(k))), _coherent,
+        features=("madv-fork",),
     ),
 )
 """Invariants about what the default table leaves out."""

@@ -13,6 +13,7 @@ WORLD: dict[str, str] = {
     "force": "FOLL_FORCE writes (ptrace, /proc/pid/mem)",
     "mremap": "mremap",
     "vm-soft-dirty": "VM_SOFTDIRTY: everything reads as soft-dirty until the first clear_refs; else there has been one",
+    "madv-fork": "MADV_DONTFORK, MADV_WIPEONFORK: what fork leaves out, or leaves empty",
     "exec": "mprotect(PROT_EXEC): whether VM_EXEC is set decides whether the next mprotect changes anything",
     "stable-writes": "swap devices that need pages which do not change while they are written (SWP_STABLE_WRITES)",
 }

@@ -1,4 +1,4 @@
-"""fork: dup_mmap, copy_page_range, copy_one_pte / copy_present_pte (mm/memory.c).
+"""fork: dup_mmap, copy_page_range, copy_one_pte / copy_present_pte (mm/memory.c); what madvise says of it.
 
 One step, unless a feature splits it, because mmap_lock is held for write throughout and the parent's TLB is flushed
 before it is dropped (domain.md 7.3). The child never inherits references.
@@ -6,24 +6,43 @@ before it is dropped (domain.md 7.3). The child never inherits references.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import z3
-from z3 import And, If, Implies, Not, Or
+from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model.decisions import Decisions
-from model.logic import Param, Stage, Staged, StateFunction, Step, Term, Update, each, exists, forall, put, rule
-from model.ptes import P, fresh_page, split_pte
+from model.logic import (
+    Param,
+    RuleTemplate,
+    Stage,
+    Staged,
+    StateFunction,
+    Step,
+    Term,
+    Update,
+    each,
+    exists,
+    forall,
+    put,
+    rule,
+)
+from model.protect import ranged
+from model.ptes import P, V, fresh_page, split_pte
 from model.state import (
     Frame,
     Page,
     Pin,
     Proc,
+    Span,
+    alike,
     alive,
     block,
     exclusive,
     fast,
+    file,
     force_cow,
     fork_copy,
     fork_early,
@@ -32,9 +51,14 @@ from model.state import (
     frame_free,
     frame_value,
     has_pinned,
+    live,
     maps,
     nonanon,
+    not_forked,
     page_table,
+    pin_dontfork,
+    pin_known,
+    pin_page,
     pin_proc,
     pte_dirty,
     pte_frame,
@@ -54,11 +78,13 @@ from model.state import (
     vma,
     vma_anon,
     vma_apart,
+    vma_dontfork,
     vma_exec,
     vma_huge,
     vma_mergeable,
     vma_soft_dirty,
     vma_uffd,
+    vma_wipeonfork,
     vma_write,
 )
 
@@ -72,7 +98,7 @@ def not_shared(kernel: Decisions, p: Term, v: Term, f: Term) -> Term:
 
 def copied_early(kernel: Decisions, p: Term, v: Term) -> Term:
     """The child gets its own copy of the page at (p, v)."""
-    return And(pte_present(p, v), not_shared(kernel, p, v, pte_frame(p, v)))
+    return And(pte_present(p, v), Not(not_forked(p, v)), not_shared(kernel, p, v, pte_frame(p, v)))
 
 
 _of = z3.Const("v", Page)
@@ -87,17 +113,18 @@ COPY = Param(
 def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
     """Every page is shared, read-only in both, except those that `fork_copies` names: the child gets its own copy.
 
-    The PMD of a THP to be copied is split, and its sub-pages are copied one by one. Sub-steps: pages are looked at,
-    page tables are copied, TLBs are flushed and the child may run.
+    Of a VMA with VM_DONTCOPY or VM_WIPEONFORK nothing is copied, and the parent's PTEs stay as they are. The PMD of a
+    THP to be copied is split, and its sub-pages are copied one by one. Sub-steps: pages are looked at, page tables are
+    copied, TLBs are flushed and the child may run.
     """
     now = SimpleNamespace(
         early=lambda v: copied_early(kernel, p, v), copy=copy,
         # Said of f, not of the PTE, so that "somebody pins f" stays outside the quantifier over pages.
-        was_shared=lambda f: exists(Page, lambda v: And(maps(p, v, f), Not(not_shared(kernel, p, v, f)))),
+        was_shared=lambda f: _shares(p, f, lambda v: not_shared(kernel, p, v, f)),
     )
     saved = SimpleNamespace(
         early=lambda v: fork_early(p, v), copy=lambda v: fork_copy(p, v),
-        was_shared=lambda f: exists(Page, lambda v: And(maps(p, v, f), Not(fork_early(p, v)))),
+        was_shared=lambda f: _shares(p, f, lambda v: fork_early(p, v)),
     )
 
     def test(to: Any) -> Step:
@@ -111,14 +138,16 @@ def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
     def copy_tables(to: Any) -> Step:
         updates: list[Any] = [
             each(Page, lambda v: _inherited(p, q, v, to)),
-            each(Page, lambda v: put(pte_write(p, v), False), when=lambda v: And(pte_present(p, v), Not(to.early(v)))),
+            each(Page, lambda v: put(pte_write(p, v), False),
+                 when=lambda v: And(pte_present(p, v), Not(not_forked(p, v)), Not(to.early(v)))),
             each(Page, lambda v: fresh_page(to.copy(v), frame_value(pte_frame(p, v)))
                  + put(page_table(p, block(v)), _table(p, v, to)), when=to.early),
             each(Page, lambda v: split_pte(kernel, p, v), when=lambda v: And(to.early(v), pte_huge(p, v))),
         ]
         if kernel.exclusive_bit:
             updates += [
-                each(Page, lambda v: put(pte_swap_exclusive(p, v), False) + put(pte_swap_exclusive(q, v), False)),
+                each(Page, lambda v: put(pte_swap_exclusive(p, v), False) + put(pte_swap_exclusive(q, v), False),
+                     when=lambda v: Not(not_forked(p, v))),
                 each(Page, lambda v: put(exclusive(to.copy(v)), True), when=to.early),
                 each(Frame, lambda f: put(exclusive(f), False), when=to.was_shared),
             ]
@@ -127,7 +156,7 @@ def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
     def leave_stale(to: Any) -> list[Update]:
         return each(
             Page, lambda v: put(stale(p, v), True) + put(stale_frame(p, v), pte_frame(p, v)),
-            when=lambda v: And(pte_present(p, v), pte_write(p, v), Not(to.early(v))),
+            when=lambda v: And(pte_present(p, v), pte_write(p, v), Not(not_forked(p, v)), Not(to.early(v))),
         )
 
     def finish(to: Any) -> Step:
@@ -143,20 +172,39 @@ def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
     )
 
 
+def _shares(p: Term, f: Term, copied: Callable[[Term], Term]) -> Term:
+    """The child comes to map f by a PTE of p's that is not `copied` early."""
+    return exists(Page, lambda v: And(maps(p, v, f), Not(not_forked(p, v)), Not(copied(v))))
+
+
 def _apart(p: Term, v: Term) -> Term:
     """anon_vma_fork: each VMA of the child has an anon_vma of its own, so that those of one block never merge."""
 
     def divides(flag: StateFunction) -> Term:
         return exists(Page, lambda w: And(block(w) == block(v), vma(p, w), flag(p, w) != flag(p, v)))
 
+    partly = exists(Page, lambda w: And(block(w) == block(v), vma(p, w), Not(alike(vma_wipeonfork, p, v, w))))
     by_exec = If(divides(vma_exec), vma_exec(p, v), vma_apart(p, v))
     by_flag = If(divides(vma_mergeable), vma_mergeable(p, v), by_exec)
-    return If(vma_huge(p, v), If(divides(vma_write), vma_write(p, v), by_flag), vma_apart(p, v))
+    inherited = If(vma_huge(p, v), If(divides(vma_write), vma_write(p, v), by_flag), vma_apart(p, v))
+    # What is wiped has no anon_vma, and merges with what has none, but not with what has its parent's as well.
+    wiped = If(vma_wipeonfork(p, v), vma_apart(p, v), inherited)
+    return If(And(vma_huge(p, v), partly), vma_wipeonfork(p, v), wiped)
 
 
 def _table(p: Term, v: Term, to: Any) -> Term:
     """There is a page table for v: there was, or the early copy of a THP splits its PMD."""
     return Or(page_table(p, block(v)), And(to.early(v), pte_huge(p, v)))
+
+
+def _child_table(p: Term, v: Term, to: Any) -> Term:
+    """The child has one: not where fork copies nothing of what the PMD covers."""
+
+    def somewhere(holds: Callable[[Term], Term]) -> Term:
+        return exists(Page, lambda w: And(block(w) == block(v), vma(p, w), holds(w)))
+
+    left_out = somewhere(lambda w: not_forked(p, w))
+    return And(_table(p, v, to), Or(Not(left_out), somewhere(lambda w: Not(not_forked(p, w)))))
 
 
 def _copies_ptes(p: Term, v: Term) -> Term:
@@ -171,23 +219,75 @@ def _copies_ptes(p: Term, v: Term) -> Term:
 
 def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
     """What the child's page table says of v."""
-    early = to.early(v)
+    early, copied = to.early(v), Not(not_forked(p, v))
     return (
-        put(vma(q, v), vma(p, v)) + put(vma_apart(q, v), _apart(p, v)) + put(page_table(q, block(v)), _table(p, v, to))
+        put(vma(q, v), And(vma(p, v), Not(vma_dontfork(p, v)))) + put(vma_apart(q, v), _apart(p, v))
+        + put(page_table(q, block(v)), _child_table(p, v, to))
+        + put(vma_dontfork(q, v), False) + put(vma_wipeonfork(q, v), vma_wipeonfork(p, v))
         + put(vma_write(q, v), vma_write(p, v)) + put(vma_exec(q, v), vma_exec(p, v))
         + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
         # Without the fork event the child is not registered with userfaultfd.
         + put(vma_uffd(q, v), False) + put(pte_uffd_wp(q, v), False) + put(uffd_armed(q, v), False)
         + put(uffd_marker(q, v), False)
-        + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), _copies_ptes(p, v)))
-        + put(vma_anon(q, v), vma_anon(p, v))
+        + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), copied, _copies_ptes(p, v)))
+        + put(vma_anon(q, v), And(vma_anon(p, v), Not(vma_wipeonfork(p, v))))
         + put(pte_frame(q, v), If(early, to.copy(v), pte_frame(p, v)))
         + put(pte_huge(q, v), And(pte_huge(p, v), Not(early)))
         + put(pte_write(q, v), And(early, vma_write(p, v)))
         + put(pte_dirty(q, v), Or(early, pte_dirty(p, v)))
         + put(pte_soft_dirty(q, v), Or(early, pte_soft_dirty(p, v)))
-        + put(pte_swap(q, v), pte_swap(p, v)) + put(pte_slot(q, v), pte_slot(p, v))
+        + put(pte_swap(q, v), And(pte_swap(p, v), copied)) + put(pte_slot(q, v), pte_slot(p, v))
     )
 
 
-RULES = (fork,)
+def _advice(
+    name: str, flag: StateFunction, on: bool, about: str, also: Callable[[Term, Term], list[Update]] = lambda p, v: [],
+    anonymous: bool = False,
+) -> tuple[RuleTemplate, ...]:
+    """The rules of one madvise about fork: of a page, of a whole block, where nothing changes, and refused.
+
+    `also`: what it changes beside the flag. `anonymous`: it is refused of a file mapping.
+    """
+    function, source = f"madvise({name.upper().replace('-', '_')}): madvise_vma_behavior", "domain.md 2.14"
+    features = ("madv-fork",)
+
+    def allowed(p: Term, v: Term) -> Term:
+        return And(live(p, v), Not(file(v))) if anonymous else live(p, v)
+
+    def advise(kernel: Decisions, p: Term, span: Span) -> Step:
+        return Step(
+            [span.every(lambda v: allowed(p, v)), span.in_ptes(p)],
+            [span.each(lambda v: put(flag(p, v), on) + also(p, v))],
+        )
+
+    def nothing(kernel: Decisions, p: Term, v: Term) -> Step:
+        return Step([allowed(p, v), pte_present(p, v), pte_huge(p, v), flag(p, v) == BoolVal(on)])
+
+    def refused(kernel: Decisions, p: Term, v: Term) -> Step:
+        return Step([Not(allowed(p, v))])
+
+    advise.__name__, advise.__doc__ = name, about
+    nothing.__doc__ = "That has been said before of all that the PMD maps, which stays whole: new_flags == vm_flags."
+    refused.__doc__ = f"There is no VMA{', or one of a file' if anonymous else ''}."
+    made = rule([P, V], function, source, name=f"{name}-nothing", features=(*features, "huge"), lock="write")(nothing)
+    fails = rule([P, V], function, source, kind="refusal", name=f"{name}-refused", features=features)(refused)
+    return (*ranged(function, source, lock="write", features=features)(advise), made, fails)
+
+
+def _forked_again(p: Term, v: Term) -> list[Update]:
+    return each(
+        Pin, lambda k: put(pin_dontfork(k), False), when=lambda k: And(pin_known(k), pin_proc(k) == p, pin_page(k) == v)
+    )
+
+
+madv_dontfork = _advice(
+    "madv-dontfork", vma_dontfork, True, "VM_DONTCOPY is set: a child of a later fork has no VMA there."
+)
+madv_dofork = _advice("madv-dofork", vma_dontfork, False, "VM_DONTCOPY is cleared.", _forked_again)
+madv_wipeonfork = _advice(
+    "madv-wipeonfork", vma_wipeonfork, True,
+    "VM_WIPEONFORK is set: a child of a later fork finds nothing mapped there.", anonymous=True,
+)
+madv_keeponfork = _advice("madv-keeponfork", vma_wipeonfork, False, "VM_WIPEONFORK is cleared.")
+
+RULES = (fork, *madv_dontfork, *madv_dofork, *madv_wipeonfork, *madv_keeponfork)

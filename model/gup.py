@@ -27,6 +27,7 @@ from model.state import (
     nonanon,
     page_dirty,
     pin_attached,
+    pin_dontfork,
     pin_foll_pin,
     pin_frame,
     pin_live,
@@ -44,6 +45,7 @@ from model.state import (
     same_pmd,
     seq_moved,
     vma_anon,
+    vma_dontfork,
     vma_write,
 )
 
@@ -66,6 +68,7 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
         return [
             put(pin_frame(k), pte_frame(p, v)), put(pin_proc(k), p), put(pin_page(k), v),
             put(pin_foll_pin(k), foll_pin), put(pin_write(k), write), put(pin_longterm(k), longterm),
+            put(pin_dontfork(k), vma_dontfork(p, v)),
         ]
 
     def counts(k: Term) -> list[Update]:

@@ -150,10 +150,13 @@ ZERO = frozenset({"zero"})
 HUGE = frozenset({"huge"})
 KSM = frozenset({"ksm"})
 EXEC = frozenset({"exec"})
+MADV_FORK = frozenset({"madv-fork"})
 PIN_SINCE = "5.6"
 """FOLL_PIN, pin_user_pages: domain.md 0.1."""
 UFFD_WP_SINCE = "5.7"
 """UFFDIO_WRITEPROTECT of anonymous memory: domain.md 0.1."""
+WIPEONFORK_SINCE = "4.14"
+"""MADV_WIPEONFORK, MADV_KEEPONFORK: domain.md 2.14."""
 UFFD_CONTINUE_SINCE = "5.14"
 """UFFDIO_CONTINUE of shmem (of hugetlbfs: 5.13): domain.md 2.14."""
 
@@ -184,6 +187,14 @@ def _on_range(
 def _mprotect(*flags: str, features: frozenset[str] = frozenset()) -> Operation:
     rule = "-".join(("mprotect", *flags))
     return _on_range("mprotect", rule, *flags, nothing=(f"{rule}-nothing",), features=features)
+
+
+def _madv_fork(advice: str, since: str = "") -> Operation:
+    rule = f"madv-{advice}"
+    return Operation(
+        rule, ("v",), (rule,), (f"{rule}-refused",), nothing=(f"{rule}-nothing",), prepares=("split-pmd",),
+        refused_first=True, at_once=(f"{rule}-range",), features=MADV_FORK, since=since,
+    )
 
 
 def _pageout(then: str, *flags: str) -> Operation:
@@ -238,6 +249,10 @@ OPERATIONS: tuple[Operation, ...] = (
         "madv-free", ("v",), ("madv-free", "madv-free-swapped", "madv-free-nothing"), ("madv-free-refused",),
         prepares=("madv-free-split",), features=frozenset({"lazyfree"}),
     ),
+    _madv_fork("dontfork"),
+    _madv_fork("dofork"),
+    _madv_fork("wipeonfork", WIPEONFORK_SINCE),
+    _madv_fork("keeponfork", WIPEONFORK_SINCE),
     # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
     _pageout("reclaim-swap-cache"),
     _pageout("writeback-begin", "writing"),

@@ -21,6 +21,7 @@ from model.state import (
     Span,
     alive,
     file,
+    forked_alike,
     in_page_cache,
     ksm,
     live,
@@ -294,8 +295,8 @@ def clear_soft_dirty_refused(kernel: Decisions, p: Term) -> Step | None:
 def _watched(kernel: Decisions, p: Term, span: Span) -> Term:
     """mwriteprotect_range finds what it is to change; decision `uffd_across_vmas`.
 
-    Up to 6.3 find_dst_vma wants the range within one VMA; here two differ by VM_WRITE, VM_EXEC or VM_MERGEABLE, as what
-    mremap brings is not registered. Then (a1b92a3f14) it takes one VMA after the other and passes over holes. Not told:
+    Up to 6.3 find_dst_vma wants the range within one VMA; here two differ by a flag, as what mremap brings is not
+    registered. Then (a1b92a3f14) it takes one VMA after the other and passes over holes. Not told:
     those before one that is not registered are changed, and then the call fails.
     """
 
@@ -305,7 +306,9 @@ def _watched(kernel: Decisions, p: Term, span: Span) -> Term:
     if kernel.uffd_across_vmas:
         return And(span.some(watched), span.every(lambda v: Or(Not(live(p, v)), vma_uffd(p, v))))
     flags = (vma_write, vma_exec, *([vma_mergeable] if span.whole else []))
-    return span.every(lambda v: And(watched(v), *(flag(p, v) == flag(p, span.page) for flag in flags)))
+    return span.every(lambda v: And(
+        watched(v), *(flag(p, v) == flag(p, span.page) for flag in flags), forked_alike(p, v, span.page)
+    ))
 
 
 @ranged("UFFDIO_WRITEPROTECT(MODE_WP), change_pte_range",

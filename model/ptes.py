@@ -19,6 +19,7 @@ from model.state import (
     exclusive,
     file,
     folio,
+    forked_alike,
     frame_value,
     ksm,
     large,
@@ -170,7 +171,7 @@ def left_marker(kernel: Decisions, q: Term, w: Term) -> list[Update]:
 
 
 VMA_FLAGS = (vma_write, vma_exec, vma_uffd, vma_apart, vma_mergeable)
-"""What VMAs that are one have in common."""
+"""What VMAs that are one have in common, beside `forked_alike`."""
 
 
 def one_vma(p: Term, v: Term) -> Term:
@@ -180,8 +181,8 @@ def one_vma(p: Term, v: Term) -> Term:
     together (is_mergeable_vma, is_mergeable_anon_vma).
     """
 
-    def alike(w: Term) -> Term:
+    def joined(w: Term) -> Term:
         same = [flag(p, w) == flag(p, v) for flag in VMA_FLAGS]
-        return And(live(p, w), Not(file(w)), *same)
+        return And(live(p, w), Not(file(w)), *same, forked_alike(p, v, w))
 
-    return forall(Page, lambda w: Implies(block(w) == block(v), alike(w)))
+    return forall(Page, lambda w: Implies(block(w) == block(v), joined(w)))

@@ -43,10 +43,12 @@ from model.state import (
     vma,
     vma_anon,
     vma_apart,
+    vma_dontfork,
     vma_exec,
     vma_huge,
     vma_mergeable,
     vma_uffd,
+    vma_wipeonfork,
     vma_write,
     writeback,
 )
@@ -158,8 +160,8 @@ def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
     moved = [
         put(function(p, w), function(p, v))
         for function in (
-            vma_write, vma_exec, vma_mergeable, vma_anon, pte_present, pte_frame, pte_write, pte_dirty, pte_swap,
-            pte_slot, pte_swap_exclusive,
+            vma_write, vma_exec, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, pte_present, pte_frame,
+            pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive,
         )
     ]
     return Step(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import z3
 from z3 import And, Implies, Not, Or
 
-from model.logic import Sort, Term, exists, forall
+from model.logic import Sort, StateFunction, Term, exists, forall
 from model.state.functions import (
     ZERO,
     Folio,
@@ -70,7 +70,9 @@ from model.state.functions import (
     uffd_unwp_flushing,
     unreferenced,
     vma,
+    vma_dontfork,
     vma_soft_dirty,
+    vma_wipeonfork,
     writeback,
 )
 
@@ -203,6 +205,21 @@ def swapped_in_alone(p: Term, v: Term, s: Term, f: Term) -> Term:
 def mapped_dirty(f: Term) -> Term:
     """Some PTE or PMD that maps f is dirty."""
     return exists(Proc, Page, lambda q, w: And(maps(q, w, f), pte_dirty(q, w)))
+
+
+def not_forked(p: Term, v: Term) -> Term:
+    """fork copies no page table of the VMA: its child has no such VMA, or one where nothing is mapped."""
+    return And(vma(p, v), Or(vma_dontfork(p, v), vma_wipeonfork(p, v)))
+
+
+def alike(flag: StateFunction, p: Term, v: Term, w: Term) -> Term:
+    """The flag is the same at v and w. Said by connectives, of which nothing is left where it is never set."""
+    return Or(And(flag(p, v), flag(p, w)), And(Not(flag(p, v)), Not(flag(p, w))))
+
+
+def forked_alike(p: Term, v: Term, w: Term) -> Term:
+    """What madvise said of fork does not put v and w into two VMAs."""
+    return And(alike(vma_dontfork, p, v, w), alike(vma_wipeonfork, p, v, w))
 
 
 def live(p: Term, v: Term) -> Term:

@@ -65,6 +65,14 @@ vma_apart = StateFunction(
 vma_mergeable = StateFunction(
     "vma_mergeable", (Proc, Page), Bool, "VM_MERGEABLE (MADV_MERGEABLE)", meaningful=vma, feature="ksm"
 )
+vma_dontfork = StateFunction(
+    "vma_dontfork", (Proc, Page), Bool, "VM_DONTCOPY (MADV_DONTFORK): a child has no VMA there",
+    meaningful=vma, feature="madv-fork",
+)
+vma_wipeonfork = StateFunction(
+    "vma_wipeonfork", (Proc, Page), Bool, "VM_WIPEONFORK (MADV_WIPEONFORK): a child finds nothing mapped there",
+    meaningful=vma, feature="madv-fork",
+)
 vma_anon = StateFunction(
     "vma_anon", (Proc, Page), Bool, "the VMA has an anon_vma: an anonymous page was mapped there, now or before",
     meaningful=vma, feature="zero|file",
@@ -145,6 +153,10 @@ pin_attached = StateFunction(
     "pin_attached", (Pin,), Bool,
     "ghost: no excusing event (munmap, MADV_DONTNEED, exit) has hit the place it was taken at",
     meaningful=pin_live,
+)
+pin_dontfork = StateFunction(
+    "pin_dontfork", (Pin,), Bool,
+    "ghost: VM_DONTCOPY has been set where it was taken since before that", meaningful=pin_known, feature="madv-fork",
 )
 cached = StateFunction("cached", (Slot,), Bool, "a page is in the swap cache under this slot")
 slot_frame = StateFunction(
@@ -268,12 +280,12 @@ STEPS: tuple[StateFunction, ...] = (
 
 FUNCTIONS: tuple[StateFunction, ...] = (
     alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart,
-    vma_mergeable, vma_anon, uffd_armed,
+    vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
     block, page_table, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
     force_cow,
-    pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached,
+    pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork,
     cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree,
     page_dirty, leaked, extra, frame_value, *STEPS,
 )

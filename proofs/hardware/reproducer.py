@@ -85,8 +85,8 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
             return Action("unmap", {})
         case "dontneed":
             return Action("advise", {"value": "MADV_DONTNEED"})
-        case "madv-free":
-            return Action("advise", {"value": "MADV_FREE"})
+        case "madv-free" | "madv-dontfork" | "madv-dofork" | "madv-wipeonfork" | "madv-keeponfork":
+            return Action("advise", {"value": operation.word.upper().replace("-", "_")})
         case "unmerge":
             return Action("advise", {"value": "MADV_UNMERGEABLE"})
         case "mremap":

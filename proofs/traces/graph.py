@@ -56,11 +56,13 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("pte_dirty", "D", "dirty", quiet=True), Flag("pte_soft_dirty", "SD", "soft-dirty", quiet=True),
         Flag("pte_uffd_wp", "UW", "uffd-wp"), Flag("uffd_armed", "armed", "uffd armed"),
         Flag("pte_swap_exclusive", "X", "exclusive"), Flag("vma_write", "vma-ro", "read-only VMA", False),
+        Flag("vma_dontfork", "dontfork", "DONTFORK"), Flag("vma_wipeonfork", "wipeonfork", "WIPEONFORK"),
         Flag("vma", "no-vma", "no VMA", False),
     ),
     "frame": (Flag("exclusive", "exclusive", "exclusive"), Flag("extra", "extra-ref", "extra ref")),
     "reference": (
         Flag("pin_longterm", "longterm", "longterm"), Flag("pin_attached", "detached", "detached", False),
+        Flag("pin_dontfork", "dontfork", "DONTFORK before"),
     ),
     "swap slot": (),
 }

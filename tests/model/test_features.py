@@ -28,8 +28,10 @@ STARTS = (
     "numa-hint", "madv-free", "mremap", "force-store", "force-anon-fault", "force-cow-fault", "force-wp-reuse",
     "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "mmap-soft-dirty",
     "force-swap-in", "ksm-join", "ksm-merge-left", "ksm-merge-undone",
+    "madv-dontfork", "madv-dontfork-range", "madv-wipeonfork", "madv-wipeonfork-range",
 )
-"""What makes huge pages, zero pages, file pages, KSM pages, lazy-free pages, forced writes or copies by KSM."""
+"""What makes huge pages, zero pages, file pages, KSM pages, lazy-free pages, forced writes, copies by KSM, or VMAs that
+fork leaves out."""
 
 
 def everything(kernel: Kernel, features: Iterable[str], started: bool = True) -> System:
@@ -100,9 +102,21 @@ def test_what_a_system_is_settled_without_never_comes_about(
 
 def test_without_features_there_are_no_state_functions_of_features() -> None:
     base = {f.name for f in system_of("v6.15").functions}
-    assert base.isdisjoint({"large", "file", "ksm", "stale", "copying", "fast_read", "fork_tested"})
+    assert base.isdisjoint({
+        "large", "file", "ksm", "stale", "copying", "fast_read", "fork_tested", "vma_dontfork", "vma_wipeonfork",
+        "pin_dontfork",
+    })
     assert {"large", "file", "ksm"} <= {f.name for f in system_of("v6.15@huge,file,ksm").functions}
     assert {*WORLD, *SPLIT} == set(FEATURES)
+
+
+@pytest.mark.parametrize("others", [(), ("ksm", "mremap", "file"), ("huge", "zero"), ("fork", "tlb", "gup-fast")])
+@pytest.mark.parametrize("name", ["v5.8", "v6.15"])
+def test_advice_about_fork_that_nobody_gives_leaves_no_trace_in_any_term(name: str, others: tuple[str, ...]) -> None:
+    kernel = find_kernel(name)
+    on = kernel.system((*others, "madv-fork"))
+    advice = [r.name for r in on.rules if r.name.startswith("madv-") and "fork" in r.name]
+    assert on.without(advice).settled().text() == kernel.system(others).text() != on.text()
 
 
 # Sub-steps
