@@ -481,6 +481,13 @@ page x huge 2
 *: ksm x x
 exists A.x == 0
 """,
+    """litmus one-of-two-folios-is-split
+about before 5.13 debugfs splits all of the machine's, unless somebody holds them
+page x huge 2
+page y huge 2
+A: split x
+exists huge A.y
+""",
     """litmus numa-file-page
 about its page_count, which 5.17 to 6.11 ask for, has the page cache's reference
 page x file
