@@ -311,6 +311,7 @@ class Decisions:
     discard_counts                    reclaim throws away a page given up by MADV_FREE only without references
     lazyfree_stays                    ... and one that has some, but is clean, stays given up; else it is ordinary again
     lazyfree_splits(p, v, f)          MADV_FREE may split a large folio of which PTEs map sub-pages
+    mremap_looks_first                mremap looks for what is to move before it unmaps what is where it is to go
     lazyfree_spares_ksm               MADV_FREE leaves KSM pages alone that are dirty or in the swap cache
     dontneed_frees_tables             MADV_DONTNEED of all that a PMD covers frees the page table too
     force_proof                       how a FOLL_FORCE write knows that COW is broken: `retry-as-read` (it does not look
@@ -383,6 +384,7 @@ class Decisions:
     discard_counts: bool = False
     lazyfree_stays: bool = False
     lazyfree_splits: Predicate = page_mapcount_is_one
+    mremap_looks_first: bool = False
     lazyfree_spares_ksm: bool = False
     dontneed_frees_tables: bool = False
     force_proof: str = "dirty"

@@ -285,7 +285,8 @@ V5_14 = V5_12.but(
 )
 V5_16 = V5_14.but(
     "v5.16", "R2, and UFFDIO_CONTINUE installs page cache pages dirty (CVE-2022-2590)",
-    {"uffd_continue_dirty": "9ae0f87d009c"}, uffd_continue_dirty=True,
+    {"uffd_continue_dirty": "9ae0f87d009c", "mremap_looks_first": "550a7d60bd5e"}, uffd_continue_dirty=True,
+    mremap_looks_first=True,
 )
 V5_17 = V5_16.but(
     "v5.17", "R2, and NUMA hinting skips COW pages with other references", {"numa_hints": "80d47f5de5e3"},

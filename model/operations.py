@@ -220,7 +220,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",), at_once=("dontneed-block",)
     ),
     Operation(
-        "mremap", ("v", "w"), ("mremap",), ("mremap-refused",), prepares=("split-pmd",), features=frozenset({"mremap"})
+        "mremap", ("v", "w"), ("mremap",), ("mremap-refused", "mremap-refused-unmaps"), prepares=("split-pmd",),
+        refused_first=True, features=frozenset({"mremap"}),
     ),
     _mprotect("ro"),
     _mprotect("rw"),

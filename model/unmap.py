@@ -183,9 +183,22 @@ def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
 @rule([P, V, W], "mremap, -EFAULT, -EINVAL", "domain.md I1", kind="refusal", features=("mremap",))
 def mremap_refused(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
     """mremap of no mapping, or onto itself."""
-    return Step([Or(Not(live(p, v)), v == w)])
+    target = live(p, w) if not kernel.mremap_looks_first else BoolVal(False)
+    return Step([Or(v == w, And(Not(live(p, v)), Not(target)))])
+
+
+@rule([P, V, W], "mremap_to: do_munmap, vma_to_resize", "mm/mremap.c, read in 5.10.262; decision `mremap_looks_first`",
+      kind="refusal", features=("mremap",), lock="write")
+def mremap_refused_unmaps(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
+    """mremap of no mapping, which has unmapped what was where it was to go."""
+    unmaps = munmap.body(kernel, p, w)
+    assert isinstance(unmaps, Step)
+    return Step(
+        [BoolVal(not kernel.mremap_looks_first), alive(p), Not(vma(p, v)), v != w, *unmaps.guard], unmaps.updates
+    )
 
 
 RULES = (
     munmap, munmap_nothing, dontneed, dontneed_block, dontneed_refused, madv_free_swapped, exit, mremap, mremap_refused,
+    mremap_refused_unmaps,
 )

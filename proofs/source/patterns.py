@@ -132,6 +132,9 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("lazyfree_splits", ("mm/madvise.c",), ("madvise_free_pte_range",), (
         (decisions.mapped_in_one_mm, r"folio_(estimated_sharers|likely_mapped_shared|maybe_mapped_shared)\("),
         (decisions.page_mapcount_is_one, r"if \( page_mapcount\( page \) != 1 \)"))),
+    Pattern("mremap_looks_first", ("mm/mremap.c",), (), (
+        (True, r"check_prep_vma\(|= (find_vma|vma_lookup)\( mm, addr \) ; if \( !vma[^)]*\) \{ ret = -?EFAULT"),),
+            False),
     Pattern("lazyfree_spares_ksm", ("mm/madvise.c",), ("madvise_free_pte_range",), (
         (True, r"if \( folio_test_ksm\( folio \) \)"),), False),
     Pattern("dontneed_frees_tables", _MEMORY, ("zap_pte_range",), (
