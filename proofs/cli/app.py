@@ -253,13 +253,14 @@ HostOption = Annotated[bool, typer.Option("--allow-host-settings", help=(
 ))]
 
 
-def read_test(file: Path) -> language.Litmus:
-    """The litmus test in a file, that of the suite with such a name, or that which a trace is told as."""
+def read_test(file: Path, kernel: str = "") -> language.Litmus:
+    """The litmus test in a file, that of the suite with such a name, or that which a trace is told as; with a kernel as
+    that has it: with its own operations, and callers' words as what they are there."""
     if file.suffix != ".json":
-        found = suite.read_tests([str(file)])
+        found = suite.read_tests([str(file)], own=find_kernel(kernel).own_operations if kernel else ())
         if len(found) > 1:
             raise ModelError(f"{file} begins the names of {len(found)} tests: {', '.join(test.name for test in found)}")
-        return found[0]
+        return found[0].on(find_kernel(kernel)) if kernel else found[0]
     trace = traces.read(file, system_of, formula_of)
     return retelling.retell(trace, find_kernel(trace.kernel)).litmus
 

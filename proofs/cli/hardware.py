@@ -57,8 +57,9 @@ def write_reproducer(
     out: TextOutOption = None,
 ) -> int:
     """Write the C program that does a litmus test or a trace, with real processes and references."""
-    test = read_test(file)
-    give_out(reproducer.program([test], predict(test, named_kernel(kernel))), out)
+    kernel = named_kernel(kernel)
+    test = read_test(file, kernel)
+    give_out(reproducer.program([test], predict(test, kernel)), out)
     return OK
 
 
@@ -74,8 +75,8 @@ def write_selftest(
     as_json: JsonOption = False,
 ) -> int:
     """Write litmus tests as a directory for a kernel's tools/testing/selftests: a program that prints KTAP."""
-    tests = _tests(files, SUITE)
     kernel = named_kernel(kernel)
+    tests = _tests(files, SUITE, kernel)
     predicted: dict[str, Iterable[Outcome]] = {}
     with progress_bar() as bar:
         for test in bar.track(tests, description="asking the model"):
@@ -95,10 +96,12 @@ def write_selftest(
     return OK
 
 
-def _tests(files: Sequence[Path] | None, suite: Path) -> list[Litmus]:
-    """Those litmus tests, files or names of the suite; without any the suite in that folder."""
+def _tests(files: Sequence[Path] | None, suite: Path, kernel: str) -> list[Litmus]:
+    """Those tests, files or names of the suite, as that kernel has them; without any the suite in that folder."""
     if files:
-        return read_tests(map(str, files), suite)
+        found = find_kernel(kernel) if kernel else None
+        tests = read_tests(map(str, files), suite, found.own_operations if found else ())
+        return [test.on(found) for test in tests] if found else tests
     return [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
 
 
@@ -118,8 +121,8 @@ def replay(
 ) -> int:
     """Do a litmus test or a trace on a real kernel, step by step, and compare with the model."""
     check_time(seconds)
-    test = read_test(file)
     kernel = named_kernel(kernel)
+    test = read_test(file, kernel)
     reproducer.check(test)
     [[seen]] = observing.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
     found = conforming.compare(test, kernel or conforming.kernel_for(seen.release), seen)
@@ -182,7 +185,7 @@ def conform(
         return at_random.ask(at_random.Request(number, seed, world, keep, kernel, seconds), vmlinuz or (), as_json)
     if world:
         raise ModelError("--with is for --random")
-    tests = _tests(files, suite)
+    tests = _tests(files, suite, kernel)
     images: list[Path | None] = [*(vmlinuz or ())]
     if here or not (images or observed_in):
         images.append(None)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from model.features import FEATURES, SPLIT, WORLD
+from model.kernels import own_operations
 from model.logic import ModelError
 from model.releases import MAINLINE
 from proofs.cli.answers import answer_row, print_answers
@@ -62,10 +63,11 @@ def litmus(
 ) -> int:
     """Answer litmus tests: Allowed or Forbidden, Holds or Broken, per kernel, with a shortest trace."""
     more = names_in_options(split, SPLIT, "sub-steps")
-    asked = [dataclasses.replace(test, split=test.split.union(more)) for test in suite_tests.read_tests(tests)]
+    kernels = asked_kernels(kernel if not since else None)
+    read = suite_tests.read_tests(tests, own=own_operations(each for _, each in kernels))
+    asked = [dataclasses.replace(test, split=test.split.union(more)) for test in read]
     if since:
         return _since(asked, [*(kernel or ()), *["--ends"] * ends, *["--verbose"] * verbose], as_json)
-    kernels = asked_kernels(kernel)
     folder = writable_folder(out) / "litmus"
     folder.mkdir(exist_ok=True)
     rows = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from model.blame import nearest
 from model.features import SPLIT, WORLD
@@ -24,6 +25,7 @@ from proofs.cli.app import (
     give_out,
     named_kernel,
     names_in_options,
+    on_terminal,
     own_invariants,
     print_json,
     write_file,
@@ -37,6 +39,7 @@ from proofs.pages import explorer as explorers
 from proofs.pages import server
 from proofs.traces import trace as traces
 from proofs.traces.render import FORMATS
+from proofs.traces.text import to_table
 
 
 @app.command(epilog=EXIT_CODES)
@@ -61,7 +64,9 @@ def show(
             raise ModelError(f"{file} is a certificate: it is shown in words or, with --json, as data, not as {form}")
         text = manifest.described(file, as_json)
     else:
-        text = FORMATS[form](traces.read(file, system_of, formula_of))
+        trace = traces.read(file, system_of, formula_of)
+        fitted = form == "table" and out is None and on_terminal()
+        text = to_table(trace, Console().width) if fitted else FORMATS[form](trace)
     give_out(text, out)
     return OK
 

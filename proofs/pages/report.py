@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from invariants import Invariant
-from model.kernels import Kernel
+from model.kernels import Kernel, own_operations
 from model.logic import ModelError, Scope
 from proofs import json_text
 from proofs.certify import manifest
@@ -39,7 +39,7 @@ WEB = Path(__file__).parent / "web"
 ASSETS = ("style.css", "stepper.js", "report.js")
 STATUSES = ("agree", "disagree", "not-observable")
 _REPLAYED = ("litmus", "release", "kernel", "model", "observed", "status", "reason")
-MARKS = {" ": "", ">": "changed", "!": "breaks the claim", "x": "gone"}
+MARKS = {" ": "", ">": "changed", "!": "breaks the claim", "-": "gone"}
 """Marks of `state_lines` in words."""
 SORT_WORDS = {
     "Proc": "process", "Page": "page", "Frame": "frame", "Pin": "reference", "Slot": "swap slot", "Folio": "folio",
@@ -146,13 +146,14 @@ def _cell_data(cell: Cell, table: Table, stated: Invariant, pictures: Pictures) 
 
 # Litmus tests
 
-def tests_in(places: Iterable[Path]) -> list[language.Litmus]:
-    """The tests of those files and folders. Raises ModelError if there is none."""
+def tests_in(places: Iterable[Path], kernels: Iterable[str]) -> list[language.Litmus]:
+    """The tests of those files and folders, for kernels of those names. Raises ModelError if there is none."""
     given = [*places]
     files = [file for place in given for file in (sorted(place.glob("*.litmus")) if place.is_dir() else [place])]
     if given and not files:
         raise ModelError(f"no litmus tests in {', '.join(map(str, given))}")
-    return parser.read_all(files)
+    own = own_operations(map(find_kernel, kernels)) if files else ()
+    return parser.parse_all(((file, parser.read_text(file)) for file in files), own)
 
 
 def replayed(path: Path) -> list[dict[str, str]]:
@@ -197,7 +198,7 @@ def answered(
 def _answers(job: tuple[str, tuple[str, ...]]) -> dict[str, Any]:
     """A worker's share: one test on all kernels."""
     file, kernels = job
-    test = parser.read(Path(file))
+    test = parser.read(Path(file), own_operations(map(find_kernel, kernels)))
     answers, alike = [], dict[str, dict[str, Any]]()
     for spec in kernels:
         told = account(test, find_kernel(spec), system_of(with_features(spec, test.features)))

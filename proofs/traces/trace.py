@@ -24,13 +24,13 @@ LARGEST = 256
 Names = Mapping[str, tuple[str, ...]]
 """Sort name to the names of its elements."""
 _ALPHABET: dict[str, str] = {
-    "Proc": "A C D E G H I J", "Page": "x y z u v w", "Frame": "P Q R S T U V W X Y Z", "Pin": "r t k l m n",
+    "Proc": "A C D E G H I J", "Page": "x y z u v w", "Frame": "P Q S T U V X Y Z", "Pin": "r t k l m n",
     "Slot": "s0 s1 s2 s3 s4 s5",
 }
 
 
 def default_names(scope: Scope) -> dict[str, tuple[str, ...]]:
-    """Names for the elements of a scope: processes A, C, D, pages x, y, frames P, Q, R, references r, t, slots s0."""
+    """Names for the elements of a scope: processes A, C, D, pages x, y, frames P, Q, S (none is called as .R and .W, nor as a reference), references r, t, slots s0."""
     names = {}
     for sort, size in scope.sizes:
         known = _ALPHABET.get(sort, "").split()
