@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults
 from model.state import block, file, file_value, pte_write, vma_huge, vma_soft_dirty, vma_uffd, vma_write
 from proofs.derive.interpreter import Instance, Interpreter, State, interpreter_of
 from proofs.errors import LitmusError
-from proofs.litmus.facts import elements, slots_used
+from proofs.litmus.facts import asked_of, elements, slots_used
 from proofs.litmus.instances import Instances, Tried, lacking, left_out
 from proofs.litmus.language import Litmus, Statement
 from proofs.litmus.parser import MOST_FAULTS
@@ -198,7 +198,6 @@ class Run:
         self.came: dict[_Point, tuple[_Point, Instance | None, int]] = {}
 
     def known_instances(self) -> Instances:
-        """Where operations find the steps that they may take."""
         return Instances(self.interpreter, self.tried)
 
     def start_state(self) -> State:
@@ -262,7 +261,7 @@ class Run:
         wanted = self.litmus.mode != "always"
         shown = next((end for end in ends if self.ends_in_condition(end) == wanted), None)
         answer = answer_of(self.litmus, [not wanted] if shown is None else [wanted], reason)
-        return Result(answer, None if shown is None else self.trace(shown), reason, len(ends))
+        return Result(answer, None if shown is None else self.trace(shown, answer), reason, len(ends))
 
     def ends(self, start: Situation | None = None) -> tuple[list[End], str]:
         """The ends of all executions from there, or from the test's start, nearest first; why the first one stuck."""
@@ -489,12 +488,13 @@ class Run:
                 steps.insert(0, (number, step))
         return steps
 
-    def trace(self, end: _Point) -> Trace:
-        """The execution that led to the point, executed again."""
+    def trace(self, end: _Point, verdict: str = "") -> Trace:
+        """The execution that led to the point, executed again; `verdict`: the answer that it shows."""
         steps, text = self.steps_to(end), self.litmus.condition_text
         shown = f"not ({text})" if self.litmus.mode == "always" else text
-        return execute(
+        trace = execute(
             self.kernel.name, self.litmus.name, shown, self.interpreter.system, self.interpreter.scope,
             [step for _, step in steps], names=self.litmus.names(), start=self.start.state,
             notes=[self.litmus.statements[number].text for number, _ in steps],
         )
+        return replace(trace, witness=asked_of(self.litmus.facts), verdict=str(verdict)) if verdict else trace

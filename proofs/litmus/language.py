@@ -138,8 +138,10 @@ class Litmus:
         )
 
     def names(self) -> dict[str, tuple[str, ...]]:
-        """The user's names for the elements of the scope, default ones for frames, folios and slots, though no frame has
-        a name of the user's."""
+        """The user's names for the elements of the scope, default ones for frames, folios and slots.
+
+        No frame has a name that the user has given to something.
+        """
         names = default_names(self.scope())
         taken = {*self.processes, *self.references, *(page.name for page in self.pages)}
         names["Frame"] = tuple(f"frame-{name}" if name in taken else name for name in names["Frame"])

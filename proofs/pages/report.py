@@ -39,8 +39,8 @@ WEB = Path(__file__).parent / "web"
 ASSETS = ("style.css", "stepper.js", "report.js")
 STATUSES = ("agree", "disagree", "not-observable")
 _REPLAYED = ("litmus", "release", "kernel", "model", "observed", "status", "reason")
-MARKS = {" ": "", ">": "changed", "!": "breaks the claim", "-": "gone"}
-"""Marks of `state_lines` in words."""
+MARKS = {">": "changed", "-": "gone"}
+"""Marks of `state_lines` in words, beside that of what `Trace.marked` is said of."""
 SORT_WORDS = {
     "Proc": "process", "Page": "page", "Frame": "frame", "Pin": "reference", "Slot": "swap slot", "Folio": "folio",
     "Block": "block",
@@ -68,11 +68,12 @@ def trace_data(trace: Trace, roomy: bool = False) -> dict[str, Any]:
     heading, statement, broken = closing_words(trace, graphs[-1])
     pictures = state_pictures(trace, graphs, roomy)
     return {
-        "heading": heading, "statement": statement, "broken": broken, "violated": bool(trace.witness),
-        "notation": notation(graphs), "legend": [{"svg": svg, "words": words} for svg, words in legend(graphs)],
+        "heading": heading, "statement": statement, "broken": broken, "violated": trace.bad,
+        "notation": notation(graphs),
+        "legend": [{"svg": svg, "words": words} for svg, words in legend(graphs, trace.marked)],
         "states": [
             {**_step_data(trace, number), "picture": pictures[number], "lines": [
-                {"marks": [MARKS[m] for m in line[:2] if m != " "], "text": line[3:]}
+                {"marks": [MARKS.get(m, trace.marked) for m in line[:2] if m != " "], "text": line[3:]}
                 for line in state_lines(graph, graphs[max(number - 1, 0)])
             ]}
             for number, graph in enumerate(graphs)

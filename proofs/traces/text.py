@@ -31,6 +31,10 @@ def step_words(trace: Trace, number: int) -> list[str]:
 def closing_words(trace: Trace, last: Graph) -> tuple[str, str, str]:
     """What the last state shows: heading, the claim in words, what breaks it (empty for a trace without witness)."""
     statement = trace.statement.rstrip(".") + "."
+    if trace.verdict:
+        caught = "; ".join(_in_words(a) for _, a in last.nodes(data=True) if a["violates"])
+        heading = f"{trace.claim} on {trace.kernel}: {trace.verdict}"
+        return heading, f"It ends in: {statement}", f"That is about: {caught}." if caught else ""
     if not trace.witness:
         return f"{trace.claim} on {trace.kernel}", statement, ""
     if not trace.reachable:
@@ -61,8 +65,8 @@ def _in_words(attributes: Attributes) -> str:
 
 
 def to_table(trace: Trace, width: int = WIDTH) -> str:
-    """The trace as text of at most that many columns, and at least NARROWEST: each step and the state after it, then the
-    claim and what breaks it."""
+    """The trace as text of at most that many columns, though no fewer than NARROWEST: each step and the state after it,
+    then the claim and what breaks it."""
     width = max(width, NARROWEST)
     column = (width - _NUMBER) * 12 // 25
     graphs = state_graphs(trace)
@@ -79,7 +83,7 @@ def to_table(trace: Trace, width: int = WIDTH) -> str:
         lines.append(rule)
     for words in (heading, statement, broken):
         lines += _wrap(words, width)
-    marks = "> changed, - gone, ! breaks the claim; "
+    marks = f"> changed, - gone, ! {trace.marked}; "
     lines += ["", *_wrap(marks + notation(graphs), width, "")]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 

@@ -122,7 +122,8 @@ function litmusView(test, parts) {
       el("thead", {}, el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, body)));
   const trace = test.traces[chosen];
   steps = trace
-    ? linked(trace, { litmus: test.name, kernel, trace: chosen }, Number(parts.get("step") || 0)) : null;
+    ? linked(trace, { litmus: test.name, kernel, trace: chosen }, Number(parts.get("step") ?? trace.states.length - 1))
+    : null;
   return [
     el("h1", { tabindex: "-1" }, test.name), el("p", { class: "claim" }, test.about),
     el("pre", { tabindex: "0", class: "source" }, test.text),

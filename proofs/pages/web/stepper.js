@@ -40,7 +40,7 @@ function stepWords(state) {
 }
 
 function inWords(state) {
-  const rows = state.lines.map((line) => el("li", { class: line.marks.join(" ").replaceAll(" the claim", "") },
+  const rows = state.lines.map((line) => el("li", { class: line.marks.map((mark) => (["changed", "gone"].includes(mark) ? mark : "breaks")).join(" ") },
     el("code", {}, line.text), line.marks.length ? el("em", {}, ` ${line.marks.join(", ")}`) : null));
   return el("div", { class: "words" }, el("h4", {}, "The state in words"),
     rows.length ? el("ul", {}, rows) : el("p", {}, "Nothing is in use."));
