@@ -31,9 +31,10 @@ from proofs.cli.app import (
     writable_folder,
     write_file,
 )
+from proofs.cli.examples import epilog
 from proofs.clock import check_time
 from proofs.data import SUITE
-from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import conform as conforming
 from proofs.hardware import identify as identifying
 from proofs.hardware import observing, reproducer, selftest, telling
@@ -46,7 +47,7 @@ from proofs.litmus.suite import read_tests
 from proofs.naming.specs import find_kernel
 
 
-@app.command("reproducer", epilog=EXIT_CODES)
+@app.command("reproducer", epilog=epilog("reproducer"))
 def write_reproducer(
     file: Annotated[Path, typer.Argument(help=(
         "A litmus test (a file, or one of the suite by its name), or a .trace.json file that breaks an invariant."
@@ -63,7 +64,7 @@ def write_reproducer(
     return OK
 
 
-@app.command("selftest", epilog=EXIT_CODES)
+@app.command("selftest", epilog=epilog("selftest"))
 def write_selftest(
     files: Annotated[list[Path] | None, typer.Argument(metavar="[TESTS]...", help=(
         "Litmus tests: files, or names of the suite's; without any, the whole suite and cow.c's cases."
@@ -105,7 +106,7 @@ def _tests(files: Sequence[Path] | None, suite: Path, kernel: str) -> list[Litmu
     return [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("replay"))
 def replay(
     file: Annotated[Path, typer.Argument(help=(
         "A litmus test (a file, or one of the suite by its name), or a .trace.json file that breaks an invariant."
@@ -147,7 +148,7 @@ def _conformance_code(found: Sequence[conforming.Conformance]) -> int:
     return OK if agreeing and agreeing == {f.release for f in found} else INCONCLUSIVE
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("conform"))
 def conform(
     files: Annotated[list[Path] | None, typer.Argument(
         help="Litmus tests, by file, name or how the name begins; without any, the whole suite and cow.c's cases."

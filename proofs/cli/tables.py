@@ -46,17 +46,18 @@ from proofs.cli.app import (
     write_file,
 )
 from proofs.cli.ending import explained
+from proofs.cli.examples import epilog
 from proofs.clock import check_time
 from proofs.compare import answer
 from proofs.compare.answer import Answer
 from proofs.data import EXPECTED
-from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.explore import cluster as clusters
 from proofs.naming.specs import check_spoken, features_of, file_of, with_features
 from proofs.pages import report as reports
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("check"))
 def check(
     context: typer.Context,
     kernel: KernelOption = None,
@@ -365,7 +366,7 @@ def _dead_rules(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("coverage"))
 def coverage(
     kernel: Annotated[list[str], typer.Option("--kernel", "-k", help="A kernel, as for check; may be repeated.",
                                               autocompletion=completed_kernels)],

@@ -30,7 +30,8 @@ from proofs.cli.app import (
     print_json,
     write_file,
 )
-from proofs.errors import EXIT_CODES, OK
+from proofs.cli.examples import epilog
+from proofs.errors import OK
 from proofs.export import circuits as exports
 from proofs.litmus import retell as retelling
 from proofs.litmus import suite as suite_tests
@@ -42,7 +43,7 @@ from proofs.traces.render import FORMATS
 from proofs.traces.text import to_table
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("show"))
 def show(
     file: Annotated[Path, typer.Argument(help=(
         "A .trace.json file, or the manifest of a certificate; or the name of a test of the suite, or how it begins."
@@ -80,7 +81,7 @@ def _tests(word: str, as_json: bool) -> str:
     return "\n".join(texts.values())
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("explore"))
 def explore(
     kernel: Annotated[str, typer.Option("--kernel", "-k", help="A kernel, as for check.")],
     scope: Annotated[str, typer.Option(help="As for check.")] = "default",
@@ -123,7 +124,7 @@ def explore(
     return OK
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("retell"))
 def retell(
     file: Annotated[Path, typer.Argument(help="A .trace.json file that `check` or `restrict` wrote.")],
     as_json: JsonOption = False,
@@ -141,7 +142,7 @@ def retell(
     return OK
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("export"))
 def export(
     kernel: Annotated[str, typer.Argument(help="A kernel, as for -k.")],
     form: Annotated[str, typer.Option("--format", "-f", help=", ".join(exports.FORMATS))],
