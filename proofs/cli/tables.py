@@ -72,7 +72,8 @@ def check(
         help=f"What is not one step, with commas between: {', '.join(SPLIT)}."
     )] = None,
     scope: Annotated[str, typer.Option(
-        help="default, medium, large, or P,V,F,K,S, or P,V,F,K,S,D,B with numbers of folios and blocks."
+        help="default, medium, large; sizes by name, as procs=3,slots=2; P,V,F,K,S, or P,V,F,K,S,D,B with numbers of "
+             "folios and blocks."
     )] = "default",
     engine: Annotated[str, typer.Option(help=(
         "all: exploration and BMC, then a proof for every cell that they do not violate; both: the first two; "
