@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib.metadata
 import itertools
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,6 +48,12 @@ app = typer.Typer(
     help="Model checker for copy-on-write and page pinning in Linux." + EXIT_CODES, add_completion=True,
     rich_markup_mode=None, pretty_exceptions_enable=False,
 )
+
+
+def called(arguments: Sequence[str]) -> str:
+    """When, by which version and by which command something was made."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"Made {now} by {PROJECT} {version()}: python -m proofs {shlex.join(arguments)}"
 
 
 def version() -> str:

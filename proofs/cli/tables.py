@@ -31,6 +31,7 @@ from proofs.cli.app import (
     app,
     asked_invariants,
     asked_kernels,
+    called,
     complain,
     completed_invariants,
     completed_kernels,
@@ -182,7 +183,9 @@ def check(
 
                 specs = [spec for spec, _ in asked.kernels]
                 answers = reports.answered(tests, specs, workers, advance("answering")) if tests else []
-                first = reports.write(report, tables, found, answers, real, advance("drawing"))
+                first = reports.write(
+                    report, tables, found, answers, real, advance("drawing"), called(context.obj)
+                )
     except (KeyboardInterrupt, Exception) as error:
         stopped, code = explained(error)
         if isinstance(error, KeyboardInterrupt):

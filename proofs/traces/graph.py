@@ -181,6 +181,27 @@ def _in_use(graph: Graph, node: str) -> bool:
     return graph.degree(node) > 0 or any(value is True for value in values)
 
 
+_COUNTED = {"mapcount": (1, False), "page_count": (1, False)}
+
+
+def cell_functions(trace: Trace) -> dict[str, tuple[int, bool]]:
+    """What `cell_values` has values of: name to the number of arguments, and whether it is true or false."""
+    known = {f.name: (len(f.domain), f.is_bool) for f in trace.system.functions
+             if tuple(s.name() for s in f.domain) in NODE_TYPES}
+    return known | _COUNTED
+
+
+def cell_values(graph: Graph) -> dict[str, dict[str, Any]]:
+    """What a graph's nodes say: name of a state function to its cells, each by its elements, `A,x`; but false ones."""
+    found: dict[str, dict[str, Any]] = {}
+    for _, attributes in graph.nodes(data=True):
+        at = [attributes["process"]] if attributes["type"] == "PTE" else []
+        for name, value in attributes.items():
+            if value is not False and name not in ("type", "name", "label", "process", "changed", "violates"):
+                found.setdefault(name, {})[",".join([*at, attributes["name"]])] = value
+    return found
+
+
 def _witness_nodes(trace: Trace, last: Graph) -> set[str]:
     """Nodes of the witness, in which a process and the page after it are a PTE.
 

@@ -5,6 +5,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const overview = document.getElementById("overview");
 const view = document.getElementById("view");
+const missing = el("p", { class: "broken", role: "alert", hidden: true }); // what a link leads to that is not here
+overview.before(missing);
 let steps = null; // the stepper on show
 const title = document.title;
 let scrolled = 0; // where the overview was left, and by which link
@@ -161,9 +163,10 @@ function route() {
   if (content && view.hidden) [scrolled, left] = [window.scrollY, document.activeElement];
   overview.hidden = Boolean(content);
   view.hidden = !content;
+  missing.hidden = Boolean(content) || !parts.size;
+  missing.textContent = missing.hidden ? "" : `This report has nothing at ${location.hash}: it may be of another run.`;
   if (!content) {
     view.replaceChildren();
-    if (parts.size) history.replaceState(null, "", location.pathname + location.search);
     document.title = title;
     window.scrollTo(0, scrolled);
     if (left) left.focus({ preventScroll: true });
