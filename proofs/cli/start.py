@@ -36,8 +36,8 @@ def reuse(p: Term, v: Term, f: Term) -> Term:
     return Or({variable}.reuse(p, v, f), And(mapped_only_by(p, v, f), maybe_pinned(f)))
 
 
-# A rule that {base} does not have. To use it, take the marks away and say own_rules=(drop_write,) below, and for litmus
-# tests, `A: drop-write x`, own_operations=(Operation("drop-write", ("v",), goal=("drop-write",)),).
+# A rule that {base} does not have. To use it, take the marks away and say own_rules=(drop_write,) below;
+# for litmus tests, `A: drop-write x`, also own_operations=(Operation("drop-write", ("v",), goal=("drop-write",)),).
 #
 # from model import Operation, Param, Step, put, rule
 #
