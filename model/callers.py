@@ -25,6 +25,10 @@ _FORCED = tuple(
 COW, for which the model has no rule, nor is it refused: an answer is UNKNOWN there."""
 
 
+COMMITS = {("dio", _DIO_PINS): "a7e689dd1c06, 1ccf164ec866", ("rdma", _NO_FORCE): "b40656aa7d55"}
+"""The commits that changed what a word is: word and release to ids, where they are known."""
+
+
 def form(text: str) -> Operation:
     """The operation of a form."""
     word, *flags = text.split()

@@ -16,6 +16,7 @@ from proofs.errors import LitmusError, NotObservable
 from proofs.hardware import reproducer
 from proofs.litmus.account import account
 from proofs.litmus.execution import answer
+from proofs.litmus.history import causes, history, summary
 from proofs.litmus.language import form_on
 from proofs.litmus.parser import parse
 from proofs.naming.specs import find_kernel, system_with
@@ -79,6 +80,17 @@ def test_a_kernel_made_from_another_has_its_callers() -> None:
     test = parse(f"litmus t\n{FORK.format('dio')}", "t.litmus")
     told = account(test, mine, system_with(mine, test.features))
     assert told.notes == ("line 4: `A: r = dio x write` is `get write fast`",)
+
+
+def test_since_when_is_by_the_caller_where_no_decision_makes_the_difference() -> None:
+    told = history(parse(f"litmus t\n{FORK.format('dio')}", "t.litmus"))
+    assert summary(told) == "Broken up to v6.4, fixed in v6.5 by a7e689dd1c06, 1ccf164ec866"
+    assert causes(told) == [
+        "v6.5, Broken to Holds:", "  dio write get write fast -> pin write fast (a7e689dd1c06, 1ccf164ec866)",
+    ]
+    # That of rdma is by a decision: it was FOLL_PIN before fork copied pinned pages.
+    told = history(parse(f"litmus t\n{FORK.format('rdma')}", "t.litmus"))
+    assert [[c.decision for c in turn.decisions] for turn in told.turns] == [["fork_copies"]]
 
 
 # What takes a reference for itself
