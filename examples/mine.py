@@ -4,7 +4,7 @@ python examples/mine.py
 """
 
 from invariants import Invariant
-from model import V5_9, And, Kernel, Not, Or, Page, Param, Pin, Proc, Slot, Step, Term, put, rule
+from model import V5_9, And, Kernel, Not, Operation, Or, Page, Param, Pin, Proc, Slot, Step, Term, put, rule
 from model.state import (
     cached,
     live,
@@ -36,7 +36,10 @@ def repair(kernel: Kernel, p: Term, v: Term) -> Step:
     return Step([live(p, v), vma_write(p, v), pinned, Not(pte_uffd_wp(p, v))], put(pte_write(p, v), True))
 
 
-MINE = V5_9.but("mine", "5.9, reusing and repairing pinned pages", reuse=not_if_pinned, own_rules=(repair,))
+MINE = V5_9.but(
+    "mine", "5.9, reusing and repairing pinned pages", reuse=not_if_pinned, own_rules=(repair,),
+    own_operations=(Operation("repair", ("v",), goal=("repair",), actor="either"),),
+)
 
 PINNED_NOT_SWAPPED = Invariant(
     "pinned-not-swapped", "a pinned page is not in the swap cache", "mine", (Pin, Slot),

@@ -39,6 +39,7 @@ from model.kernels import (
     Kernel,
 )
 from model.logic import ModelError, Param, Scope, Sort, Step, System, Term, Update, each, exists, forall, put, rule
+from model.operations import Operation
 from model.state import SORTS, Block, Folio, Frame, Page, Pin, Proc, Slot, Value
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "Kernel",
     "ModelError",
     "Not",
+    "Operation",
     "Or",
     "Page",
     "Param",

@@ -55,8 +55,9 @@ from model.decisions import (
 )
 from model.features import FEATURES, SPLIT
 from model.logic import ModelError, Rule, RuleTemplate, System, Term, not_writing
+from model.operations import Operation
 from model.state import BY_NAME, CONSTANTS, FUNCTIONS, Bool, fresh
-from model.user_rules import arguments_of, check_decision, check_rule
+from model.user_rules import arguments_of, check_decision, check_operation, check_rule
 
 ON_PINNED = ("clear", "skip", "refuse")
 ALL_RULES: tuple[RuleTemplate, ...] = (
@@ -70,11 +71,14 @@ class Kernel(Decisions):
     """A named record of decisions, with a transition system.
 
     own_rules                         further rules, written as in model/fault.py
+    own_operations                    operations of litmus tests that take them, as `Operation("repair", ("v",),
+                                      goal=("repair",))`
     lemmas                            closed formulas that proofs may use, `forall(Pin, Frame, lambda k, f: ...)`;
                                       each must be proved inductive as everything else
     """
 
     own_rules: tuple[RuleTemplate, ...] = field(default=(), repr=False)
+    own_operations: tuple[Operation, ...] = field(default=(), repr=False)
     lemmas: tuple[Term, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +106,9 @@ class Kernel(Decisions):
             for feature in (*template.features, *template.split):
                 if feature not in FEATURES:
                     raise ModelError(f"rule {template.name}: no feature {feature!r}{nearest(feature, FEATURES)}")
+        rules = {template.name: template for template in (*ALL_RULES, *self.own_rules)}
+        for number, operation in enumerate(self.own_operations):
+            check_operation(self.name, operation, rules, self.own_operations[:number])
 
     def _check_kind(self, name: str, kind: str, value: Any) -> None:
         """Raises ModelError if that is no value for the field."""
@@ -113,6 +120,9 @@ class Kernel(Decisions):
         elif kind.startswith("tuple[RuleTemplate"):
             wanted = "a tuple of rules, as (my_rule,)"
             fits = isinstance(value, tuple) and all(isinstance(v, RuleTemplate) for v in value)
+        elif kind.startswith("tuple[Operation"):
+            wanted = 'a tuple of operations, as (Operation("repair", ("v",), goal=("repair",)),)'
+            fits = isinstance(value, tuple) and all(isinstance(v, Operation) for v in value)
         elif kind.startswith("tuple[Term"):
             wanted, fits = "a tuple of closed formulas, as (forall(...),)", isinstance(value, tuple)
         elif kind == "str":
@@ -134,6 +144,13 @@ class Kernel(Decisions):
         return replace(
             self, name=name, about=about, base=self.name, cite=tuple((cite or {}).items()), **decisions
         )
+
+    def plain(self, keep: Collection[str] = ()) -> Kernel:
+        """The kernel without its own rules, but those of these names, and without operations that would lack one."""
+        rules = tuple(template for template in self.own_rules if template.name in keep)
+        dropped = {template.name for template in self.own_rules} - {template.name for template in rules}
+        operations = tuple(o for o in self.own_operations if not dropped.intersection(o.rules))
+        return replace(self, own_rules=rules, own_operations=operations)
 
     def decisions(self) -> dict[str, str]:
         """Decision to a short text of its value: the predicate's name, or the value itself."""
@@ -207,6 +224,18 @@ def _built(kernel: Kernel, template: RuleTemplate, split: frozenset[str]) -> tup
 def differing(a: Decisions, b: Decisions) -> tuple[str, ...]:
     """Names of the decisions in which two kernels differ, in the order of the record."""
     return tuple(name for name in DECISIONS if getattr(a, name) != getattr(b, name))
+
+
+def own_operations(kernels: Iterable[Kernel]) -> tuple[Operation, ...]:
+    """The operations that those kernels declare. Raises ModelError if two say otherwise what one word is."""
+    found: dict[tuple[str, frozenset[str]], tuple[Operation, str]] = {}
+    for kernel in kernels:
+        for operation in kernel.own_operations:
+            other, declares = found.setdefault((operation.word, operation.flags), (operation, kernel.name))
+            if other != operation:
+                both = f"{declares} and {kernel.name} both declare {operation.name!r}"
+                raise ModelError(f"{both}, not alike: ask each alone")
+    return tuple(operation for operation, _ in found.values())
 
 
 def most_alike(kernel: Decisions, among: Iterable[Kernel]) -> Kernel:

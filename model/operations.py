@@ -10,9 +10,11 @@ the rule is to have taken the last one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.decisions import Decisions
+from model.logic import Sort
+from model.state import Frame, Page, Pin, Proc, Slot, Value
 
 SWAP_IN_FAULTS = ("swap-cache-read", "swap-in-read")
 """What brings in a swapped-out page, as a read does."""
@@ -71,7 +73,8 @@ class Operation:
     nothing       rules by which it is done before anything is prepared, where one is enabled
     prepares      rules taken first where enabled, in order, each for every page that the test names and its frame
     refused_first it is refused, where it can be, before anything is prepared: VMAs are looked at before page tables
-    then          names of rules taken at once after the goal, on its slot s, where enabled
+    then          rules taken after the goal, one after the other, each where it is enabled, on the goal's slot s or
+                  reference k
     whole, whole_refusal
                   goal and refusal for a whole huge page, one step that names its first sub-page; where there are none
                   the operation is done on each sub-page in turn
@@ -80,6 +83,7 @@ class Operation:
     on_block      it raises them on every page of the block
     beside        the sub-steps in which it is always done where it runs at the same time as another; empty if whole
     reference     it gives a reference (`r = ...`), the parameter k of its goal
+    transient     it takes a reference for itself, the parameter k of its goal, which `then` puts
     by_address    of its pages, that at the higher address is v: the one declared first, or the later part of a huge
                   page
     on_frame      its rules take the page that the PTE maps (parameter f); where that is none it is refused
@@ -89,6 +93,7 @@ class Operation:
     features      parts of the domain that it needs (model/features.py)
     since         the release of Linux that brought it, where that is later than the oldest kernel of the model; on an
                   older one the model does it all the same
+    forms         of a caller's word (callers.py): from which release on it is which operation, with its flags
     """
 
     word: str
@@ -107,6 +112,7 @@ class Operation:
     flags: frozenset[str] = frozenset()
     access: str = ""
     reference: bool = False
+    transient: bool = False
     by_address: bool = False
     on_frame: bool = False
     on_block: bool = False
@@ -115,6 +121,25 @@ class Operation:
     actor: str = "process"
     features: frozenset[str] = frozenset()
     since: str = ""
+    forms: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its word and flags, as a test says them."""
+        return " ".join([self.word, *sorted(self.flags, reverse=True)])
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Names of all rules that it takes, but faults."""
+        return tuple(filter(None, (
+            *self.goal, *self.refusal, *self.perhaps, self.quick, *self.nothing, *self.prepares, *self.then,
+            *self.whole, *self.whole_refusal, *self.at_once,
+        )))
+
+    @property
+    def stores(self) -> bool:
+        """A device may store through the reference that it gives."""
+        return "write" in self.flags or (bool(self.forms) and all("write" in form for _, form in self.forms))
 
 
 def faults(access: str, kernel: Decisions) -> tuple[tuple[str, ...], ...]:
@@ -161,7 +186,15 @@ UFFD_CONTINUE_SINCE = "5.14"
 """UFFDIO_CONTINUE of shmem (of hugetlbfs: 5.13): domain.md 2.14."""
 
 
-def _gup(word: str, goal: str, *flags: str) -> Operation:
+ARGUMENTS: dict[str, Sort] = {
+    "p": Proc, "q": Proc, "v": Page, "w": Page, "n": Value, "k": Pin, "child": Proc, "f": Frame, "s": Slot,
+}
+"""What rules call the elements that an operation gives them: the process that does it (p, q), what the test names, and
+the frame and the swap slot that it finds there (`on_frame`, `on_slot`)."""
+
+
+def gup(word: str, goal: str, *flags: str) -> Operation:
+    """get_user_pages with those flags."""
     write = "write" in flags
     return Operation(
         word, ("v",), (goal,), ("gup-write-refused" if write else "gup-read-refused",), flags=frozenset(flags),
@@ -226,13 +259,13 @@ OPERATIONS: tuple[Operation, ...] = (
     _mprotect("ro"),
     _mprotect("rw"),
     _mprotect("rwx", features=EXEC),
-    _gup("vmsplice", "get-read"),
-    _gup("get", "get-read"),
-    _gup("get", "get-write", "write"),
-    _gup("pin", "pin-read"),
-    _gup("pin", "pin-write", "write"),
-    _gup("pin", "pin-read-longterm", "longterm"),
-    _gup("pin", "pin-write-longterm", "write", "longterm"),
+    gup("vmsplice", "get-read"),
+    gup("get", "get-read"),
+    gup("get", "get-write", "write"),
+    gup("pin", "pin-read"),
+    gup("pin", "pin-write", "write"),
+    gup("pin", "pin-read-longterm", "longterm"),
+    gup("pin", "pin-write-longterm", "write", "longterm"),
     Operation("drop", ("k",), ("unpin",), ("reference-missing",)),
     Operation("dma", ("k", "n"), ("dma-store",), ("reference-missing",)),
     Operation(
@@ -289,3 +322,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("drop-extra", ("v",), ("drop-extra",), on_frame=True, actor="either"),
     Operation("trylock-fails", (), actor="kernel"),
 )
+
+
+def form_of(word: str, flags: frozenset[str], among: Iterable[Operation] = OPERATIONS) -> Operation | None:
+    """The operation that a word and its flags say, `fast` among them; None if there is none."""
+    fast = "fast" in flags
+    for operation in among:
+        if operation.word == word and operation.flags == (flags - {"fast"} if operation.quick else flags):
+            return replace(operation, prepares=()) if fast else replace(operation, quick="")
+    return None

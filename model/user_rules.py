@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from z3 import Const, is_const
 
 from model import locks
-from model.blame import blamed, defect
+from model.blame import blamed, close, defect
+from model.callers import CALLERS
 from model.decisions import Decisions, Predicate
 from model.logic import ModelError, RuleTemplate, Staged, Step, Update, kind_text, short
-from model.state import BY_NAME, CONSTANTS, SORTS, UNUSED, Bool, Frame, Page, Proc, Slot
+from model.operations import ARGUMENTS, OPERATIONS, Operation
+from model.state import BY_NAME, CONSTANTS, SORTS, UNUSED, Bool, Frame, Page, Pin, Proc, Slot, Value
 
 
 def arguments_of(decision: str) -> tuple[tuple[str, Any], ...]:
@@ -102,3 +105,58 @@ def _wrong_cells(update: Update) -> str:
         if x.sort() not in SORTS or not is_const(x) or not re.fullmatch(name, x.decl().name()):
             return f"is for every {short(x)}; say each(...)"
     return ""
+
+
+_WORD = re.compile(r"[a-z][a-z0-9_-]*")
+_NAMED = {Proc: "p, q or child", Page: "v or w", Pin: "k", Value: "n"}
+"""Of which sorts a test says every element, and what a rule calls those."""
+
+
+def check_operation(
+    kernel: str, operation: Operation, rules: Mapping[str, RuleTemplate], others: Iterable[Operation]
+) -> None:
+    """Raises ModelError if a kernel of a user's cannot declare the operation, beside the `others` before it. `rules`:
+    all that the kernel may have, by name."""
+    what = f"kernel {kernel}: operation {short(operation.word)}"
+    if any(o.word == operation.word for o in (*OPERATIONS, *CALLERS)):
+        raise ModelError(f"{what}: there is one of that name already; say another word")
+    if any((o.word, o.flags) == (operation.word, operation.flags) for o in others):
+        raise ModelError(f"{what}: it is declared twice")
+    if any(o.word == operation.word and o.arguments != operation.arguments for o in others):
+        raise ModelError(f"{what}: with other flags it takes other arguments")
+    for word in (operation.word, *operation.flags):
+        if not isinstance(word, str) or not _WORD.fullmatch(word) or word == "fast":
+            raise ModelError(f"{what}: words are small letters, digits, _ and -, not {word!r}")
+    if operation.quick or operation.forms or not operation.goal:
+        raise ModelError(f"{what}: it has a goal, a tuple of names of rules, and neither quick nor forms")
+    if operation.actor not in ("process", "kernel", "either"):
+        raise ModelError(f"{what}: actor is process, kernel or either, not {operation.actor!r}")
+    for name in operation.rules:
+        if name not in rules:
+            raise ModelError(f"{what}: no rule {name!r}{close(name, rules)}")
+        if lacking := rules[name].features - operation.features:
+            raise ModelError(f"{what}: rule {name} needs features=frozenset({sorted(lacking)})")
+    _check_arguments(operation, [rules[name] for name in operation.rules], what)
+
+
+def _check_arguments(operation: Operation, rules: Sequence[RuleTemplate], what: str) -> None:
+    """Raises ModelError if what the test names is not what the rules take."""
+    for argument in operation.arguments:
+        if argument not in ("v", "w", "n", "k", "child"):
+            raise ModelError(f"{what}: arguments are v and w (pages), n (a value), k (a reference), child (a process), "
+                             f"not {argument!r}")
+        if not any(p.name == argument for template in rules for p in template.params):
+            raise ModelError(f"{what}: none of its rules has a parameter {argument}")
+    if (operation.on_frame or operation.on_slot) and "v" not in operation.arguments:
+        raise ModelError(f"{what}: on_frame and on_slot are of the page v, which it does not name")
+    if operation.reference and not any(p.name == "k" and p.fresh for r in rules for p in r.params):
+        raise ModelError(f"{what}: a reference is a rule's parameter k, Param('k', Pin, fresh=True)")
+    given = {*operation.arguments, "p", "q", *["k"] * (operation.reference or operation.transient)}
+    for template in rules:
+        for param in template.params:
+            if param.name in ARGUMENTS and param.sort != ARGUMENTS[param.name]:
+                raise ModelError(f"{what}: rule {template.name} has a {param.sort} {param.name}, where an operation "
+                                 f"gives a {ARGUMENTS[param.name]}")
+            if param.sort in _NAMED and param.name not in given and not param.fresh:
+                raise ModelError(f"{what}: rule {template.name} takes a {param.sort} {param.name} that no argument "
+                                 f"names; arguments are called {_NAMED[param.sort]}")

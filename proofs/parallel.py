@@ -115,16 +115,35 @@ def _uninterrupted() -> Iterator[None]:
             signal.raise_signal(number)
 
 
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that are started meanwhile do not execute the main file again: what they do is all in modules."""
+    main = vars(sys.modules["__main__"])
+    kept: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(kept)
+
+
 def each_done(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int,
     heard: Callable[[Any], Any] = lambda message: None,
 ) -> Iterator[tuple[Item, Result]]:
     """(item, function(item)) in the order in which they end. `heard` gets what the function tells meanwhile.
 
+    With no `workers` this process does the items, one after the other.
+
     What the function raises is raised here; a worker that died is a BrokenProcessPool. Leaving early, by an interrupt
     or otherwise, ends the workers; so does the end of this process, even by SIGKILL. There are no threads, which for
     want of memory may fail unnoticed.
     """
+    if not workers:
+        with heard_here(heard):
+            yield from ((item, function(item)) for item in items)
+        return
     context = multiprocessing.get_context("spawn")
     waiting = collections.deque(items)
     busy: dict[Connection, Item] = {}
@@ -139,7 +158,7 @@ def each_done(
         for _ in range(min(workers, len(items))):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(function, theirs))
-            with _uninterrupted():
+            with _uninterrupted(), _without_main():
                 process.start()
                 processes.append(process)
             # Else its death would not be an end of what it sends.

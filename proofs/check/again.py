@@ -12,17 +12,17 @@ from pathlib import Path
 from proofs import json_text, store
 from proofs.check.cells import Cell, CellKey, Table
 from proofs.check.jobs import program_digest
-from proofs.naming.specs import file_of
+from proofs.naming.specs import is_own
 
 RESTS_ON = ("z3-solver", "cvc5", "llvmlite", "numpy")
 """Distributions whose other version might say something else."""
 
 
 def question(tables: Sequence[Table], engine: str, depth: int) -> str | None:
-    """Hash of what is asked, and of the programs that answer; None where users' files are asked, which may rest on
-    what nobody sees."""
+    """Hash of what is asked, and of the programs that answer; None where something of a user's is asked, which may
+    rest on what nobody sees."""
     names = {name for t in tables for name in (*(spec for spec, _ in t.kernels), *(i.name for i in t.invariants))}
-    if any(file_of(name) is not None for name in names):
+    if any(map(is_own, names)):
         return None
     asked = [
         ([spec for spec, _ in t.kernels], [i.name for i in t.invariants], t.scope.sizes, t.without, t.timeout,

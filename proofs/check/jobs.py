@@ -19,7 +19,6 @@ from proofs.naming.specs import Terms, check_spoken, find_invariant, find_kernel
 BMC_DEPTH = 5
 """Steps to which bounded model checking follows an exploration that found nothing."""
 USUAL = Means()
-UNGUARDED = "worker processes read this file again, so say `if __name__ == \"__main__\":` before verdicts is called"
 
 
 @dataclass(frozen=True)

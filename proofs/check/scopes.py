@@ -36,6 +36,32 @@ SCOPES: dict[str, Scope] = {
 }
 
 
+NAMES = {
+    "procs": 0, "processes": 0, "pages": 1, "frames": 2, "pins": 3, "references": 3, "slots": 4, "folios": 5,
+    "blocks": 6,
+}
+"""What sizes are called, and their place in SORT_ORDER."""
+
+
+def scope_by_names(sizes: Mapping[str, int]) -> Scope:
+    """The default scope with other sizes, by their names. Raises ModelError for a name that is none, or twice."""
+    known = [SCOPES["default"].as_dict()[sort] for sort in SORT_ORDER[:5]]
+    given: dict[int, int] = {}
+    for name, size in sizes.items():
+        if name not in NAMES:
+            raise ModelError(f"no size {name!r}{nearest(name, NAMES)}")
+        if NAMES[name] in given:
+            raise ModelError(f"{name} is given twice")
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= LARGEST:
+            raise ModelError(f"{name}: a number from 0 to {LARGEST}, not {size!r}")
+        given[NAMES[name]] = size
+    first = [given.get(place, size) for place, size in enumerate(known)]
+    if not {5, 6} & given.keys():
+        return scope_of(*first)
+    folios = given.get(5, scope_of(*first).as_dict()["Folio"])
+    return scope_of(*first, folios, given.get(6, 1))
+
+
 def in_words(scope: Scope, huge: bool = False) -> str:
     """The scope as `2 procs, 1 page, ...`; with numbers of folios and blocks if there are `huge` pages."""
     sizes = scope.as_dict()
@@ -83,20 +109,44 @@ def _configured(entry: Mapping[str, Any]) -> Table:
     )
 
 
+def scope_called(what: str | Scope | Mapping[str, int]) -> Scope:
+    """A scope, as `scope_named` or `scope_by_names` has it. Raises ModelError."""
+    if isinstance(what, str):
+        return scope_named(what)
+    return what if isinstance(what, Scope) else scope_by_names(what)
+
+
+def _sizes(parts: Iterable[str]) -> dict[str, int]:
+    """The sizes of `procs=3`, ... Raises ModelError."""
+    found: dict[str, int] = {}
+    for part in parts:
+        name, equals, number = (word.strip() for word in part.partition("="))
+        if not equals or not re.fullmatch(r"[0-9]{1,9}", number):
+            raise ModelError(f"a size is NAME=NUMBER, as procs=3, not {part.strip()!r}")
+        if name in found:
+            raise ModelError(f"{name} is given twice")
+        found[name] = int(number)
+    return found
+
+
 _DIGITS = 30
 """Characters of a number that is looked at."""
 
 
 def scope_named(text: str) -> Scope:
     """A scope by name, or as P,V,F,K,S: numbers of processes, pages, frames, references and swap slots; or as
-    P,V,F,K,S,D,B with those of folios and blocks. Raises ModelError.
+    P,V,F,K,S,D,B with those of folios and blocks; or sizes by name, as procs=3,slots=2, the others as in the default
+    one. Raises ModelError.
     """
     if text in SCOPES:
         return SCOPES[text]
     parts = text.split(",")
+    if "=" in text:
+        return scope_by_names(_sizes(parts))
     if len(parts) not in (5, 7) or not all(re.fullmatch(r"\s*-?[0-9]+\s*", p) for p in parts):
         raise ModelError(
-            f"scope {text!r} is neither {', '.join(SCOPES)} nor five numbers P,V,F,K,S or seven P,V,F,K,S,D,B"
+            f"scope {text!r} is neither {', '.join(SCOPES)}, nor five numbers P,V,F,K,S or seven P,V,F,K,S,D,B, nor "
+            "sizes by name, as procs=3,slots=2"
         )
     for part in parts:
         # Python reads numbers of some thousand digits only.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -19,13 +18,14 @@ from proofs import store
 from proofs.check import again
 from proofs.check.cells import Cell, CellKey, Cells, Table, write_trace
 from proofs.check.engines import ENGINES, PROVING
-from proofs.check.jobs import BMC_DEPTH, UNGUARDED, Job, jobs, run_job
+from proofs.check.jobs import BMC_DEPTH, Job, jobs, run_job
 from proofs.check.prove import SECONDS, Verdict, prove
-from proofs.check.scopes import scope_named
+from proofs.check.scopes import scope_called
 from proofs.clock import check_time
 from proofs.engine import Means
 from proofs.explore import cluster
-from proofs.naming.specs import find_invariants, find_kernel, spec_of, with_features
+from proofs.naming import user_files
+from proofs.naming.specs import find_invariants, find_kernel, of_session, spec_of, with_features
 from proofs.parallel import each_done, heard_here, tell
 from proofs.traces.render import FORMATS
 
@@ -207,26 +207,26 @@ def decide(
 
 def verdicts(
     kernels: Iterable[str | Kernel], invariants: Iterable[str | Invariant] = INVARIANTS, *,
-    features: Iterable[str] = (), scope: str | Scope = "default", engine: str = "all", depth: int = BMC_DEPTH,
-    timeout: float | None = None, proof_time: float = SECONDS, out: str | Path = "proofs-out", fresh: bool = False,
-    workers: int = 2,
+    features: Iterable[str] = (), scope: str | Scope | Mapping[str, int] = "default", engine: str = "all",
+    depth: int = BMC_DEPTH, timeout: float | None = None, proof_time: float = SECONDS, out: str | Path = "proofs-out",
+    fresh: bool = False, workers: int = 2,
 ) -> Cells:
     """What `python -m proofs check` says of those kernels and invariants, by rows; traces and certificates under `out`.
 
-    Both are named as on the command line, or are values of a file of yours, in which they must have a name: worker
-    processes read that file again. An invariant that says nothing of a kernel has no cell there. `timeout`,
-    `proof_time`: seconds for each search and for each proof. Raises ModelError for what makes no sense, EngineError if
-    two engines disagree.
+    Both are named as on the command line, or are values: of a file of yours, which worker processes read again, as far
+    as the first call of this; or of this session. With those, or one of `workers`, all is done in this process. An
+    invariant that says nothing of a kernel has no cell there. `scope`: sizes by name, {"procs": 3}, or as on the
+    command line. `timeout`, `proof_time`: seconds for each search and for each proof. Raises ModelError for what makes
+    no sense, EngineError if two engines disagree.
     """
-    if multiprocessing.parent_process() is not None:
-        raise ModelError(UNGUARDED)
+    user_files.begin()
     check_time(timeout, proof_time)
     specs = [kernel if isinstance(kernel, str) else spec_of(kernel) for kernel in kernels]
     names = [stated if isinstance(stated, str) else spec_of(stated) for stated in invariants]
     table = Table(
         tuple((with_features(spec, tuple(features)), find_kernel(spec)) for spec in specs),
         tuple(each for name in names for each in find_invariants(name)),
-        scope_named(scope) if isinstance(scope, str) else scope, timeout=timeout, proof_time=proof_time,
+        scope_called(scope), timeout=timeout, proof_time=proof_time,
     )
     found: dict[CellKey, Cell] = {}
     folder = Path(out)
@@ -235,8 +235,10 @@ def verdicts(
     if key is not None and not fresh and (had := again.answered(folder, key)) is not None:
         return Cells(table.cells(had))
     work = work_of([table], engine, depth)
+    if workers == 1 or any(map(of_session, (*specs, *names))):
+        workers = 0
     try:
         decide([table], work, found, folder, proofs=engine in PROVING, key=key, fresh=fresh, workers=workers)
     except BrokenProcessPool as error:
-        raise ModelError(f"a worker process ended: {UNGUARDED}; if it is, memory ran out") from error
+        raise ModelError("a worker process ended: memory ran out, or somebody ended it") from error
     return Cells(table.cells(found))

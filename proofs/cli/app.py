@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib.metadata
 import itertools
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,6 +48,12 @@ app = typer.Typer(
     help="Model checker for copy-on-write and page pinning in Linux." + EXIT_CODES, add_completion=True,
     rich_markup_mode=None, pretty_exceptions_enable=False,
 )
+
+
+def called(arguments: Sequence[str]) -> str:
+    """When, by which version and by which command something was made."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"Made {now} by {PROJECT} {version()}: python -m proofs {shlex.join(arguments)}"
 
 
 def version() -> str:
@@ -253,13 +261,14 @@ HostOption = Annotated[bool, typer.Option("--allow-host-settings", help=(
 ))]
 
 
-def read_test(file: Path) -> language.Litmus:
-    """The litmus test in a file, that of the suite with such a name, or that which a trace is told as."""
+def read_test(file: Path, kernel: str = "") -> language.Litmus:
+    """The litmus test in a file, that of the suite with such a name, or that which a trace is told as; with a kernel as
+    that has it: with its own operations, and callers' words as what they are there."""
     if file.suffix != ".json":
-        found = suite.read_tests([str(file)])
+        found = suite.read_tests([str(file)], own=find_kernel(kernel).own_operations if kernel else ())
         if len(found) > 1:
             raise ModelError(f"{file} begins the names of {len(found)} tests: {', '.join(test.name for test in found)}")
-        return found[0]
+        return found[0].on(find_kernel(kernel)) if kernel else found[0]
     trace = traces.read(file, system_of, formula_of)
     return retelling.retell(trace, find_kernel(trace.kernel)).litmus
 

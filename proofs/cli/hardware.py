@@ -31,9 +31,10 @@ from proofs.cli.app import (
     writable_folder,
     write_file,
 )
+from proofs.cli.examples import epilog
 from proofs.clock import check_time
 from proofs.data import SUITE
-from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import conform as conforming
 from proofs.hardware import identify as identifying
 from proofs.hardware import observing, reproducer, selftest, telling
@@ -46,7 +47,7 @@ from proofs.litmus.suite import read_tests
 from proofs.naming.specs import find_kernel
 
 
-@app.command("reproducer", epilog=EXIT_CODES)
+@app.command("reproducer", epilog=epilog("reproducer"))
 def write_reproducer(
     file: Annotated[Path, typer.Argument(help=(
         "A litmus test (a file, or one of the suite by its name), or a .trace.json file that breaks an invariant."
@@ -57,12 +58,13 @@ def write_reproducer(
     out: TextOutOption = None,
 ) -> int:
     """Write the C program that does a litmus test or a trace, with real processes and references."""
-    test = read_test(file)
-    give_out(reproducer.program([test], predict(test, named_kernel(kernel))), out)
+    kernel = named_kernel(kernel)
+    test = read_test(file, kernel)
+    give_out(reproducer.program([test], predict(test, kernel)), out)
     return OK
 
 
-@app.command("selftest", epilog=EXIT_CODES)
+@app.command("selftest", epilog=epilog("selftest"))
 def write_selftest(
     files: Annotated[list[Path] | None, typer.Argument(metavar="[TESTS]...", help=(
         "Litmus tests: files, or names of the suite's; without any, the whole suite and cow.c's cases."
@@ -74,8 +76,8 @@ def write_selftest(
     as_json: JsonOption = False,
 ) -> int:
     """Write litmus tests as a directory for a kernel's tools/testing/selftests: a program that prints KTAP."""
-    tests = _tests(files, SUITE)
     kernel = named_kernel(kernel)
+    tests = _tests(files, SUITE, kernel)
     predicted: dict[str, Iterable[Outcome]] = {}
     with progress_bar() as bar:
         for test in bar.track(tests, description="asking the model"):
@@ -95,14 +97,16 @@ def write_selftest(
     return OK
 
 
-def _tests(files: Sequence[Path] | None, suite: Path) -> list[Litmus]:
-    """Those litmus tests, files or names of the suite; without any the suite in that folder."""
+def _tests(files: Sequence[Path] | None, suite: Path, kernel: str) -> list[Litmus]:
+    """Those tests, files or names of the suite, as that kernel has them; without any the suite in that folder."""
     if files:
-        return read_tests(map(str, files), suite)
+        found = find_kernel(kernel) if kernel else None
+        tests = read_tests(map(str, files), suite, found.own_operations if found else ())
+        return [test.on(found) for test in tests] if found else tests
     return [parser.parse(row.text, row.name) for row in matrices.read_suite(suite).rows]
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("replay"))
 def replay(
     file: Annotated[Path, typer.Argument(help=(
         "A litmus test (a file, or one of the suite by its name), or a .trace.json file that breaks an invariant."
@@ -118,8 +122,8 @@ def replay(
 ) -> int:
     """Do a litmus test or a trace on a real kernel, step by step, and compare with the model."""
     check_time(seconds)
-    test = read_test(file)
     kernel = named_kernel(kernel)
+    test = read_test(file, kernel)
     reproducer.check(test)
     [[seen]] = observing.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
     found = conforming.compare(test, kernel or conforming.kernel_for(seen.release), seen)
@@ -144,7 +148,7 @@ def _conformance_code(found: Sequence[conforming.Conformance]) -> int:
     return OK if agreeing and agreeing == {f.release for f in found} else INCONCLUSIVE
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("conform"))
 def conform(
     files: Annotated[list[Path] | None, typer.Argument(
         help="Litmus tests, by file, name or how the name begins; without any, the whole suite and cow.c's cases."
@@ -182,7 +186,7 @@ def conform(
         return at_random.ask(at_random.Request(number, seed, world, keep, kernel, seconds), vmlinuz or (), as_json)
     if world:
         raise ModelError("--with is for --random")
-    tests = _tests(files, suite)
+    tests = _tests(files, suite, kernel)
     images: list[Path | None] = [*(vmlinuz or ())]
     if here or not (images or observed_in):
         images.append(None)

@@ -28,12 +28,13 @@ from proofs.cli.app import (
     print_json,
     write_file,
 )
-from proofs.errors import EXIT_CODES, OK
+from proofs.cli.examples import epilog
+from proofs.errors import OK
 from proofs.naming.specs import system_of
 from proofs.pages import domain
 
 
-@app.command("new-kernel", epilog=EXIT_CODES)
+@app.command("new-kernel", epilog=epilog("new-kernel"))
 def new_kernel(
     file: Annotated[Path, typer.Argument(help="The Python file to write.")],
     base: Annotated[str, typer.Option("--from", help="The kernel to start from.", autocompletion=completed_kernels)]
@@ -60,7 +61,7 @@ def _start(file: Path, name: str, text: str) -> None:
     write_file(file, text)
 
 
-@app.command("new-invariant", epilog=EXIT_CODES)
+@app.command("new-invariant", epilog=epilog("new-invariant"))
 def new_invariant(
     file: Annotated[Path, typer.Argument(help="The Python file to write.")],
     name: Annotated[str, typer.Option(help="Its name in the file.")] = "PROMISE",
@@ -75,7 +76,7 @@ def new_invariant(
     return OK
 
 
-@app.command("list", epilog=EXIT_CODES)
+@app.command("list", epilog=epilog("list"))
 def list_(
     names: Annotated[list[str] | None, typer.Argument(
         metavar="NAME", help="With --functions: only these kernel functions."

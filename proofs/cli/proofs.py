@@ -29,18 +29,19 @@ from proofs.cli.app import (
     writable_folder,
     write_file,
 )
+from proofs.cli.examples import epilog
 from proofs.clock import check_time
 from proofs.cost import meters as costing
 from proofs.cost import report as cost_reports
 from proofs.cost import tables
 from proofs.data import CERTIFICATES
-from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.naming.specs import check_spoken, features_of, file_name, find_invariant, find_kernel
 from proofs.restrict import lattice as restricting
 from proofs.restrict import show
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("verify"))
 def verify(
     folder: Annotated[Path | None, typer.Argument(
         help="A folder of certificates, or one manifest; without it, those of the default table that come along."
@@ -81,7 +82,7 @@ def verify(
     return INCONCLUSIVE if "unconfirmed" in verdicts else OK
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("restrict"))
 def restrict(
     invariant: Annotated[str, typer.Option("--invariant", "-i", help="What is to hold.")],
     base: Annotated[str | None, typer.Option(help=f"A reuse rule: {', '.join(BASES)}.")] = None,
@@ -131,7 +132,7 @@ def restrict(
     return INCONCLUSIVE if any(c.undecided for c in found) else OK
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("cost"))
 def cost(
     kernel: KernelOption = None,
     processes: Annotated[int, typer.Option(help="Of the workload: processes that write.")] = 104,

@@ -26,9 +26,10 @@ from proofs.cli.app import (
     writable_folder,
     write_file,
 )
+from proofs.cli.examples import epilog
 from proofs.cli.tables import check as check_table
 from proofs.cli.tests import diff as diff_kernels
-from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION, RetellError
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION, RetellError
 from proofs.litmus import retell as retelling
 from proofs.naming.specs import find_kernel, formula_of, system_of
 from proofs.source import shown
@@ -48,7 +49,7 @@ ConfigOption = Annotated[Path | None, typer.Option(
 PatchOption = Annotated[Path | None, typer.Option("--patch", help="A unified diff; the tree itself is left alone.")]
 
 
-@group.command("read", epilog=EXIT_CODES)
+@group.command("read", epilog=epilog("source read"))
 def read(
     tree: TreeArgument, config: ConfigOption = None, patch: PatchOption = None,
     kernel: Annotated[Path | None, typer.Option(help="Also write the kernel that was read, as a file for -k.")] = None,
@@ -68,7 +69,7 @@ def read(
     return INCONCLUSIVE if any(row.status == NOT_READ for row in (*reading.rows, *reading.granted)) else OK
 
 
-@group.command("check", epilog=EXIT_CODES)
+@group.command("check", epilog=epilog("source check"))
 def check(
     tree: TreeArgument, config: ConfigOption = None, patch: PatchOption = None,
     invariant: Annotated[list[str] | None, typer.Option(
@@ -136,7 +137,7 @@ def _code(verdicts: Collection[str], unread: bool) -> int:
     return INCONCLUSIVE if unread or {"UNKNOWN", "BOUNDED"} & set(verdicts) else OK
 
 
-@group.command("diff", epilog=EXIT_CODES)
+@group.command("diff", epilog=epilog("source diff"))
 def diff(
     a: TreeArgument, b: Annotated[Path, typer.Argument(help="Another tree.")], config: ConfigOption = None,
     depth: Annotated[int, typer.Option(help="Operations in a litmus test that is sought; 0: none is.")] = 4,

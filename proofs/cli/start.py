@@ -36,9 +36,10 @@ def reuse(p: Term, v: Term, f: Term) -> Term:
     return Or({variable}.reuse(p, v, f), And(mapped_only_by(p, v, f), maybe_pinned(f)))
 
 
-# A rule that {base} does not have. To use it, take the marks away and say own_rules=(drop_write,) below.
+# A rule that {base} does not have. To use it, take the marks away and say own_rules=(drop_write,) below;
+# for litmus tests, `A: drop-write x`, also own_operations=(Operation("drop-write", ("v",), goal=("drop-write",)),).
 #
-# from model import Param, Step, put, rule
+# from model import Operation, Param, Step, put, rule
 #
 # @rule([Param("p", Proc), Param("v", Page)], "my_function", "where it comes from")
 # def drop_write(kernel: Kernel, p: Term, v: Term) -> Step:

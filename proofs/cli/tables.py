@@ -31,6 +31,7 @@ from proofs.cli.app import (
     app,
     asked_invariants,
     asked_kernels,
+    called,
     complain,
     completed_invariants,
     completed_kernels,
@@ -46,17 +47,18 @@ from proofs.cli.app import (
     write_file,
 )
 from proofs.cli.ending import explained
+from proofs.cli.examples import epilog
 from proofs.clock import check_time
 from proofs.compare import answer
 from proofs.compare.answer import Answer
 from proofs.data import EXPECTED
-from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.explore import cluster as clusters
 from proofs.naming.specs import check_spoken, features_of, file_of, with_features
 from proofs.pages import report as reports
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("check"))
 def check(
     context: typer.Context,
     kernel: KernelOption = None,
@@ -71,7 +73,8 @@ def check(
         help=f"What is not one step, with commas between: {', '.join(SPLIT)}."
     )] = None,
     scope: Annotated[str, typer.Option(
-        help="default, medium, large, or P,V,F,K,S, or P,V,F,K,S,D,B with numbers of folios and blocks."
+        help="default, medium, large; sizes by name, as procs=3,slots=2; P,V,F,K,S, or P,V,F,K,S,D,B with numbers of "
+             "folios and blocks."
     )] = "default",
     engine: Annotated[str, typer.Option(help=(
         "all: exploration and BMC, then a proof for every cell that they do not violate; both: the first two; "
@@ -160,7 +163,7 @@ def check(
     if not (work or found):
         names = ", ".join(i.name for i in asked.invariants)
         raise ModelError(f"{names} says nothing about {', '.join(kernel or [])}")
-    tests = reports.tests_in(litmus or ())
+    tests = reports.tests_in(litmus or (), [spec for spec, _ in asked.kernels])
     real = reports.replayed(replayed) if replayed is not None else []
     stopped, code = "", OK
     judged: list[Answer] = []
@@ -189,7 +192,9 @@ def check(
 
                 specs = [spec for spec, _ in asked.kernels]
                 answers = reports.answered(tests, specs, workers, advance("answering")) if tests else []
-                first = reports.write(report, tables, found, answers, real, advance("drawing"))
+                first = reports.write(
+                    report, tables, found, answers, real, advance("drawing"), called(context.obj)
+                )
     except (KeyboardInterrupt, Exception) as error:
         stopped, code = explained(error)
         if isinstance(error, KeyboardInterrupt):
@@ -374,7 +379,7 @@ def _dead_rules(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("coverage"))
 def coverage(
     kernel: Annotated[list[str], typer.Option("--kernel", "-k", help="A kernel, as for check; may be repeated.",
                                               autocompletion=completed_kernels)],

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from model.features import FEATURES, SPLIT, WORLD
+from model.kernels import own_operations
 from model.logic import ModelError
 from model.releases import MAINLINE
 from proofs.cli.answers import answer_row, print_answers
@@ -27,12 +28,13 @@ from proofs.cli.app import (
     say,
     writable_folder,
 )
+from proofs.cli.examples import epilog
 from proofs.clock import check_time
 from proofs.compare import diff as differences
 from proofs.compare import show as shown
 from proofs.compare.lockstep import Bounds
 from proofs.data import SUITE
-from proofs.errors import EXIT_CODES, INCONCLUSIVE, OK, VIOLATION
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.litmus import history as histories
 from proofs.litmus import matrix as matrices
 from proofs.litmus import suite as suite_tests
@@ -40,7 +42,7 @@ from proofs.litmus.language import Litmus
 from proofs.naming.specs import features_of, system_of, with_features
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("litmus"))
 def litmus(
     tests: Annotated[list[str], typer.Argument(help=(
         "Files of litmus tests (docs/litmus.md has the language), or names of the suite's tests, or how they begin: F8."
@@ -62,10 +64,11 @@ def litmus(
 ) -> int:
     """Answer litmus tests: Allowed or Forbidden, Holds or Broken, per kernel, with a shortest trace."""
     more = names_in_options(split, SPLIT, "sub-steps")
-    asked = [dataclasses.replace(test, split=test.split.union(more)) for test in suite_tests.read_tests(tests)]
+    kernels = asked_kernels(kernel if not since else None)
+    read = suite_tests.read_tests(tests, own=own_operations(each for _, each in kernels))
+    asked = [dataclasses.replace(test, split=test.split.union(more)) for test in read]
     if since:
         return _since(asked, [*(kernel or ()), *["--ends"] * ends, *["--verbose"] * verbose], as_json)
-    kernels = asked_kernels(kernel)
     folder = writable_folder(out) / "litmus"
     folder.mkdir(exist_ok=True)
     rows = [
@@ -113,7 +116,7 @@ def _part_of_model(test: Litmus, spec: str) -> dict[str, Any]:
     }
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("matrix"))
 def matrix(
     names: Annotated[list[str] | None, typer.Argument(help=(
         "Names of tests, or how these begin, as F8; without any, all of them."
@@ -162,7 +165,7 @@ def matrix(
     return VIOLATION if unexpected else OK
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("diff"))
 def diff(
     a: Annotated[str, typer.Argument(help="A kernel, as for -k.", autocompletion=completed_kernels)],
     b: Annotated[str, typer.Argument(help="Another one.", autocompletion=completed_kernels)],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from model.blame import nearest
 from model.features import SPLIT, WORLD
@@ -24,11 +25,13 @@ from proofs.cli.app import (
     give_out,
     named_kernel,
     names_in_options,
+    on_terminal,
     own_invariants,
     print_json,
     write_file,
 )
-from proofs.errors import EXIT_CODES, OK
+from proofs.cli.examples import epilog
+from proofs.errors import OK
 from proofs.export import circuits as exports
 from proofs.litmus import retell as retelling
 from proofs.litmus import suite as suite_tests
@@ -37,9 +40,10 @@ from proofs.pages import explorer as explorers
 from proofs.pages import server
 from proofs.traces import trace as traces
 from proofs.traces.render import FORMATS
+from proofs.traces.text import to_table
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("show"))
 def show(
     file: Annotated[Path, typer.Argument(help=(
         "A .trace.json file, or the manifest of a certificate; or the name of a test of the suite, or how it begins."
@@ -61,7 +65,9 @@ def show(
             raise ModelError(f"{file} is a certificate: it is shown in words or, with --json, as data, not as {form}")
         text = manifest.described(file, as_json)
     else:
-        text = FORMATS[form](traces.read(file, system_of, formula_of))
+        trace = traces.read(file, system_of, formula_of)
+        fitted = form == "table" and out is None and on_terminal()
+        text = to_table(trace, Console().width) if fitted else FORMATS[form](trace)
     give_out(text, out)
     return OK
 
@@ -75,7 +81,7 @@ def _tests(word: str, as_json: bool) -> str:
     return "\n".join(texts.values())
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("explore"))
 def explore(
     kernel: Annotated[str, typer.Option("--kernel", "-k", help="A kernel, as for check.")],
     scope: Annotated[str, typer.Option(help="As for check.")] = "default",
@@ -118,7 +124,7 @@ def explore(
     return OK
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("retell"))
 def retell(
     file: Annotated[Path, typer.Argument(help="A .trace.json file that `check` or `restrict` wrote.")],
     as_json: JsonOption = False,
@@ -136,7 +142,7 @@ def retell(
     return OK
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=epilog("export"))
 def export(
     kernel: Annotated[str, typer.Argument(help="A kernel, as for -k.")],
     form: Annotated[str, typer.Option("--format", "-f", help=", ".join(exports.FORMATS))],

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from model.kernels import Kernel, differing, sources_of
+from model.kernels import Kernel, differing, own_operations, sources_of
 from model.logic import ModelError
 from proofs.compare.alike import proved_alike
 from proofs.compare.lockstep import (
@@ -32,7 +32,7 @@ from proofs.litmus import execution, parser
 from proofs.litmus.execution import End, Run
 from proofs.litmus.facts import Fact, value_loaded, value_seen
 from proofs.litmus.history import smallest
-from proofs.litmus.instances import own_rules
+from proofs.litmus.instances import untaken_rules
 from proofs.litmus.language import Litmus
 from proofs.naming.specs import features_of, file_name, find_kernel, system_of, system_with, with_features
 
@@ -40,6 +40,8 @@ NOT_FOLLOWED = ("huge",)
 """Features with which names stand for several pages or references at once: the search does not make such tests."""
 PROOF_SECONDS = 60.0
 """Time limit, at most, for proving that there is no difference."""
+OWN = "own_rules"
+"""Stands among the decisions for the rules of a user's own that some operation takes."""
 NOTHING = Search(0, 0, True, "", 0)
 """No search was needed."""
 Seen = dict[tuple[str, tuple[int, ...]], Any]
@@ -106,7 +108,7 @@ class Causes:
 
     def __init__(self, a: Side, b: Side, features: Sequence[str], each: int) -> None:
         self.a, self.b, self.features, self.each = a, b, features, each
-        self.differing = differing(a.kernel, b.kernel)
+        self.differing = (*differing(a.kernel, b.kernel), *[OWN] * (a.kernel.own_rules != b.kernel.own_rules))
         self._hybrids: dict[frozenset[str], Side] = {frozenset(): a, frozenset(self.differing): b}
         self.kept: dict[tuple[str, ...], list[tuple[Pages, tuple[Move, ...]]]] = {}
         self.count: dict[tuple[str, ...], int] = {}
@@ -115,9 +117,10 @@ class Causes:
         """A with those decisions of B."""
         taken = frozenset(decisions)
         if taken not in self._hybrids:
+            fields = {*taken, *["own_operations"] * (OWN in taken)}
             kernel = self.a.kernel.but(
                 f"{self.a.kernel.name}+{'+'.join(sorted(taken))}", "between two kernels",
-                **{name: getattr(self.b.kernel, name) for name in taken},
+                **{name: getattr(self.b.kernel, name) for name in fields},
             )
             self._hybrids[taken] = Side(kernel, kernel.system(self.features), self.a.bounds)
         return self._hybrids[taken]
@@ -186,8 +189,9 @@ def _sensible(sequence: Sequence[Move]) -> bool:
 def decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
     """Those decisions of the two kernels, with the source that only the second one cites."""
     before = sources_of(a)
+    own = [{OWN: ", ".join(template.name for template in k.own_rules) or "none"} for k in (a, b)]
     cites = {what: commit for what, commit in sources_of(b).items() if before.get(what) != commit}
-    values = a.decisions(), b.decisions()
+    values = a.decisions() | own[0], b.decisions() | own[1]
     return tuple(Decision(n, values[0][n], values[1][n], cites.get(n, "")) for n in names)
 
 
@@ -211,9 +215,8 @@ def compare(
     proved = proved_alike(kernels, systems, min(PROOF_SECONDS, bounds.seconds or PROOF_SECONDS))
     if proved is not None:
         return Report(a, b, wanted, bounds, NOTHING, (), *_here_and_elsewhere(kernels, unlike, wanted), proved=proved)
-    own = [name for k, s in zip(kernels, systems, strict=True) for name in own_rules(k, s)]
-    kernels = replace(kernels[0], own_rules=()), replace(kernels[1], own_rules=())
-    sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
+    own = [name for k, s in zip(kernels, systems, strict=True) for name in untaken_rules(k, s)]
+    kernels, sides = _sides(kernels, wanted, bounds)
     causes = Causes(*sides, wanted, each)
     searched = search(*sides, wanted, bounds, causes.add, progress)
     shown_causes = []
@@ -230,17 +233,25 @@ def compare(
     )
 
 
+def _sides(
+    kernels: tuple[Kernel, Kernel], features: Sequence[str], bounds: Bounds
+) -> tuple[tuple[Kernel, Kernel], tuple[Side, Side]]:
+    """The kernels without rules of a user's own that no operation takes, and how the search has them."""
+    taken = {name for operation in own_operations(kernels) for name in operation.rules}
+    a, b = (kernel.plain(taken) for kernel in kernels)
+    return (a, b), (Side(a, a.system(features), bounds), Side(b, b.system(features), bounds))
+
+
 def shortest(
     a: str, b: str, features: Sequence[str], bounds: Bounds,
     progress: Callable[[int, int, int], Any] = lambda depth, done, of: None,
 ) -> tuple[Difference | None, Search]:
     """A shortest sequence that the two kernels end otherwise, as a litmus test, and how far it was looked for.
 
-    Rules of a user's own are left out. Raises as `compare` does.
+    Rules of a user's own that no operation takes are left out. Raises as `compare` does.
     """
     wanted = features_of(with_features(a, (*ALWAYS, *features)))[1]
-    kernels = replace(find_kernel(a), own_rules=()), replace(find_kernel(b), own_rules=())
-    sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
+    kernels, sides = _sides((find_kernel(a), find_kernel(b)), wanted, bounds)
     found: list[tuple[Pages, tuple[Move, ...]]] = []
 
     def first(pages: Pages, sequence: tuple[Move, ...]) -> bool:
@@ -286,7 +297,8 @@ def program_of(pages: Pages, sequence: Sequence[Move]) -> tuple[list[str], list[
         gives = [names[bound["k"]], "="] if operation.reference else []
         arguments = [_named(name, bound[name], names) for name in operation.arguments]
         # In the order in which people say them.
-        flags = [flag for flag in ("write", "longterm", "ro", "rw") if flag in operation.flags]
+        said = ("write", "longterm", "ro", "rw")
+        flags = [*(f for f in said if f in operation.flags), *sorted(operation.flags.difference(said))]
         actor = "*" if operation.actor != "process" and move.p == 0 else PROCESSES[move.p]
         lines.append(f"{actor}: {' '.join([*gives, operation.word, *arguments, *flags])}")
     return declared, lines
@@ -386,11 +398,12 @@ def as_test(
     specs: tuple[str, str], kernels: tuple[Kernel, Kernel], pages: Pages, sequence: Sequence[Move], name: str
 ) -> Difference:
     """The sequence, which ends otherwise on the two kernels, as a test with a question that they answer otherwise."""
+    own = own_operations(kernels)
     program = program_of(pages, sequence)
     plain = program_of((frozenset(),) * len(pages), sequence)
     for candidate in (plain, program):
         text = litmus_text(name, "", candidate, "exists refused 1")
-        test = parser.parse(text, "a difference")
+        test = parser.parse(text, "a difference", own)
         found = [executions(test, kernel) for kernel in kernels]
         seen = [[s for s, _ in ends] for ends in found]
         only = [[s for s in seen[i] if s not in seen[1 - i]] for i in (0, 1)]
@@ -406,7 +419,7 @@ def as_test(
     )
     about = "; ".join(f"{spec}: {' or '.join(shows[i])}" for i, spec in enumerate(specs))
     text = litmus_text(name, about, candidate, f"exists {condition}")
-    test = parser.parse(text, name)
+    test = parser.parse(text, name, own)
     answers = tuple(str(execution.answer(test, k, system_with(k, test.features)).answer) for k in kernels)
     expected = ("Allowed", "Forbidden") if side == 0 else ("Forbidden", "Allowed")
     if answers != expected:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import z3
 
-from model.kernels import Kernel
+from model.kernels import Kernel, own_operations
 from model.logic import ModelError, Scope, System, functions_in
 from model.operations import OPERATIONS, Operation
 from model.state import Frame, Page, Pin, Proc, extra, vma_uffd
@@ -288,10 +288,10 @@ def _test(bounds: Bounds, pages: Sequence[frozenset[str]], statements: tuple[Sta
     )
 
 
-def operations(features: Iterable[str]) -> tuple[Operation, ...]:
-    """The operations of which sequences are made; of several that have the same rules the first."""
+def operations(features: Iterable[str], own: Iterable[Operation] = ()) -> tuple[Operation, ...]:
+    """The operations of which sequences are made, `own` among them; of several that have the same rules the first."""
     found: dict[Any, Operation] = {}
-    for operation in OPERATIONS:
+    for operation in (*OPERATIONS, *own):
         if operation.features <= {*features, *ALWAYS}:
             same = (operation.arguments, operation.goal, operation.refusal, operation.access, operation.actor)
             found.setdefault(same, operation)
@@ -317,7 +317,7 @@ def _moves(node: Node, known: Sequence[Operation], bounds: Bounds, sides: Sequen
             "child": [p for p, is_ in enumerate(node.processes) if is_ == "new"][:1],
             "k": unused if operation.reference else [
                 k for k, held in enumerate(node.held)
-                if held is not None and (held.write or operation.word == "drop")
+                if held is not None and (held.write or operation.word != "dma")
             ],
         }
         names = (*operation.arguments, *(["k"] if operation.reference else []))
@@ -400,7 +400,8 @@ def search(
     `progress(depth, done, nodes of that depth)`.
     """
     started = time.monotonic()
-    sides, names, known = (a, b), _Names(bounds), operations(features)
+    sides, names = (a, b), _Names(bounds)
+    known = operations(features, own_operations(side.kernel for side in sides))
     level: list[Node] = []
     for pages in itertools.combinations_with_replacement(_page_kinds(features, sides), bounds.pages):
         starts = frozenset({a.start(pages)}), frozenset({b.start(pages)})

@@ -127,7 +127,7 @@ def _states(trace: Trace) -> Iterator[str]:
     _, _, broken = closing_words(trace, graphs[-1])
     yield ""
     yield from wrapped(broken, MAIL, then="  ")
-    yield from wrapped(f"(> changed, x gone, ! breaks the claim; {notation(graphs)})", MAIL)
+    yield from wrapped(f"(> changed, - gone, ! breaks the claim; {notation(graphs)})", MAIL)
 
 
 def _program(trace: Trace) -> Iterator[str]:

@@ -304,15 +304,19 @@ def _draw_reads(svg: ET.Element, tables: Sequence[Table], work: Workload) -> flo
             values = [workload(table, n, work.size, thp).counts[MAPCOUNTS] for n in counts]
             close = round(20 * math.log10(values[-1] + 1))
             lines.setdefault(close, (values, {True: [], False: []}))[1][thp].append(table.kernel)
-    top = max(values[-1] for values, _ in lines.values())
-    axes = _Axes(LEFT, (1, most), (1e3, 10.0 ** math.ceil(math.log10(max(top, 1e4)))))
-    _draw_axes(svg, axes, ("Reads of mapcounts", "processes", "in all; on the lower edge: none"), _power)
+    drawn = [value for values, _ in lines.values() for value in values if value]
+    low, high = min(drawn, default=1e3), max(drawn, default=1e4)
+    axes = _Axes(LEFT, (1, most), (10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high + 1))))
+    _draw_axes(svg, axes, ("Reads of mapcounts", "processes", "in all"), _power)
     entries = []
     for number, (_, (values, kernels)) in enumerate(sorted(lines.items(), reverse=True)):
-        colour = COLOURS[number % len(COLOURS)]
-        _draw_line(svg, [axes.at(n, value) for n, value in zip(counts, values, strict=True)], colour)
+        # A logarithmic scale has no zero: who reads none has no line, and is only named.
+        some = [(n, value) for n, value in zip(counts, values, strict=True) if value]
+        colour = COLOURS[number % len(COLOURS)] if some else PAPER
+        if some:
+            _draw_line(svg, [axes.at(n, value) for n, value in some], colour)
         words = [f"THP {'on' if thp else 'off'}: {', '.join(names)}" for thp, names in kernels.items() if names]
-        entries.append((colour, "; ".join(words)))
+        entries.append((colour, ("" if some else "none, so no line: ") + "; ".join(words)))
     return _draw_legend(svg, LEFT, entries)
 
 

@@ -94,6 +94,8 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "mprotect":
             return Action("protect", {"value": _PROTECTION[next(iter(flags))]})
         case "vmsplice" | "get" | "pin":
+            if "force" in flags:
+                raise NotObservable("no program takes a reference with FOLL_FORCE: RDMA did, up to 6.1")
             words = [word for word in (operation.word, *sorted(flags), "fast" * bool(operation.quick)) if word]
             needed = " | ".join(_PROBE_FLAGS[word] for word in words if word in _PROBE_FLAGS)
             return {
@@ -107,6 +109,10 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
             return Action(function, {"value": str(value)}, by_director=True)
         case "force-write":
             return Action("force_store", {"value": str(value)})
+        case "process_vm_writev":
+            return Action("remote_store", {"value": str(value)})
+        case "populate":
+            return Action("populate", {"flags": str(int("write" in flags))})
         case "uffd-continue":
             return Action("uffd_continue", {})
         case "clear-soft-dirty":
@@ -135,7 +141,9 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
             raise NotObservable("nobody in user space makes one attempt at a page lock fail")
         case "numa":
             return Action("numa", {}, goes_on=True)
-    raise NotObservable(f"no system call does {operation.word}")
+    if operation.forms:
+        raise NotObservable(f"{operation.word} is another operation from kernel to kernel: name the kernel with -k")
+    raise NotObservable(f"{operation.word} is an operation of a kernel of one's own, which no program can do")
 
 
 # The runtime's sections

@@ -13,7 +13,8 @@ from model.logic import System
 from proofs.derive.interpreter import interpreter_of
 from proofs.litmus.execution import Answer, End, Result, Run
 from proofs.litmus.facts import Fact, slots_used, value_loaded, value_seen
-from proofs.litmus.language import Litmus
+from proofs.litmus.instances import lacking
+from proofs.litmus.language import Litmus, form_on
 from proofs.litmus.vacuity import named, vacuous
 from proofs.traces.trace import Trace
 
@@ -85,7 +86,8 @@ def account(litmus: Litmus, kernel: Kernel, system: System, with_endings: bool =
     unknown = result.answer == Answer.UNKNOWN or not ends
     why = "" if unknown else vacuous(litmus, run.interpreter, ends)
     endings = _endings(run, points, ends) if with_endings else ()
-    return Account(result, why, (*_newer(litmus, kernel), *_refusals(litmus, ends)), endings)
+    notes = (*_newer(litmus, kernel), *_said(litmus, kernel), *_idle(litmus, kernel, ends), *_refusals(litmus, ends))
+    return Account(result, why, notes, endings)
 
 
 def _newer(litmus: Litmus, kernel: Kernel) -> list[str]:
@@ -97,6 +99,27 @@ def _newer(litmus: Litmus, kernel: Kernel) -> list[str]:
         f"{named(s)} came with {s.operation.since}; Linux {version} has no such operation" for s in litmus.statements
         if s.operation.since and version < releases.version_of(s.operation.since)
     ]
+
+
+def _said(litmus: Litmus, kernel: Kernel) -> list[str]:
+    """A note for each operation that is something else from kernel to kernel, or nothing on this one."""
+    other = lacking(litmus, kernel)
+    return [
+        f"{named(s)} does nothing there: it is another kernel's own" if n in other
+        else f"{named(s)} is `{form_on(s.operation, kernel)}`"
+        for n, s in enumerate(litmus.statements) if n in other or s.operation.forms
+    ]
+
+
+def _idle(litmus: Litmus, kernel: Kernel, ends: Sequence[End]) -> list[str]:
+    """A note for each operation of the kernel's own that found nothing to do, and was not refused."""
+    own, notes = {o.word for o in kernel.own_operations}, []
+    for number, statement in enumerate(litmus.statements):
+        if statement.operation.word in own:
+            idle = [number not in {n for n, _ in end.steps} | end.refused for end in ends]
+            when = "in every execution" if all(idle) else "in some executions"
+            notes += [f"{named(statement)} finds nothing to do {when}"] if any(idle) else []
+    return notes
 
 
 def _refusals(litmus: Litmus, ends: Sequence[End]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults
 from model.state import block, file, file_value, pte_write, vma_huge, vma_soft_dirty, vma_uffd, vma_write
 from proofs.derive.interpreter import Instance, Interpreter, State, interpreter_of
 from proofs.errors import LitmusError
-from proofs.litmus.facts import elements, slots_used
-from proofs.litmus.instances import Instances, Tried, own_rules
+from proofs.litmus.facts import asked_of, elements, slots_used
+from proofs.litmus.instances import Instances, Tried, lacking, left_out
 from proofs.litmus.language import Litmus, Statement
 from proofs.litmus.parser import MOST_FAULTS
 from proofs.traces.trace import Trace, execute
@@ -75,7 +75,8 @@ class _Progress(NamedTuple):
     part          number of the part that is next; how many there are when it is finished
     prepared      how many preparations are behind it
     tried         its quick rule has had its try
-    rule, role    the rule in whose sub-steps it is, and what for: `prepares`, `goal`, `fault`; `then`: between the two
+    rule, role    the rule in whose sub-steps it is, and what for: `prepares`, `goal`, `fault`; `then`: after the goal
+    behind        how many of the rules after the goal are behind it
     bound         parameters that it goes on with
     faults        rules it took on the way
     waits         for the userfaultfd monitor
@@ -86,6 +87,7 @@ class _Progress(NamedTuple):
     tried: bool = False
     rule: str = ""
     role: str = ""
+    behind: int = 0
     bound: tuple[tuple[str, int], ...] = ()
     faults: int = 0
     waits: bool = False
@@ -111,14 +113,12 @@ class _Move(NamedTuple):
 
 
 class _Stuck(Exception):
-    """No rule applies: the model cannot say how the execution goes on."""
+    """No rule applies: the model cannot say how it goes on."""
 
 
 def answer(litmus: Litmus, kernel: Kernel, system: System) -> Result:
     """Explore all executions of the test on the kernel; `system` is `kernel.system(litmus.features)`, or has more.
-
-    Raises LitmusError as Run does.
-    """
+    Raises LitmusError as Run does."""
     return Run(litmus, kernel, interpreter_of(system, litmus.scope())).result()
 
 
@@ -148,7 +148,7 @@ def outcomes(litmus: Litmus, kernel: Kernel, system: System) -> tuple[frozenset[
     """
     run = Run(litmus, kernel, interpreter_of(system, litmus.scope()))
     ends, reason = run.explore(run.start)
-    return frozenset(run.outcome(end) for end in ends), reason or run.left_out
+    return frozenset(run.outcome(end) for end in ends), reason or left_out(kernel, system)
 
 
 def facts_at_ends(
@@ -157,8 +157,9 @@ def facts_at_ends(
     """As `outcomes`, each execution's by itself, nearest first; and which of the test's facts are true at its end."""
     run = Run(litmus, kernel, interpreter_of(system, litmus.scope()), tried)
     ends, reason = run.explore(run.start)
+    reason = reason or left_out(kernel, system)
     facts = [system.reduced(fact.meaning()) for fact in litmus.facts]
-    return [(run.outcome(end), tuple(run.holds(end, fact) for fact in facts)) for end in ends], reason or run.left_out
+    return [(run.outcome(end), tuple(run.holds(end, fact) for fact in facts)) for end in ends], reason
 
 
 def _next_part(progress: _Progress) -> _Progress:
@@ -181,11 +182,12 @@ class Run:
     def __init__(self, litmus: Litmus, kernel: Kernel, interpreter: Interpreter, tried: Tried | None = None) -> None:
         if litmus.missing:
             raise LitmusError(litmus.missing)
-        self.litmus = litmus
+        self.litmus = litmus = litmus.on(kernel)
         self.kernel = kernel
         self.interpreter = interpreter
         self.tried = tried
         self.groups = litmus.groups
+        self.lacking, self.own = lacking(litmus, kernel), {o.word for o in kernel.own_operations}
         meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
         self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
         self.instances = self.known_instances()
@@ -196,7 +198,6 @@ class Run:
         self.came: dict[_Point, tuple[_Point, Instance | None, int]] = {}
 
     def known_instances(self) -> Instances:
-        """Where operations find the steps that they may take."""
         return Instances(self.interpreter, self.tried)
 
     def start_state(self) -> State:
@@ -256,21 +257,14 @@ class Run:
 
     def result_of(self, ends: list[_Point], reason: str) -> Result:
         """The answer, from what `explore` found."""
-        reason = reason or self.left_out
+        reason = reason or left_out(self.kernel, self.interpreter.system)
         wanted = self.litmus.mode != "always"
         shown = next((end for end in ends if self.ends_in_condition(end) == wanted), None)
         answer = answer_of(self.litmus, [not wanted] if shown is None else [wanted], reason)
-        return Result(answer, None if shown is None else self.trace(shown), reason, len(ends))
-
-    @property
-    def left_out(self) -> str:
-        """Why there may be more executions: the kernel has rules of its own, which no operation takes."""
-        own = own_rules(self.kernel, self.interpreter.system)
-        return f"no operation takes {', '.join(own)} of {self.kernel.name}" if own else ""
+        return Result(answer, None if shown is None else self.trace(shown, answer), reason, len(ends))
 
     def ends(self, start: Situation | None = None) -> tuple[list[End], str]:
-        """The ends of all executions from there, or from the test's own start, nearest first; and why the first that
-        the model could not follow stopped."""
+        """The ends of all executions from there, or from the test's start, nearest first; why the first one stuck."""
         points, reason = self.explore(start or self.start)
         return [self.end_of(point) for point in points], reason
 
@@ -357,14 +351,18 @@ class Run:
         statement, progress = self.litmus.statements[number], point.progress[number - self.groups[point.at][0]]
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
         given = {**part, **dict(progress.bound)}
-        if operation.word == "trylock-fails":
+        if number in self.lacking:
+            yield _Move(None, _Progress(len(statement.parts)))
+        elif operation.word == "trylock-fails":
             yield _Move(None, _next_part(progress), lock_fails=True)
         elif progress.rule:
             later = self.instances.enabled(self.stages[progress.rule][1:], given, state)
             yield from (self.taken(step, progress.role, statement, progress) for step in later)
         elif progress.role == "then":
-            after = self.instances.enabled(operation.then, given, state)
-            yield from (_Move(step, _next_part(progress)) for step in after or (None,))
+            after = self.instances.enabled(operation.then[progress.behind:progress.behind + 1], given, state)
+            on = progress._replace(behind=progress.behind + 1)
+            over = on if on.behind < len(operation.then) else _next_part(progress)
+            yield from (_Move(step, over) for step in after or (None,))
         elif not (progress.waits and self.instances.enabled(blocks(operation.access, self.kernel), given, state)):
             progress = progress._replace(waits=False)
             perhaps = self.instances.enabled(operation.perhaps, given, state)
@@ -420,7 +418,9 @@ class Run:
             if steps:
                 return
         gone = operation.on_frame and there.get("f") != given["f"]
-        if gone or ((operation.on_frame or operation.on_slot) and not operation.refusal):
+        if operation.word in self.own and not operation.refusal:
+            yield _Move(None, _next_part(progress))
+        elif gone or ((operation.on_frame or operation.on_slot) and not operation.refusal):
             yield _refused(statement, progress, None)
 
     def taken(self, step: Instance, role: str, statement: Statement, progress: _Progress) -> _Move:
@@ -450,7 +450,7 @@ class Run:
             case "block":
                 return _Move(step, over._replace(waits=True))
         slot = tuple((name, value) for name, value in bound if name == "s")
-        if statement.operation.then and slot:
+        if statement.operation.then and (slot or statement.operation.transient):
             return _Move(step, over._replace(role="then", bound=slot))
         return _Move(step, _next_part(progress))
 
@@ -488,13 +488,13 @@ class Run:
                 steps.insert(0, (number, step))
         return steps
 
-    def trace(self, end: _Point) -> Trace:
-        """The execution that led to the point, executed again."""
-        steps = self.steps_to(end)
-        text = self.litmus.condition_text
+    def trace(self, end: _Point, verdict: str = "") -> Trace:
+        """The execution that led to the point, executed again; `verdict`: the answer that it shows."""
+        steps, text = self.steps_to(end), self.litmus.condition_text
         shown = f"not ({text})" if self.litmus.mode == "always" else text
-        return execute(
+        trace = execute(
             self.kernel.name, self.litmus.name, shown, self.interpreter.system, self.interpreter.scope,
             [step for _, step in steps], names=self.litmus.names(), start=self.start.state,
             notes=[self.litmus.statements[number].text for number, _ in steps],
         )
+        return replace(trace, witness=asked_of(self.litmus.facts), verdict=str(verdict)) if verdict else trace

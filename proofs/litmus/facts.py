@@ -126,6 +126,12 @@ _SORTS: dict[str, tuple[Sort, ...]] = {
 }
 
 
+def asked_of(facts: Sequence[Fact]) -> tuple[tuple[str, int], ...]:
+    """The processes with a page, and the references, of which those facts speak."""
+    found = [about for fact in facts for about in fact.about]
+    return tuple(about for about in found if about[0] in ("Proc", "Page", "Pin"))
+
+
 def element(sort: Sort, number: int) -> Term:
     """The constant that stands for one element in a fact's meaning."""
     return z3.Const(f"{sort.name()}!{number}", sort)

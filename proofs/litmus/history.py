@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model import releases
+from model.callers import COMMITS
 from model.decisions import value_text
 from model.kernels import Kernel, differing
 from model.logic import ModelError
 from model.releases import MAINLINE, Placed, Version
 from proofs.errors import LitmusError
 from proofs.litmus.execution import Answer, answer
-from proofs.litmus.language import Litmus
+from proofs.litmus.language import Litmus, form_on
 from proofs.naming.specs import system_with
 
 BAD = (Answer.BROKEN, Answer.ALLOWED)
@@ -116,27 +117,49 @@ def _answer(litmus: Litmus, kernel: Kernel) -> Answer:
     return answer(litmus, kernel, system_with(kernel, litmus.features)).answer
 
 
+def _explains(litmus: Litmus, a: Kernel, b: Kernel, taken: Sequence[str], after: Answer) -> bool:
+    """With those decisions of the second kernel the first one gives the answer of the second."""
+    try:
+        between = a.but(f"{a.name}+{'+'.join(taken)}", "between two kernels", **{n: getattr(b, n) for n in taken})
+        return _answer(litmus, between) == after
+    except ModelError:
+        # Not every mixture of two kernels is one.
+        return False
+
+
+def _callers(litmus: Litmus, a: Kernel, b: Kernel) -> tuple[Changed, ...]:
+    """The callers' words of the test that are something else on the second kernel."""
+    found = {}
+    for operation in dict.fromkeys(s.operation for s in litmus.statements if s.operation.forms):
+        was, now = form_on(operation, a), form_on(operation, b)
+        if was != now:
+            since = next(release for release, text in operation.forms if text == now)
+            place = Placed(releases.version_of(since), COMMITS.get((operation.word, since), ""), None)
+            found[operation] = Changed(operation.name, was, now, place)
+    return tuple(found.values())
+
+
 def _turn(
     litmus: Litmus, earlier: tuple[Version, Kernel], later: tuple[Version, Kernel], before: Answer, after: Answer
 ) -> Turn:
     a, b = earlier[1], later[1]
     names = differing(a, b)
 
+    # What the test's callers of get_user_pages ask for may change too.
+    callers = _callers(litmus, a, b)
+    asked = litmus.on(b) if callers and not _explains(litmus, a, b, names, after) else litmus
+
     def explains(taken: Sequence[str]) -> bool:
-        try:
-            between = a.but(f"{a.name}+{'+'.join(taken)}", "between two kernels", **{n: getattr(b, n) for n in taken})
-            return _answer(litmus, between) == after
-        except ModelError:
-            # Not every mixture of two kernels is one.
-            return False
+        return _explains(asked, a, b, taken, after)
 
     def changed(decision: str) -> Changed:
         was, now = (value_text(getattr(kernel, decision)) for kernel in (a, b))
         return Changed(decision, was, now, releases.placed(decision, earlier[0], later))
 
-    cause = smallest(names, explains)
+    alone = asked is not litmus and explains(())
+    cause = () if alone else smallest(names, explains)
     others = [n for n in names if n not in cause and explains([n])] if len(cause) == 1 else []
-    decisions = tuple(map(changed, cause))
+    decisions = (*(callers if asked is not litmus else ()), *map(changed, cause))
     # Of several it is the last one that makes the difference.
     place = max((each.place for each in decisions), key=lambda place: place.since)
     last = place.after or max(earlier[0], releases.preceding(place.since))

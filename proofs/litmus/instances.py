@@ -8,11 +8,13 @@ from typing import Any
 
 import z3
 
+from model.callers import CALLERS
 from model.kernels import Kernel
 from model.logic import Param, Rule, Sort, StateFunction, System, Term
-from model.operations import stages
+from model.operations import OPERATIONS, stages
 from model.state import UNUSED, Slot, cached, fresh, pte_frame, pte_present, pte_slot, pte_swap, slot_frame
 from proofs.derive.interpreter import Instance, Interpreter, State
+from proofs.litmus.language import Litmus
 
 _UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in UNUSED}
 
@@ -21,10 +23,26 @@ Tried = Callable[[Rule, Sequence[int]], None]
 if it may be taken."""
 
 
-def own_rules(kernel: Kernel, system: System) -> list[str]:
-    """Names of the rules that a user's kernel adds, as far as the system has them."""
+def untaken_rules(kernel: Kernel, system: System) -> list[str]:
+    """Names of the rules that a user's kernel adds and the system has, of which no operation takes any."""
     names = {rule.name.partition(".")[0] for rule in system.rules}
-    return [template.name for template in kernel.own_rules if template.name in names]
+    taken = {name for operation in kernel.own_operations for name in operation.rules}
+    return [template.name for template in kernel.own_rules if template.name in names - taken]
+
+
+def left_out(kernel: Kernel, system: System) -> str:
+    """Why a test may have more executions: the kernel has rules of its own, which no operation takes."""
+    own = untaken_rules(kernel, system)
+    which = "these rules" if len(own) > 1 else "this rule"
+    return f"no operation takes {which} of {kernel.name}: {', '.join(own)} (docs/api.md, own_operations)" if own else ""
+
+
+def lacking(litmus: Litmus, kernel: Kernel) -> frozenset[int]:
+    """Numbers (0-based) of the statements whose operation is another kernel's own: they do nothing on this one."""
+    known = {*(o.word for o in OPERATIONS), *(o.word for o in CALLERS)}
+    own = {(o.word, o.flags) for o in kernel.own_operations}
+    operations = [s.operation for s in litmus.statements]
+    return frozenset(n for n, o in enumerate(operations) if o.word not in known and (o.word, o.flags) not in own)
 
 
 class Instances:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
+from model import releases
+from model.callers import form
+from model.kernels import Kernel
 from model.logic import Scope, Term
-from model.operations import OPERATIONS, Operation
+from model.operations import Operation
 from proofs.litmus.facts import Fact
 from proofs.traces.trace import default_names
 
@@ -98,6 +101,14 @@ class Litmus:
         """Numbers of the pages that no file backs."""
         return tuple(number for number, page in enumerate(self.pages) if "file" not in page.attributes)
 
+    def on(self, kernel: Kernel) -> Litmus:
+        """The test with each caller's word as the operation that it is on that kernel."""
+        if not any(s.operation.forms for s in self.statements):
+            return self
+        return replace(self, statements=tuple(
+            replace(s, operation=said_on(s.operation, kernel)) for s in self.statements
+        ))
+
     def block_of(self, number: int) -> tuple[int, ...]:
         """Numbers of the pages of the block in which that one is."""
         whole = self.pages[number].whole
@@ -127,8 +138,13 @@ class Litmus:
         )
 
     def names(self) -> dict[str, tuple[str, ...]]:
-        """The user's names for the elements of the scope, default ones for frames, folios and slots."""
+        """The user's names for the elements of the scope, default ones for frames, folios and slots.
+
+        No frame has a name that the user has given to something.
+        """
         names = default_names(self.scope())
+        taken = {*self.processes, *self.references, *(page.name for page in self.pages)}
+        names["Frame"] = tuple(f"frame-{name}" if name in taken else name for name in names["Frame"])
         given = {
             "Proc": self.processes, "Page": tuple(p.name for p in self.pages), "Pin": self.references,
             "Value": tuple(str(n) for n in self.values), "Block": tuple(dict.fromkeys(p.whole for p in self.pages)),
@@ -136,14 +152,32 @@ class Litmus:
         return names | {sort: chosen for sort, chosen in given.items() if chosen}
 
 
+def form_on(operation: Operation, kernel: Kernel) -> str:
+    """The operation that a caller's word is on the kernel, as a test says it; the latest for one of no release."""
+    version = releases.release_of(kernel)
+    fitting = [text for since, text in operation.forms if version is None or releases.version_of(since) <= version]
+    return fitting[-1] if fitting else operation.forms[0][1]
+
+
+def said_on(operation: Operation, kernel: Kernel) -> Operation:
+    """The operation itself, or what a caller's word is on the kernel."""
+    if not operation.forms:
+        return operation
+    found = form(form_on(operation, kernel))
+    if operation.reference:
+        return found
+    return replace(found, word=operation.word, reference=False, transient=True, then=operation.then)
+
+
 _PLACEHOLDERS = {"v": "V", "w": "W", "n": "n", "k": "r", "child": "Q"}
 
 
-def usage(word: str) -> str:
-    """How an operation is written, in all its forms."""
+def usage(operations: Iterable[Operation]) -> str:
+    """How operations are written."""
     forms = []
-    for operation in (o for o in OPERATIONS if o.word == word):
-        words = ["r =" if operation.reference else "", word, *(_PLACEHOLDERS[a] for a in operation.arguments)]
+    for operation in operations:
+        arguments = (_PLACEHOLDERS[a] for a in operation.arguments)
+        words = ["r =" if operation.reference else "", operation.word, *arguments]
         flags = [*sorted(operation.flags), "[fast]" if operation.quick else ""]
         forms.append(" ".join(w for w in (*words, *flags) if w))
     return " or ".join(f"`{form}`" for form in forms)

@@ -292,6 +292,7 @@ def by_operation(trace: Trace) -> Trace:
         trace.kernel, trace.claim, trace.statement, trace.system, trace.scope, trace.names,
         tuple(together(run) for run in runs), (trace.states[0], *(trace.states[run[-1] + 1] for run in runs)),
         trace.witness, tuple(trace.notes[run[0]] for run in runs), trace.reachable, trace.without, trace.formula,
+        trace.verdict,
         tuple(", ".join(trace.label(i) for i in run) for run in runs),
     )
 

@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 import z3
 
 from model.blame import nearest
+from model.callers import CALLERS
 from model.features import SPLIT
 from model.logic import Term
-from model.operations import OPERATIONS, Operation
+from model.operations import OPERATIONS, Operation, form_of
 from proofs.errors import LitmusError
 from proofs.litmus.absent import absent
 from proofs.litmus.facts import OF_ADDRESSES, Fact
@@ -51,33 +52,28 @@ def read_text(path: Path) -> str:
         raise LitmusError(f"{path}:{line}: not UTF-8 text") from error
 
 
-def read(path: Path) -> Litmus:
-    """The litmus test in a file. Raises LitmusError if it cannot be read."""
-    return parse(read_text(path), str(path))
+def read(path: Path, own: Iterable[Operation] = ()) -> Litmus:
+    """The litmus test in a file, as `parse`. Raises LitmusError if it cannot be read."""
+    return parse(read_text(path), str(path), own)
 
 
-def read_all(paths: Iterable[Path]) -> list[Litmus]:
-    """The tests of those files. Raises LitmusError if one cannot be read, and as `parse_all`."""
-    return parse_all((path, read_text(path)) for path in paths)
-
-
-def parse_all(texts: Iterable[tuple[Path, str]]) -> list[Litmus]:
+def parse_all(texts: Iterable[tuple[Path, str]], own: Iterable[Operation] = ()) -> list[Litmus]:
     """The tests with those texts and where they are from, each once. Raises LitmusError if two have one name: by it go
     what is said of them, and their traces."""
     tests: dict[str, Litmus] = {}
     for path, text in dict(texts).items():
-        test = parse(text, str(path))
+        test = parse(text, str(path), own)
         if (other := tests.setdefault(test.name, test)) is not test:
             raise LitmusError(f"{path}: {other.filename} has a test {test.name} already")
     return list(tests.values())
 
 
-def parse(text: str, filename: str) -> Litmus:
-    """The litmus test in `text`; `filename` is for messages.
+def parse(text: str, filename: str, own: Iterable[Operation] = ()) -> Litmus:
+    """The litmus test in `text`; `filename` is for messages, `own` operations that users' kernels declare.
 
     A test of pages that the model lacks parses; `answer` refuses it. Raises LitmusError at the first mistake.
     """
-    parser = _Parser(filename)
+    parser = _Parser(filename, own)
     for line in text.split("\n"):
         parser.read_line(line)
     return parser.finished()
@@ -86,8 +82,9 @@ def parse(text: str, filename: str) -> Litmus:
 class _Parser:
     """Reads line by line; every name must be declared before its use, so one pass is enough."""
 
-    def __init__(self, filename: str) -> None:
+    def __init__(self, filename: str, own: Iterable[Operation]) -> None:
         self.filename = filename
+        self.operations = (*OPERATIONS, *CALLERS, *own)
         self.line = 0
         self.name = ""
         self.about = ""
@@ -244,7 +241,7 @@ class _Parser:
         operation, arguments = self.operation(words)
         process = self.actor(actor.strip(), operation)
         if operation.reference != bool(gives):
-            self.fail(f"{operation.word} is written {usage(operation.word)}")
+            self.fail(f"{operation.word} is written {usage([o for o in self.operations if o.word == operation.word])}")
         bound = {
             parameter: self.argument(parameter, word)
             for parameter, word in zip(operation.arguments, arguments, strict=True)
@@ -260,6 +257,8 @@ class _Parser:
             size = 1
         if gives:
             bound["k"] = self.new_reference(gives, size)
+        elif operation.transient:
+            bound["k"] = self.nameless(operation, size)
         parts = tuple(
             {"p": process, "q": process} | {x: (of[i] if len(of) > 1 else of[0]) for x, of in bound.items()}
             for i in range(size)
@@ -269,7 +268,7 @@ class _Parser:
             parts = tuple(part | {"v": v, "w": w} for part, (v, w) in zip(parts, found, strict=True))
         statement = Statement(self.line, text, operation, parts)
         for part in parts:
-            if gives:
+            if gives or operation.transient:
                 self.taken.append(statement)
             elif "k" in part:
                 self.use_reference(statement, part)
@@ -291,19 +290,25 @@ class _Parser:
         self.reference_parts |= {part: (first + i,) for i, part in enumerate(parts)}
         return self.reference_parts[name]
 
+    def nameless(self, operation: Operation, size: int) -> tuple[int, ...]:
+        """References that an operation takes for itself, by names that no test can say."""
+        first = len(self.references)
+        self.references += [f"{operation.word}.{self.line}" + f".{i}" * (size > 1) for i in range(size)]
+        return tuple(range(first, first + size))
+
     def operation(self, words: list[str]) -> tuple[Operation, list[str]]:
         """The operation and the words of its arguments."""
         word, *rest = words
-        forms = [o for o in OPERATIONS if o.word == word]
+        forms = [o for o in self.operations if o.word == word]
         if not forms:
-            known = dict.fromkeys(o.word for o in OPERATIONS)
+            known = dict.fromkeys(o.word for o in self.operations)
             self.fail(absent(word) or f"unknown operation {word!r}{nearest(word, known)}")
         count = len(forms[0].arguments)
         flags = frozenset(rest[count:])
-        form = next((f for f in forms if f.flags == flags - ({"fast"} if f.quick else set())), None)
+        form = form_of(word, flags, forms)
         if form is None or len(rest) != count + len(flags):
-            self.fail(f"{word} is written {usage(word)}")
-        return replace(form, **({"prepares": ()} if "fast" in flags else {"quick": ""})), rest[:count]
+            self.fail(f"{word} is written {usage(forms)}")
+        return form, rest[:count]
 
     def actor(self, name: str, operation: Operation) -> int:
         """The number of the process that does it; the first one for the kernel's own operations."""
@@ -353,7 +358,7 @@ class _Parser:
             self.fail(f"{name} was dropped on line {self.dropped[k]}")
         if statement.operation.word == "drop":
             self.dropped[k] = self.line
-        elif "write" not in taken.operation.flags:
+        elif statement.operation.word == "dma" and not taken.operation.stores:
             self.fail(f"{name} is a read reference (line {taken.line}); dma needs one taken with `write`")
 
     def finished(self) -> Litmus:

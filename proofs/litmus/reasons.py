@@ -270,7 +270,8 @@ class Reason:
 class _Kernel:
     """A record as a kernel; decisions that the litmus engine itself asks are reasons."""
 
-    own_rules = ()
+    own_rules = own_operations = ()
+    base = ""
 
     def __init__(self, record: Record, fixed: set[str]) -> None:
         self._record, self._fixed = record, fixed

@@ -87,7 +87,7 @@ def _checked(trace: Trace, kernel: Kernel, lines: Sequence[str], broken: Term) -
 
     def parsed(more: Sequence[str], condition: str) -> tuple[str, Litmus]:
         text = "\n".join([*lines, *more, f"exists {condition}", ""])
-        return text, parser.parse(text, f"{trace.claim}.litmus")
+        return text, parser.parse(text, f"{trace.claim}.litmus", kernel.own_operations)
 
     def executed(test: Litmus, condition: Term) -> Trace | None:
         found = answer(replace(test, condition=condition), kernel, system_with(kernel, test.features)).trace

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from model.blame import close
+from model.operations import Operation
 from proofs.data import SUITE
 from proofs.errors import LitmusError
 from proofs.litmus import cow_selftest, parser
@@ -49,10 +50,10 @@ def is_file(word: str) -> bool:
     return Path(word).exists() or word.endswith(".litmus") or "/" in word
 
 
-def read_tests(words: Iterable[str], suite: Path = SUITE) -> list[Litmus]:
-    """The tests in those files, and those of the suite with such names, each once.
+def read_tests(words: Iterable[str], suite: Path = SUITE, own: Iterable[Operation] = ()) -> list[Litmus]:
+    """The tests in those files, and those of the suite with such names, each once; `own` as for `parser.parse`.
 
-    Raises LitmusError for a word that is neither, and as `parser.read_all` does.
+    Raises LitmusError for a word that is neither, and as `parser.parse_all` does.
     """
     found: list[tuple[Path, str]] = []
     for word in words:
@@ -60,4 +61,4 @@ def read_tests(words: Iterable[str], suite: Path = SUITE) -> list[Litmus]:
             found.append((Path(word), parser.read_text(Path(word))))
         else:
             found += [(suite / f"{name}.litmus", text_of(name, suite)) for name in named(word, known(suite))]
-    return parser.parse_all(found)
+    return parser.parse_all(found, own)

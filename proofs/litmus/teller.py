@@ -98,6 +98,7 @@ class Teller:
     def __init__(self, trace: Trace, kernel: Kernel) -> None:
         self.trace = trace
         self.kernel = kernel
+        self.operations = (*OPERATIONS, *kernel.own_operations)
         self.position = trace.interpreter.layout.position
         self.stages = stages(rule.name for rule in trace.system.rules)
         self.names: dict[tuple[str, int], str] = {}
@@ -161,7 +162,7 @@ class Teller:
         An access, if there is one, else a reference that is dropped again. A forced write is none of them: its retry
         loop lasts until it has stored.
         """
-        fitting = [o for o in OPERATIONS if o.access != "force" and self.takes(o, rules)]
+        fitting = [o for o in self.operations if o.access != "force" and self.takes(o, rules)]
         return [o for o in fitting if not o.reference] or fitting
 
     # Steps
@@ -238,7 +239,7 @@ class Teller:
         tellers = [
             (o, told_as) for told_as in TOLD_AS.get(rule, (rule,))
             for o in [
-                o for o in OPERATIONS
+                o for o in self.operations
                 if told_as in (*o.goal, o.quick, *o.perhaps, *o.nothing, *o.whole, *o.at_once, *o.refusal)
             ][:1]
         ]
@@ -255,7 +256,7 @@ class Teller:
             if self.follows(rule, step):
                 return None
             unit.rules.append(rule)
-            if not any(self.takes(o, unit.rules) for o in OPERATIONS):
+            if not any(self.takes(o, unit.rules) for o in self.operations):
                 self.left_out[number] = "no operation of a litmus test takes it"
                 return None
         elif (operation.on_frame or operation.on_slot) and place is None:
@@ -296,7 +297,7 @@ class Teller:
         for unit in reversed(self.units):
             if unit.operation and rule in unit.operation.then:
                 return True
-            forms = (o for o in OPERATIONS if unit.operation and o.goal == unit.operation.goal and rule in o.then)
+            forms = (o for o in self.operations if unit.operation and o.goal == unit.operation.goal and rule in o.then)
             if unit.given.get("s") == slot and (form := next(forms, None)):
                 unit.operation = form
                 unit.ways = [_Way(self.said(form, unit, unit.steps[0]))]
@@ -307,7 +308,7 @@ class Teller:
         """One operation takes the unit's faults and then this rule."""
         if operation is None:
             both = (*unit.rules, rule)
-            forced = not self.alone(unit.rules) and any(self.takes(o, both) for o in OPERATIONS)
+            forced = not self.alone(unit.rules) and any(self.takes(o, both) for o in self.operations)
             return forced or bool(self.alone(both))
         if not self.takes(operation, unit.rules):
             return False
@@ -326,10 +327,10 @@ class Teller:
         assert unit.place is not None
         whose = self.names["Proc", unit.place[0]]
         number = unit.steps[-1]
-        operations = self.alone(unit.rules) or [o for o in OPERATIONS if self.takes(o, unit.rules)]
+        operations = self.alone(unit.rules) or [o for o in self.operations if self.takes(o, unit.rules)]
         if any(o.access == "store" for o in operations) and not self.cell(pte_write, number + 1, *unit.place):
             # A store would go on to the next fault; a load maps the page as well.
-            operations = list(dict.fromkeys([*(o for o in OPERATIONS if o.access == "load"), *operations]))
+            operations = list(dict.fromkeys([*(o for o in self.operations if o.access == "load"), *operations]))
         for operation in operations:
             text = self.said(operation, unit, number)
             after = (f"{whose}: drop {unit.words['k']}",) if operation.reference else ()
@@ -339,7 +340,7 @@ class Teller:
         """A step may ask for another kind of page from the start on."""
         rule = step.rule.name
         attribute = DECLARED.get(rule, "")
-        if any(rule in o.goal and "huge" in o.features for o in OPERATIONS) and "v" in step.as_dict:
+        if any(rule in o.goal and "huge" in o.features for o in self.operations) and "v" in step.as_dict:
             attribute = "huge"
         if not attribute:
             return

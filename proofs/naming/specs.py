@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import multiprocessing
 import re
 import sys
@@ -65,6 +66,11 @@ def find_kernel(spec: str) -> Kernel:
     spec, _ = features_of(spec)
     if spec.startswith(BARE) or spec.partition("+")[0] in BASES:
         return _restricted(spec)
+    if of_session(spec):
+        made: Kernel = _made_here(Kernel, spec)
+        made.check()
+        steady.check_decisions(made)
+        return made
     if (file := file_of(spec)) is not None:
         return _kernel_in(file, spec.rpartition(".py")[2].removeprefix(":"))
     for kernel in (*KERNELS, *FURTHER):
@@ -102,7 +108,7 @@ def built(spec: str, without: Iterable[str] = ()) -> System:
     kernel, features = find_kernel(spec), features_of(spec)[1]
     system = system_with(kernel, frozenset(features))
     steady.check_system(kernel, features, system)
-    if multiprocessing.parent_process() is None and file_in(spec) is not None:
+    if multiprocessing.parent_process() is None and (file_in(spec) is not None or of_session(spec)):
         wellformed.check_kernel(kernel, system, features)
     return system.without(without).settled() if without else system
 
@@ -188,6 +194,11 @@ def find_invariants(name: str) -> list[Invariant]:
     A user's own goes by `file.py:NAME` wherever an invariant has a name. Raises ModelError if there is none or it makes
     no sense; the message names the line.
     """
+    if of_session(name):
+        made: Invariant = _made_here(Invariant, name)
+        made.check("this session")
+        steady.check_invariant(made, "this session")
+        return [dataclasses.replace(made, name=name)]
     if (file := file_of(name)) is None:
         known = (*INVARIANTS, *FURTHER_INVARIANTS)
         found = [i for i in known if i.name == name] or [i for i in known if i.name.startswith(name + "-")]
@@ -211,7 +222,7 @@ def find_invariant(name: str) -> Invariant:
 
 def formula_of(name: str) -> Any:
     """The formula of the invariant of that name, None if there is none. Raises ModelError if a file has not got it."""
-    known = name in {i.name for i in (*INVARIANTS, *FURTHER_INVARIANTS)} or file_of(name) is not None
+    known = name in {i.name for i in (*INVARIANTS, *FURTHER_INVARIANTS)} or is_own(name)
     return find_invariant(name).formula if known else None
 
 
@@ -239,20 +250,16 @@ def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) ->
             f"--{'split' if bring[0] in SPLIT else 'with'} {bring[0]}, or features=({bring[0]!r},) in the invariant"
             if bring else f"{stated.name} speaks of {name}, which {spec} has not got"
         )
-    if file_of(stated.name) is not None:
+    if is_own(stated.name):
         wellformed.check_claim(stated, system)
 
 
 # Users' files
 
 def spec_of(value: Kernel | Invariant) -> str:
-    """The name by which the kernel or invariant is found again: the model's, or `file.py:NAME` of one in a file.
-
-    Raises ModelError if it has none, or its file is being read just now.
-    """
-    if user_files.being_read():
-        raise ModelError("this runs whenever the file is read; put it under `if __name__ == \"__main__\":`")
-    if value in (*KERNELS, *FURTHER, *INVARIANTS, *FURTHER_INVARIANTS) or file_of(value.name) is not None:
+    """The name by which the kernel or invariant is found again: the model's, `file.py:NAME` of one in a file, or
+    `session:name` of any other, by which this process alone finds it."""
+    if value in (*KERNELS, *FURTHER, *INVARIANTS, *FURTHER_INVARIANTS) or is_own(value.name):
         return value.name
     if isinstance(value, Kernel) and (release := releases.find(value.name)) is not None and release.kernel == value:
         return value.name
@@ -261,7 +268,33 @@ def spec_of(value: Kernel | Invariant) -> str:
         for name, other in list(vars(module).items()) if file.endswith(".py") and not is_ours(file) else ():
             if other is value:
                 return f"{short_path(file)}:{name}"
-    raise ModelError(f"{value.name} has no name in any file: say MINE = ... at the top level of a file")
+    name = SESSION + value.name
+    if _session.get((type(value), name), (None, 0))[0] is not value:
+        _session[type(value), name] = value, next(_serial)
+    return name
+
+
+SESSION = "session:"
+_session: dict[tuple[type, str], tuple[Kernel | Invariant, int]] = {}
+"""What was made in this process and is in no file, by its kind and name; and a number that is another one each time."""
+_serial = itertools.count(1)
+
+
+def of_session(name: str) -> bool:
+    """The name is one that this process alone knows."""
+    return name.removeprefix(BARE).startswith(SESSION)
+
+
+def is_own(name: str) -> bool:
+    """The name is that of something of a user's, in a file or of this session."""
+    return file_of(name) is not None or of_session(name)
+
+
+def _made_here(kind: type, name: str) -> Any:
+    found = _session.get((kind, name))
+    if found is None:
+        raise ModelError(f"{name} is of another session: a file keeps a {kind.__name__.lower()}, and its name there")
+    return found[0]
 
 
 def file_in(spec: str) -> Path | None:
@@ -279,7 +312,10 @@ def variable_of(kernel: Kernel) -> str:
 
 
 def state_of(spec: str) -> int:
-    """A number that is another one once the user's file in the spec has changed; 0 if there is none."""
+    """A number that is another one once the user's file in the spec has changed, or what this session calls so; 0 if
+    there is neither."""
+    if of_session(spec):
+        return _session.get((Kernel, features_of(spec)[0]), (None, 0))[1]
     file = file_in(spec)
     return user_files.loaded(file).serial if file is not None else 0
 

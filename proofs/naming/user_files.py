@@ -39,6 +39,10 @@ _active: list[UserFile] = []
 _lock = threading.RLock()
 
 
+class Enough(BaseException):
+    """What a file is read for has been made: the rest of it is what it does when it is run."""
+
+
 def stamp(path: Path) -> Stamp | None:
     """None if there is no such file."""
     try:
@@ -48,9 +52,10 @@ def stamp(path: Path) -> Stamp | None:
     return status.st_mtime_ns, status.st_size
 
 
-def being_read() -> bool:
-    """Some user's file is being executed just now."""
-    return bool(_being_read)
+def begin() -> None:
+    """Say that a check begins. If that is a line of a user's file that is only read, reading it ends there."""
+    if _being_read:
+        raise Enough
 
 
 def loaded(path: Path) -> UserFile:
@@ -103,7 +108,7 @@ class UserFile:
         importlib.invalidate_caches()
         _being_read.append(self)
         try:
-            with self._beside(), blamed("", shown):
+            with self._beside(), blamed("", shown), contextlib.suppress(Enough):
                 spec.loader.exec_module(self.module)
         finally:
             _being_read.pop()

@@ -214,7 +214,7 @@ def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> Non
             places[template.name] = mine[asked[0]]
     if not places:
         return
-    plain = dataclasses.replace(kernel, own_rules=(), **{d: getattr(usual, d) for d in mine})
+    plain = dataclasses.replace(kernel.plain(), **{d: getattr(usual, d) for d in mine})
     for rule in system.rules:
         place = places.get(rule.name.partition(".")[0], "")
         for defect in _found(functools.partial(defects_of_rule, rule, system), system) if place else ():

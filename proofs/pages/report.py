@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from invariants import Invariant
-from model.kernels import Kernel
+from model.kernels import Kernel, own_operations
 from model.logic import ModelError, Scope
 from proofs import json_text
 from proofs.certify import manifest
@@ -28,7 +28,7 @@ from proofs.litmus.execution import Answer
 from proofs.naming.specs import features_of, find_kernel, system_of, with_features
 from proofs.pages import domain
 from proofs.parallel import each_done
-from proofs.traces.graph import state_graphs
+from proofs.traces.graph import cell_functions, cell_values, state_graphs
 from proofs.traces.picture import legend, state_pictures
 from proofs.traces.text import closing_words, notation, state_lines, step_words
 from proofs.traces.trace import Trace
@@ -36,11 +36,11 @@ from proofs.traces.trace import Trace
 SCHEMA = 1
 WEB = Path(__file__).parent / "web"
 """Style sheet and scripts of the pages."""
-ASSETS = ("style.css", "stepper.js", "report.js")
+ASSETS = ("style.css", "expression.js", "stepper.js", "report.js")
 STATUSES = ("agree", "disagree", "not-observable")
 _REPLAYED = ("litmus", "release", "kernel", "model", "observed", "status", "reason")
-MARKS = {" ": "", ">": "changed", "!": "breaks the claim", "x": "gone"}
-"""Marks of `state_lines` in words."""
+MARKS = {">": "changed", "-": "gone"}
+"""Marks of `state_lines` in words, beside that of what `Trace.marked` is said of."""
 SORT_WORDS = {
     "Proc": "process", "Page": "page", "Frame": "frame", "Pin": "reference", "Slot": "swap slot", "Folio": "folio",
     "Block": "block",
@@ -68,16 +68,24 @@ def trace_data(trace: Trace, roomy: bool = False) -> dict[str, Any]:
     heading, statement, broken = closing_words(trace, graphs[-1])
     pictures = state_pictures(trace, graphs, roomy)
     return {
-        "heading": heading, "statement": statement, "broken": broken, "violated": bool(trace.witness),
-        "notation": notation(graphs), "legend": [{"svg": svg, "words": words} for svg, words in legend(graphs)],
+        "heading": heading, "statement": statement, "broken": broken, "violated": trace.bad,
+        "functions": cell_functions(trace), "example": _example(trace),
+        "notation": notation(graphs),
+        "legend": [{"svg": svg, "words": words} for svg, words in legend(graphs, trace.marked)],
         "states": [
-            {**_step_data(trace, number), "picture": pictures[number], "lines": [
-                {"marks": [MARKS[m] for m in line[:2] if m != " "], "text": line[3:]}
+            {**_step_data(trace, number), "picture": pictures[number], "values": cell_values(graph), "lines": [
+                {"marks": [MARKS.get(m, trace.marked) for m in line[:2] if m != " "], "text": line[3:]}
                 for line in state_lines(graph, graphs[max(number - 1, 0)])
             ]}
             for number, graph in enumerate(graphs)
         ],
     }
+
+
+def _example(trace: Trace) -> str:
+    """An expression that can be asked of its states."""
+    p, v, k = (trace.element(sort, 0) for sort in ("Proc", "Page", "Pin"))
+    return f"pte_write({p}, {v}) and pin_frame({k}) == pte_frame({p}, {v})"
 
 
 def _step_data(trace: Trace, number: int) -> dict[str, Any]:
@@ -146,13 +154,14 @@ def _cell_data(cell: Cell, table: Table, stated: Invariant, pictures: Pictures) 
 
 # Litmus tests
 
-def tests_in(places: Iterable[Path]) -> list[language.Litmus]:
-    """The tests of those files and folders. Raises ModelError if there is none."""
+def tests_in(places: Iterable[Path], kernels: Iterable[str]) -> list[language.Litmus]:
+    """The tests of those files and folders, for kernels of those names. Raises ModelError if there is none."""
     given = [*places]
     files = [file for place in given for file in (sorted(place.glob("*.litmus")) if place.is_dir() else [place])]
     if given and not files:
         raise ModelError(f"no litmus tests in {', '.join(map(str, given))}")
-    return parser.read_all(files)
+    own = own_operations(map(find_kernel, kernels)) if files else ()
+    return parser.parse_all(((file, parser.read_text(file)) for file in files), own)
 
 
 def replayed(path: Path) -> list[dict[str, str]]:
@@ -197,7 +206,7 @@ def answered(
 def _answers(job: tuple[str, tuple[str, ...]]) -> dict[str, Any]:
     """A worker's share: one test on all kernels."""
     file, kernels = job
-    test = parser.read(Path(file))
+    test = parser.read(Path(file), own_operations(map(find_kernel, kernels)))
     answers, alike = [], dict[str, dict[str, Any]]()
     for spec in kernels:
         told = account(test, find_kernel(spec), system_of(with_features(spec, test.features)))
@@ -209,9 +218,11 @@ def _answers(job: tuple[str, tuple[str, ...]]) -> dict[str, Any]:
         })
         if result.trace is not None:
             states = trace_data(result.trace)
-            entry = alike.setdefault(json.dumps(states["states"]), {**states, "kernels": []})
+            entry = alike.setdefault(json.dumps(states["states"]), {
+                **states, "kernels": [], "answer": str(result.answer),
+            })
             entry["kernels"].append(spec)
-    traces = [{**t, "heading": f"{test.name} on {', '.join(t['kernels'])}"} for t in alike.values()]
+    traces = [{**t, "heading": f"{test.name} on {', '.join(t['kernels'])}: {t['answer']}"} for t in alike.values()]
     return {
         "name": test.name, "about": test.about, "text": Path(file).read_text(encoding="utf-8"), "mode": test.mode,
         "features": sorted(test.features), "answers": answers, "traces": traces,
@@ -226,7 +237,7 @@ def embedded(data: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def page(title: str, body: str, data: Any, scripts: Sequence[str] = ("stepper.js", "report.js")) -> str:
+def page(title: str, body: str, data: Any, scripts: Sequence[str] = ASSETS[1:]) -> str:
     """An HTML document. `body` is HTML; `title` and `data` are not."""
     loaded = "".join(f'<script src="{name}"></script>\n' for name in scripts)
     return (
@@ -265,8 +276,8 @@ def facts_page(pages: Sequence[tuple[str, str]] = ((domain.PAGE, "Facts"),)) -> 
                 {"schema": SCHEMA, "kind": "facts"}, ())
 
 
-_FOOT = '</div>\n<div id="view" hidden></div>\n</main>\n<noscript><p>The steps behind the links need JavaScript, ' \
-        "which this page brings along; <code>python -m proofs show</code> prints them too.</p></noscript>"
+_FOOT = '</div>\n<div id="view" hidden></div>\n{made}</main>\n<noscript><p>The steps behind the links need ' \
+        "JavaScript, which this page brings along; <code>python -m proofs show</code> prints them too.</p></noscript>"
 
 
 def route(**parts: str) -> str:
@@ -333,9 +344,14 @@ def _meanings(used: Iterable[str]) -> str:
     return f'<section><h2>What the verdicts mean</h2><dl class="meanings">{entries}</dl></section>'
 
 
+def _foot(made: str) -> str:
+    """What ends a page: where evidence is shown, and when and by which command all was made."""
+    return _FOOT.format(made=f'<p class="quiet made">{html.escape(made)}</p>\n' if made else "")
+
+
 def _index(
     tables: Sequence[Table], found: Mapping[CellKey, Cell], pages: Sequence[tuple[str, str]],
-    progress: Callable[[int, int], Any],
+    progress: Callable[[int, int], Any], made: str,
 ) -> str:
     pictures, cells = Pictures(), []
     total = sum(len(table.cells(found)) for table in tables)
@@ -368,7 +384,7 @@ def _index(
         + _meanings(used)
         + f'<section><h2>What is claimed</h2><dl class="terms">{claims}</dl></section>'
         + f'<section><h2>Of which kernels</h2><dl class="terms">{kernels}</dl></section>'
-        + _FOOT
+        + _foot(made)
     )
     return page("Verdicts: copy-on-write and page pinning in Linux", body,
                 {"schema": SCHEMA, "kind": "cells", "cells": cells, "pictures": [*pictures.numbers]})
@@ -376,7 +392,7 @@ def _index(
 
 def _litmus(
     answers: Sequence[Mapping[str, Any]], kernels: Sequence[str], real: Sequence[Mapping[str, str]],
-    pages: Sequence[tuple[str, str]],
+    pages: Sequence[tuple[str, str]], made: str,
 ) -> str:
     pictures = Pictures()
     by_test: dict[str, list[Mapping[str, str]]] = {}
@@ -403,7 +419,7 @@ def _litmus(
           'text"></label><output role="status"></output></form>'
         + '<section class="matrix litmus"><div class="scroll" role="region" tabindex="0" aria-label="Answers"><table>'
           f'<caption>Litmus tests against kernels.</caption><thead><tr><th scope="col">test</th>{heads}</tr></thead>'
-          f"<tbody>{rows}</tbody></table></div></section>{told}" + _FOOT
+          f"<tbody>{rows}</tbody></table></div></section>{told}" + _foot(made)
     )
     return page("Litmus tests: copy-on-write and page pinning in Linux", body,
                 {"schema": SCHEMA, "kind": "litmus", "tests": tests, "pictures": [*pictures.numbers]})
@@ -429,17 +445,18 @@ def _litmus_row(test: Mapping[str, Any], with_real: bool) -> str:
 def write(
     folder: Path, tables: Sequence[Table], found: Mapping[CellKey, Cell], answers: Sequence[Mapping[str, Any]] = (),
     real: Sequence[Mapping[str, str]] = (), progress: Callable[[int, int], Any] = lambda done, total: None,
+    made: str = "",
 ) -> Path:
     """Write the pages into the folder; the first one. `answers`: of litmus tests; without them there is no such page.
 
-    `real`: what `replayed` reads. Raises OSError.
+    `real`: what `replayed` reads; `made`: when, by which version and command. Raises OSError.
     """
     pages = [("index.html", "Verdicts"), *([("litmus.html", "Litmus tests")] if answers else []),
              *([(domain.PAGE, "Facts")] if domain.text() else [])]
-    files = {"index.html": _index(tables, found, pages, progress)}
+    files = {"index.html": _index(tables, found, pages, progress, made)}
     if answers:
         kernels = [answer["kernel"] for answer in answers[0]["answers"]]
-        files["litmus.html"] = _litmus(answers, kernels, real, pages)
+        files["litmus.html"] = _litmus(answers, kernels, real, pages, made)
     if domain.text():
         files[domain.PAGE] = facts_page(pages)
     files |= {name: (WEB / name).read_text(encoding="utf-8") for name in ASSETS}

@@ -57,9 +57,14 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("pte_uffd_wp", "UW", "uffd-wp"), Flag("uffd_armed", "armed", "uffd armed"),
         Flag("pte_swap_exclusive", "X", "exclusive"), Flag("vma_write", "vma-ro", "read-only VMA", False),
         Flag("vma_dontfork", "dontfork", "DONTFORK"), Flag("vma_wipeonfork", "wipeonfork", "WIPEONFORK"),
-        Flag("vma", "no-vma", "no VMA", False),
+        Flag("vma", "no-vma", "no VMA", False), Flag("pte_huge", "PMD", "by a PMD"),
     ),
-    "frame": (Flag("exclusive", "exclusive", "exclusive"), Flag("extra", "extra-ref", "extra ref")),
+    "frame": (
+        Flag("exclusive", "exclusive", "exclusive"), Flag("extra", "extra-ref", "extra ref"),
+        Flag("zero_page", "zero-page", "the zero page"), Flag("page_cache", "page-cache", "page cache"),
+        Flag("ksm", "KSM", "KSM page"), Flag("large", "THP", "part of a THP"),
+        Flag("lazyfree", "lazyfree", "MADV_FREE"),
+    ),
     "reference": (
         Flag("pin_longterm", "longterm", "longterm"), Flag("pin_attached", "detached", "detached", False),
         Flag("pin_dontfork", "dontfork", "DONTFORK before"),
@@ -123,6 +128,7 @@ def _plain_graph(trace: Trace, interpreter: Interpreter, state: State) -> Graph:
             value = state[place]
             shown = bool(value) if function.is_bool else trace.element(function.range.name(), value)
             graph.nodes[node][function.name] = shown
+    _tell_backing(trace, interpreter, state, graph)
     for function_name, edge, target, carried in _EDGES:
         for node, attributes in list(graph.nodes(data=True)):
             if function_name in attributes:
@@ -137,8 +143,23 @@ def _plain_graph(trace: Trace, interpreter: Interpreter, state: State) -> Graph:
             if owner not in graph:
                 graph.add_node(owner, type="process", name=attributes["process"])
             graph.add_edge(owner, node, key="owns", type="owns")
-    graph.remove_nodes_from([node for node in list(graph) if not _in_use(graph, node)])
+    asked = {_node_id("frame", [trace.element(sort, number)]) for sort, number in trace.witness if sort == "Frame"}
+    graph.remove_nodes_from([node for node in list(graph) if node not in asked and not _in_use(graph, node)])
     return graph
+
+
+def _tell_backing(trace: Trace, interpreter: Interpreter, state: State, graph: Graph) -> None:
+    """Which frames that are not anonymous are the zero page, and which of the page cache."""
+    place, known = interpreter.layout.position, {f.name for f in trace.system.functions}
+    backs = {"backed", "backing"} <= known
+    zero = {
+        trace.element("Frame", state[place["backing"][index]])
+        for index in (place["backed"] if backs else ())
+        if state[place["backed"][index]] and not ("file" in known and state[place["file"][index]])
+    }
+    for _, attributes in graph.nodes(data=True):
+        if attributes["type"] == "frame" and attributes.get("nonanon"):
+            attributes["zero_page" if attributes["name"] in zero else "page_cache"] = True
 
 
 def scope_graph(trace: Trace) -> Graph:
@@ -156,7 +177,31 @@ def _node_id(node_type: str, elements: Iterable[str]) -> str:
 
 
 def _in_use(graph: Graph, node: str) -> bool:
-    return graph.degree(node) > 0 or any(value is True for value in graph.nodes[node].values())
+    """Something leads to it or from it, or is true of it; of a frame only whether somebody holds it."""
+    attributes = graph.nodes[node]
+    values = [attributes.get("extra")] if attributes["type"] == "frame" else attributes.values()
+    return graph.degree(node) > 0 or any(value is True for value in values)
+
+
+_COUNTED = {"mapcount": (1, False), "page_count": (1, False)}
+
+
+def cell_functions(trace: Trace) -> dict[str, tuple[int, bool]]:
+    """What `cell_values` has values of: name to the number of arguments, and whether it is true or false."""
+    known = {f.name: (len(f.domain), f.is_bool) for f in trace.system.functions
+             if tuple(s.name() for s in f.domain) in NODE_TYPES}
+    return known | _COUNTED
+
+
+def cell_values(graph: Graph) -> dict[str, dict[str, Any]]:
+    """What a graph's nodes say: name of a state function to its cells, each by its elements, `A,x`; but false ones."""
+    found: dict[str, dict[str, Any]] = {}
+    for _, attributes in graph.nodes(data=True):
+        at = [attributes["process"]] if attributes["type"] == "PTE" else []
+        for name, value in attributes.items():
+            if value is not False and name not in ("type", "name", "label", "process", "changed", "violates"):
+                found.setdefault(name, {})[",".join([*at, attributes["name"]])] = value
+    return found
 
 
 def _witness_nodes(trace: Trace, last: Graph) -> set[str]:

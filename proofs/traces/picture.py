@@ -107,15 +107,15 @@ def to_svg(trace: Trace) -> Picture:
     )
     paper = ET.SubElement(svg, "rect")
     y = MARGIN + 18
-    mark = "✗ " if trace.witness else ""
-    put_text(svg, MARGIN, y, f"{mark}{heading}", 19, bold=True, fill=VIOLATED if trace.witness else INK)
+    mark, ink = ("✗ ", VIOLATED) if trace.bad else ("", INK)
+    put_text(svg, MARGIN, y, f"{mark}{heading}", 19, bold=True, fill=ink)
     y += 12
-    y = _draw_legend(svg, y, graphs, hidden)
+    y = _draw_legend(svg, y, graphs, hidden, trace.marked)
     for number, graph in enumerate(graphs):
         words: list[Line] = []
         if number == len(graphs) - 1:
             words = [
-                *_lines(f"{mark}{heading}", WIDTH - 4 * MARGIN, 14, VIOLATED if trace.witness else INK, bold=True),
+                *_lines(f"{mark}{heading}", WIDTH - 4 * MARGIN, 14, ink, bold=True),
                 *_lines(statement, WIDTH - 4 * MARGIN, 13), *_lines(witness, WIDTH - 4 * MARGIN, 13),
             ]
         y = _draw_panel(svg, y + GAP, trace, number, graph, graphs[max(number - 1, 0)], boxes, body, hidden, words)
@@ -151,10 +151,11 @@ def state_pictures(trace: Trace, graphs: Sequence[Graph], roomy: bool = False) -
     return pictures
 
 
-def legend(graphs: Sequence[Graph]) -> list[tuple[str, str]]:
-    """(SVG element, words) for each kind of line and mark in the pictures of these graphs."""
+def legend(graphs: Sequence[Graph], marked: str = "breaks the claim") -> list[tuple[str, str]]:
+    """(SVG element, words) for each kind of line and mark in the pictures of these graphs; `marked`: what the red one
+    means."""
     entries = []
-    for words, edge in _samples(graphs):
+    for words, edge in _samples(graphs, marked):
         svg = ET.Element("svg", {"viewBox": "0 0 46 20", "width": "46", "height": "20", "aria-hidden": "true"})
         _draw_sample(svg, 0, 10, words, edge)
         entries.append((ET.tostring(svg, encoding="unicode"), words))
@@ -203,7 +204,7 @@ _SAMPLES: tuple[tuple[str, Attributes], ...] = (
 )
 
 
-def _samples(graphs: Sequence[Graph]) -> list[tuple[str, Attributes]]:
+def _samples(graphs: Sequence[Graph], marked: str) -> list[tuple[str, Attributes]]:
     """Words and edges that occur, then the marks, which have no edge."""
     used = [a for graph in graphs for a in edges_of(graph).values()]
     unmarked = {"changed": False, "violates": False}
@@ -212,7 +213,7 @@ def _samples(graphs: Sequence[Graph]) -> list[tuple[str, Attributes]]:
     ]
     marks = ["changed in this step", "gone in this step"]
     if any(a["violates"] for _, a in graphs[-1].nodes(data=True)):
-        marks.append("breaks the claim")
+        marks.append(marked)
     return [*samples, *((mark, {}) for mark in marks)]
 
 
@@ -231,11 +232,11 @@ def _draw_sample(parent: ET.Element, x: float, y: float, words: str, edge: Attri
         put_rect(parent, Box(x + 13, y - 4, 20, 8), 2, fill="none", stroke=INK, stroke_width=1)
 
 
-def _draw_legend(parent: ET.Element, top: float, graphs: Sequence[Graph], hidden: Hidden) -> float:
+def _draw_legend(parent: ET.Element, top: float, graphs: Sequence[Graph], hidden: Hidden, marked: str) -> float:
     """Samples of the edges that occur and of the marks, in rows. Returns the y below them."""
     legend = add(parent, "g")
     x, y = MARGIN, top + 12
-    for words, edge in _samples(graphs):
+    for words, edge in _samples(graphs, marked):
         width = 46 + text_width(words, 11) + 16
         if x + width > WIDTH - MARGIN:
             x, y = MARGIN, y + 20

@@ -10,8 +10,8 @@ from proofs.traces.graph import FLAGS, GONE, Attributes, Graph, Hidden, quiet_fl
 from proofs.traces.trace import Trace
 from proofs.words import MAIL, wrapped
 
-WIDTH = 100
-_NUMBER, _STEP = 4, 46
+WIDTH, NARROWEST = 100, 60
+_NUMBER = 4
 _ORDER = ("process", "PTE", "frame", "reference", "swap slot")
 
 
@@ -31,6 +31,10 @@ def step_words(trace: Trace, number: int) -> list[str]:
 def closing_words(trace: Trace, last: Graph) -> tuple[str, str, str]:
     """What the last state shows: heading, the claim in words, what breaks it (empty for a trace without witness)."""
     statement = trace.statement.rstrip(".") + "."
+    if trace.verdict:
+        caught = "; ".join(_in_words(a) for _, a in last.nodes(data=True) if a["violates"])
+        heading = f"{trace.claim} on {trace.kernel}: {trace.verdict}"
+        return heading, f"It ends in: {statement}", f"That is about: {caught}." if caught else ""
     if not trace.witness:
         return f"{trace.claim} on {trace.kernel}", statement, ""
     if not trace.reachable:
@@ -60,24 +64,27 @@ def _in_words(attributes: Attributes) -> str:
             return str(attributes["label"])
 
 
-def to_table(trace: Trace) -> str:
-    """The trace as text of at most 100 columns: each step and the state after it, then the claim and what breaks it."""
+def to_table(trace: Trace, width: int = WIDTH) -> str:
+    """The trace as text of at most that many columns, though no fewer than NARROWEST: each step and the state after it,
+    then the claim and what breaks it."""
+    width = max(width, NARROWEST)
+    column = (width - _NUMBER) * 12 // 25
     graphs = state_graphs(trace)
     heading, statement, broken = closing_words(trace, graphs[-1])
-    rule = "-" * WIDTH
-    lines = [*_wrap(heading, WIDTH), "", _columns("#", "step", "   state after it"), rule]
+    rule = "-" * width
+    lines = [*_wrap(heading, width), "", _columns("#", "step", "   state after it", column), rule]
     for number, graph in enumerate(graphs):
         right = [
             line for item in state_lines(graph, graphs[max(number - 1, 0)])
-            for line in _wrap(item, WIDTH - _NUMBER - _STEP, "     ")
+            for line in _wrap(item, width - _NUMBER - column, "     ")
         ]
-        rows = itertools.zip_longest([str(number)], _step_lines(trace, number), right, fillvalue="")
-        lines += [_columns(*row) for row in rows]
+        rows = itertools.zip_longest([str(number)], _step_lines(trace, number, column), right, fillvalue="")
+        lines += [_columns(*row, column) for row in rows]
         lines.append(rule)
     for words in (heading, statement, broken):
-        lines += _wrap(words, WIDTH)
-    marks = "> changed, x gone, ! breaks the claim; "
-    lines += ["", *_wrap(marks + notation(graphs), WIDTH, "")]
+        lines += _wrap(words, width)
+    marks = f"> changed, - gone, ! {trace.marked}; "
+    lines += ["", *_wrap(marks + notation(graphs), width, "")]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -103,20 +110,20 @@ def _wrap(text: str, width: int, indent: str = "  ") -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def _columns(number: str, step: str, state: str) -> str:
-    return f"{number:<{_NUMBER}}{step:<{_STEP}}{state}"
+def _columns(number: str, step: str, state: str, column: int) -> str:
+    return f"{number:<{_NUMBER}}{step:<{column}}{state}"
 
 
-def _step_lines(trace: Trace, number: int) -> list[str]:
+def _step_lines(trace: Trace, number: int, column: int) -> list[str]:
     if not number:
         return ["start"]
     step = trace.steps[number - 1]
     parts = [trace.label(number - 1), *step_words(trace, number), f"[{step.rule.kernel_function}]"]
-    return [line for part in parts for line in _wrap(part, _STEP - 2)]
+    return [line for part in parts for line in _wrap(part, column - 2)]
 
 
 def state_lines(graph: Graph, before: Graph) -> list[str]:
-    """The state, one line for each thing in use: `!` breaks the claim, `>` changed, `x` gone since `before`."""
+    """The state, one line for each thing in use: `!` breaks the claim, `>` changed, `-` gone since `before`."""
     lines: list[tuple[int, str]] = []
     for _, attributes in graph.nodes(data=True):
         kind = attributes["type"]
@@ -128,7 +135,7 @@ def state_lines(graph: Graph, before: Graph) -> list[str]:
         if node not in graph:
             kind = attributes["type"]
             place = attributes["label"].partition(":")[0] if kind == "PTE" else attributes["name"]
-            lines.append((_ORDER.index(kind), f" x {place}: {GONE[kind]}"))
+            lines.append((_ORDER.index(kind), f" - {place}: {GONE[kind]}"))
     return [text for _, text in sorted(lines, key=lambda line: line[0])]
 
 

@@ -24,13 +24,16 @@ LARGEST = 256
 Names = Mapping[str, tuple[str, ...]]
 """Sort name to the names of its elements."""
 _ALPHABET: dict[str, str] = {
-    "Proc": "A C D E G H I J", "Page": "x y z u v w", "Frame": "P Q R S T U V W X Y Z", "Pin": "r t k l m n",
+    "Proc": "A C D E G H I J", "Page": "x y z u v w", "Frame": "P Q S T U V X Y Z", "Pin": "r t k l m n",
     "Slot": "s0 s1 s2 s3 s4 s5",
 }
 
 
 def default_names(scope: Scope) -> dict[str, tuple[str, ...]]:
-    """Names for the elements of a scope: processes A, C, D, pages x, y, frames P, Q, R, references r, t, slots s0."""
+    """Names for the elements of a scope: processes A, C, D, pages x, y, frames P, Q, S, references r, t, slots s0.
+
+    No frame is called R or W, which say how a PTE maps one.
+    """
     names = {}
     for sort, size in scope.sizes:
         known = _ALPHABET.get(sort, "").split()
@@ -45,7 +48,8 @@ class Trace:
 
     `kernel`: a kernel's name, or `file.py:NAME`, and `without` the rules that it is taken to lack. `claim`: name of the
     invariant or litmus test, and `formula` what `formula_digest` says of it. `statement`: what the last state shows, in
-    words. `witness`: sort-named elements that break the claim, as (sort, element number).
+    words. `witness`: sort-named elements that break the claim, as (sort, element number), or that the condition of a
+    litmus test asks of; `verdict`: the answer to that test which the trace shows, else empty.
     `notes`: one text per step, empty if none (a litmus test's statement). `reachable`: False for a counterexample to
     induction, whose start state need not be reachable.
     """
@@ -63,6 +67,17 @@ class Trace:
     reachable: bool = True
     without: tuple[str, ...] = ()
     formula: str = ""
+    verdict: str = ""
+
+    @property
+    def bad(self) -> bool:
+        """It shows what somebody claims not to be: of `exists` neither answer is good or bad."""
+        return bool(self.witness) and self.verdict != "Allowed"
+
+    @property
+    def marked(self) -> str:
+        """What is said of elements of the witness."""
+        return "asked of by the condition" if self.verdict else "breaks the claim"
 
     @cached_property
     def interpreter(self) -> Interpreter:
@@ -161,6 +176,7 @@ def to_json(trace: Trace) -> dict[str, Any]:
             "scope": trace.scope.as_dict(),
             "names": {sort: list(names) for sort, names in trace.names.items()},
             "reachable": trace.reachable,
+            "verdict": trace.verdict,
             "witness": [[sort, trace.element(sort, number)] for sort, number in trace.witness],
             "steps": [
                 {"rule": step.rule.name, "binding": _binding(step), "note": trace.notes[i] if trace.notes else "",
@@ -253,7 +269,7 @@ def from_json(
         )
         if not trace.witness:
             witness = tuple((sort, names[sort].index(name)) for sort, name in meta["witness"])
-            trace = replace(trace, witness=witness)
+            trace = replace(trace, witness=witness, verdict=str(meta.get("verdict", "")))
         if to_json(trace)["states"] != data["states"]:
             raise TraceError(f"{path}: its states are not what its steps give on {meta['kernel']}")
     except TraceError:

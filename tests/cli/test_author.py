@@ -56,12 +56,14 @@ def test_the_starting_file_tells_of_every_decision() -> None:
 
 def test_its_rule_works_once_its_marks_are_taken_away(tmp_path: Path) -> None:
     text = starting_file("v5.9", "mine.py", "MINE")
-    begin, end = text.index("# from model import Param"), text.index("\n\n\nMINE: Kernel")
+    begin, end = text.index("# from model import Operation"), text.index("\n\n\nMINE: Kernel")
     shown = re.sub(r"^# ?", "", text[begin:end], flags=re.M)
     file = tmp_path / "mine.py"
-    rest = text[end:].replace("    reuse=reuse,", "    reuse=reuse, own_rules=(drop_write,),")
+    rest = text[end:].replace("    reuse=reuse,", "    reuse=reuse, own_rules=(drop_write,),\n    "
+                             'own_operations=(Operation("drop-write", ("v",), goal=("drop-write",)),),')
     file.write_text(text[:begin] + shown + rest)
     assert "drop-write" in {r.name for r in system_of(f"{file}:MINE").rules}
+    assert [o.word for o in find_kernel(f"{file}:MINE").own_operations] == ["drop-write"]
 
 
 @pytest.mark.parametrize("text", [starting_file("v7.2", "mine.py", "MINE"), starting_invariant("mine.py", "MINE")])

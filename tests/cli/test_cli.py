@@ -459,7 +459,8 @@ def test_what_no_operation_does_leaves_litmus_and_diff_undecided(
     assert run_json(capsys, "litmus", test, "-k", "v5.9", "-o", tmp_path)[0] == 0
     code, data = run_json(capsys, "litmus", test, "-k", f"{mine}:MINE", "-o", tmp_path)
     assert (code, data["results"][0]["answer"]) == (3, "UNKNOWN")
-    assert data["results"][0]["reason"] == "no operation takes drop-write of mine"
+    assert data["results"][0]["reason"] == (
+        "no operation takes this rule of mine: drop-write (docs/api.md, own_operations)")
     code, data = run_json(capsys, "diff", "v5.9", f"{mine}:MINE", "--depth", 2, "-o", tmp_path)
     assert (code, data["causes"], data["left_out"], data["same_terms"]) == (3, [], ["drop-write"], False)
     code, out, _ = run(capsys, "diff", "v5.9", f"{mine}:MINE", "--depth", 2, "-o", tmp_path)
@@ -548,6 +549,10 @@ def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) 
         (["check", "--scope", "2,1,0,1,1"], "at least 1 frame"),
         (["check", "--scope", "2,1"], "five numbers"),
         (["check", "--scope", "2,1,3,1,1,2"], "seven P,V,F,K,S,D,B"),
+        (["check", "--scope", "proces=3"], "no size 'proces'; did you mean proc"),
+        (["check", "--scope", "procs=3,2"], "a size is NAME=NUMBER, as procs=3, not '2'"),
+        (["check", "--scope", "procs=3,processes=2"], "processes is given twice"),
+        (["check", "--scope", "frames=999"], "frames: a number from 0 to 256"),
         (["check", "--scope", "2,1,3,1,1,0,1"], "at least 1 folio"),
         (["check", "-k", "v5.9@huhe"], "no feature 'huhe'; did you mean huge?"),
         (["check", "--with", "huge,zreo"], "no feature 'zreo'; did you mean zero?"),

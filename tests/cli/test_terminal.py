@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from invariants import INVARIANTS
 from model.kernels import KERNELS
-from proofs.cli import app
+from proofs.cli import app, traces
+from proofs.cli.main import main
 from proofs.cli.tables import SHORT
 
 HEADS = [["kernel"], *(i.name.split("-") for i in INVARIANTS)]
@@ -63,6 +65,29 @@ def test_a_line_is_broken_between_words_and_only_on_a_terminal(
     terminal.setattr(app, "on_terminal", lambda: False)
     app.print_prose("write-protection of pinned pages", "  ")
     assert capsys.readouterr().out == "write-protection of pinned pages\n"
+
+
+@pytest.mark.parametrize("width", [50, 80, 120, 200])
+def test_a_trace_is_shown_as_wide_as_the_terminal(
+    terminal: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    """No wider than the terminal, nor narrower than can be read, and elsewhere as it always is."""
+    (test := tmp_path / "t.litmus").write_text("litmus t\n" + ("page x\n" "A: write x 1\nA: r = pin x write\n"
+                                               "A: fork C\nA: munmap x\nC: write x 2\nexists C.x == 2\n"))
+    assert main(["litmus", str(test), "-k", "v5.9", "-o", str(tmp_path)]) == 0
+    trace = tmp_path / "litmus" / "t.v5.9.trace.json"
+    terminal.setattr(traces, "on_terminal", lambda: True)
+    terminal.setenv("COLUMNS", str(width))
+    capsys.readouterr()
+    assert main(["show", str(trace)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    longest = max(map(len, lines))
+    assert longest == max(width, 60)
+    assert any(line.endswith(" - A: no VMA") for line in lines)
+    assert not any(re.search(r"\b[RW]\.[RW]\b| x A: no VMA", line) for line in lines)
+    terminal.setattr(traces, "on_terminal", lambda: False)
+    assert main(["show", str(trace)]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) == 100
 
 
 @pytest.mark.parametrize(("text", "colour"), [

@@ -91,6 +91,8 @@ def test_every_test_of_the_suite_compiles_without_warnings(compiler: str) -> Non
     "page x\n*: extra-ref x\nexists A.x == 0",
     "page x\n*: drop-extra x\nexists A.x == 0",
     "page x\n*: numa x\nexists A.x == 0",
+    "page x\nA: process_vm_writev x 3\nexists A.x == 3",
+    "page x huge 2\nA: populate x write\nA: populate x.1\nexists A.x == 0",
     *(f"page x\nA: write x 1\nexists {word} A.x" for word in OF_ADDRESSES if word != "dirty"),
 ])
 def test_a_program_of_some_operations_only_compiles_without_warnings(text: str, compiler: str) -> None:

@@ -40,7 +40,7 @@ from proofs.errors import LitmusError
 from proofs.litmus.execution import Answer, Result, answer
 from proofs.litmus.facts import OF_ADDRESSES
 from proofs.litmus.language import Litmus
-from proofs.litmus.parser import parse, read, read_all
+from proofs.litmus.parser import parse, parse_all, read, read_text
 from proofs.traces import trace
 
 FILES = sorted(SUITE.glob("*.litmus"))
@@ -297,9 +297,9 @@ def test_two_tests_of_one_name_are_refused_and_one_given_twice_is_one(tmp_path: 
     one, other = tmp_path / "one.litmus", tmp_path / "other.litmus"
     for path, end in ((one, "exists A.x == 1"), (other, "exists A.x == 0")):
         path.write_text(f"litmus t\npage x\nA: write x 1\n{end}\n")
-    assert [test.name for test in read_all([one, one])] == ["t"]
+    assert [test.name for test in parse_all((path, read_text(path)) for path in (one, one))] == ["t"]
     with pytest.raises(LitmusError, match=r"other\.litmus: .*one\.litmus has a test t already"):
-        read_all([one, other])
+        parse_all((path, read_text(path)) for path in (one, other))
 
 
 def mistake(text: str) -> str:

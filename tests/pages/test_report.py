@@ -20,7 +20,7 @@ from proofs.check import jobs, scopes
 from proofs.check.cells import Table
 from proofs.cli.main import main
 from proofs.naming.specs import find_kernel
-from proofs.pages.report import WEB, write
+from proofs.pages.report import ASSETS, WEB, write
 from proofs.traces.svg import CHANGED_FILL
 
 SCOPE = "2,1,2,1,1"
@@ -98,7 +98,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 @pytest.mark.slow
 def test_it_is_a_few_files_and_none_asks_for_another_place(report: Report) -> None:
     names = {p.name for p in report.folder.iterdir()}
-    assert names == {"index.html", "litmus.html", "domain.html", "style.css", "stepper.js", "report.js"}
+    assert names == {"index.html", "litmus.html", "domain.html", *ASSETS}
     for page in report.pages.values():
         assert page.elements[0] == ("html", {"lang": "en"})
         for loaded in [*page.values("src"), *(a["href"] for tag, a in page.elements if tag == "link")]:
@@ -182,7 +182,7 @@ def test_no_text_of_a_kernel_or_a_test_becomes_part_of_the_page(report: Report) 
         text = (report.folder / name).read_text(encoding="utf-8")
         assert "<script>window" not in text
         assert "<img" not in text
-        assert [tag for tag, _ in page.elements].count("script") == (1 if name == "domain.html" else 3)
+        assert [tag for tag, _ in page.elements].count("script") == (1 if name == "domain.html" else 4)
     mine = next(c for c in report.data("index.html")["cells"] if "mine" in c["kernel"])
     assert "</script><script>" in mine["about"]
 
@@ -298,6 +298,58 @@ def test_a_browser_steps_through_a_counterexample_by_keys_buttons_and_links(repo
     tab.until("document.activeElement === document.querySelector('tbody a')")
     assert tab.log == []
     assert {urlsplit(url).scheme for url in tab.requests} <= {"file", "data", "about"}
+
+
+def test_a_page_says_when_and_by_which_command_it_was_made(report: Report) -> None:
+    for name in ("index.html", "litmus.html"):
+        text = (report.folder / name).read_text(encoding="utf-8")
+        made = r"Made \d{4}-\d\d-\d\d \d\d:\d\d UTC by cow-proofs [\d.]+: python -m proofs check -k v5\.9 "
+        assert re.search(made, text)
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_browser_evaluates_an_expression_in_each_state(report: Report, tab: Page) -> None:
+    tab.look(1280)
+    tab.open(f"{(report.folder / 'index.html').as_uri()}#kernel=v5.9&invariant=coherence-write-pin&step=0")
+    values = "[...document.querySelectorAll('.value')].filter(v => v.checkVisibility()).map(v => v.textContent).join()"
+    said = "document.querySelector('.asking output').textContent"
+    ask = "(() => {{ const i = document.querySelector('.asking input'); i.value = '{}';" \
+          " i.dispatchEvent(new Event('input', {{bubbles: true}})); }})()"
+    # anon-fault, pin-write, then what takes the write bit, and the copy.
+    for text, expected in (
+        ("pte_write(A, x)", "false,true,true,false,true"),
+        ("pin_live(r) and not pte_frame(A, x) == pin_frame(r)", "false,false,false,false,true"),
+        ("page_count(P)", "–,1,1025,1025,1024"),
+    ):
+        tab.run(ask.format(text))
+        assert (tab.run(values), tab.run(said)) == (expected, "")
+    for text, message in (
+        ("pte_writ(A, x)", "there is no state function pte_writ"), ("pte_write(A)", "pte_write takes 2, not 1"),
+        ("pte_write(A, x) and", "the expression ends too early"), ("not page_count(P)", "not true or false"),
+    ):
+        tab.run(ask.format(text))
+        assert tab.run(values) == ""
+        assert message in tab.run(said)
+    assert tab.log == []
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_link_to_what_is_not_there_says_so_and_a_litmus_test_opens_at_its_end(report: Report, tab: Page) -> None:
+    tab.look(390)
+    tab.open(f"{(report.folder / 'index.html').as_uri()}#kernel=v9.9&invariant=coherence-write-pin")
+    assert "nothing at #kernel=v9.9&invariant=coherence-write-pin" in tab.run(
+        "document.querySelector('[role=alert]').innerText")
+    assert tab.run("document.getElementById('overview').checkVisibility()")
+    tab.run("location.hash = '#kernel=v5.9&invariant=coherence-write-pin'")
+    tab.until("document.querySelector('.state') !== null")
+    assert not tab.run("document.querySelector('[role=alert]').checkVisibility()")
+    tab.open(f"{(report.folder / 'litmus.html').as_uri()}#litmus=F1")
+    last = "[...document.querySelectorAll('.state')].findLast(s => true).checkVisibility()"
+    assert tab.run(last)
+    assert "F1 on v5.7: Allowed" in tab.run("document.querySelector('h2').innerText + document.body.innerText")
+    assert tab.run("document.querySelectorAll('.shown .words .breaks').length") > 0
 
 
 @pytest.mark.slow

@@ -545,6 +545,29 @@ static long advise(const struct args *a)
 	return result(madvise(p->at, a->whole && first ? p->whole : p->length, a->value));
 }
 
+//: populate
+/* MADV_POPULATE_READ, or MADV_POPULATE_WRITE with flags. */
+static long populate(const struct args *a)
+{
+	struct place *p = &place[a->page];
+
+	if (madvise(spare, PAGE, 22 /* MADV_POPULATE_READ */) && errno == EINVAL)
+		return unseen("this kernel has no MADV_POPULATE_READ (5.14)");
+	return result(madvise(p->at, p->length, a->flags ? 23 /* MADV_POPULATE_WRITE */ : 22));
+}
+
+//: remote_store
+#include <sys/uio.h>
+
+/* A store to our own memory by process_vm_writev, which takes references of the pages while it copies. */
+static long remote_store(const struct args *a)
+{
+	char value = (char)a->value;
+	struct iovec from = { &value, 1 }, to = { place[a->page].at, 1 };
+
+	return process_vm_writev(getpid(), &from, 1, &to, 1, 0) == 1 ? 0 : -errno;
+}
+
 //: move
 /* mremap of the page to where the other one is. */
 static long move(const struct args *a)

@@ -5,6 +5,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const overview = document.getElementById("overview");
 const view = document.getElementById("view");
+const missing = el("p", { class: "broken", role: "alert", hidden: true }); // what a link leads to that is not here
+overview.before(missing);
 let steps = null; // the stepper on show
 const title = document.title;
 let scrolled = 0; // where the overview was left, and by which link
@@ -122,7 +124,8 @@ function litmusView(test, parts) {
       el("thead", {}, el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, body)));
   const trace = test.traces[chosen];
   steps = trace
-    ? linked(trace, { litmus: test.name, kernel, trace: chosen }, Number(parts.get("step") || 0)) : null;
+    ? linked(trace, { litmus: test.name, kernel, trace: chosen }, Number(parts.get("step") ?? trace.states.length - 1))
+    : null;
   return [
     el("h1", { tabindex: "-1" }, test.name), el("p", { class: "claim" }, test.about),
     el("pre", { tabindex: "0", class: "source" }, test.text),
@@ -160,9 +163,10 @@ function route() {
   if (content && view.hidden) [scrolled, left] = [window.scrollY, document.activeElement];
   overview.hidden = Boolean(content);
   view.hidden = !content;
+  missing.hidden = Boolean(content) || !parts.size;
+  missing.textContent = missing.hidden ? "" : `This report has nothing at ${location.hash}: it may be of another run.`;
   if (!content) {
     view.replaceChildren();
-    if (parts.size) history.replaceState(null, "", location.pathname + location.search);
     document.title = title;
     window.scrollTo(0, scrolled);
     if (left) left.focus({ preventScroll: true });

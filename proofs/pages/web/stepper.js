@@ -40,7 +40,8 @@ function stepWords(state) {
 }
 
 function inWords(state) {
-  const rows = state.lines.map((line) => el("li", { class: line.marks.join(" ").replaceAll(" the claim", "") },
+  const look = (mark) => (["changed", "gone"].includes(mark) ? mark : "breaks");
+  const rows = state.lines.map((line) => el("li", { class: line.marks.map(look).join(" ") },
     el("code", {}, line.text), line.marks.length ? el("em", {}, ` ${line.marks.join(", ")}`) : null));
   return el("div", { class: "words" }, el("h4", {}, "The state in words"),
     rows.length ? el("ul", {}, rows) : el("p", {}, "Nothing is in use."));
@@ -59,7 +60,8 @@ function stateFigure(trace, number, picture) {
     last && trace.violated ? el("div", { class: "broken", role: "note" },
       el("p", {}, el("strong", {}, `✗ ${trace.heading}`)), el("p", {}, trace.statement),
       trace.broken ? el("p", {}, trace.broken) : null)
-      : last && trace.statement ? el("div", { class: "ending" }, el("p", {}, trace.statement)) : null);
+      : last && trace.statement ? el("div", { class: "ending" }, el("p", {}, trace.statement),
+        trace.broken ? el("p", {}, trace.broken) : null) : null);
 }
 
 /** The number from 0 to `last` to which a key leads from `at`, or null if it is meant for something else. */
@@ -86,8 +88,14 @@ function stepper(trace, pictures, at, moved) {
   const buttons = [
     button("First", "First state (Home)", () => 0), button("◀ Back", "State before (left arrow)", () => at - 1),
     button("Next ▶", "Next state (right arrow)", () => at + 1), button("Last", "Last state (End)", () => count - 1)];
+  const values = trace.states.map(() => el("span", { class: "value", hidden: true }));
   const links = trace.states.map((state, number) => el("li", {},
-    el("a", { href: "#", onclick: (event) => { event.preventDefault(); show(number); } }, state.title)));
+    el("a", { href: "#", onclick: (event) => { event.preventDefault(); show(number); } }, state.title, values[number])));
+  const told = (found) => values.forEach((each, number) => {
+    each.hidden = found === null;
+    each.textContent = found === null ? "" : String(found[number]);
+    each.className = `value ${typeof found?.[number] === "boolean" ? found[number] : ""}`;
+  });
 
   function show(number) {
     at = Math.max(0, Math.min(count - 1, Number.isInteger(number) ? number : 0));
@@ -104,6 +112,7 @@ function stepper(trace, pictures, at, moved) {
   const made = el("section", { class: "stepper", "aria-label": trace.heading },
     el("div", { class: "controls" }, buttons.slice(0, 2), where, buttons.slice(2),
       el("span", { class: "quiet keys" }, "← → Home End")),
+    asking(trace, told),
     el("div", { class: "columns" },
       el("nav", { "aria-label": "Steps" }, el("ol", { start: "0" }, links)),
       el("div", { class: "stage" }, figures)),
