@@ -10,7 +10,7 @@ from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import always, never, not_exclusive
 from proofs.source.csource import Tree
-from proofs.source.findings import ABSENCE, ALL, Candidate, Finding, Question, of_slot, predicates
+from proofs.source.findings import ALL, Candidate, Finding, Question, absent, of_slot, predicates
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing, truth
 from proofs.source.vocabulary import (
@@ -53,16 +53,6 @@ def has(names: tuple[str, ...]) -> Callable[[Path], Term | None]:
 def flags(yes: Any = True, no: Any = False) -> Callable[[], list[Candidate]]:
     """Of a decision with two values: that which always says yes, and that which never does."""
     return lambda: [Candidate(yes, YES), Candidate(no, NO)]
-
-
-def absent(decision: str, value: Any, *words: str, files: tuple[str, ...] = ()) -> Callable[[Tree], Finding | None]:
-    """That value, if none of the words (regular expressions) is in the files."""
-    def settled(tree: Tree) -> Finding | None:
-        if any(tree.text(file) is None for file in files) or any(tree.mentions(word, *files) for word in words):
-            return None
-        what = f"no {', no '.join(w.strip('()').replace(chr(92) + 'b', '') for w in words)}"
-        return Finding(decision, ABSENCE, (value,), (f"{what} in {', '.join(files) or 'the files read'}",))
-    return settled
 
 
 def _wp(decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
@@ -120,7 +110,7 @@ WRITE_FAULTS: tuple[Question, ...] = (
         f"{SMALL_WORDS}; under writeback", events=("folio_wait_writeback",)),
     _wp("unshare", (*SMALL, UNSHARE, Not(WRITE), Not(word("exclusive"))), _kept, lambda: predicates("unshare"),
         f"{SMALL_WORDS}; a fault for a reader, of a page that is not exclusive",
-        settled=absent("unshare", None, r"\bFAULT_FLAG_UNSHARE\b", files=("mm/memory.c",))),
+        settled=absent("unshare", None, r"\bFAULT_FLAG_UNSHARE\b", files=("mm/memory.c",), anchors=("do_wp_page",))),
 )
 
 _HUGE = (ANON, Not(word("ksm")), word("large"), word("huge"), Not(word("uffd-wp")), FREE, LOCAL == 0,
@@ -149,7 +139,8 @@ def huge(
 
 
 def _zero_unshare(tree: Tree) -> Finding | None:
-    return absent("huge_zero_unshare", "split", r"\bFAULT_FLAG_UNSHARE\b", files=("mm/huge_memory.c",))(tree)
+    return absent("huge_zero_unshare", "split", r"\bFAULT_FLAG_UNSHARE\b", files=("mm/huge_memory.c",),
+                  anchors=("do_huge_pmd_wp_page",))(tree)
 
 
 def _fresh(path: Path) -> Term | None:
@@ -232,7 +223,8 @@ def _upgrades() -> list[Candidate]:
 
 
 def _no_bit(tree: Tree) -> Finding | None:
-    return absent("swap_in_counts", False, r"\bpte_swp_exclusive\b", files=("mm/memory.c",))(tree)
+    return absent("swap_in_counts", False, r"\bpte_swp_exclusive\b", files=("mm/memory.c",),
+                  anchors=("do_swap_page",))(tree)
 
 
 SWAP_FAULTS: tuple[Question, ...] = (

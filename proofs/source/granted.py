@@ -11,8 +11,9 @@ from typing import Any
 
 from z3 import And, BoolVal, Not, Or
 
-from proofs.source.faults import NO, SMALL, WP_STOPS, YES, absent, huge, leaves_cache, stops_at, swap
-from proofs.source.findings import Candidate, Question
+from proofs.source import entries, gup
+from proofs.source.faults import SMALL, WP_STOPS, YES, huge, leaves_cache, stops_at, swap
+from proofs.source.findings import Question, absent, holds
 from proofs.source.others import (
     ANONYMOUS,
     COPY_STOPS,
@@ -27,10 +28,6 @@ from proofs.source.paths import Path
 from proofs.source.values import Term, truth
 from proofs.source.vocabulary import OWNED, SWAP_FULL, UNSHARE, WRITE, vocabulary
 from proofs.source.world import word
-
-
-def _holds() -> list[Candidate]:
-    return [Candidate(True, YES), Candidate(False, NO)]
 
 
 def _ends(says: Callable[[Path], Term], stopping: Callable[[Path], Term | None] = lambda path: None) -> Any:
@@ -54,8 +51,8 @@ def _exclusive(path: Path) -> Term:
     return truth(path.state.world["exclusive"])
 
 
-def _or_none(name: str, *files: str) -> Any:
-    return absent(name, None, _NO_BIT, files=files)
+def _or_none(name: str, file: str, *anchors: str) -> Any:
+    return absent(name, None, _NO_BIT, files=(file,), anchors=anchors)
 
 
 def _reused(path: Path) -> Term | None:
@@ -93,38 +90,40 @@ _SHARED = "an exclusive page is made shared only if it is not pinned, and no lon
 GRANTED: tuple[Question, ...] = (
     Question("fork clears PG_anon_exclusive of what it shares", _FORK,
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
-             _ends(lambda path: Not(_exclusive(path)), _COPIED), _holds, "an anonymous page of order 0",
-             ("mm/memory.c",), settled=_or_none("fork clears PG_anon_exclusive of what it shares", "mm/memory.c",
-                                                "include/linux/rmap.h")),
+             _ends(lambda path: Not(_exclusive(path)), _COPIED), holds, "an anonymous page of order 0",
+             ("mm/memory.c",),
+             settled=_or_none("fork clears PG_anon_exclusive of what it shares", "mm/memory.c", *_FORK)),
     Question("fork write-protects what it shares", _FORK,
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, events=_PROTECTS,
                         inert=r"page_add_\w+"),
-             _ends(lambda path: Or(Not(word("writable")), _called(*_PROTECTS)(path)), _COPIED), _holds,
+             _ends(lambda path: Or(Not(word("writable")), _called(*_PROTECTS)(path)), _COPIED), holds,
              "an anonymous page of order 0 in a private VMA", ("mm/memory.c",)),
     Question("a page that is reused becomes exclusive", ("do_wp_page",), vocabulary(_WP, stops=WP_STOPS), _reused,
-             _holds, "an anonymous page of order 0", ("mm/memory.c",),
-             settled=_or_none("a page that is reused becomes exclusive", "mm/memory.c")),
-    huge("a THP that is reused becomes exclusive", (WRITE, Not(UNSHARE)), False, _reused, _holds, "a THP",
-         settled=_or_none("a THP that is reused becomes exclusive", "mm/huge_memory.c")),
+             holds, "an anonymous page of order 0", ("mm/memory.c",),
+             settled=_or_none("a page that is reused becomes exclusive", "mm/memory.c", "do_wp_page")),
+    huge("a THP that is reused becomes exclusive", (WRITE, Not(UNSHARE)), False, _reused, holds, "a THP",
+         settled=_or_none("a THP that is reused becomes exclusive", "mm/huge_memory.c", "do_huge_pmd_wp_page")),
     Question("clear_refs write-protects, and clears the soft-dirty bit", ("clear_soft_dirty",),
              vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
                         events=("ptep_modify_prot_commit", "pte_wrprotect", "pte_clear_soft_dirty")),
-             _ends(_cleared), _holds, "a present PTE", ("fs/proc/task_mmu.c",)),
+             _ends(_cleared), holds, "a present PTE", ("fs/proc/task_mmu.c",)),
     Question("a page that leaves the swap cache is dirty", ("folio_free_swap", "try_to_free_swap"),
-             vocabulary((*ANONYMOUS, word("swap-cache")), events=("folio_set_dirty",)), _ends(_dirtied), _holds,
+             vocabulary((*ANONYMOUS, word("swap-cache")), events=("folio_set_dirty",)), _ends(_dirtied), holds,
              "a page of the swap cache", ("mm/swapfile.c",)),
     Question(_SHARED,
              ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
-             vocabulary((*ANONYMOUS, word("exclusive"))), _refused, _holds, "an exclusive page of order 0",
-             ("include/linux/rmap.h",), settled=_or_none(_SHARED, "include/linux/rmap.h")),
+             vocabulary((*ANONYMOUS, word("exclusive"))), _refused, holds, "an exclusive page of order 0",
+             ("include/linux/rmap.h",), settled=_or_none(_SHARED, "include/linux/rmap.h", "page_dup_rmap")),
     Question("without MM_CP_TRY_CHANGE_WRITABLE no PTE becomes writable", ("change_pte_range",),
              changing((*ANONYMOUS, Not(word("writable"))), ()),
-             lambda path: None if restores(path) is None else Not(restores(path)), _holds,
+             lambda path: None if restores(path) is None else Not(restores(path)), holds,
              "a read-only PTE of an anonymous page", ("mm/mprotect.c",)),
-    swap("a read fault leaves the page in the swap cache", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _stays, _holds,
+    swap("a read fault leaves the page in the swap cache", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _stays, holds,
          "a read fault, swap not half full"),
     Question("ksmd takes the PTE away before it counts references, and write-protects", ("write_protect_page",),
              vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT,
                         events=("ptep_clear_flush", "pte_wrprotect")),
-             _counted_first, _holds, "a page that a writable PTE maps", ("mm/ksm.c",)),
+             _counted_first, holds, "a page that a writable PTE maps", ("mm/ksm.c",)),
+    *entries.GRANTED,
+    *gup.GRANTED,
 )

@@ -78,16 +78,10 @@ _COLLAPSE = ("mm/khugepaged.c",)
 _MEMORY = ("mm/memory.c",)
 
 PATTERNS: tuple[Pattern, ...] = (
-    Pattern("copy_frees_swap_cache", _MEMORY, ("wp_page_copy",), ((True, r"\bfree_swap_cache\("),), False),
     Pattern("touch_dirties_pmd", (*_HUGE, "mm/gup.c"), ("touch_pmd",), (
         (False, r"if \( (flags & FOLL_WRITE|write) \) \w+ = pmd_mkdirty"), (True, r"pmd_mkdirty"))),
     Pattern("read_gup_writes", ("mm/gup.c",), (), ((True, r"\bshould_force_cow_break\("),), False),
-    Pattern("unshare_writable", _MEMORY, ("wp_page_copy",), (
-        (False, r"if \( unlikely\( unshare \) \) \{.*?\} else \{ entry = maybe_mkwrite"),
-        (True, r"\bunshare\b")), False),
     Pattern("exclusive_bit", ("include/linux/page-flags.h",), (), ((True, r"\bPG_anon_exclusive\b"),), False),
-    Pattern("numa_write", _MEMORY, ("do_numa_page",), (
-        (decisions.writable_if_exclusive, r"can_change_pte_writable\("), (decisions.as_it_was, r"pte_savedwrite\("))),
     Pattern("swap_out_pinned", ("mm/vmscan.c",), ("shrink_page_list", "shrink_folio_list"), (
         ("refuse", r"if \( (page|folio)_maybe_dma_pinned\( \w+ \) \) goto keep_locked;.*?"
                    r"(add_to_swap|folio_alloc_swap)\("),
@@ -148,7 +142,5 @@ PATTERNS: tuple[Pattern, ...] = (
         (True, r"\bvma_start_write\w*\( mpnt \)"), (False, r"\bVMA_LOCK\b")), True),
     Pattern("fork_seqcount", ("mm/gup.c",), (), (
         (True, r"read_seqcount_retry\( &current->mm->write_protect_seq"),), False),
-    Pattern("gup_fast_ordered", ("include/linux/mm.h", "mm/internal.h"), ("gup_must_unshare",), (
-        (True, r"smp_rmb\( \);.*PageAnonExclusive\("),), False, absent=False),
     Pattern("split_locks_page", _HUGE, ("__split_huge_pmd",), ((True, r"trylock_page\( page \)"),), False),
 )

@@ -60,7 +60,7 @@ INERT = (
     r"|swap_update_readahead|swapcache_clear|folio_ref_(add|sub)|set_pte_range|vmf_anon_prepare|pm_\w+|folio_add_lru\w*"
     r"|lru_cache_add\w*|__?SetPageUptodate|__folio_mark_uptodate|(folio|page)_(dup|remove)_\w*rmap\w*|__page_dup_rmap"
     r"|atomic_(inc|dec|add|sub)\w*|atomic_read|check_swap_exclusive|softleaf_\w+|swp_\w+|rcu_read_lock|smp_\w+"
-    r"|page_private|folio_clear_\w+|put_page_testzero|raw_read_seqcount|__folio_rmap_sanity_checks|folio_add_large_mapcount"
+    r"|page_private|p[tm][ed]_pfn|folio_clear_\w+|put_page_testzero|raw_read_seqcount|__folio_rmap_sanity_checks|folio_add_large_mapcount"
     r"|folio_inc_large_mapcount|mk_\w+|folio_mk_\w+|pte_advance_pfn|pte_modify|pte_\w*wrprotect"
     r"|folio_lock_large_mapcount|ptep_set_wrprotect|swp_swap_info|folio_swap|pte_next_swp_offset|set_ptes"
     r"|pte_clear_\w+|pmd_clear_\w+|pte_swp_\w+|folio_page_idx|ptep_modify_prot_\w+|mmu_\w+|DECLARE_\w+|DEFINE_\w+|(add|remove)_wait_queue|schedule_\w+|workingset_refault|get_shadow_from_swap_cache|swap_readpage"
@@ -138,7 +138,7 @@ _PTE_WORDS: list[tuple[str, Any]] = [
     # Nobody else changes the PTE meanwhile: a fault is one step.
     (r"pte_same\(pte,pte\)", True), (r"pte_offset_map_lock\(.*\)", Thing("vmf->pte")),
     (r"pte_present\(pte\)", True), (r"pte_soft_dirty\(pte\)", word("soft-dirty")),
-    (r"userfaultfd_pte_wp\(vma,(pte|#)\)", word("uffd-wp")), (r"userfaultfd_wp_async\(vma\)", False),
+    (r"userfaultfd_pte_wp\(vma,(pte|#)\)|pte_uffd\(pte\)", word("uffd-wp")), (r"userfaultfd_wp_async\(vma\)", False),
     (r"userfaultfd_(wp|protected)\(vma\)", UFFD), (r"userfaultfd_rwp\(vma\)", False),
     (r"mm_tlb_flush_pending\(mm\)", PENDING),
     (r"pte_needs_soft_dirty_wp\(vma,(pte|#)\)", And(Not(word("vma-soft-dirty")), Not(word("soft-dirty")))),
@@ -179,8 +179,9 @@ def _made_writable(world: dict[str, Value]) -> dict[str, Value]:
 
 
 EFFECTS = {
-    "swap_cache_del_folio": _gone, "lru_add_drain": _drained, "SetPageAnonExclusive": _made_exclusive,
-    "page_move_anon_rmap": _made_exclusive, "ClearPageAnonExclusive": lambda world: {**world, "exclusive": False},
+    "swap_cache_del_folio": _gone, "lru_add_drain": _drained, "SetPageAnonExclusive(page)": _made_exclusive,
+    "page_move_anon_rmap": _made_exclusive,
+    "ClearPageAnonExclusive(page)": lambda world: {**world, "exclusive": False},
     "folio_put_swap": lambda world: {**world, "entry": False},
 }
 
@@ -195,13 +196,14 @@ MAPPED: tuple[Term, ...] = (
 def vocabulary(
     given: Sequence[Term], extra: Sequence[tuple[str, Any]] = (), events: Sequence[str] = (), stops: Sequence[str] = (),
     effects: Mapping[str, Any] | None = None, inert: str = "", once: bool = False,
+    start: Mapping[str, Value] | None = None,
 ) -> Vocabulary:
-    """The words of a page that a PTE or PMD maps; `extra` ones come first."""
+    """The words of a page that a PTE or PMD maps; `extra` ones come first, `start` adds to the world at first."""
     words = [*extra, *_PTE_WORDS, *_page_words(1), (r"folio_swapped\(page\)", word("swapped")),
              (r"folio_test_writeback\(page\)", word("writeback"))]
     return Vocabulary(
         words, {**EFFECTS, **(effects or {})}, frozenset(events), frozenset(stops),
-        f"{INERT}|{inert}" if inert else INERT, RENAMED, START, (*MAPPED, *given), once,
+        f"{INERT}|{inert}" if inert else INERT, RENAMED, {**START, **(start or {})}, (*MAPPED, *given), once,
     )
 
 
