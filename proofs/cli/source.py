@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from invariants import INVARIANTS
-from model.features import WORLD
+from model.features import SPLIT, WORLD
 from model.kernels import differing
 from model.logic import ModelError
 from proofs.check.cells import Cell
@@ -75,6 +75,7 @@ def check(
         "--invariant", "-i", autocompletion=completed_invariants, help="An invariant, as for check; may be repeated."
     )] = None,
     world: Annotated[list[str] | None, typer.Option("--with", help="Features, as for check.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="What is not one step, as for check.")] = None,
     scope: Annotated[str, typer.Option(help="As for check.")] = "default",
     engine: Annotated[str, typer.Option(help="As for check.")] = "all",
     timeout: Annotated[float | None, typer.Option(help="Seconds for each exploration and each BMC run.")] = None,
@@ -89,7 +90,7 @@ def check(
     specs = [spec for spec, _ in made]
     unread = any(reading.outside() for reading in readings) or any(left for _, left in made)
     if as_json:
-        names = names_in_options(world, WORLD, "feature")
+        names = [*names_in_options(world, WORLD, "feature"), *names_in_options(split, SPLIT, "sub-steps")]
         cells = verdicts(dict.fromkeys(specs), invariant or INVARIANTS, features=names, scope=scope, engine=engine,
                          timeout=timeout, out=out, workers=workers)
         print_json(_checked(readings, made, cells))
@@ -99,7 +100,8 @@ def check(
         print("\n".join([*shown.told(reading), *left]), end="\n\n")
     earlier = _traces(out, specs)
     code = check_table(
-        None, kernel=list(dict.fromkeys(specs)), invariant=invariant, world=world, scope=scope, engine=engine,  # type: ignore[arg-type]
+        None, kernel=list(dict.fromkeys(specs)), invariant=invariant, world=world, split=split, scope=scope,  # type: ignore[arg-type]
+        engine=engine,
         timeout=timeout, workers=workers, out=out,
     )
     _print_tests(path for path, written in _traces(out, specs).items() if earlier.get(path) != written)
@@ -190,7 +192,7 @@ def _spec(reading: Reading, folder: Path) -> tuple[str, list[str]]:
 
     And a line for each decision that the rules of the model do not go with, so that it is left as the nearest has it.
     """
-    if not reading.replaced():
+    if not reading.replaced() and not reading.lapses():
         return reading.nearest.name, []
     path = folder / f"linux_{reading.version}_{reading.digest}.py"
     own = [row.decision for row in reading.replaced() if not row.finding.values]

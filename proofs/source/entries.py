@@ -63,8 +63,9 @@ _COPY_INERT = (
 )
 
 
-def _copying(name: str, given: Sequence[Term], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
-    asked = vocabulary((*SMALL, *given), _COPY_WORDS, inert=_COPY_INERT, events=(
+def _copying(name: str, given: Sequence[Term], outcome: Any, candidates: Any, words: str,
+             facts: Sequence[Term] = SMALL, **more: Any) -> Question:
+    asked = vocabulary((*facts, *given), _COPY_WORDS, inert=_COPY_INERT, events=(
         *_COPYING, *_CLEARED, *_SET, *_REMOVED, "free_swap_cache"))
     return Question(name, ("wp_page_copy",), asked, outcome, candidates, f"{SMALL_WORDS}; {words}", _MEMORY, **more)
 
@@ -79,10 +80,6 @@ def _copied_in_order(path: Path) -> bool:
     return order == sorted(order) and order[0] >= 0 and _new(event(path, *_SET)) and _new(event(path, *_COPYING))
 
 
-def _copy_writable(path: Path) -> bool:
-    return made_by(event(path, *_SET), _WRITABLE, _DIRTY)
-
-
 COPIES: tuple[Question, ...] = (
     _copying("copy_frees_swap_cache", (WRITE, Not(UNSHARE)),
              _of_return(lambda path: event(path, "free_swap_cache") is not None), flags(), "a write fault that copies"),
@@ -91,6 +88,8 @@ COPIES: tuple[Question, ...] = (
              settled=absent("unshare_writable", False, r"\bFAULT_FLAG_UNSHARE\b", files=_MEMORY,
                             anchors=("wp_page_copy",))),
 )
+_KEEPS = "a copy for a reader keeps soft-dirty and uffd-wp"
+SMALL_ANY = tuple(fact for fact in SMALL if not fact.eq(Not(word("uffd-wp"))))
 _ORDER = "a copy is mapped when the old entry is cleared and flushed, and the old page given up after that"
 
 # NUMA hinting: the entry comes back
@@ -186,13 +185,17 @@ def _forking(name: str, says: Callable[[Path], bool], **more: Any) -> Question:
                     _MEMORY, **more)
 
 
-def _copies_itself(path: Path) -> bool:
-    """Where the page is copied, the child maps the copy, dirty and writable, and nothing else is changed."""
+def _maps_copy(path: Path) -> bool:
+    """Where the page is copied, the child maps the copy, dirty and writable."""
     copied = event(path, "copy_mc_user_highpage")
     if copied is None:
         return True
-    return (copied.arguments[:2] == ("new page", "page") and _new(event(path, *_SET))
-            and made_by(event(path, *_SET), _WRITABLE, _DIRTY) and event(path, *_SOURCE) is None)
+    return copied.arguments[:2] == ("new page", "page") and _new(event(path, *_SET)) and made_by(
+        event(path, *_SET), _WRITABLE, _DIRTY)
+
+
+def _source_kept(path: Path) -> bool:
+    return event(path, "copy_mc_user_highpage") is None or event(path, *_SOURCE) is None
 
 
 def _child_protected(path: Path) -> bool:
@@ -238,15 +241,6 @@ def _thp(name: str, says: Callable[[Path], Term], **more: Any) -> Question:
     return Question(name, ("copy_huge_pmd",), asked, outcome, holds, "a THP in a private VMA", _HUGE_FILE, **more)
 
 
-def _thp_protected(path: Path) -> Term:
-    return BoolVal(event(path, "pmdp_set_wrprotect") is not None and made_by(event(path, "set_pmd_at"), _PROTECTED))
-
-
-def _thp_not_pinned(path: Path) -> Term:
-    pinned = And(word("has-pinned"), word("pinned"))
-    return And(Not(truth(path.state.world["exclusive"])), Not(And(pinned, word("exclusive"))))
-
-
 _STARTS = ("ptep_modify_prot_start", "modify_prot_start_ptes")
 _TAKEN = rf"\b({'|'.join(_STARTS)})\("
 
@@ -260,32 +254,54 @@ def _taken_first(path: Path) -> Term | None:
         re.search(_TAKEN, each) for each in made.arguments[4:5])))
 
 
-_THP_CLEARS = "fork shares a THP only if it is not pinned, and clears its PG_anon_exclusive"
+_THP_CLEARS = "fork clears PG_anon_exclusive of a THP that it shares"
+_THP_PINNED = "fork shares a THP only if it is not exclusive and pinned"
 _NO_BIT = r"\bPageAnonExclusive\b"
 _REUSES = (WRITE, Not(UNSHARE))
 
 
-def _mapped_writable(*calls: str) -> Callable[[Path], Term | None]:
+def _mapped(how: str, *calls: str) -> Callable[[Path], Term | None]:
+    """The entry that one of the calls puts in place was made so."""
     def outcome(path: Path) -> Term | None:
         made = event(path, *calls)
         if path.end == "stop" and made is None:
             return YES
-        return BoolVal(made_by(made, _WRITABLE, _DIRTY)) if path.end in ("return", "stop") else None
+        return BoolVal(made_by(made, how)) if path.end in ("return", "stop") else None
     return outcome
 
 
+def _kept_bits(path: Path) -> Term | None:
+    if path.end != "return":
+        return None
+    made = event(path, *_SET)
+    bits = (("soft-dirty", r"\bpte_mksoft_dirty\("), ("uffd-wp", r"\bpte_mkuffd\("))
+    return And(*(Or(Not(word(name)), BoolVal(made_by(made, call))) for name, call in bits))
+
+
+def _written(bit: str, how: str, lapse: str) -> tuple[Question, ...]:
+    """What is given to a writer is mapped writable, or dirty."""
+    return (
+        _copying(f"a copy for a writer is mapped {bit}", _REUSES, _mapped(how, *_SET), holds,
+                 "a write fault that copies", lapse=f"copy-{lapse}"),
+        Question(f"a page that is reused is mapped {bit}", ("wp_page_reuse",),
+                 vocabulary((*SMALL, *_REUSES, word("vma-write")), events=("ptep_set_access_flags",)),
+                 _mapped(how, "ptep_set_access_flags"), holds, "an anonymous page of order 0 in a writable VMA",
+                 _MEMORY, lapse=f"reuse-{lapse}"),
+        huge(f"a THP that is reused is mapped {bit}", (*_REUSES, word("vma-write")), False,
+             _mapped(how, "pmdp_set_access_flags"), holds, "a THP in a writable VMA", lapse=f"huge-reuse-{lapse}"),
+    )
+
+
 GRANTED: tuple[Question, ...] = (
-    _copying(_ORDER, (), _of_return(_copied_in_order), holds, "a fault that copies"),
-    _copying("a copy for a writer is mapped writable and dirty", _REUSES, _of_return(_copy_writable), holds,
-             "a write fault that copies"),
-    Question("a page that is reused is mapped writable and dirty", ("wp_page_reuse",),
-             vocabulary((*SMALL, *_REUSES, word("vma-write")), events=("ptep_set_access_flags",)),
-             _mapped_writable("ptep_set_access_flags"), holds, "an anonymous page of order 0 in a writable VMA",
-             _MEMORY),
-    huge("a THP that is reused is mapped writable and dirty", (*_REUSES, word("vma-write")), False,
-         _mapped_writable("pmdp_set_access_flags"), holds, "a THP in a writable VMA"),
-    _forking("fork's early copy is what the child maps, and the parent keeps its page as it was", _copies_itself),
-    _forking("what fork shares is write-protected in the child, too", _child_protected),
+    _copying(_ORDER, (), _of_return(_copied_in_order), holds, "a fault that copies", lapse="copy-not-flushed"),
+    *_written("writable", _WRITABLE, "read-only"), *_written("dirty", _DIRTY, "clean"),
+    _copying(_KEEPS, (UNSHARE, Not(WRITE)), _kept_bits, holds, "a fault for a reader that copies", facts=SMALL_ANY,
+             settled=absent(_KEEPS, None, r"\bFAULT_FLAG_UNSHARE\b", files=_MEMORY, anchors=("wp_page_copy",)),
+             lapse="unshare-forgets"),
+    _forking("fork's early copy is what the child maps", _maps_copy, lapse="fork-child-maps-source"),
+    _forking("fork leaves the parent's PTE of a page that it copies as it was", _source_kept,
+             lapse="fork-copy-protects-parent"),
+    _forking("what fork shares is write-protected in the child, too", _child_protected, lapse="fork-child-writable"),
     Question(_BATCH, ("folio_try_dup_anon_rmap_ptes",), vocabulary(
         (ANON, Not(word("ksm")), word("large"), Not(word("huge")), LOCAL == 0),
         [(r"nr_pages", 2), (r"page\+1", Thing("next page")),
@@ -294,16 +310,25 @@ GRANTED: tuple[Question, ...] = (
         effects={"ClearPageAnonExclusive(next page)": _cleared_next}, start={"next": _NEXT}),
         _batch, holds, "two sub-pages of a large folio in a private VMA", _RMAP,
         settled=absent(_BATCH, None, r"\bfolio_try_dup_anon_rmap_ptes\b", files=_RMAP,
-                       anchors=("page_try_dup_anon_rmap", "page_dup_rmap"))),
+                       anchors=("page_try_dup_anon_rmap", "page_dup_rmap")),
+        lapse="fork-keeps-sub-pages-exclusive"),
     Question("mprotect takes a PTE away while it changes it, so that no bit that the CPU sets is lost",
              ("change_pte_range",), vocabulary(ANONYMOUS, [(r"cp_flags&MM_CP_\w+", False), *HINTING], stops=COMMITS,
                                               events=_STARTS, once=True, inert=HINTING_INERT), _taken_first, holds,
-             "a present PTE of an anonymous page, mprotect to read-only", ("mm/mprotect.c",)),
+             "a present PTE of an anonymous page, mprotect to read-only", ("mm/mprotect.c",),
+             lapse="mprotect-loses-dirty"),
     Question("clear_refs takes a PTE away while it changes it, so that no bit that the CPU sets is lost",
              ("clear_soft_dirty",),
              vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
-                        events=(*COMMITS, *_STARTS)), _taken_first, holds, "a present PTE", ("fs/proc/task_mmu.c",)),
-    _thp("fork write-protects a THP that it shares", _thp_protected),
-    _thp(_THP_CLEARS, _thp_not_pinned, settled=absent(
-        _THP_CLEARS, None, _NO_BIT, files=("mm/memory.c",), anchors=("copy_present_pte",))),
+                        events=(*COMMITS, *_STARTS)), _taken_first, holds, "a present PTE", ("fs/proc/task_mmu.c",),
+             lapse="clear-refs-loses-dirty"),
+    _thp("fork write-protects a THP that it shares",
+         lambda path: BoolVal(event(path, "pmdp_set_wrprotect") is not None), lapse="fork-parent-huge-writable"),
+    _thp("a THP that fork shares is write-protected in the child, too",
+         lambda path: BoolVal(made_by(event(path, "set_pmd_at"), _PROTECTED)), lapse="fork-child-huge-writable"),
+    _thp(_THP_CLEARS, lambda path: Not(truth(path.state.world["exclusive"])),
+         settled=absent(_THP_CLEARS, None, _NO_BIT, files=_MEMORY, anchors=("copy_present_pte",)),
+         lapse="fork-keeps-huge-exclusive"),
+    _thp(_THP_PINNED, lambda path: Not(And(word("has-pinned"), word("pinned"), word("exclusive"))),
+         settled=absent(_THP_PINNED, None, _NO_BIT, files=_MEMORY, anchors=("copy_present_pte",))),
 )

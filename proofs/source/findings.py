@@ -153,7 +153,7 @@ class Question:
     asks, in words. settled: a finding that the tree allows unread. also: raises NotRead if reading would decide
     nothing. parameters: Python arguments of the predicate beside p, v, s and f. transform: makes the decision of the
     formula over all paths. when: on which paths the decision counts at all; compared: further facts where it is held
-    against values.
+    against values. lapse: of what rules take for granted: what a kernel lacks that does not do so (model/lapses.py).
     """
 
     decision: str
@@ -169,6 +169,7 @@ class Question:
     transform: Callable[[Term], Term] = z3.simplify
     when: Callable[[Path], Any] | None = None
     compared: tuple[Term, ...] = field(default=())
+    lapse: str = ""
 
     def ask(self, tree: Tree) -> Finding:
         """What the tree decides. What cannot be read says why, and is no error."""

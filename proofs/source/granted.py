@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from z3 import And, BoolVal, Not, Or
+from z3 import BoolVal, Not, Or
 
 from proofs.source import entries, gup
 from proofs.source.faults import SMALL, WP_STOPS, YES, huge, leaves_cache, stops_at, swap
@@ -44,7 +44,7 @@ def _called(*names: str) -> Callable[[Path], Term]:
 _COPIED = stops_at(COPY_STOPS, ())
 _NO_BIT = r"\bPageAnonExclusive\b"
 _FORK = ("copy_present_ptes", "copy_present_pte")
-_PROTECTS = ("ptep_set_wrprotect", "pte_wrprotect")
+_PROTECTS = ("ptep_set_wrprotect",)
 
 
 def _exclusive(path: Path) -> Term:
@@ -70,9 +70,12 @@ def _counted_first(path: Path) -> Term | None:
     return None if merged is None else Or(Not(merged), _called("ptep_clear_flush", "pte_wrprotect")(path))
 
 
-def _refused(path: Path) -> Term | None:
-    done = succeeds(path)
-    return None if done is None else Or(Not(done), And(Not(word("pinned")), Not(_exclusive(path))))
+def _if_done(says: Callable[[Path], Term]) -> Callable[[Path], Term | None]:
+    """What holds where the function succeeds."""
+    def outcome(path: Path) -> Term | None:
+        done = succeeds(path)
+        return None if done is None else Or(Not(done), says(path))
+    return outcome
 
 
 def _stays(path: Path) -> Term | None:
@@ -80,40 +83,47 @@ def _stays(path: Path) -> Term | None:
     return None if left is None else Not(left)
 
 
-def _cleared(path: Path) -> Term:
-    committed, bits = _called("ptep_modify_prot_commit")(path), _called("pte_wrprotect", "pte_clear_soft_dirty")(path)
-    return Or(Not(committed), bits)
+def _cleared(call: str) -> Callable[[Path], Term]:
+    return lambda path: Or(Not(_called("ptep_modify_prot_commit")(path)), _called(call)(path))
 
 
 _WP = (*SMALL, WRITE, Not(UNSHARE))
-_SHARED = "an exclusive page is made shared only if it is not pinned, and no longer exclusive then"
 GRANTED: tuple[Question, ...] = (
     Question("fork clears PG_anon_exclusive of what it shares", _FORK,
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
              _ends(lambda path: Not(_exclusive(path)), _COPIED), holds, "an anonymous page of order 0",
              ("mm/memory.c",),
-             settled=_or_none("fork clears PG_anon_exclusive of what it shares", "mm/memory.c", *_FORK)),
+             settled=_or_none("fork clears PG_anon_exclusive of what it shares", "mm/memory.c", *_FORK),
+             lapse="fork-keeps-exclusive"),
     Question("fork write-protects what it shares", _FORK,
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, events=_PROTECTS,
                         inert=r"page_add_\w+"),
              _ends(lambda path: Or(Not(word("writable")), _called(*_PROTECTS)(path)), _COPIED), holds,
-             "an anonymous page of order 0 in a private VMA", ("mm/memory.c",)),
+             "an anonymous page of order 0 in a private VMA", ("mm/memory.c",), lapse="fork-parent-writable"),
     Question("a page that is reused becomes exclusive", ("do_wp_page",), vocabulary(_WP, stops=WP_STOPS), _reused,
              holds, "an anonymous page of order 0", ("mm/memory.c",),
-             settled=_or_none("a page that is reused becomes exclusive", "mm/memory.c", "do_wp_page")),
+             settled=_or_none("a page that is reused becomes exclusive", "mm/memory.c", "do_wp_page"),
+             lapse="reuse-not-exclusive"),
     huge("a THP that is reused becomes exclusive", (WRITE, Not(UNSHARE)), False, _reused, holds, "a THP",
-         settled=_or_none("a THP that is reused becomes exclusive", "mm/huge_memory.c", "do_huge_pmd_wp_page")),
-    Question("clear_refs write-protects, and clears the soft-dirty bit", ("clear_soft_dirty",),
-             vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
-                        events=("ptep_modify_prot_commit", "pte_wrprotect", "pte_clear_soft_dirty")),
-             _ends(_cleared), holds, "a present PTE", ("fs/proc/task_mmu.c",)),
+         settled=_or_none("a THP that is reused becomes exclusive", "mm/huge_memory.c", "do_huge_pmd_wp_page"),
+         lapse="huge-reuse-not-exclusive"),
+    *(Question(f"clear_refs {does}", ("clear_soft_dirty",),
+               vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
+                          events=("ptep_modify_prot_commit", call)),
+               _ends(_cleared(call)), holds, "a present PTE", ("fs/proc/task_mmu.c",), lapse=lapse)
+      for does, call, lapse in (("write-protects", "pte_wrprotect", "clear-refs-writable"),
+                                ("clears the soft-dirty bit", "pte_clear_soft_dirty", "clear-refs-soft-dirty"))),
     Question("a page that leaves the swap cache is dirty", ("folio_free_swap", "try_to_free_swap"),
              vocabulary((*ANONYMOUS, word("swap-cache")), events=("folio_set_dirty",)), _ends(_dirtied), holds,
              "a page of the swap cache", ("mm/swapfile.c",)),
-    Question(_SHARED,
-             ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
-             vocabulary((*ANONYMOUS, word("exclusive"))), _refused, holds, "an exclusive page of order 0",
-             ("include/linux/rmap.h",), settled=_or_none(_SHARED, "include/linux/rmap.h", "page_dup_rmap")),
+    *(Question(fact, ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
+               vocabulary((*ANONYMOUS, word("exclusive"))), _if_done(says), holds, "an exclusive page of order 0",
+               ("include/linux/rmap.h",), settled=_or_none(fact, "include/linux/rmap.h", "page_dup_rmap"), lapse=lapse)
+      for fact, says, lapse in (
+          ("an exclusive page is made shared only if it is not pinned", lambda path: Not(word("pinned")),
+           "unmap-pinned"),
+          ("an exclusive page that is made shared is not exclusive any more", lambda path: Not(_exclusive(path)),
+           "unmap-keeps-exclusive"))),
     Question("without MM_CP_TRY_CHANGE_WRITABLE no PTE becomes writable", ("change_pte_range",),
              changing((*ANONYMOUS, Not(word("writable"))), ()),
              lambda path: None if restores(path) is None else Not(restores(path)), holds,

@@ -210,10 +210,12 @@ _AGAIN = "GUP-fast looks at the PTE and the PMD again once it holds the page"
 _UNSHARES = "GUP-fast leaves pages that are not exclusive to slow GUP"
 _NO_VMA = "GUP-fast, which has no VMA, leaves what is no anonymous page to slow GUP if it is for long"
 GRANTED: tuple[Question, ...] = (
-    _fast(_AGAIN, ANONYMOUS, And(_OLD_PTE == _NEW_PTE, _OLD_PMD == _NEW_PMD), "an anonymous page of order 0"),
+    _fast(_AGAIN, ANONYMOUS, And(_OLD_PTE == _NEW_PTE, _OLD_PMD == _NEW_PMD), "an anonymous page of order 0",
+          lapse="gup-fast-no-second-look"),
     _fast(_UNSHARES, (*ANONYMOUS, FOLL_PIN), Or(word("writable"), FOLL_WRITE, word("exclusive")),
           "an anonymous page of order 0, FOLL_PIN",
-          settled=absent(_UNSHARES, None, r"\bPageAnonExclusive\b", files=_FILES, anchors=("follow_page_pte",))),
+          settled=absent(_UNSHARES, None, r"\bPageAnonExclusive\b", files=_FILES, anchors=("follow_page_pte",)),
+          lapse="gup-fast-takes-shared"),
     _fast(_NO_VMA, (Not(ANON), Not(word("ksm")), Not(word("large")), FOLL_PIN, LONGTERM, Not(FOLL_WRITE)),
           Implies(Not(word("writable")), NO), "a page of the page cache or the zero page, FOLL_PIN | FOLL_LONGTERM",
           settled=absent(_NO_VMA, None, r"gup_must_unshare\(struct vm_area_struct", files=_HEADERS,

@@ -66,9 +66,15 @@ class Reading:
         """Those that differ and can be said in the model."""
         return tuple(row for row in self.differing() if row.finding.values or row.finding.python)
 
+    def lapses(self) -> tuple[tuple[Row, str], ...]:
+        """What does not hold of what rules take for granted, and the name of the model's lapse that says so."""
+        named = {question.decision: question.lapse for question in granted.GRANTED}
+        return tuple((row, named[row.decision]) for row in self.granted
+                     if row.status == DIFFERS and named[row.decision])
+
     def outside(self) -> tuple[Row, ...]:
         """What the kernel that was read does not say of the tree: not read, not to be said, or against all rules."""
-        said = self.replaced()
+        said = (*self.replaced(), *(row for row, _ in self.lapses()))
         return tuple(row for row in (*self.rows, *self.granted) if row.status != EQUAL and row not in said)
 
     def counts(self) -> dict[str, int]:
@@ -140,6 +146,10 @@ def kernel_text(reading: Reading, about: str, name: str = "READ", left: Collecti
                 f"    return {finding.python}\n"
             )
             given.append(f"    {row.decision}={row.decision},")
+    lapses = tuple(name for _, name in reading.lapses())
+    if lapses:
+        cites += [f"        {name!r}: {'; '.join(row.finding.where)[:200]!r}," for row, name in reading.lapses()]
+        given.append(f"    lapses={lapses!r},")
     kept = ", ".join([*(row.decision for row in reading.outside()), *left]) or "nothing"
     unread = f"Not read, or not to be said, so as {reading.nearest.name} has it: {kept}."
     return "\n".join([
