@@ -106,7 +106,7 @@ class Causes:
 
     def __init__(self, a: Side, b: Side, features: Sequence[str], each: int) -> None:
         self.a, self.b, self.features, self.each = a, b, features, each
-        self.differing = differing(a.kernel, b.kernel)
+        self.differing = unlike(a.kernel, b.kernel)
         self._hybrids: dict[frozenset[str], Side] = {frozenset(): a, frozenset(self.differing): b}
         self.kept: dict[tuple[str, ...], list[tuple[Pages, tuple[Move, ...]]]] = {}
         self.count: dict[tuple[str, ...], int] = {}
@@ -183,11 +183,16 @@ def _sensible(sequence: Sequence[Move]) -> bool:
     return True
 
 
+def unlike(a: Kernel, b: Kernel) -> tuple[str, ...]:
+    """The decisions in which two kernels differ, and `lapses` if they have not the same ones."""
+    return (*differing(a, b), *(("lapses",) if a.lapses != b.lapses else ()))
+
+
 def decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
     """Those decisions of the two kernels, with the source that only the second one cites."""
     before = sources_of(a)
     cites = {what: commit for what, commit in sources_of(b).items() if before.get(what) != commit}
-    values = a.decisions(), b.decisions()
+    values = [{**k.decisions(), "lapses": ", ".join(k.lapses) or "none"} for k in (a, b)]
     return tuple(Decision(n, values[0][n], values[1][n], cites.get(n, "")) for n in names)
 
 
@@ -205,12 +210,12 @@ def compare(
     wanted = features_of(with_features(a, (*ALWAYS, *features)))[1]
     kernels = find_kernel(a), find_kernel(b)
     systems = system_of(with_features(a, wanted)), system_of(with_features(b, wanted))
-    unlike = differing(*kernels)
+    others = unlike(*kernels)
     if systems[0].text() == systems[1].text():
-        return Report(a, b, wanted, bounds, NOTHING, (), (), unlike, True)
+        return Report(a, b, wanted, bounds, NOTHING, (), (), others, True)
     proved = proved_alike(kernels, systems, min(PROOF_SECONDS, bounds.seconds or PROOF_SECONDS))
     if proved is not None:
-        return Report(a, b, wanted, bounds, NOTHING, (), *_here_and_elsewhere(kernels, unlike, wanted), proved=proved)
+        return Report(a, b, wanted, bounds, NOTHING, (), *_here_and_elsewhere(kernels, others, wanted), proved=proved)
     own = [name for k, s in zip(kernels, systems, strict=True) for name in own_rules(k, s)]
     kernels = replace(kernels[0], own_rules=()), replace(kernels[1], own_rules=())
     sides = Side(kernels[0], kernels[0].system(wanted), bounds), Side(kernels[1], kernels[1].system(wanted), bounds)
@@ -222,7 +227,7 @@ def compare(
         shown = (as_test((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
         shown_causes.append(Cause(decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
     silent, elsewhere = _here_and_elsewhere(
-        kernels, [d for d in unlike if not any(d in names for names in causes.kept)], wanted
+        kernels, [d for d in others if not any(d in names for names in causes.kept)], wanted
     )
     return Report(
         a, b, wanted, bounds, searched, tuple(shown_causes), silent, elsewhere,
