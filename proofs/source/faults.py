@@ -56,7 +56,7 @@ def flags(yes: Any = True, no: Any = False) -> Callable[[], list[Candidate]]:
 
 
 def _wp(decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
-    asked = vocabulary(given, stops=WP_STOPS, events=more.pop("events", ()))
+    asked = vocabulary(given, stops=more.pop("stops", WP_STOPS), events=more.pop("events", ()))
     return Question(decision, ("do_wp_page",), asked, outcome, candidates, words, ("mm/memory.c",), **more)
 
 
@@ -98,7 +98,8 @@ WRITE_FAULTS: tuple[Question, ...] = (
         when=stops_at(("wp_page_reuse",), COPIES), compared=(word("swap-cache"), Not(word("writeback")))),
     _wp("reuse_ksm", (ANON, word("ksm"), Not(word("large")), Not(word("huge")), Not(word("uffd-wp")), FREE,
                       Not(word("exclusive")), LOCAL == 0, *_WRITE),
-        stops_at(("wp_page_reuse",), COPIES), lambda: predicates("reuse_ksm"), "a KSM page, which is never exclusive"),
+        stops_at(("wp_page_reuse",), COPIES), lambda: predicates("reuse_ksm"), "a KSM page, which is never exclusive",
+        stops=tuple(name for name in WP_STOPS if name != "reuse_ksm_page")),
     _wp("reuse_large", (*_LARGE, *_WRITE), stops_at(("wp_page_reuse",), COPIES), _reuse_large,
         "a sub-page, mapped by a PTE, of a large folio that is not in the swap cache; the lock is free"),
     _wp("trylock", (*SMALL[:-2], LOCAL == 0, *_WRITE, *_SOLE), stops_at(COPIES, ("wp_page_reuse",)), lambda: [

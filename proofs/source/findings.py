@@ -154,6 +154,7 @@ class Question:
     nothing. parameters: Python arguments of the predicate beside p, v, s and f. transform: makes the decision of the
     formula over all paths. when: on which paths the decision counts at all; compared: further facts where it is held
     against values. lapse: of what rules take for granted: what a kernel lacks that does not do so (model/lapses.py).
+    beyond: what the model has not, and takes as not so where a new rule is said.
     """
 
     decision: str
@@ -170,6 +171,7 @@ class Question:
     when: Callable[[Path], Any] | None = None
     compared: tuple[Term, ...] = field(default=())
     lapse: str = ""
+    beyond: tuple[Term, ...] = ()
 
     def ask(self, tree: Tree) -> Finding:
         """What the tree decides. What cannot be read says why, and is no error."""
@@ -222,11 +224,12 @@ class Question:
                                             f"{value_text(each.value)} {_yes(not here)}"))
         differs = [(value, said) for value, said in differs if value not in values]
         python = words = why = ""
-        if not values:
+        if not values and self.candidates is not holds:
             # A predicate of a kernel is asked of every state, also of those that other kernels never reach.
             anywhere = [fact for fact in facts if not any(fact.eq(known) for known in self.compared)]
             try:
-                python, words = _said(formula, anywhere, self.parameters)
+                inside = z3.simplify(z3.substitute(formula, *((c, z3.BoolVal(False)) for c in self.beyond)))
+                python, words = _said(inside, anywhere, self.parameters)
             except ValueError as error:
                 why = f"the model has no state function for all of: {error}"
         return Finding(

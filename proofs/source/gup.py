@@ -8,10 +8,11 @@ from typing import Any
 
 from z3 import And, BoolVal, If, Implies, Int, Not, Or
 
+from model import decisions
 from model.kernels import FURTHER, KERNELS
 from proofs.source.csource import NotRead, Tree
 from proofs.source.faults import NO, YES, flags
-from proofs.source.findings import Candidate, Question, Together, absent, holds
+from proofs.source.findings import PATTERN, Candidate, Finding, Question, Together, absent, holds
 from proofs.source.others import ANONYMOUS
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing, Value, truth
@@ -22,11 +23,12 @@ from proofs.source.vocabulary import (
     FOLL_WRITE,
     FORCE,
     LONGTERM,
+    MAPPED,
     MAYWRITE,
     SHARED_VMA,
     vocabulary,
 )
-from proofs.source.world import LOCAL, F, P, V, abstracted, word
+from proofs.source.world import LOCAL, F, P, V, abstracted, solved, word
 
 _FILES = ("mm/gup.c",)
 _HEADERS = ("include/linux/mm.h", "mm/internal.h", "mm/gup.c")
@@ -87,9 +89,17 @@ def _taken(path: Path) -> Term | None:
 
 
 def _no_other_way(tree: Tree) -> None:
-    """Raises NotRead where __get_user_pages makes writes of reads, so that follow_page_pte says only half."""
+    """Raises NotRead where __get_user_pages changes the flags of reads, so that follow_page_pte says only half."""
     if place := tree.mentions(r"\b(should_force_cow_break|FOLL_BREAK_COW)\b", *_FILES):
-        raise NotRead(f"reads are made writes at {place}, which follow_page_pte does not see")
+        raise NotRead(f"the flags of reads are changed at {place}, which follow_page_pte does not see")
+
+
+def _made_writes(decision: str, value: Any) -> Callable[[Tree], Finding | None]:
+    """That value, where reads of COW mappings become writes (17839856fd58, 5.8): found as a pattern."""
+    def settled(tree: Tree) -> Finding | None:
+        place = tree.mentions(r"if \(should_force_cow_break\([^;]*\)\)\s*foll_flags \|= FOLL_WRITE;", *_FILES)
+        return (place and Finding(decision, PATTERN, (value,), (f"reads are made writes at {place}",))) or None
+    return settled
 
 
 def _slow(decision: str, given: tuple[Term, ...], candidates: Any, words: str, **more: Any) -> Question:
@@ -132,16 +142,23 @@ def _shared_in_order(path: Path) -> Term | None:
     return BoolVal([name for name in called if name in wanted] == wanted)
 
 
+def _throughout(formula: Term) -> Term:
+    """It is so in every state, or it is not so."""
+    return BoolVal(solved((*MAPPED, *ANONYMOUS), Not(formula)) is None)
+
+
 _READER = Question(
     "gup_fast_ordered", ("gup_must_unshare",),
     vocabulary((*ANONYMOUS, *_READ_GUP, FOLL_PIN), events=("smp_rmb", "smp_mb", "PageAnonExclusive")),
     in_order("smp_rmb", "PageAnonExclusive"), flags(), "a FOLL_PIN for reading of an anonymous page", _HEADERS,
+    transform=_throughout,
     settled=absent("gup_fast_ordered", False, _TEST, files=_FILES, anchors=("follow_page_pte",)))
 _SHARER = Question(
     "gup_fast_ordered", ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
     vocabulary((*ANONYMOUS, word("exclusive")), events=(
         "smp_mb", "smp_mb__after_atomic", "folio_maybe_dma_pinned", "ClearPageAnonExclusive")),
     _shared_in_order, flags(), "an exclusive page that is made shared", ("include/linux/rmap.h",),
+    transform=_throughout,
     settled=absent("gup_fast_ordered", False, r"\bPageAnonExclusive\b", files=("include/linux/rmap.h",),
                    anchors=("page_dup_rmap", "__page_dup_rmap", "page_dup_file_rmap")))
 
@@ -152,10 +169,11 @@ def _all_true(values: list[Any]) -> list[Any]:
 
 QUESTIONS: tuple[Question | Together, ...] = (
     _slow("read_gup", ANONYMOUS, _gup_values, "an anonymous page of order 0, a read, the PTE read-only",
-          parameters=(("foll_pin", FOLL_PIN),)),
+          parameters=(("foll_pin", FOLL_PIN),), settled=_made_writes("read_gup", decisions.read_as_write)),
     _slow("read_gup_nonanon", (Not(ANON), Not(word("ksm")), Not(word("large"))), _nonanon_values,
           "a page of the page cache or the zero page, a read, the PTE read-only",
-          parameters=(("foll_pin", FOLL_PIN), ("longterm", LONGTERM))),
+          parameters=(("foll_pin", FOLL_PIN), ("longterm", LONGTERM)),
+          settled=_made_writes("read_gup_nonanon", decisions.never)),
     Question("force_proof", ("can_follow_write_pte",),
              vocabulary((Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, FOLL_WRITE), [
                  (r"vma->vm_flags&VM_(SHARED|MAYSHARE)", SHARED_VMA), (r"vma->vm_flags&VM_MAYWRITE", MAYWRITE)]),

@@ -183,7 +183,7 @@ def _restoring(decision: str, on: tuple[str, ...], given: tuple[Term, ...], word
         return [Candidate(c.value, And(c.formula, ANON, Not(PROTNONE))) for c in predicates(decision)]
 
     return Question(decision, ("change_pte_range",), changing((*_RESTORE, *given), on), restores, values, words,
-                    ("mm/mprotect.c",), **more)
+                    ("mm/mprotect.c",), beyond=(PROTNONE,), **more)
 
 
 RESTORE: tuple[Question, ...] = (

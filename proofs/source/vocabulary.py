@@ -62,7 +62,7 @@ INERT = (
     r"|atomic_(inc|dec|add|sub)\w*|atomic_read|check_swap_exclusive|softleaf_\w+|swp_\w+|rcu_read_lock|smp_\w+"
     r"|page_private|p[tm][ed]_pfn|folio_clear_\w+|put_page_testzero|raw_read_seqcount|__folio_rmap_sanity_checks|folio_add_large_mapcount"
     r"|folio_inc_large_mapcount|mk_\w+|folio_mk_\w+|pte_advance_pfn|pte_modify|pte_\w*wrprotect"
-    r"|folio_lock_large_mapcount|ptep_set_wrprotect|swp_swap_info|folio_swap|pte_next_swp_offset|set_ptes"
+    r"|folio_(un)?lock_large_mapcount|page_ref_unfreeze|linear_page_index|ptep_set_wrprotect|swp_swap_info|folio_swap|pte_next_swp_offset|set_ptes"
     r"|pte_clear_\w+|pmd_clear_\w+|pte_swp_\w+|folio_page_idx|ptep_modify_prot_\w+|mmu_\w+|DECLARE_\w+|DEFINE_\w+|(add|remove)_wait_queue|schedule_\w+|workingset_refault|get_shadow_from_swap_cache|swap_readpage"
 )
 """Calls that change nothing that a word says: counters, locks, TLBs, the cgroup, bits of a PTE that is being made."""
@@ -114,6 +114,8 @@ def _page_words(mapped: int) -> list[tuple[str, Any]]:
         (rf"folio_maybe_dma_pinned{page}", word("pinned")),
         (rf"folio_nr_pages{page}", If(word("large"), SUB_PAGES, IntVal(1))),
         (rf"folio_test_lru{page}", LOCAL == 0),
+        (r"page_ref_freeze\(page,1\)", lambda match, world: _count(mapped)(match, world) == 1),
+        (r"page_stable_node\(page\)", Thing("the stable node")),
         (r"page_folio\(page\)|folio_file_page\(page,.*\)|folio_page\(page,.*\)|&page->page|pmd_folio\(.*\)"
          r"|vm_normal_page(_pmd)?\(vma,.*\)|vmf->page|page", PAGE_THING),
         (r"page_trans_huge_map_swapcount\(page,.*\)", MAPCOUNT),
