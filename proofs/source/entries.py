@@ -13,7 +13,7 @@ from z3 import And, Bool, BoolVal, Not, Or
 
 from model.decisions import as_it_was, never
 from proofs.source.faults import NO, SMALL, SMALL_WORDS, YES, flags, huge
-from proofs.source.findings import Candidate, Question, Together, absent, holds, predicates
+from proofs.source.findings import Candidate, Question, Together, absent, holds, no_exclusive_bit, predicates
 from proofs.source.others import ANONYMOUS, COMMITS, FORK_WORDS, HINTING, HINTING_INERT
 from proofs.source.paths import Path
 from proofs.source.values import Event, Term, Thing, Value, truth
@@ -256,7 +256,6 @@ def _taken_first(path: Path) -> Term | None:
 
 _THP_CLEARS = "fork clears PG_anon_exclusive of a THP that it shares"
 _THP_PINNED = "fork shares a THP only if it is not exclusive and pinned"
-_NO_BIT = r"\bPageAnonExclusive\b"
 _REUSES = (WRITE, Not(UNSHARE))
 
 
@@ -327,8 +326,7 @@ GRANTED: tuple[Question, ...] = (
     _thp("a THP that fork shares is write-protected in the child, too",
          lambda path: BoolVal(made_by(event(path, "set_pmd_at"), _PROTECTED)), lapse="fork-child-huge-writable"),
     _thp(_THP_CLEARS, lambda path: Not(truth(path.state.world["exclusive"])),
-         settled=absent(_THP_CLEARS, None, _NO_BIT, files=_MEMORY, anchors=("copy_present_pte",)),
-         lapse="fork-keeps-huge-exclusive"),
+         settled=no_exclusive_bit(_THP_CLEARS), lapse="fork-keeps-huge-exclusive"),
     _thp(_THP_PINNED, lambda path: Not(And(word("has-pinned"), word("pinned"), word("exclusive"))),
-         settled=absent(_THP_PINNED, None, _NO_BIT, files=_MEMORY, anchors=("copy_present_pte",))),
+         settled=no_exclusive_bit(_THP_PINNED)),
 )

@@ -124,6 +124,12 @@ def absent(
     return settled
 
 
+def no_exclusive_bit(decision: str, value: Any = None) -> Callable[[Tree], Finding | None]:
+    """That value, if the tree has no PG_anon_exclusive (before 5.19)."""
+    return absent(decision, value, r"\bPageAnonExclusive\b", files=("include/linux/page-flags.h",),
+                  anchors=("PageAnon", "folio_test_anon"))
+
+
 def similar(tree: Tree, name: str, files: Sequence[str]) -> str | None:
     """A name in the files that is much like that one, None if there is none."""
     known = {n.decode() for file in files for n in re.findall(rb"\b[A-Za-z_]\w{5,}\b", tree.text(file) or b"")}

@@ -13,7 +13,7 @@ from z3 import BoolVal, Not, Or
 
 from proofs.source import entries, gup
 from proofs.source.faults import SMALL, WP_STOPS, YES, huge, leaves_cache, stops_at, swap
-from proofs.source.findings import Question, absent, holds
+from proofs.source.findings import Question, holds, no_exclusive_bit
 from proofs.source.others import (
     ANONYMOUS,
     COPY_STOPS,
@@ -42,17 +42,12 @@ def _called(*names: str) -> Callable[[Path], Term]:
 
 
 _COPIED = stops_at(COPY_STOPS, ())
-_NO_BIT = r"\bPageAnonExclusive\b"
 _FORK = ("copy_present_ptes", "copy_present_pte")
 _PROTECTS = ("ptep_set_wrprotect",)
 
 
 def _exclusive(path: Path) -> Term:
     return truth(path.state.world["exclusive"])
-
-
-def _or_none(name: str, file: str, *anchors: str) -> Any:
-    return absent(name, None, _NO_BIT, files=(file,), anchors=anchors)
 
 
 def _reused(path: Path) -> Term | None:
@@ -93,7 +88,7 @@ GRANTED: tuple[Question, ...] = (
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
              _ends(lambda path: Not(_exclusive(path)), _COPIED), holds, "an anonymous page of order 0",
              ("mm/memory.c",),
-             settled=_or_none("fork clears PG_anon_exclusive of what it shares", "mm/memory.c", *_FORK),
+             settled=no_exclusive_bit("fork clears PG_anon_exclusive of what it shares"),
              lapse="fork-keeps-exclusive"),
     Question("fork write-protects what it shares", _FORK,
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, events=_PROTECTS,
@@ -102,10 +97,10 @@ GRANTED: tuple[Question, ...] = (
              "an anonymous page of order 0 in a private VMA", ("mm/memory.c",), lapse="fork-parent-writable"),
     Question("a page that is reused becomes exclusive", ("do_wp_page",), vocabulary(_WP, stops=WP_STOPS), _reused,
              holds, "an anonymous page of order 0", ("mm/memory.c",),
-             settled=_or_none("a page that is reused becomes exclusive", "mm/memory.c", "do_wp_page"),
+             settled=no_exclusive_bit("a page that is reused becomes exclusive"),
              lapse="reuse-not-exclusive"),
     huge("a THP that is reused becomes exclusive", (WRITE, Not(UNSHARE)), False, _reused, holds, "a THP",
-         settled=_or_none("a THP that is reused becomes exclusive", "mm/huge_memory.c", "do_huge_pmd_wp_page"),
+         settled=no_exclusive_bit("a THP that is reused becomes exclusive"),
          lapse="huge-reuse-not-exclusive"),
     *(Question(f"clear_refs {does}", ("clear_soft_dirty",),
                vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
@@ -118,7 +113,7 @@ GRANTED: tuple[Question, ...] = (
              "a page of the swap cache", ("mm/swapfile.c",)),
     *(Question(fact, ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
                vocabulary((*ANONYMOUS, word("exclusive"))), _if_done(says), holds, "an exclusive page of order 0",
-               ("include/linux/rmap.h",), settled=_or_none(fact, "include/linux/rmap.h", "page_dup_rmap"), lapse=lapse)
+               ("include/linux/rmap.h",), settled=no_exclusive_bit(fact), lapse=lapse)
       for fact, says, lapse in (
           ("an exclusive page is made shared only if it is not pinned", lambda path: Not(word("pinned")),
            "unmap-pinned"),

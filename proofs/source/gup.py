@@ -12,7 +12,7 @@ from model import decisions
 from model.kernels import FURTHER, KERNELS
 from proofs.source.csource import NotRead, Tree
 from proofs.source.faults import NO, YES, flags
-from proofs.source.findings import PATTERN, Candidate, Finding, Question, Together, absent, holds
+from proofs.source.findings import PATTERN, Candidate, Finding, Question, Together, absent, holds, no_exclusive_bit
 from proofs.source.others import ANONYMOUS
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing, Value, truth
@@ -32,7 +32,6 @@ from proofs.source.world import LOCAL, F, P, V, abstracted, solved, word
 
 _FILES = ("mm/gup.c",)
 _HEADERS = ("include/linux/mm.h", "mm/internal.h", "mm/gup.c")
-_TEST = r"\bgup_must_unshare\b"
 
 
 def _distinct(decision: str, formula: Any) -> list[Candidate]:
@@ -152,15 +151,14 @@ _READER = Question(
     vocabulary((*ANONYMOUS, *_READ_GUP, FOLL_PIN), events=("smp_rmb", "smp_mb", "PageAnonExclusive")),
     in_order("smp_rmb", "PageAnonExclusive"), flags(), "a FOLL_PIN for reading of an anonymous page", _HEADERS,
     transform=_throughout,
-    settled=absent("gup_fast_ordered", False, _TEST, files=_FILES, anchors=("follow_page_pte",)))
+    settled=no_exclusive_bit("gup_fast_ordered", False))
 _SHARER = Question(
     "gup_fast_ordered", ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
     vocabulary((*ANONYMOUS, word("exclusive")), events=(
         "smp_mb", "smp_mb__after_atomic", "folio_maybe_dma_pinned", "ClearPageAnonExclusive")),
     _shared_in_order, flags(), "an exclusive page that is made shared", ("include/linux/rmap.h",),
     transform=_throughout,
-    settled=absent("gup_fast_ordered", False, r"\bPageAnonExclusive\b", files=("include/linux/rmap.h",),
-                   anchors=("page_dup_rmap", "__page_dup_rmap", "page_dup_file_rmap")))
+    settled=no_exclusive_bit("gup_fast_ordered", False))
 
 
 def _all_true(values: list[Any]) -> list[Any]:
@@ -232,8 +230,7 @@ GRANTED: tuple[Question, ...] = (
           lapse="gup-fast-no-second-look"),
     _fast(_UNSHARES, (*ANONYMOUS, FOLL_PIN), Or(word("writable"), FOLL_WRITE, word("exclusive")),
           "an anonymous page of order 0, FOLL_PIN",
-          settled=absent(_UNSHARES, None, r"\bPageAnonExclusive\b", files=_FILES, anchors=("follow_page_pte",)),
-          lapse="gup-fast-takes-shared"),
+          settled=no_exclusive_bit(_UNSHARES), lapse="gup-fast-takes-shared"),
     _fast(_NO_VMA, (Not(ANON), Not(word("ksm")), Not(word("large")), FOLL_PIN, LONGTERM, Not(FOLL_WRITE)),
           Implies(Not(word("writable")), NO), "a page of the page cache or the zero page, FOLL_PIN | FOLL_LONGTERM",
           settled=absent(_NO_VMA, None, r"gup_must_unshare\(struct vm_area_struct", files=_HEADERS,
