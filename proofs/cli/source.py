@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,15 +90,17 @@ def check(
     made = [_spec(reading, folder) for reading in readings]
     specs = [spec for spec, _ in made]
     unread = any(reading.outside() for reading in readings) or any(left for _, left in made)
+    records = [_record(reading, *each, folder) for reading, each in zip(readings, made, strict=True)]
     if as_json:
         names = [*names_in_options(world, WORLD, "feature"), *names_in_options(split, SPLIT, "sub-steps")]
         cells = verdicts(dict.fromkeys(specs), invariant or INVARIANTS, features=names, scope=scope, engine=engine,
                          timeout=timeout, out=out, workers=workers)
         print_json(_checked(readings, made, cells))
         return _code({cell.verdict for cell in cells}, unread)
-    for reading, (spec, left), when in zip(readings, made, ("before", "after"), strict=False):
+    for reading, (spec, left), record, when in zip(readings, made, records, ("before", "after"), strict=False):
         print(f"{when + ': ' if patch is not None else ''}Linux {reading.version}, {reading.digest}: {spec}")
-        print("\n".join([*shown.told(reading), *left]), end="\n\n")
+        print("\n".join([*shown.told(reading), *left]))
+        print(f"Verdicts on {spec} are of that tree as far as {record} says: hashes, functions, lines.\n")
     earlier = _traces(out, specs)
     code = check_table(
         None, kernel=list(dict.fromkeys(specs)), invariant=invariant, world=world, split=split, scope=scope,  # type: ignore[arg-type]
@@ -184,7 +187,15 @@ def _surveyed(root: Path, config: Path | None, patch: Path | None) -> Reading:
 
 
 def _about(reading: Reading) -> str:
-    return f"what Linux {reading.version} decides, read from its source"
+    commit = f"commit {reading.commit}, " if reading.commit else ""
+    return f"what Linux {reading.version} decides, read from its source ({commit}files {reading.digest})"
+
+
+def _record(reading: Reading, spec: str, left: list[str], folder: Path) -> Path:
+    """Write of what a verdict about that kernel is: the tree, the hash of each file, functions and lines."""
+    path = folder / f"linux_{reading.version}_{reading.digest}.source.json"
+    write_file(path, json.dumps({**shown.to_json(reading), "kernel": spec, "left": left}, indent=1) + "\n")
+    return path
 
 
 def _spec(reading: Reading, folder: Path) -> tuple[str, list[str]]:

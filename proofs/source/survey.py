@@ -49,12 +49,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a tree: its version, hash and folder, the nearest kernel, every decision, and what rules take
-    for granted."""
+    """What was read of a tree: its folder, version, hash, commit if git knows it, and the hash of each file; the
+    nearest kernel, every decision, and what rules take for granted."""
 
     root: str
     version: str
     digest: str
+    commit: str
+    files: dict[str, str]
     nearest: Kernel
     rows: tuple[Row, ...]
     granted: tuple[Row, ...]
@@ -107,7 +109,8 @@ def survey(tree: Tree, progress: Callable[[str, int, int], Any] = lambda decisio
         finding = question.ask(tree)
         holds = finding.has(True) or None in finding.values
         facts.append(Row(finding, True, NOT_READ if not finding.decided else EQUAL if holds else DIFFERS))
-    return Reading(str(tree.root), tree.version, tree.digest(), near, tuple(rows), tuple(facts))
+    return Reading(
+        str(tree.root), tree.version, tree.digest(), tree.commit, tree.hashes(), near, tuple(rows), tuple(facts))
 
 
 def nearest(version: str, findings: Sequence[Finding]) -> Kernel:
@@ -152,8 +155,9 @@ def kernel_text(reading: Reading, about: str, name: str = "READ", left: Collecti
         given.append(f"    lapses={lapses!r},")
     kept = ", ".join([*(row.decision for row in reading.outside()), *left]) or "nothing"
     unread = f"Not read, or not to be said, so as {reading.nearest.name} has it: {kept}."
+    of = f"Linux {reading.version}{f', commit {reading.commit}' if reading.commit else ''}"
     return "\n".join([
-        f'"""{about}', "", f"Linux {reading.version}, files that are read: {reading.digest}.", unread, '"""', "",
+        f'"""{about}', "", f"{of}, files that are read: {reading.digest}.", unread, '"""', "",
         "from z3 import And, BoolVal, Not, Or", "", "from model import decisions", f"from model.kernels import {base}",
         "from model.decisions import page_mapcount_is_one", "from model.logic import exists",
         "from model.state import *", "", "", *([_STABLE, ""] if any("_needs_stable" in f for f in functions) else []),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,12 @@ from small_trees import BY_COUNT, tree, write_fault
 from model.kernels import FURTHER, KERNELS
 from model.lapses import LAPSES
 from model.logic import ModelError
+from proofs import json_text
+from proofs.certify import manifest
 from proofs.cli.main import main
 from proofs.errors import VIOLATION
 from proofs.naming.specs import find_kernel
+from proofs.source import shown
 from proofs.source.csource import Tree
 from proofs.source.findings import ABSENCE, NOT_READ, READ
 from proofs.source.granted import GRANTED
@@ -158,6 +163,10 @@ def test_a_tree_with_a_lapse_becomes_a_kernel_with_it(tmp_path: Path) -> None:
     kernel = find_kernel(f"{file}:READ")
     assert kernel.lapses == ("fork-keeps-exclusive",)
     assert dict(kernel.cite)["fork-keeps-exclusive"].startswith("copy_present_pte mm/memory.c:")
+    # A certificate of it would say whose it is, and where in C each decision stands that is not the model's.
+    read = json_text.read(manifest.write(tmp_path / "certificates", f"{file}:READ", "counters", []))
+    assert read["about"] == "a small kernel"
+    assert read["cite"]["fork-keeps-exclusive"] == dict(kernel.cite)["fork-keeps-exclusive"]
 
 
 # What is absent
@@ -205,3 +214,19 @@ def test_a_lapse_gives_a_counterexample_with_the_lines_of_c(
     assert "fork clears PG_anon_exclusive of what it shares differs: copy_present_pte mm/memory.c:" in out
     assert "has the lapse fork-keeps-exclusive" in out
     assert "A: fork" in out.partition("as a litmus test")[2]
+
+
+def test_what_a_verdict_is_of_is_kept_with_hashes_functions_and_lines(tmp_path: Path) -> None:
+    small = small_kernel(tmp_path / "a")
+    reading = survey(small)
+    assert reading.commit == ""
+    assert sorted(reading.files) == sorted([*FILES, "Makefile"])
+    other = survey(small_kernel(tmp_path / "b", "mm/internal.h", "\tsmp_rmb();\n", ""))
+    assert {file for file in FILES if reading.files[file] != other.files[file]} == {"mm/internal.h"}
+    said = {d["decision"]: d for d in shown.to_json(reading)["decisions"]}
+    assert "gup_must_unshare mm/internal.h:2" in said["read_gup"]["where"]
+    git = ["git", "-C", str(tmp_path / "a"), "-c", "user.name=x", "-c", "user.email=x@y"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "small"]):
+        subprocess.run([*git, *words], check=True)
+    assert re.fullmatch("[0-9a-f]{40}", Tree(small.root).commit)
+    assert re.fullmatch(r"[0-9a-f]{40}\+", Tree(small.root, replaced={"mm/gup.c": b""}).commit)
