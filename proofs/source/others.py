@@ -20,7 +20,7 @@ from proofs.source.vocabulary import (
     VMA,
     vocabulary,
 )
-from proofs.source.world import LOCAL, word
+from proofs.source.world import LOCAL, REFERENCES, TRANSIENT, word
 
 ANONYMOUS = (ANON, Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, VMA)
 
@@ -207,7 +207,21 @@ KSM_INERT = (
     r"pte_clear_savedwrite|set_pte_at_notify|set_page_dirty|folio_mark_dirty|page_vma_mapped_walk_done|page_to_pfn"
     r"|folio_pfn|smp_\w+"
 )
+_MOVING: list[tuple[str, Any]] = [
+    (r"mapping|extra_count|folio_mapcount\(page\)|folio_order\(page\)|0<<0", 0),
+    # Nothing maps it any more; whoever moves it has isolated it, and holds a reference.
+    (r"folio_ref_count\(page\)", 1 + REFERENCES + TRANSIENT),
+    (r"page_has_type\(.*\)|folio_test_hugetlb\(page\)|PageHuge\(page\)", False),
+]
+_MOVING_INERT = (
+    r"XA_STATE|(page|folio)_index|page_has_private|folio_test_(private|swapbacked|large_rmappable)|PageSwapBacked"
+    r"|__(folio_set_s|SetPageS)wap[bB]acked|mod_mthp_stat"
+)
 MOVE: tuple[Question, ...] = (
+    Question("migrate_referenced", ("folio_migrate_mapping", "migrate_page_move_mapping"),
+             vocabulary((*ANONYMOUS, Not(word("swap-cache"))), _MOVING, inert=_MOVING_INERT, start={"cached": False}),
+             succeeds, _REFUSES, "an anonymous page of order 0 that is not in the swap cache and that nothing maps now",
+             ("mm/migrate.c",)),
     Question("ksm_referenced", ("write_protect_page",),
              vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT), succeeds, _REFUSES,
              "an anonymous page of order 0 that a writable PTE maps", ("mm/ksm.c",)),

@@ -130,9 +130,6 @@ PATTERNS: tuple[Pattern, ...] = (
             beside=r"\bset_pte_at(_notify)?\("),
     Pattern("unmerge_unshares", ("mm/ksm.c",), ("break_ksm",), (
         (True, r"handle_mm_fault\([^;]*FAULT_FLAG_UNSHARE"), (False, r"handle_mm_fault\([^;]*FAULT_FLAG_WRITE"))),
-    Pattern("migrate_referenced", ("mm/migrate.c",), (
-        "folio_migrate_mapping", "__folio_migrate_mapping", "migrate_page_move_mapping"), (
-        ("refuse", r"if \( (folio_ref_count|page_count)\( \w+ \) != expected_count \) return -EAGAIN"),)),
     Pattern("migrate_large", ("mm/migrate.c",), (
         "migrate_pages_batch", "migrate_pages", "unmap_and_move", "migrate_folio_unmap"), (
         ("split-partial", r"(folio_test_partially_mapped\( \w+ \)|list_empty\( &\w+->_deferred_list \)).{0,60}?"
