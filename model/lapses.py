@@ -181,6 +181,9 @@ LAPSES: dict[str, Lapse] = {
     "clear-refs-loses-dirty": Lapse("clear_refs loses a dirty bit that the CPU sets meanwhile", ("clear-soft-dirty",),
                                     more=_clean),
     "mprotect-loses-dirty": Lapse("mprotect loses a dirty bit that the CPU sets meanwhile", _MPROTECT, more=_clean),
+    "mprotect-gives-write-bit": Lapse(
+        "mprotect to read-only makes PTEs writable", ("mprotect-ro", "mprotect-ro-range"),
+        _set(pte_write, "p", lambda u: Or(u.value, pte_present(*u.index)))),
     "unmap-keeps-exclusive": Lapse(
         "reclaim unmaps a page and leaves it PG_anon_exclusive", ("swap-out", "swap-out-cached"), _lost(exclusive)),
     "unmap-pinned": Lapse(

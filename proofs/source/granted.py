@@ -122,7 +122,7 @@ GRANTED: tuple[Question, ...] = (
     Question("without MM_CP_TRY_CHANGE_WRITABLE no PTE becomes writable", ("change_pte_range",),
              changing((*ANONYMOUS, Not(word("writable"))), ()),
              lambda path: None if restores(path) is None else Not(restores(path)), holds,
-             "a read-only PTE of an anonymous page", ("mm/mprotect.c",)),
+             "a read-only PTE of an anonymous page", ("mm/mprotect.c",), lapse="mprotect-gives-write-bit"),
     swap("a read fault leaves the page in the swap cache", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _stays, holds,
          "a read fault, swap not half full"),
     Question("ksmd takes the PTE away before it counts references, and write-protects", ("write_protect_page",),
