@@ -192,6 +192,15 @@ LAPSES: dict[str, Lapse] = {
     "gup-fast-no-second-look": Lapse(
         "GUP-fast does not look at the PTE again when it holds the page", _FAST, stages=("check",),
         guard=_speaks_of(pte_frame, pte_present, fast_write), features=("gup-fast",)),
+    "gup-fast-writes-read-only": Lapse(
+        "GUP-fast takes pages for writing that the PTE maps read-only",
+        tuple(name for name in _FAST if "write" in name), features=("gup-fast",),
+        guard=lambda conjunct: not (z3.is_app(conjunct) and conjunct.decl().name() in ("pte_write", "vma_write"))),
+    "swap-in-forgets": Lapse(
+        "swap-in loses soft-dirty and uffd-wp", ("swap-in-read", "swap-in-read-full", "swap-in-write"),
+        _lost(pte_soft_dirty), more=_forgotten),
+    "uffd-wp-forgotten": Lapse("UFFDIO_WRITEPROTECT does not set uffd-wp", ("uffd-wp", "uffd-wp-range"),
+                               _lost(pte_uffd_wp)),
     "gup-fast-takes-shared": Lapse(
         "GUP-fast takes pages for FOLL_PIN that are not PG_anon_exclusive", _FAST_READS, guard=_speaks_of(exclusive),
         features=("gup-fast",)),

@@ -192,9 +192,18 @@ def _marks_exclusive(path: Path) -> Term | None:
     return BoolVal(any("RMAP_EXCLUSIVE" in argument for e in added for argument in e.arguments))
 
 
+def keeps_bits(path: Path) -> Term | None:
+    """The page that is swapped in is mapped soft-dirty and uffd-wp where the swap entry was."""
+    if not _installed(path):
+        return None
+    made = {e.name for e in path.state.events}
+    return And(Or(Not(word("soft-dirty")), BoolVal("pte_mksoft_dirty" in made)),
+               Or(Not(word("uffd-wp")), BoolVal("pte_mkuffd" in made)))
+
+
 def swap(decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
     """A question about a fault on a swap entry whose page is in the swap cache."""
-    asked = swap_vocabulary((*_SWAPPED, *given), events=_MAPS, stops=("do_wp_page",))
+    asked = swap_vocabulary((*_SWAPPED, *given), events=(*_MAPS, *more.pop("events", ())), stops=("do_wp_page",))
     return Question(decision, ("do_swap_page",), asked, outcome, candidates, words, ("mm/memory.c",), **more)
 
 

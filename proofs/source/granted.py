@@ -12,10 +12,11 @@ from typing import Any
 from z3 import BoolVal, Not, Or
 
 from proofs.source import entries, gup
-from proofs.source.faults import SMALL, WP_STOPS, YES, huge, leaves_cache, stops_at, swap
+from proofs.source.faults import SMALL, WP_STOPS, YES, huge, keeps_bits, leaves_cache, stops_at, swap
 from proofs.source.findings import Question, holds, no_exclusive_bit
 from proofs.source.others import (
     ANONYMOUS,
+    COMMITS,
     COPY_STOPS,
     FORK_WORDS,
     KSM_INERT,
@@ -82,6 +83,13 @@ def _cleared(call: str) -> Callable[[Path], Term]:
     return lambda path: Or(Not(_called("ptep_modify_prot_commit")(path)), _called(call)(path))
 
 
+def _sets_uffd(path: Path) -> Term | None:
+    """A PTE that is put in place was marked."""
+    if path.end != "stop":
+        return None
+    return BoolVal(path.value not in COMMITS or any(e.name == "pte_mkuffd" for e in path.state.events))
+
+
 _WP = (*SMALL, WRITE, Not(UNSHARE))
 GRANTED: tuple[Question, ...] = (
     Question("fork clears PG_anon_exclusive of what it shares", _FORK,
@@ -125,6 +133,11 @@ GRANTED: tuple[Question, ...] = (
              "a read-only PTE of an anonymous page", ("mm/mprotect.c",), lapse="mprotect-gives-write-bit"),
     swap("a read fault leaves the page in the swap cache", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _stays, holds,
          "a read fault, swap not half full"),
+    swap("swap-in keeps soft-dirty and uffd-wp", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), keeps_bits, holds,
+         "a read fault, swap not half full", events=("pte_mksoft_dirty", "pte_mkuffd"), lapse="swap-in-forgets"),
+    Question("UFFDIO_WRITEPROTECT sets uffd-wp", ("change_pte_range",), changing(
+        (*ANONYMOUS, Not(word("writable"))), ("MM_CP_UFFD_WP",), ("pte_mkuffd",)), _sets_uffd, holds,
+        "a PTE of an anonymous page", ("mm/mprotect.c",), lapse="uffd-wp-forgotten"),
     Question("ksmd takes the PTE away before it counts references, and write-protects", ("write_protect_page",),
              vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT,
                         events=("ptep_clear_flush", "pte_wrprotect")),

@@ -66,7 +66,8 @@ _READ_GUP = (Not(FOLL_WRITE), Not(word("writable")))
 _GUP_WORDS: list[tuple[str, Any]] = [
     (r"vma_is_secretmem\(.*\)|is_vm_hugetlb_page\(vma\)|pmd_bad\(.*\)|pte_devmap\(pte\)|pte_special\(pte\)", False),
     (r"folio_is_secretmem\(page\)|page_is_secretmem\(page\)|flags&FOLL_(SPLIT|MLOCK|DUMP|TOUCH)", False),
-    (r"gup_(can_follow_protnone|fast_folio_allowed|allow_\w+)\(.*\)|pte_access_permitted\(pte,.*\)", True),
+    (r"gup_(can_follow_protnone|fast_folio_allowed|allow_\w+)\(.*\)", True),
+    (r"pte_access_permitted\(pte,flags&FOLL_WRITE\)", Or(Not(FOLL_WRITE), word("writable"))),
     (r"folio_fast_pin_allowed\(.*\)", True),
     (r"try_grab_page\(page,.*\)", 1), (r"try_grab_folio\(.*\)", 0), (r"arch_make_(folio|page)_accessible\(page\)", 0),
     (r"ERR_PTR\(.*\)", lambda match, world: Thing(match[0])),
@@ -231,6 +232,8 @@ GRANTED: tuple[Question, ...] = (
     _fast(_UNSHARES, (*ANONYMOUS, FOLL_PIN), Or(word("writable"), FOLL_WRITE, word("exclusive")),
           "an anonymous page of order 0, FOLL_PIN",
           settled=no_exclusive_bit(_UNSHARES), lapse="gup-fast-takes-shared"),
+    _fast("GUP-fast takes for writing only what the PTE maps writable", (*ANONYMOUS, FOLL_WRITE), word("writable"),
+          "an anonymous page of order 0, FOLL_WRITE", lapse="gup-fast-writes-read-only"),
     _fast(_NO_VMA, (Not(ANON), Not(word("ksm")), Not(word("large")), FOLL_PIN, LONGTERM, Not(FOLL_WRITE)),
           Implies(Not(word("writable")), NO), "a page of the page cache or the zero page, FOLL_PIN | FOLL_LONGTERM",
           settled=absent(_NO_VMA, None, r"gup_must_unshare\(struct vm_area_struct", files=_HEADERS,

@@ -170,11 +170,11 @@ def restores(path: Path) -> Term | None:
     return None
 
 
-def changing(given: Sequence[Term], on: tuple[str, ...]) -> Vocabulary:
+def changing(given: Sequence[Term], on: tuple[str, ...], events: tuple[str, ...] = ()) -> Vocabulary:
     """The words of change_pte_range, with those flags set and no others."""
     flags_on = [(rf"cp_flags&({'|'.join(on)})", True)] if on else []
     extra = [*_CHANGING, *flags_on, (r"cp_flags&MM_CP_\w+", False), *_NUMA_WORDS]
-    return vocabulary(given, extra, stops=COMMITS, events=("pte_mkwrite",), once=True,
+    return vocabulary(given, extra, stops=COMMITS, events=("pte_mkwrite", *events), once=True,
                       inert=r"tlb_\w+|lazy_mmu_\w+|page_anon_exclusive_\w+")
 
 

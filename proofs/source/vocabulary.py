@@ -216,6 +216,7 @@ _SWAP_WORDS: list[tuple[str, Any]] = [
     (r"swap_cache_get_folio\(.*\)|ksm_might_need_to_copy\(page,.*\)|swapin_\w+\(.*\)", PAGE_THING),
     (r"page_private\(page\)==#|page_private\(page\)|.*\.val", Thing("the swap entry's value")),
     (r"pte_swp_exclusive\(pte\)", word("swap-exclusive")), (r"pte_swp_uffd\(pte\)", word("uffd-wp")),
+    (r"pte_swp_soft_dirty\(pte\)", word("soft-dirty")),
     (r"mem_cgroup_swap_full\(page\)", SWAP_FULL), (r"folio_test_writeback\(page\)", word("slot-writeback")),
     (r"vmf->pte|pte_offset_map\w*\(.*\)", Thing("vmf->pte")), (r"folio_mapped\(page\)", word("mapped")),
     (r"IS_ERR_OR_NULL\(page\)|IS_ERR\(page\)", False), (r"folio_test_mappedtodisk\(page\)", False),

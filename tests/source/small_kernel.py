@@ -119,8 +119,11 @@ static int gup_pte_range(pmd_t pmd, pmd_t *pmdp, unsigned long addr, unsigned lo
 	do {
 		pte_t pte = ptep_get_lockless(ptep);
 		struct page *page = pte_page(pte);
-		struct folio *folio = try_grab_folio_fast(page, 1, flags);
+		struct folio *folio;
 
+		if (!pte_access_permitted(pte, flags & FOLL_WRITE))
+			return 0;
+		folio = try_grab_folio_fast(page, 1, flags);
 		if (!folio)
 			return 0;
 		if (pmd_val(pmd) != pmd_val(*pmdp) || pte_val(pte) != pte_val(ptep_get_lockless(ptep)))
