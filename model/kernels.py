@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from model import fault, force, fork, gup, huge, locks, merge, protect, reclaim, unmap
+from model import fault, force, fork, gup, huge, lapses, locks, merge, protect, reclaim, unmap
 from model.blame import defect, is_models, nearest, place_of
 
 # All predicates, also those of which no kernel here is made: who writes one finds them beside the kernels.
@@ -75,11 +75,13 @@ class Kernel(Decisions):
                                       goal=("repair",))`
     lemmas                            closed formulas that proofs may use, `forall(Pin, Frame, lambda k, f: ...)`;
                                       each must be proved inductive as everything else
+    lapses                            what the rules take for granted, and this kernel does not do: names of lapses.py
     """
 
     own_rules: tuple[RuleTemplate, ...] = field(default=(), repr=False)
     own_operations: tuple[Operation, ...] = field(default=(), repr=False)
     lemmas: tuple[Term, ...] = field(default=(), repr=False)
+    lapses: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -98,6 +100,9 @@ class Kernel(Decisions):
         for lemma in self.lemmas:
             if wrong := defect(lemma, Bool, BY_NAME, CONSTANTS):
                 raise ModelError(f"kernel {self.name}: a lemma {wrong}")
+        for lapse in self.lapses:
+            if lapse not in lapses.LAPSES:
+                raise ModelError(f"kernel {self.name}: no lapse {lapse!r}{nearest(lapse, lapses.LAPSES)}")
         taken = {template.name for template in ALL_RULES}
         for template in self.own_rules:
             if template.name in taken:
@@ -123,6 +128,9 @@ class Kernel(Decisions):
         elif kind.startswith("tuple[Operation"):
             wanted = 'a tuple of operations, as (Operation("repair", ("v",), goal=("repair",)),)'
             fits = isinstance(value, tuple) and all(isinstance(v, Operation) for v in value)
+        elif kind.startswith("tuple[str,"):
+            wanted = "a tuple of names, as ('name',)"
+            fits = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
         elif kind.startswith("tuple[Term"):
             wanted, fits = "a tuple of closed formulas, as (forall(...),)", isinstance(value, tuple)
         elif kind == "str":
@@ -172,6 +180,7 @@ class Kernel(Decisions):
             if not template.features <= frozenset(features):
                 continue
             rules += _built(self, template, split if template.split else frozenset())[1]
+        rules = lapses.applied(self.lapses, rules)
         lacking = [f for f in FUNCTIONS if f.feature and not set(f.feature.split("|")) & set(features)]
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()

@@ -23,7 +23,11 @@ from proofs.source.granted import GRANTED
 from proofs.source.survey import ASKED
 from proofs.source.vocabulary import EFFECTS, RENAMED
 
-MEANT = {*EFFECTS, "ptep_set_wrprotect", "pte_is_pinned", "folio_set_dirty", "folio_free_swap", "flush_tlb_page"}
+MEANT = {
+    *(name.partition("(")[0] for name in EFFECTS), "ptep_set_wrprotect", "wrprotect_ptes", "pmdp_set_wrprotect",
+    "pte_is_pinned", "folio_set_dirty", "folio_free_swap", "free_swap_cache", "flush_tlb_page", "ptep_clear_flush",
+    "ptep_clear_flush_notify", "set_ptes", "set_pmd_at", "smp_mb", "smp_rmb", "smp_mb__after_atomic",
+}
 """Calls that somebody might forget."""
 UNSAID = {READ: "another rule", NOT_READ: "not read"}
 SPOILED = {"==": "!=", "!=": "==", "<": "<=", ">": ">=", "<=": "<", ">=": ">", "&&": "||", "||": "&&"}

@@ -21,7 +21,7 @@ from typing import Any
 from model.logic import ModelError, System, Term
 from proofs import json_text
 from proofs.certify.obligations import Clause, clause_of, obligations, parsed
-from proofs.naming.specs import Terms, features_of, file_name, find_invariant, system_of
+from proofs.naming.specs import Terms, features_of, file_in, file_name, find_invariant, find_kernel, system_of
 from proofs.words import in_words
 
 SCHEMA = 1
@@ -146,6 +146,10 @@ def write(folder: Path, spec: str, name: str, clauses: Sequence[Term], without: 
         "clauses": [{"variables": c.variables, "body": c.body} for c in said],
         "obligations": {each: _hash(text) for each, text in texts.items()},
     }
+    if file_in(spec) is not None:
+        kernel = find_kernel(spec)
+        # Of a kernel that somebody wrote, or that was read from C: what it is, and where each decision of it stands.
+        manifest |= {"about": kernel.about, "cite": dict(kernel.cite)}
     (folder / "obligations").mkdir(parents=True, exist_ok=True)
     for text in texts.values():
         (folder / "obligations" / f"{_hash(text)}.smt2").write_text(text, encoding="utf-8")
@@ -226,6 +230,7 @@ def contents(manifest: Path) -> dict[str, Any]:
         "schema": 1, "kernel": kernel, "without": less, "invariant": stated.name, "statement": stated.statement,
         "formula": claim.text, "clauses": [words for words, _ in said], "formulas": [text for _, text in said],
         "obligations": {name: f"{hashes[name]}.smt2" for name in sorted(hashes)},
+        "about": str(read.get("about", "")), "cite": dict(read.get("cite", {})),
     }
 
 
@@ -245,6 +250,8 @@ def described(manifest: Path, as_json: bool = False) -> str:
     lines = [
         f"{content['invariant']} on {content['kernel']}{less}, "
         "for any number of processes, pages, frames, references and slots:", f"  {content['statement']}", "",
+        *([f"The kernel: {content['about']}"] if content["about"] else []),
+        *(f"  {decision}: {place}" for decision, place in content["cite"].items()),
         "It is inductive together with" if words else "It is inductive by itself.",
         *(f"  {number:2} {text}" for number, text in enumerate(words, 1)),
         "", f"{len(content['obligations'])} obligations; `python -m proofs verify {manifest}` asks the solvers.",

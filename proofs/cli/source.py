@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from invariants import INVARIANTS
-from model.features import WORLD
+from model.features import SPLIT, WORLD
 from model.kernels import differing
 from model.logic import ModelError
 from proofs.check.cells import Cell
@@ -76,6 +77,7 @@ def check(
         "--invariant", "-i", autocompletion=completed_invariants, help="An invariant, as for check; may be repeated."
     )] = None,
     world: Annotated[list[str] | None, typer.Option("--with", help="Features, as for check.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="What is not one step, as for check.")] = None,
     scope: Annotated[str, typer.Option(help="As for check.")] = "default",
     engine: Annotated[str, typer.Option(help="As for check.")] = "all",
     timeout: Annotated[float | None, typer.Option(help="Seconds for each exploration and each BMC run.")] = None,
@@ -89,18 +91,21 @@ def check(
     made = [_spec(reading, folder) for reading in readings]
     specs = [spec for spec, _ in made]
     unread = any(reading.outside() for reading in readings) or any(left for _, left in made)
+    records = [_record(reading, *each, folder) for reading, each in zip(readings, made, strict=True)]
     if as_json:
-        names = names_in_options(world, WORLD, "feature")
+        names = [*names_in_options(world, WORLD, "feature"), *names_in_options(split, SPLIT, "sub-steps")]
         cells = verdicts(dict.fromkeys(specs), invariant or INVARIANTS, features=names, scope=scope, engine=engine,
                          timeout=timeout, out=out, workers=workers)
         print_json(_checked(readings, made, cells))
         return _code({cell.verdict for cell in cells}, unread)
-    for reading, (spec, left), when in zip(readings, made, ("before", "after"), strict=False):
+    for reading, (spec, left), record, when in zip(readings, made, records, ("before", "after"), strict=False):
         print(f"{when + ': ' if patch is not None else ''}Linux {reading.version}, {reading.digest}: {spec}")
-        print("\n".join([*shown.told(reading), *left]), end="\n\n")
+        print("\n".join([*shown.told(reading), *left]))
+        print(f"Verdicts on {spec} are of that tree as far as {record} says: hashes, functions, lines.\n")
     earlier = _traces(out, specs)
     code = check_table(
-        None, kernel=list(dict.fromkeys(specs)), invariant=invariant, world=world, scope=scope, engine=engine,  # type: ignore[arg-type]
+        None, kernel=list(dict.fromkeys(specs)), invariant=invariant, world=world, split=split, scope=scope,  # type: ignore[arg-type]
+        engine=engine,
         timeout=timeout, workers=workers, out=out,
     )
     _print_tests(path for path, written in _traces(out, specs).items() if earlier.get(path) != written)
@@ -183,7 +188,15 @@ def _surveyed(root: Path, config: Path | None, patch: Path | None) -> Reading:
 
 
 def _about(reading: Reading) -> str:
-    return f"what Linux {reading.version} decides, read from its source"
+    commit = f"commit {reading.commit}, " if reading.commit else ""
+    return f"what Linux {reading.version} decides, read from its source ({commit}files {reading.digest})"
+
+
+def _record(reading: Reading, spec: str, left: list[str], folder: Path) -> Path:
+    """Write of what a verdict about that kernel is: the tree, the hash of each file, functions and lines."""
+    path = folder / f"linux_{reading.version}_{reading.digest}.source.json"
+    write_file(path, json.dumps({**shown.to_json(reading), "kernel": spec, "left": left}, indent=1) + "\n")
+    return path
 
 
 def _spec(reading: Reading, folder: Path) -> tuple[str, list[str]]:
@@ -191,7 +204,7 @@ def _spec(reading: Reading, folder: Path) -> tuple[str, list[str]]:
 
     And a line for each decision that the rules of the model do not go with, so that it is left as the nearest has it.
     """
-    if not reading.replaced():
+    if not reading.replaced() and not reading.lapses():
         return reading.nearest.name, []
     path = folder / f"linux_{reading.version}_{reading.digest}.py"
     own = [row.decision for row in reading.replaced() if not row.finding.values]

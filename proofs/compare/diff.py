@@ -108,7 +108,7 @@ class Causes:
 
     def __init__(self, a: Side, b: Side, features: Sequence[str], each: int) -> None:
         self.a, self.b, self.features, self.each = a, b, features, each
-        self.differing = (*differing(a.kernel, b.kernel), *[OWN] * (a.kernel.own_rules != b.kernel.own_rules))
+        self.differing = (*unlike(a.kernel, b.kernel), *[OWN] * (a.kernel.own_rules != b.kernel.own_rules))
         self._hybrids: dict[frozenset[str], Side] = {frozenset(): a, frozenset(self.differing): b}
         self.kept: dict[tuple[str, ...], list[tuple[Pages, tuple[Move, ...]]]] = {}
         self.count: dict[tuple[str, ...], int] = {}
@@ -186,12 +186,20 @@ def _sensible(sequence: Sequence[Move]) -> bool:
     return True
 
 
+def unlike(a: Kernel, b: Kernel) -> tuple[str, ...]:
+    """The decisions in which two kernels differ, and `lapses` if they have not the same ones."""
+    return (*differing(a, b), *(("lapses",) if a.lapses != b.lapses else ()))
+
+
 def decisions(a: Kernel, b: Kernel, names: Iterable[str]) -> tuple[Decision, ...]:
     """Those decisions of the two kernels, with the source that only the second one cites."""
     before = sources_of(a)
-    own = [{OWN: ", ".join(template.name for template in k.own_rules) or "none"} for k in (a, b)]
     cites = {what: commit for what, commit in sources_of(b).items() if before.get(what) != commit}
-    values = a.decisions() | own[0], b.decisions() | own[1]
+    values = [
+        {**k.decisions(), OWN: ", ".join(template.name for template in k.own_rules) or "none",
+         "lapses": ", ".join(k.lapses) or "none"}
+        for k in (a, b)
+    ]
     return tuple(Decision(n, values[0][n], values[1][n], cites.get(n, "")) for n in names)
 
 
@@ -209,12 +217,12 @@ def compare(
     wanted = features_of(with_features(a, (*ALWAYS, *features)))[1]
     kernels = find_kernel(a), find_kernel(b)
     systems = system_of(with_features(a, wanted)), system_of(with_features(b, wanted))
-    unlike = differing(*kernels)
+    others = unlike(*kernels)
     if systems[0].text() == systems[1].text():
-        return Report(a, b, wanted, bounds, NOTHING, (), (), unlike, True)
+        return Report(a, b, wanted, bounds, NOTHING, (), (), others, True)
     proved = proved_alike(kernels, systems, min(PROOF_SECONDS, bounds.seconds or PROOF_SECONDS))
     if proved is not None:
-        return Report(a, b, wanted, bounds, NOTHING, (), *_here_and_elsewhere(kernels, unlike, wanted), proved=proved)
+        return Report(a, b, wanted, bounds, NOTHING, (), *_here_and_elsewhere(kernels, others, wanted), proved=proved)
     own = [name for k, s in zip(kernels, systems, strict=True) for name in untaken_rules(k, s)]
     kernels, sides = _sides(kernels, wanted, bounds)
     causes = Causes(*sides, wanted, each)
@@ -225,7 +233,7 @@ def compare(
         shown = (as_test((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
         shown_causes.append(Cause(decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
     silent, elsewhere = _here_and_elsewhere(
-        kernels, [d for d in unlike if not any(d in names for names in causes.kept)], wanted
+        kernels, [d for d in others if not any(d in names for names in causes.kept)], wanted
     )
     return Report(
         a, b, wanted, bounds, searched, tuple(shown_causes), silent, elsewhere,

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import importlib
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -223,6 +224,26 @@ class Tree:
         for file in ("Makefile", *FILES):
             whole.update(hashlib.sha256(self.text(file) or b"").digest())
         return whole.hexdigest()[:16]
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file that is read, as it is with what replaces it."""
+        texts = {file: self.text(file) for file in ("Makefile", *FILES)}
+        return {file: hashlib.sha256(text).hexdigest() for file, text in texts.items() if text is not None}
+
+    @cached_property
+    def commit(self) -> str:
+        """The commit that is checked out, with `+` if a file that is read is another one; "" if git knows none."""
+        def git(*words: str) -> subprocess.CompletedProcess[str]:
+            command = ["git", "-C", str(self.root), *words]
+            return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        if not (self.root / ".git").exists():
+            return ""
+        try:
+            head = git("rev-parse", "HEAD")
+            changed = self.replaced or git("diff", "--quiet", "HEAD", "--", "Makefile", *FILES).returncode
+        except (OSError, subprocess.SubprocessError):
+            return ""
+        return "" if head.returncode else head.stdout.strip() + ("+" if changed else "")
 
     def functions(self, file: str) -> dict[str, list[tuple[bool | None, Function]]]:
         """Functions defined in a file, by name; each with whether the configuration compiles it."""

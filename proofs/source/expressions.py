@@ -31,10 +31,10 @@ class Vocabulary:
     """What C means, for one decision.
 
     words: regular expressions of expressions, whole, and their values, or functions of the match and the world.
-    effects: calls, and what the world is afterwards. events: calls that are remembered. stops: calls with which a path
-    ends. inert: calls without effect on the world. renamed: names that other versions have for one thing. start,
-    facts: the world at first, and what holds of its terms. once: loops have one round, with which the path ends: what
-    is asked is decided for one PTE, or one page of a list.
+    effects: calls, by name or with their arguments, and what the world is afterwards. events: calls that are
+    remembered. stops: calls with which a path ends. inert: calls without effect on the world. renamed: names that
+    other versions have for one thing. start, facts: the world at first, and what holds of its terms. once: loops have
+    one round, with which the path ends: what is asked is decided for one PTE, or one page of a list.
     """
 
     words: Sequence[tuple[str, Any]]
@@ -200,8 +200,11 @@ class Expressions(ABC):
         return found
 
     def _operated(self, operator: str, a: Value, b: Value, node: Node, state: State) -> tuple[Value, State]:
-        if operator in ("+", "-") and isinstance(a, Thing) and isinstance(b, int) and b == 0:
-            return a, state
+        if operator in ("+", "-") and isinstance(a, Thing) and isinstance(b, int):
+            if b == 0:
+                return a, state
+            if (word := self._word(f"{text(a)}{operator}{b}", state)) is not None:
+                return word, state
         if operator in ("==", "!="):
             if all(isinstance(x, Flags) and not x.base for x in (a, b)) and a != b and _siblings(a, b):
                 return operator == "!=", state
@@ -365,8 +368,11 @@ class Expressions(ABC):
         argument = node.child_by_field_name("argument")
         old, after = self.eval(argument, state)[0]
         step = 1 if "++" in text_of(node) else -1
+        following = self._word(f"{text(old)}{'+' if step > 0 else '-'}1", after)
         if isinstance(old, int):
             new: Value = int(old) + step
+        elif following is not None:
+            new = following
         else:
             new, after = self._unknown(text(old), node, after)
         prefix = node.children[0].type in ("++", "--")
@@ -434,8 +440,8 @@ class Expressions(ABC):
             if name in vocabulary.stops:
                 return [(0, replace(state, stopped=name))]
         word = self._word(known_as, state)
-        if name in vocabulary.effects:
-            state = replace(state, world=vocabulary.effects[name](dict(state.world)))
+        if (effect := vocabulary.effects.get(known_as, vocabulary.effects.get(name))) is not None:
+            state = replace(state, world=effect(dict(state.world)))
             return [(0 if word is None else word, state)]
         if word is not None:
             return [(word, state)]

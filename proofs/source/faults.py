@@ -10,7 +10,7 @@ from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import always, never, not_exclusive
 from proofs.source.csource import Tree
-from proofs.source.findings import ABSENCE, ALL, Candidate, Finding, Question, of_slot, predicates
+from proofs.source.findings import ALL, Candidate, Finding, Question, absent, of_slot, predicates
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing, truth
 from proofs.source.vocabulary import (
@@ -55,18 +55,8 @@ def flags(yes: Any = True, no: Any = False) -> Callable[[], list[Candidate]]:
     return lambda: [Candidate(yes, YES), Candidate(no, NO)]
 
 
-def absent(decision: str, value: Any, *words: str, files: tuple[str, ...] = ()) -> Callable[[Tree], Finding | None]:
-    """That value, if none of the words (regular expressions) is in the files."""
-    def settled(tree: Tree) -> Finding | None:
-        if any(tree.text(file) is None for file in files) or any(tree.mentions(word, *files) for word in words):
-            return None
-        what = f"no {', no '.join(w.strip('()').replace(chr(92) + 'b', '') for w in words)}"
-        return Finding(decision, ABSENCE, (value,), (f"{what} in {', '.join(files) or 'the files read'}",))
-    return settled
-
-
 def _wp(decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
-    asked = vocabulary(given, stops=WP_STOPS, events=more.pop("events", ()))
+    asked = vocabulary(given, stops=more.pop("stops", WP_STOPS), events=more.pop("events", ()))
     return Question(decision, ("do_wp_page",), asked, outcome, candidates, words, ("mm/memory.c",), **more)
 
 
@@ -108,7 +98,8 @@ WRITE_FAULTS: tuple[Question, ...] = (
         when=stops_at(("wp_page_reuse",), COPIES), compared=(word("swap-cache"), Not(word("writeback")))),
     _wp("reuse_ksm", (ANON, word("ksm"), Not(word("large")), Not(word("huge")), Not(word("uffd-wp")), FREE,
                       Not(word("exclusive")), LOCAL == 0, *_WRITE),
-        stops_at(("wp_page_reuse",), COPIES), lambda: predicates("reuse_ksm"), "a KSM page, which is never exclusive"),
+        stops_at(("wp_page_reuse",), COPIES), lambda: predicates("reuse_ksm"), "a KSM page, which is never exclusive",
+        stops=tuple(name for name in WP_STOPS if name != "reuse_ksm_page")),
     _wp("reuse_large", (*_LARGE, *_WRITE), stops_at(("wp_page_reuse",), COPIES), _reuse_large,
         "a sub-page, mapped by a PTE, of a large folio that is not in the swap cache; the lock is free"),
     _wp("trylock", (*SMALL[:-2], LOCAL == 0, *_WRITE, *_SOLE), stops_at(COPIES, ("wp_page_reuse",)), lambda: [
@@ -120,7 +111,7 @@ WRITE_FAULTS: tuple[Question, ...] = (
         f"{SMALL_WORDS}; under writeback", events=("folio_wait_writeback",)),
     _wp("unshare", (*SMALL, UNSHARE, Not(WRITE), Not(word("exclusive"))), _kept, lambda: predicates("unshare"),
         f"{SMALL_WORDS}; a fault for a reader, of a page that is not exclusive",
-        settled=absent("unshare", None, r"\bFAULT_FLAG_UNSHARE\b", files=("mm/memory.c",))),
+        settled=absent("unshare", None, r"\bFAULT_FLAG_UNSHARE\b", files=("mm/memory.c",), anchors=("do_wp_page",))),
 )
 
 _HUGE = (ANON, Not(word("ksm")), word("large"), word("huge"), Not(word("uffd-wp")), FREE, LOCAL == 0,
@@ -149,7 +140,8 @@ def huge(
 
 
 def _zero_unshare(tree: Tree) -> Finding | None:
-    return absent("huge_zero_unshare", "split", r"\bFAULT_FLAG_UNSHARE\b", files=("mm/huge_memory.c",))(tree)
+    return absent("huge_zero_unshare", "split", r"\bFAULT_FLAG_UNSHARE\b", files=("mm/huge_memory.c",),
+                  anchors=("do_huge_pmd_wp_page",))(tree)
 
 
 def _fresh(path: Path) -> Term | None:
@@ -200,9 +192,18 @@ def _marks_exclusive(path: Path) -> Term | None:
     return BoolVal(any("RMAP_EXCLUSIVE" in argument for e in added for argument in e.arguments))
 
 
+def keeps_bits(path: Path) -> Term | None:
+    """The page that is swapped in is mapped soft-dirty and uffd-wp where the swap entry was."""
+    if not _installed(path):
+        return None
+    made = {e.name for e in path.state.events}
+    return And(Or(Not(word("soft-dirty")), BoolVal("pte_mksoft_dirty" in made)),
+               Or(Not(word("uffd-wp")), BoolVal("pte_mkuffd" in made)))
+
+
 def swap(decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
     """A question about a fault on a swap entry whose page is in the swap cache."""
-    asked = swap_vocabulary((*_SWAPPED, *given), events=_MAPS, stops=("do_wp_page",))
+    asked = swap_vocabulary((*_SWAPPED, *given), events=(*_MAPS, *more.pop("events", ())), stops=("do_wp_page",))
     return Question(decision, ("do_swap_page",), asked, outcome, candidates, words, ("mm/memory.c",), **more)
 
 
@@ -232,7 +233,8 @@ def _upgrades() -> list[Candidate]:
 
 
 def _no_bit(tree: Tree) -> Finding | None:
-    return absent("swap_in_counts", False, r"\bpte_swp_exclusive\b", files=("mm/memory.c",))(tree)
+    return absent("swap_in_counts", False, r"\bpte_swp_exclusive\b", files=("mm/memory.c",),
+                  anchors=("do_swap_page",))(tree)
 
 
 SWAP_FAULTS: tuple[Question, ...] = (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import z3
 
 from model.decisions import value_text
 from model.kernels import FURTHER, KERNELS, Kernel
-from proofs.source.csource import NotRead, Tree
+from proofs.source.csource import NotRead, Tree, defect
 from proofs.source.expressions import Vocabulary
 from proofs.source.paths import Path, Reader
 from proofs.source.values import UNKNOWN, Term
@@ -77,6 +79,63 @@ class Finding:
         return next((text for v, text in self.differs if v is value or v == value), "")
 
 
+def holds() -> list[Candidate]:
+    """Of a fact: that it holds, and that it does not."""
+    return [Candidate(True, z3.BoolVal(True)), Candidate(False, z3.BoolVal(False))]
+
+
+def anchored(tree: Tree, files: Sequence[str], anchors: Sequence[str], missing: str) -> str:
+    """Where the first of those functions is, in which what is missing would stand.
+
+    Raises NotRead if none of them is there, or it does not parse: then that something is missing shows nothing.
+    """
+    for name in anchors:
+        if (found := tree.find(name, tuple(files))) is not None:
+            if (wrong := defect(found.node)) is not None:
+                raise NotRead(f"there is no {missing}, but {name}, where it would stand, does not parse at "
+                              f"{found.place(wrong)}")
+            return f"{name} {found.place()}"
+    raise NotRead(f"there is no {missing} in {', '.join(files)}, but no {' or '.join(anchors)} either, where it would "
+                  "stand")
+
+
+def plain(pattern: str) -> str:
+    """The name that a regular expression looks for, without its signs."""
+    return re.sub(r"\\[bs][*+]?|\\?\($|[\\^$?]", "", pattern).strip()
+
+
+def absent(
+    decision: str, value: Any, *words: str, files: tuple[str, ...], anchors: tuple[str, ...]
+) -> Callable[[Tree], Finding | None]:
+    """That value, if none of the words (regular expressions) is in the files, and one of the anchors is.
+
+    anchors: functions in which the words would stand. A name that is much like one that is missing may be its new
+    name, so nothing is found then.
+    """
+    def settled(tree: Tree) -> Finding | None:
+        if any(tree.text(file) is None for file in files) or any(tree.mentions(word, *files) for word in words):
+            return None
+        what = ", ".join(plain(word) for word in words)
+        place = anchored(tree, files, anchors, what)
+        for word in words:
+            if like := similar(tree, plain(word), files):
+                raise NotRead(f"there is no {plain(word)} in {', '.join(files)}, but {like}, which may be its new name")
+        return Finding(decision, ABSENCE, (value,), (f"absent: looked for {what} in {', '.join(files)}; {place}",))
+    return settled
+
+
+def no_exclusive_bit(decision: str, value: Any = None) -> Callable[[Tree], Finding | None]:
+    """That value, if the tree has no PG_anon_exclusive (before 5.19)."""
+    return absent(decision, value, r"\bPageAnonExclusive\b", files=("include/linux/page-flags.h",),
+                  anchors=("PageAnon", "folio_test_anon"))
+
+
+def similar(tree: Tree, name: str, files: Sequence[str]) -> str | None:
+    """A name in the files that is much like that one, None if there is none."""
+    known = {n.decode() for file in files for n in re.findall(rb"\b[A-Za-z_]\w{5,}\b", tree.text(file) or b"")}
+    return next(iter(difflib.get_close_matches(name, known, 1, 0.87)), None)
+
+
 def predicates(decision: str, ask: Callable[[Any], Term] | None = None, more: Sequence[Any] = ()) -> list[Candidate]:
     """The values that kernels of the model have for a decision that is a predicate, with their formulas."""
     found: dict[int, Candidate] = {}
@@ -100,7 +159,8 @@ class Question:
     asks, in words. settled: a finding that the tree allows unread. also: raises NotRead if reading would decide
     nothing. parameters: Python arguments of the predicate beside p, v, s and f. transform: makes the decision of the
     formula over all paths. when: on which paths the decision counts at all; compared: further facts where it is held
-    against values.
+    against values. lapse: of what rules take for granted: what a kernel lacks that does not do so (model/lapses.py).
+    beyond: what the model has not, and takes as not so where a new rule is said.
     """
 
     decision: str
@@ -116,6 +176,8 @@ class Question:
     transform: Callable[[Term], Term] = z3.simplify
     when: Callable[[Path], Any] | None = None
     compared: tuple[Term, ...] = field(default=())
+    lapse: str = ""
+    beyond: tuple[Term, ...] = ()
 
     def ask(self, tree: Tree) -> Finding:
         """What the tree decides. What cannot be read says why, and is no error."""
@@ -168,15 +230,48 @@ class Question:
                                             f"{value_text(each.value)} {_yes(not here)}"))
         differs = [(value, said) for value, said in differs if value not in values]
         python = words = why = ""
-        if not values:
+        if not values and self.candidates is not holds:
             # A predicate of a kernel is asked of every state, also of those that other kernels never reach.
             anywhere = [fact for fact in facts if not any(fact.eq(known) for known in self.compared)]
             try:
-                python, words = _said(formula, anywhere, self.parameters)
+                inside = z3.simplify(z3.substitute(formula, *((c, z3.BoolVal(False)) for c in self.beyond)))
+                python, words = _said(inside, anywhere, self.parameters)
             except ValueError as error:
                 why = f"the model has no state function for all of: {error}"
         return Finding(
             self.decision, READ, tuple(values), where, why, python, words, self.given, tuple(differs), ignored)
+
+
+@dataclass(frozen=True)
+class Together:
+    """A decision that several functions take together. joined: its values, of the values that each has."""
+
+    decision: str
+    parts: tuple[Question, ...]
+    joined: Callable[[list[Any]], list[Any]]
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        return tuple(name for part in self.parts for name in part.functions)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(file for part in self.parts for file in part.files))
+
+    def ask(self, tree: Tree) -> Finding:
+        """What the tree decides, if each part is read and has a known value."""
+        found = [part.ask(tree) for part in self.parts]
+        open_ones = [f for f in found if not f.decided or not f.values]
+        if open_ones:
+            return open_ones[0]
+        values = self.joined([f.values[0] for f in found])
+        where = tuple(dict.fromkeys(line for f in found for line in f.where))
+        why = "" if values else "its parts differ: " + "; ".join(
+            f"{value_text(f.values[0])} at {f.where[0]}" for f in found)
+        how = READ if any(f.how == READ for f in found) else ABSENCE
+        given = "; ".join(dict.fromkeys(f.given for f in found if f.given))
+        ignored = tuple(sorted({line for f in found for line in f.ignored}))
+        return replace(found[0], how=how, values=tuple(values), where=where, why=why, given=given, ignored=ignored)
 
 
 def _said(formula: Term, facts: Sequence[Term], parameters: Sequence[tuple[str, Term]]) -> tuple[str, str]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from z3 import And, BoolVal, Not, Or
+from z3 import BoolVal, Not, Or
 
-from proofs.source.faults import NO, SMALL, WP_STOPS, YES, absent, huge, leaves_cache, stops_at, swap
-from proofs.source.findings import Candidate, Question
+from proofs.source import entries, gup
+from proofs.source.faults import SMALL, WP_STOPS, YES, huge, keeps_bits, leaves_cache, stops_at, swap
+from proofs.source.findings import Question, holds, no_exclusive_bit
 from proofs.source.others import (
     ANONYMOUS,
+    COMMITS,
     COPY_STOPS,
     FORK_WORDS,
     KSM_INERT,
@@ -29,10 +31,6 @@ from proofs.source.vocabulary import OWNED, SWAP_FULL, UNSHARE, WRITE, vocabular
 from proofs.source.world import word
 
 
-def _holds() -> list[Candidate]:
-    return [Candidate(True, YES), Candidate(False, NO)]
-
-
 def _ends(says: Callable[[Path], Term], stopping: Callable[[Path], Term | None] = lambda path: None) -> Any:
     """What `says` of a path that returns; `stopping`: of one that stops at a call."""
     def outcome(path: Path) -> Term | None:
@@ -45,17 +43,12 @@ def _called(*names: str) -> Callable[[Path], Term]:
 
 
 _COPIED = stops_at(COPY_STOPS, ())
-_NO_BIT = r"\bPageAnonExclusive\b"
 _FORK = ("copy_present_ptes", "copy_present_pte")
-_PROTECTS = ("ptep_set_wrprotect", "pte_wrprotect")
+_PROTECTS = ("ptep_set_wrprotect",)
 
 
 def _exclusive(path: Path) -> Term:
     return truth(path.state.world["exclusive"])
-
-
-def _or_none(name: str, *files: str) -> Any:
-    return absent(name, None, _NO_BIT, files=files)
 
 
 def _reused(path: Path) -> Term | None:
@@ -73,9 +66,12 @@ def _counted_first(path: Path) -> Term | None:
     return None if merged is None else Or(Not(merged), _called("ptep_clear_flush", "pte_wrprotect")(path))
 
 
-def _refused(path: Path) -> Term | None:
-    done = succeeds(path)
-    return None if done is None else Or(Not(done), And(Not(word("pinned")), Not(_exclusive(path))))
+def _if_done(says: Callable[[Path], Term]) -> Callable[[Path], Term | None]:
+    """What holds where the function succeeds."""
+    def outcome(path: Path) -> Term | None:
+        done = succeeds(path)
+        return None if done is None else Or(Not(done), says(path))
+    return outcome
 
 
 def _stays(path: Path) -> Term | None:
@@ -83,48 +79,69 @@ def _stays(path: Path) -> Term | None:
     return None if left is None else Not(left)
 
 
-def _cleared(path: Path) -> Term:
-    committed, bits = _called("ptep_modify_prot_commit")(path), _called("pte_wrprotect", "pte_clear_soft_dirty")(path)
-    return Or(Not(committed), bits)
+def _cleared(call: str) -> Callable[[Path], Term]:
+    return lambda path: Or(Not(_called("ptep_modify_prot_commit")(path)), _called(call)(path))
+
+
+def _sets_uffd(path: Path) -> Term | None:
+    """A PTE that is put in place was marked."""
+    if path.end != "stop":
+        return None
+    return BoolVal(path.value not in COMMITS or any(e.name == "pte_mkuffd" for e in path.state.events))
 
 
 _WP = (*SMALL, WRITE, Not(UNSHARE))
-_SHARED = "an exclusive page is made shared only if it is not pinned, and no longer exclusive then"
 GRANTED: tuple[Question, ...] = (
     Question("fork clears PG_anon_exclusive of what it shares", _FORK,
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
-             _ends(lambda path: Not(_exclusive(path)), _COPIED), _holds, "an anonymous page of order 0",
-             ("mm/memory.c",), settled=_or_none("fork clears PG_anon_exclusive of what it shares", "mm/memory.c",
-                                                "include/linux/rmap.h")),
+             _ends(lambda path: Not(_exclusive(path)), _COPIED), holds, "an anonymous page of order 0",
+             ("mm/memory.c",),
+             settled=no_exclusive_bit("fork clears PG_anon_exclusive of what it shares"),
+             lapse="fork-keeps-exclusive"),
     Question("fork write-protects what it shares", _FORK,
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, events=_PROTECTS,
                         inert=r"page_add_\w+"),
-             _ends(lambda path: Or(Not(word("writable")), _called(*_PROTECTS)(path)), _COPIED), _holds,
-             "an anonymous page of order 0 in a private VMA", ("mm/memory.c",)),
+             _ends(lambda path: Or(Not(word("writable")), _called(*_PROTECTS)(path)), _COPIED), holds,
+             "an anonymous page of order 0 in a private VMA", ("mm/memory.c",), lapse="fork-parent-writable"),
     Question("a page that is reused becomes exclusive", ("do_wp_page",), vocabulary(_WP, stops=WP_STOPS), _reused,
-             _holds, "an anonymous page of order 0", ("mm/memory.c",),
-             settled=_or_none("a page that is reused becomes exclusive", "mm/memory.c")),
-    huge("a THP that is reused becomes exclusive", (WRITE, Not(UNSHARE)), False, _reused, _holds, "a THP",
-         settled=_or_none("a THP that is reused becomes exclusive", "mm/huge_memory.c")),
-    Question("clear_refs write-protects, and clears the soft-dirty bit", ("clear_soft_dirty",),
-             vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
-                        events=("ptep_modify_prot_commit", "pte_wrprotect", "pte_clear_soft_dirty")),
-             _ends(_cleared), _holds, "a present PTE", ("fs/proc/task_mmu.c",)),
+             holds, "an anonymous page of order 0", ("mm/memory.c",),
+             settled=no_exclusive_bit("a page that is reused becomes exclusive"),
+             lapse="reuse-not-exclusive"),
+    huge("a THP that is reused becomes exclusive", (WRITE, Not(UNSHARE)), False, _reused, holds, "a THP",
+         settled=no_exclusive_bit("a THP that is reused becomes exclusive"),
+         lapse="huge-reuse-not-exclusive"),
+    *(Question(f"clear_refs {does}", ("clear_soft_dirty",),
+               vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
+                          events=("ptep_modify_prot_commit", call)),
+               _ends(_cleared(call)), holds, "a present PTE", ("fs/proc/task_mmu.c",), lapse=lapse)
+      for does, call, lapse in (("write-protects", "pte_wrprotect", "clear-refs-writable"),
+                                ("clears the soft-dirty bit", "pte_clear_soft_dirty", "clear-refs-soft-dirty"))),
     Question("a page that leaves the swap cache is dirty", ("folio_free_swap", "try_to_free_swap"),
-             vocabulary((*ANONYMOUS, word("swap-cache")), events=("folio_set_dirty",)), _ends(_dirtied), _holds,
+             vocabulary((*ANONYMOUS, word("swap-cache")), events=("folio_set_dirty",)), _ends(_dirtied), holds,
              "a page of the swap cache", ("mm/swapfile.c",)),
-    Question(_SHARED,
-             ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
-             vocabulary((*ANONYMOUS, word("exclusive"))), _refused, _holds, "an exclusive page of order 0",
-             ("include/linux/rmap.h",), settled=_or_none(_SHARED, "include/linux/rmap.h")),
+    *(Question(fact, ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
+               vocabulary((*ANONYMOUS, word("exclusive"))), _if_done(says), holds, "an exclusive page of order 0",
+               ("include/linux/rmap.h",), settled=no_exclusive_bit(fact), lapse=lapse)
+      for fact, says, lapse in (
+          ("an exclusive page is made shared only if it is not pinned", lambda path: Not(word("pinned")),
+           "unmap-pinned"),
+          ("an exclusive page that is made shared is not exclusive any more", lambda path: Not(_exclusive(path)),
+           "unmap-keeps-exclusive"))),
     Question("without MM_CP_TRY_CHANGE_WRITABLE no PTE becomes writable", ("change_pte_range",),
              changing((*ANONYMOUS, Not(word("writable"))), ()),
-             lambda path: None if restores(path) is None else Not(restores(path)), _holds,
-             "a read-only PTE of an anonymous page", ("mm/mprotect.c",)),
-    swap("a read fault leaves the page in the swap cache", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _stays, _holds,
+             lambda path: None if restores(path) is None else Not(restores(path)), holds,
+             "a read-only PTE of an anonymous page", ("mm/mprotect.c",), lapse="mprotect-gives-write-bit"),
+    swap("a read fault leaves the page in the swap cache", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _stays, holds,
          "a read fault, swap not half full"),
+    swap("swap-in keeps soft-dirty and uffd-wp", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), keeps_bits, holds,
+         "a read fault, swap not half full", events=("pte_mksoft_dirty", "pte_mkuffd"), lapse="swap-in-forgets"),
+    Question("UFFDIO_WRITEPROTECT sets uffd-wp", ("change_pte_range",), changing(
+        (*ANONYMOUS, Not(word("writable"))), ("MM_CP_UFFD_WP",), ("pte_mkuffd",)), _sets_uffd, holds,
+        "a PTE of an anonymous page", ("mm/mprotect.c",), lapse="uffd-wp-forgotten"),
     Question("ksmd takes the PTE away before it counts references, and write-protects", ("write_protect_page",),
              vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT,
                         events=("ptep_clear_flush", "pte_wrprotect")),
-             _counted_first, _holds, "a page that a writable PTE maps", ("mm/ksm.c",)),
+             _counted_first, holds, "a page that a writable PTE maps", ("mm/ksm.c",)),
+    *entries.GRANTED,
+    *gup.GRANTED,
 )

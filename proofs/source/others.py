@@ -1,34 +1,26 @@
-"""Decisions of GUP, fork, write-protecting, NUMA hinting, KSM and migration, as questions to C."""
+"""Decisions of fork, write-protecting, NUMA hinting, KSM and migration, as questions to C."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from z3 import And, Bool, BoolVal, If, Not, Or
+from z3 import And, Bool, BoolVal, Not
 
 from model import decisions
-from proofs.source.csource import NotRead, Tree
 from proofs.source.expressions import Vocabulary
-from proofs.source.faults import NO, YES, absent, stops_at
-from proofs.source.findings import Candidate, Question, predicates
+from proofs.source.faults import NO, YES, stops_at
+from proofs.source.findings import Candidate, Question, absent, predicates
 from proofs.source.paths import Path
 from proofs.source.values import Flags, Term, Thing, truth
 from proofs.source.vocabulary import (
     ANON,
-    COW,
-    FOLL_PIN,
-    FOLL_WRITE,
-    FORCE,
-    LONGTERM,
-    MAYWRITE,
     OWNED,
     PROTNONE,
-    SHARED_VMA,
     VMA,
     vocabulary,
 )
-from proofs.source.world import LOCAL, F, P, V, abstracted, word
+from proofs.source.world import LOCAL, REFERENCES, TRANSIENT, word
 
 ANONYMOUS = (ANON, Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, VMA)
 
@@ -53,72 +45,6 @@ def succeeds(path: Path) -> Term | None:
     return BoolVal(path.value == 0) if isinstance(path.value, int) else None if path.value is None else Not(
         truth(path.value)) if not isinstance(path.value, Thing) else NO
 
-
-def _gup_values() -> list[Candidate]:
-    def formula(value: Any) -> Term:
-        pinned, got = (abstracted(value(P, V, F, pin)) for pin in (True, False))
-        return If(FOLL_PIN, pinned, got)
-    return _distinct("read_gup", formula)
-
-
-def _nonanon_values() -> list[Candidate]:
-    def formula(value: Any) -> Term:
-        asked = {(pin, term): abstracted(value(P, V, F, pin, term)) for pin in (True, False) for term in (True, False)}
-        return If(FOLL_PIN, If(LONGTERM, asked[True, True], asked[True, False]), asked[False, False])
-    return _distinct("read_gup_nonanon", formula)
-
-
-def _distinct(decision: str, formula: Any) -> list[Candidate]:
-    from proofs.source.findings import ALL  # noqa: PLC0415
-    values = {id(v): v for v in (getattr(k, decision) for k in ALL)}
-    return [Candidate(v, formula(v)) for v in values.values()]
-
-
-def _no_unsharing(decision: str, value: Any) -> Any:
-    return absent(decision, value, r"\bgup_must_unshare\b", r"\bshould_force_cow_break\b", r"\bFOLL_BREAK_COW\b",
-                  files=("mm/gup.c",))
-
-
-def _asked_by(name: str, *callers: str, files: tuple[str, ...] = ()) -> Any:
-    """Raises NotRead unless one of the callers calls it: else what it says decides nothing."""
-    def also(tree: Tree) -> None:
-        for caller in callers:
-            found = tree.find(caller, files)
-            if found is not None and f"{name}(" in found.node.text.decode("utf-8", "replace"):
-                return
-        raise NotRead(f"{name} is called by none of {', '.join(callers)}")
-    return also
-
-
-def _force_values() -> list[Candidate]:
-    """With what C asks beyond the model, where VMAs are private and may be written."""
-    cow, exclusive = And(FORCE, COW), And(
-        FORCE, Not(SHARED_VMA), MAYWRITE, Not(word("vma-write")), ANON, word("exclusive"), Not(word("uffd-wp")),
-        Or(word("vma-soft-dirty"), word("soft-dirty")))
-    values = {"dirty": And(cow, word("dirty")), "exclusive": exclusive, "retry-as-read": cow}
-    return [Candidate(value, Or(word("writable"), formula)) for value, formula in values.items()]
-
-
-_GUP = ("include/linux/mm.h", "mm/internal.h", "mm/gup.c")
-_READ_GUP = (Not(FOLL_WRITE), Not(word("writable")))
-GUP: tuple[Question, ...] = (
-    Question("read_gup", ("gup_must_unshare",), vocabulary((*ANONYMOUS, *_READ_GUP)), refuses, _gup_values,
-             "an anonymous page of order 0, a read, the PTE read-only", _GUP, parameters=(("foll_pin", FOLL_PIN),),
-             settled=_no_unsharing("read_gup", decisions.read_as_mapped),
-             also=_asked_by("gup_must_unshare", "follow_page_pte", files=("mm/gup.c",))),
-    Question("read_gup_nonanon", ("gup_must_unshare",),
-             vocabulary((Not(ANON), Not(word("ksm")), Not(word("large")), *_READ_GUP),
-                        [(r"vma", Thing("vma", "the VMA, which GUP-fast has not", null=True))]),
-             refuses, _nonanon_values, "a page of the page cache or the zero page, a read, the PTE read-only", _GUP,
-             parameters=(("foll_pin", FOLL_PIN), ("longterm", LONGTERM)),
-             settled=_no_unsharing("read_gup_nonanon", decisions.always),
-             also=_asked_by("gup_must_unshare", "follow_page_pte", files=("mm/gup.c",))),
-    Question("force_proof", ("can_follow_write_pte",),
-             vocabulary((Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, VMA, FOLL_WRITE), [
-                 (r"vma->vm_flags&VM_(SHARED|MAYSHARE)", SHARED_VMA), (r"vma->vm_flags&VM_MAYWRITE", MAYWRITE)]),
-             returns, _force_values, "a write to a page of order 0, no KSM page", ("mm/gup.c",),
-             also=_asked_by("can_follow_write_pte", "follow_page_pte", files=("mm/gup.c",))),
-)
 
 COPY_STOPS = ("copy_mc_user_highpage",)
 FORK_WORDS = [
@@ -149,17 +75,17 @@ def _clears(path: Path) -> Term | None:
 
 
 _PINNED = And(word("writable"), word("has-pinned"), word("pinned"))
-_COMMITS = ("ptep_modify_prot_start", "modify_prot_start_ptes")
+_STARTS = ("ptep_modify_prot_start", "modify_prot_start_ptes")
 
 
 def _protects(path: Path) -> Term | None:
     """In a round of the loop: the PTE is changed, or left alone."""
     if path.end == "stop":
-        return BoolVal(path.value in _COMMITS)
+        return BoolVal(path.value in _STARTS)
     return None
 
 
-_NUMA_WORDS = [
+_NUMA_WORDS: list[tuple[str, Any]] = [
     (r"page_to_nid\(page\)|folio_nid\(page\)", Thing("its node")), (r"numa_node_id\(\)", Thing("this node")),
     (r"NUMA_NO_NODE", Thing("no node")), (r"sysctl_numa_balancing_mode&NUMA_BALANCING_NORMAL", True),
     (r"sysctl_numa_balancing_mode&NUMA_BALANCING_MEMORY_TIERING|folio_use_access_time\(page\)", False),
@@ -174,11 +100,14 @@ _NUMA_WORDS = [
     (r"thp_migration_supported\(\)", True), (r"atomic_read\(&mm->mm_users\)", 2), (r"mm->mm_users", 2),
     (r"pmd_write\(.*\)", word("writable")),
 ]
+HINTING = [(r"cp_flags&MM_CP_PROT_NUMA", True), (r"cp_flags&MM_CP_\w+", False), *_NUMA_WORDS]
+"""The words of change_pte_range and change_huge_pmd for NUMA hinting."""
+HINTING_INERT = r"tlb_\w+|lazy_mmu_\w+|xchg_page_\w+|page_anon_exclusive_\w+|pmd_modify|huge_pmd_needs_flush"
 
 
 def _protecting(decision: str, flags_on: tuple[str, ...], candidates: Any, given: tuple[Term, ...], words: str,
                 functions: tuple[str, ...] = ("change_pte_range",), files: tuple[str, ...] = ("mm/mprotect.c",),
-                stops: tuple[str, ...] = _COMMITS, outcome: Any = _protects, **more: Any) -> Question:
+                stops: tuple[str, ...] = _STARTS, outcome: Any = _protects, **more: Any) -> Question:
     on = "|".join(flags_on)
     extra = [*_NUMA_WORDS, *([(rf"cp_flags&({on})", True)] if on else []), (r"cp_flags&MM_CP_\w+", False)]
     asked = vocabulary(given, extra, stops=stops, once=True, inert=r"tlb_\w+|lazy_mmu_\w+|xchg_page_\w+")
@@ -225,7 +154,8 @@ PROTECT: tuple[Question, ...] = (
 
 _RESTORE = (Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, word("vma-write"),
             Not(word("writable")), VMA)
-_COMMIT = ("ptep_modify_prot_commit", "modify_prot_commit_ptes")
+COMMITS = ("ptep_modify_prot_commit", "modify_prot_commit_ptes")
+"""Calls that put a changed PTE in place."""
 _CHANGING = [
     (r"pte_protnone\(pte\)", PROTNONE), (r"(pte_modify|pte_advance_pfn)\(pte,.*\)", Thing("pte")),
     (r"(ptep_modify_prot_start|modify_prot_start_ptes)\(.*\)|pte_clear_uffd(_wp)?\(pte\)", Thing("pte")),
@@ -235,16 +165,16 @@ _CHANGING = [
 
 def restores(path: Path) -> Term | None:
     """A round of the loop commits a PTE that was made writable."""
-    if path.end == "stop" and path.value in _COMMIT:
+    if path.end == "stop" and path.value in COMMITS:
         return BoolVal(any(e.name == "pte_mkwrite" for e in path.state.events))
     return None
 
 
-def changing(given: Sequence[Term], on: tuple[str, ...]) -> Vocabulary:
+def changing(given: Sequence[Term], on: tuple[str, ...], events: tuple[str, ...] = ()) -> Vocabulary:
     """The words of change_pte_range, with those flags set and no others."""
     flags_on = [(rf"cp_flags&({'|'.join(on)})", True)] if on else []
     extra = [*_CHANGING, *flags_on, (r"cp_flags&MM_CP_\w+", False), *_NUMA_WORDS]
-    return vocabulary(given, extra, stops=_COMMIT, events=("pte_mkwrite",), once=True,
+    return vocabulary(given, extra, stops=COMMITS, events=("pte_mkwrite", *events), once=True,
                       inert=r"tlb_\w+|lazy_mmu_\w+|page_anon_exclusive_\w+")
 
 
@@ -253,7 +183,7 @@ def _restoring(decision: str, on: tuple[str, ...], given: tuple[Term, ...], word
         return [Candidate(c.value, And(c.formula, ANON, Not(PROTNONE))) for c in predicates(decision)]
 
     return Question(decision, ("change_pte_range",), changing((*_RESTORE, *given), on), restores, values, words,
-                    ("mm/mprotect.c",), **more)
+                    ("mm/mprotect.c",), beyond=(PROTNONE,), **more)
 
 
 RESTORE: tuple[Question, ...] = (
@@ -262,7 +192,7 @@ RESTORE: tuple[Question, ...] = (
     _restoring("uffd_restores", ("MM_CP_TRY_CHANGE_WRITABLE", "MM_CP_UFFD_WP_RESOLVE"), (Not(word("uffd-wp")),),
                "the same, uffd-wp cleared",
                settled=absent("uffd_restores", decisions.never, r"\bMM_CP_TRY_CHANGE_WRITABLE\b",
-                              files=("mm/userfaultfd.c",))),
+                              files=("mm/userfaultfd.c",), anchors=("mwriteprotect_range",))),
 )
 
 _UNREFERENCED = And(Not(word("referenced")), Not(word("transient")))
@@ -277,9 +207,23 @@ KSM_INERT = (
     r"pte_clear_savedwrite|set_pte_at_notify|set_page_dirty|folio_mark_dirty|page_vma_mapped_walk_done|page_to_pfn"
     r"|folio_pfn|smp_\w+"
 )
+_MOVING: list[tuple[str, Any]] = [
+    (r"mapping|extra_count|folio_mapcount\(page\)|folio_order\(page\)|0<<0", 0),
+    # Nothing maps it any more; whoever moves it has isolated it, and holds a reference.
+    (r"folio_ref_count\(page\)", 1 + REFERENCES + TRANSIENT),
+    (r"page_has_type\(.*\)|folio_test_hugetlb\(page\)|PageHuge\(page\)", False),
+]
+_MOVING_INERT = (
+    r"XA_STATE|(page|folio)_index|page_has_private|folio_test_(private|swapbacked|large_rmappable)|PageSwapBacked"
+    r"|__(folio_set_s|SetPageS)wap[bB]acked|mod_mthp_stat"
+)
 MOVE: tuple[Question, ...] = (
+    Question("migrate_referenced", ("folio_migrate_mapping", "migrate_page_move_mapping"),
+             vocabulary((*ANONYMOUS, Not(word("swap-cache"))), _MOVING, inert=_MOVING_INERT, start={"cached": False}),
+             succeeds, _REFUSES, "an anonymous page of order 0 that is not in the swap cache and that nothing maps now",
+             ("mm/migrate.c",)),
     Question("ksm_referenced", ("write_protect_page",),
              vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT), succeeds, _REFUSES,
              "an anonymous page of order 0 that a writable PTE maps", ("mm/ksm.c",)),
 )
-QUESTIONS = (*GUP, *FORK, *PROTECT, *RESTORE, *MOVE)
+QUESTIONS = (*FORK, *PROTECT, *RESTORE, *MOVE)

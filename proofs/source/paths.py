@@ -12,7 +12,7 @@ from proofs.source.csource import Function, Node, NotRead, branches, declared_na
 from proofs.source.expressions import MOST_PATHS, Expressions
 from proofs.source.values import UNKNOWN, State, Term, Thing, Value, same, truth
 
-MOST_LINES = 120
+MOST_LINES = 150
 """Of a callee that is followed."""
 MOST_CALLS = 6
 """How deep callees are followed."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from model import decisions
 from proofs.source.csource import NotRead, Tree, without_comments
-from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, Finding
+from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, Finding, anchored, similar
 
 _NONE = object()
 
@@ -24,8 +24,9 @@ class Pattern:
     """How one decision shows in the text.
 
     functions: where to look, all that there are; without any, in the whole files. choices: values and what shows each;
-    the first found counts. otherwise: the value where none shows, if the functions are there; without one it is not
-    read. absent: the value where the tree has no such function.
+    the first found counts. otherwise: the value where none shows; absent: that where the tree has no such function;
+    without them it is not read. That something is missing counts only where it would be seen: `beside` (a regular
+    expression) stands in the functions, and one of the functions `anchors` is in the files.
     """
 
     decision: str
@@ -34,6 +35,8 @@ class Pattern:
     choices: Sequence[tuple[Any, str]]
     otherwise: Any = _NONE
     absent: Any = _NONE
+    beside: str = ""
+    anchors: tuple[str, ...] = ()
 
     def ask(self, tree: Tree) -> Finding:
         """What the tree shows. What cannot be found says why, and is no error."""
@@ -42,10 +45,7 @@ class Pattern:
         except NotRead as error:
             return Finding(self.decision, NOT_READ, why=str(error))
         if not texts:
-            if self.absent is not _NONE and any(tree.text(file) is not None for file in self.files):
-                return Finding(self.decision, ABSENCE, (self.absent,), (f"no {' or '.join(self.functions)}",))
-            missing = " or ".join(self.functions) or " or ".join(self.files)
-            return Finding(self.decision, NOT_READ, why=f"there is no {missing} in {', '.join(self.files)}")
+            return self._without(tree)
         for value, pattern in self.choices:
             for file, line, text in texts:
                 if found := re.search(spaced(pattern), text, re.S):
@@ -56,7 +56,37 @@ class Pattern:
         if self.otherwise is _NONE:
             known = "; ".join(decisions.value_text(value) for value, _ in self.choices)
             return Finding(self.decision, NOT_READ, why=f"nothing at {where} shows which it is of {known}")
-        return Finding(self.decision, ABSENCE, (self.otherwise,), (f"nothing else at {where}",))
+        return self._missing(tree, texts, where)
+
+    def _without(self, tree: Tree) -> Finding:
+        """There is no such function."""
+        missing = " or ".join(self.functions) or " or ".join(self.files)
+        if self.absent is _NONE or all(tree.text(file) is None for file in self.files):
+            return Finding(self.decision, NOT_READ, why=f"there is no {missing} in {', '.join(self.files)}")
+        try:
+            place = anchored(tree, self.files, self.anchors, missing)
+            for name in self.functions:
+                if like := similar(tree, name, self.files):
+                    raise NotRead(f"there is no {name}, but {like}, which may be its new name")
+        except NotRead as error:
+            return Finding(self.decision, NOT_READ, why=str(error))
+        return Finding(self.decision, ABSENCE, (self.absent,), (f"absent: looked for {missing}; {place}",))
+
+    def _missing(self, tree: Tree, texts: Sequence[tuple[str, int, str]], where: str) -> Finding:
+        """Nothing of what shows another value is there: that counts only where it would stand."""
+        names = dict.fromkeys(name for _, pattern in self.choices for name in names_in(pattern))
+        sought = ", ".join(names) or "anything else"
+        try:
+            place = anchored(tree, self.files, self.anchors, sought) if self.anchors else ""
+        except NotRead as error:
+            return Finding(self.decision, NOT_READ, why=str(error))
+        beside = next((found[0] for _, _, text in texts if (found := re.search(spaced(self.beside), text, re.S))), None)
+        if self.beside and beside is None:
+            why = f"neither {sought} nor what it would stand beside is at {where}"
+            return Finding(self.decision, NOT_READ, why=why)
+        near = " ".join((beside or "").split())[:60]
+        said = f"absent: looked for {sought} in {where}" + (f", beside {near}" if near else "")
+        return Finding(self.decision, ABSENCE, (self.otherwise,), (f"{said}; {place}" if place else said,))
 
     def _texts(self, tree: Tree) -> list[tuple[str, int, str]]:
         if not self.functions:
@@ -65,6 +95,11 @@ class Pattern:
             found = [f for f in (tree.find(name, self.files) for name in self.functions) if f is not None]
             given = [(f.file, f.line, f.node.text) for f in found]
         return [(file, line, without_comments(text).decode("utf-8", "replace")) for file, line, text in given if text]
+
+
+def names_in(pattern: str) -> list[str]:
+    """The names that a pattern speaks of, for people."""
+    return re.findall(r"[A-Za-z]\w{5,}", re.sub(r"\\[a-z][+*]?|\([^()]*\)\?|unlikely", " ", pattern))
 
 
 def spaced(pattern: str) -> str:
@@ -78,16 +113,12 @@ _COLLAPSE = ("mm/khugepaged.c",)
 _MEMORY = ("mm/memory.c",)
 
 PATTERNS: tuple[Pattern, ...] = (
-    Pattern("copy_frees_swap_cache", _MEMORY, ("wp_page_copy",), ((True, r"\bfree_swap_cache\("),), False),
     Pattern("touch_dirties_pmd", (*_HUGE, "mm/gup.c"), ("touch_pmd",), (
         (False, r"if \( (flags & FOLL_WRITE|write) \) \w+ = pmd_mkdirty"), (True, r"pmd_mkdirty"))),
-    Pattern("read_gup_writes", ("mm/gup.c",), (), ((True, r"\bshould_force_cow_break\("),), False),
-    Pattern("unshare_writable", _MEMORY, ("wp_page_copy",), (
-        (False, r"if \( unlikely\( unshare \) \) \{.*?\} else \{ entry = maybe_mkwrite"),
-        (True, r"\bunshare\b")), False),
-    Pattern("exclusive_bit", ("include/linux/page-flags.h",), (), ((True, r"\bPG_anon_exclusive\b"),), False),
-    Pattern("numa_write", _MEMORY, ("do_numa_page",), (
-        (decisions.writable_if_exclusive, r"can_change_pte_writable\("), (decisions.as_it_was, r"pte_savedwrite\("))),
+    Pattern("read_gup_writes", ("mm/gup.c",), (), ((True, r"\bshould_force_cow_break\("),), False,
+            anchors=("__get_user_pages",)),
+    Pattern("exclusive_bit", ("include/linux/page-flags.h",), (), ((True, r"\bPG_anon_exclusive\b"),), False,
+            anchors=("PageAnon", "folio_test_anon")),
     Pattern("swap_out_pinned", ("mm/vmscan.c",), ("shrink_page_list", "shrink_folio_list"), (
         ("refuse", r"if \( (page|folio)_maybe_dma_pinned\( \w+ \) \) goto keep_locked;.*?"
                    r"(add_to_swap|folio_alloc_swap)\("),
@@ -95,40 +126,48 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("unmap_pinned", _UNMAP, (), (
         ("refuse", r"if \( anon_exclusive && (page|folio)_try_share_anon_rmap\w*\( [^)]*\) \) \{ "
                    r"(swap_free|folio_put_swap|swap_put_entries_direct)"), ("allow", r"\bswap_duplicate\("))),
-    Pattern("ksm_keeps_soft_dirty", ("mm/ksm.c",), ("replace_page",), ((True, r"pte_mksoft_dirty\("),), False),
+    Pattern("ksm_keeps_soft_dirty", ("mm/ksm.c",), ("replace_page",), ((True, r"pte_mksoft_dirty\("),), False,
+            beside=r"\bset_pte_at(_notify)?\("),
     Pattern("unmerge_unshares", ("mm/ksm.c",), ("break_ksm",), (
         (True, r"handle_mm_fault\([^;]*FAULT_FLAG_UNSHARE"), (False, r"handle_mm_fault\([^;]*FAULT_FLAG_WRITE"))),
-    Pattern("migrate_referenced", ("mm/migrate.c",), (
-        "folio_migrate_mapping", "__folio_migrate_mapping", "migrate_page_move_mapping"), (
-        ("refuse", r"if \( (folio_ref_count|page_count)\( \w+ \) != expected_count \) return -EAGAIN"),)),
     Pattern("migrate_large", ("mm/migrate.c",), (
         "migrate_pages_batch", "migrate_pages", "unmap_and_move", "migrate_folio_unmap"), (
         ("split-partial", r"(folio_test_partially_mapped\( \w+ \)|list_empty\( &\w+->_deferred_list \)).{0,60}?"
                           r"try_split_folio\("),
-        ("split", r"PageTransHuge\( page \) && !PageTransHuge\( hpage \).{0,200}?split_huge_page")), "whole"),
+        ("split", r"PageTransHuge\( page \) && !PageTransHuge\( hpage \).{0,200}?split_huge_page")), "whole",
+            beside=r"\b(unmap_and_move|migrate_folio_unmap)\b"),
     Pattern("migration_dirty", ("mm/migrate.c",), ("remove_migration_pte",), (
         ("keep", r"pte_mkdirty\( pte \).*?else pte = pte_clear_soft_dirty\( pte \)"),
-        ("soft-dirty", r"migration_(entry_)?dirty\( entry \) \) pte = pte_mkdirty")), "drop"),
+        ("soft-dirty", r"migration_(entry_)?dirty\( entry \) \) pte = pte_mkdirty")), "drop",
+            beside=r"\b(maybe_mkwrite|pte_mkwrite)\("),
     Pattern("migration_keeps_uffd_wp", _HUGE, ("set_pmd_migration_entry",), (
-        (True, r"pmd_swp_mkuffd(_wp)?\("),), False),
+        (True, r"pmd_swp_mkuffd(_wp)?\("),), False,
+            beside=r"\bpmd_swp_mksoft_dirty\("),
     Pattern("split_keeps_dirty", _HUGE, ("__split_huge_pmd_locked",), (
-        (True, r"if \( dirty \) entry = pte_mkdirty\( entry \)"),), False),
+        (True, r"if \( dirty \) entry = pte_mkdirty\( entry \)"),), False,
+            beside=r"\bpte_mksoft_dirty\("),
     Pattern("split_zero_parts", ("mm/migrate.c",), ("try_to_map_unused_to_zeropage",), (
         ("map", r"pte_mksoft_dirty\( newpte \).*?pte_mkuffd(_wp)?\( newpte \)"), ("map-bare", r"pte_mkspecial\(")),
-        absent="keep"),
+        absent="keep",
+            anchors=("remove_migration_ptes",)),
     Pattern("collapse_shared", _COLLAPSE, ("__collapse_huge_page_isolate",), (
         (True, r"\+\+ shared\b"), (False, r"page_mapcount|page_count\( page \) != 1"))),
     Pattern("collapse_compound", _COLLAPSE, ("__collapse_huge_page_isolate",), (
         (True, r"\bcompound_pagelist\b"), (False, r"PageCompound\( page \) \) \{ result = SCAN_PAGE_COMPOUND"))),
     Pattern("collapse_read_only", _COLLAPSE, ("__collapse_huge_page_isolate",), (
-        (False, r"SCAN_PAGE_RO\b"),), True),
+        (False, r"SCAN_PAGE_RO\b"),), True,
+            beside=r"\bSCAN_PTE_NON_PRESENT\b"),
     Pattern("collapse_cached", _COLLAPSE, ("__collapse_huge_page_isolate",), (
         (decisions.reused_by_mapcount, r"!pte_write\( pteval \) && PageSwapCache\( page \) && !reuse_swap_page\("),
-        (decisions.reused_by_mapcount, r"PageSwapCache\( page \) && !reuse_swap_page\(")), decisions.always),
+        (decisions.reused_by_mapcount, r"PageSwapCache\( page \) && !reuse_swap_page\(")), decisions.always,
+            beside=r"\bSCAN_PAGE_COUNT\b"),
     Pattern("collapse_rechecks_uffd_wp", _COLLAPSE, ("__collapse_huge_page_isolate",), (
-        (True, r"if \( pte_uffd(_wp)?\( pteval \) \)"),), False),
-    Pattern("discard_counts", _UNMAP, (), ((True, r"ref_count (==|!=) 1 \+ map_count"),), False),
-    Pattern("lazyfree_stays", _UNMAP, (), ((True, r"ref_count != 1 \+ map_count"),), False),
+        (True, r"if \( pte_uffd(_wp)?\( pteval \) \)"),), False,
+            beside=r"\bpte_present\("),
+    Pattern("discard_counts", _UNMAP, (), ((True, r"ref_count (==|!=) 1 \+ map_count"),), False,
+            anchors=("try_to_unmap_one",)),
+    Pattern("lazyfree_stays", _UNMAP, (), ((True, r"ref_count != 1 \+ map_count"),), False,
+            anchors=("try_to_unmap_one",)),
     Pattern("lazyfree_splits", ("mm/madvise.c",), ("madvise_free_pte_range",), (
         (decisions.mapped_in_one_mm, r"folio_(estimated_sharers|likely_mapped_shared|maybe_mapped_shared)\("),
         (decisions.page_mapcount_is_one, r"if \( page_mapcount\( page \) != 1 \)"))),
@@ -136,22 +175,27 @@ PATTERNS: tuple[Pattern, ...] = (
         (True, r"check_prep_vma\(|= (find_vma|vma_lookup)\( mm, addr \) ; if \( !vma[^)]*\) \{ ret = -?EFAULT"),),
             False),
     Pattern("lazyfree_spares_ksm", ("mm/madvise.c",), ("madvise_free_pte_range",), (
-        (True, r"if \( folio_test_ksm\( folio \) \)"),), False),
+        (True, r"if \( folio_test_ksm\( folio \) \)"),), False,
+            beside=r"\b(folio_trylock|trylock_page)\("),
     Pattern("dontneed_frees_tables", _MEMORY, ("zap_pte_range",), (
-        (True, r"(try_get_and_clear_pmd|zap_empty_pte_table)\("),), False),
+        (True, r"(try_get_and_clear_pmd|zap_empty_pte_table)\("),), False,
+            beside=r"\bpte_unmap_unlock\("),
     Pattern("uffd_continue_dirty", ("mm/userfaultfd.c",), ("mfill_atomic_install_pte", "mcopy_atomic_install_pte"), (
         (False, r"(if \( writable|page_in_cache && !vm_shared) .*?pte_mkdirty"), (True, r"pte_mkdirty\(")),
-        False, absent=False),
+        False, absent=False,
+            beside=r"\bpte_mk\w+\(", anchors=("mcopy_atomic_pte", "mfill_atomic_pte", "mfill_atomic")),
     Pattern("soft_dirty_lock", ("fs/proc/task_mmu.c",), ("clear_refs_write",), (
         ("write", r"if \( (mmap_write_lock|down_write)\w*\( "), ("read", r"(mmap_read_lock|down_read)\w*\("))),
     Pattern("uffd_across_vmas", ("mm/userfaultfd.c",), ("mwriteprotect_range",), (
         (True, r"\bvmi, dst_vma, end\b"), (False, r"dst_vma = find_dst_vma\("))),
-    Pattern("uffd_markers", ("mm/mprotect.c",), (), ((True, r"make_pte_marker\( PTE_MARKER_UFFD_WP \)"),), False),
+    Pattern("uffd_markers", ("mm/mprotect.c",), (), ((True, r"make_pte_marker\( PTE_MARKER_UFFD_WP \)"),), False,
+            anchors=("change_pte_range",)),
     Pattern("fork_excludes_faults", ("kernel/fork.c", "mm/mmap.c"), ("dup_mmap",), (
-        (True, r"\bvma_start_write\w*\( mpnt \)"), (False, r"\bVMA_LOCK\b")), True),
+        (True, r"\bvma_start_write\w*\( mpnt \)"), (False, r"\bVMA_LOCK\b")), True,
+            beside=r"\bmmap_(write_)?lock"),
     Pattern("fork_seqcount", ("mm/gup.c",), (), (
-        (True, r"read_seqcount_retry\( &current->mm->write_protect_seq"),), False),
-    Pattern("gup_fast_ordered", ("include/linux/mm.h", "mm/internal.h"), ("gup_must_unshare",), (
-        (True, r"smp_rmb\( \);.*PageAnonExclusive\("),), False, absent=False),
-    Pattern("split_locks_page", _HUGE, ("__split_huge_pmd",), ((True, r"trylock_page\( page \)"),), False),
+        (True, r"read_seqcount_retry\( &current->mm->write_protect_seq"),), False,
+            anchors=("internal_get_user_pages_fast", "gup_fast", "gup_fast_fallback")),
+    Pattern("split_locks_page", _HUGE, ("__split_huge_pmd",), ((True, r"trylock_page\( page \)"),), False,
+            beside=r"\bpmd_lock\("),
 )

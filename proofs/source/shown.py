@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from model.decisions import value_text
+from model.features import SPLIT
+from model.lapses import LAPSES
 from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, READ
 from proofs.source.granted import GRANTED
 from proofs.source.survey import ASKED, DIFFERS, EQUAL, Reading, Row
@@ -58,6 +60,10 @@ def told(reading: Reading, verbose: bool = False) -> list[str]:
     """What follows the table: differences, what is not read, with `verbose` where everything was found; the sum."""
     lines = [line for row in reading.rows for line in notes_of(row, reading.nearest.name)]
     lines += [line for row in reading.granted for line in notes_of(row, "the model")]
+    for row, name in reading.lapses():
+        lapse = LAPSES[name]
+        shows = f", which shows only {_options(lapse.features)}" if lapse.features else ""
+        lines.append(f"The kernel that was read has the lapse {name} ({lapse.about}){shows}: {row.decision} is not so.")
     if verbose:
         for row in reading.rows:
             if row.status == EQUAL:
@@ -75,12 +81,19 @@ def told(reading: Reading, verbose: bool = False) -> list[str]:
     return lines
 
 
+def _options(features: Sequence[str]) -> str:
+    """The options of `check` that turn those features on."""
+    return " ".join(f"{'--split' if name in SPLIT else '--with'} {name}" for name in features)
+
+
 def to_json(reading: Reading) -> dict[str, Any]:
     """What `source read --json` prints."""
     return {
         "schema": 1, "tree": reading.root, "version": reading.version, "digest": reading.digest,
+        "commit": reading.commit, "files": reading.files,
         "nearest": reading.nearest.name, "counts": reading.counts(),
-        "granted": {row.decision: row.status for row in reading.granted}, "decisions": [{
+        "granted": {row.decision: row.status for row in reading.granted},
+        "lapses": {name: row.decision for row, name in reading.lapses()}, "decisions": [{
             "decision": row.decision, "status": row.status, "how": row.finding.how, "model": value_text(row.value),
             "values": [value_text(v) for v in row.finding.values], "where": list(row.finding.where),
             "words": row.finding.words, "python": row.finding.python, "why": row.finding.why,

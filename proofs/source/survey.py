@@ -11,13 +11,14 @@ from model.decisions import DECISIONS, value_text
 from model.kernels import Kernel
 from model.user_rules import arguments_of
 from proofs.naming.specs import variable_of
-from proofs.source import faults, granted, others
+from proofs.source import entries, faults, granted, gup, others
 from proofs.source.csource import Tree
-from proofs.source.findings import ABSENCE, ALL, NOT_READ, PATTERN, READ, Finding, Question
+from proofs.source.findings import ABSENCE, ALL, NOT_READ, PATTERN, READ, Finding, Question, Together
 from proofs.source.patterns import PATTERNS, Pattern
 
-ASKED: dict[str, Question | Pattern] = {
-    **{each.decision: each for each in (*faults.QUESTIONS, *others.QUESTIONS)},
+ASKED: dict[str, Question | Together | Pattern] = {
+    **{each.decision: each for each in (
+        *faults.QUESTIONS, *entries.QUESTIONS, *gup.QUESTIONS, *others.QUESTIONS)},
     **{each.decision: each for each in PATTERNS},
 }
 """How each decision is read."""
@@ -48,12 +49,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a tree: its version, hash and folder, the nearest kernel, every decision, and what rules take
-    for granted."""
+    """What was read of a tree: its folder, version, hash, commit if git knows it, and the hash of each file; the
+    nearest kernel, every decision, and what rules take for granted."""
 
     root: str
     version: str
     digest: str
+    commit: str
+    files: dict[str, str]
     nearest: Kernel
     rows: tuple[Row, ...]
     granted: tuple[Row, ...]
@@ -65,9 +68,15 @@ class Reading:
         """Those that differ and can be said in the model."""
         return tuple(row for row in self.differing() if row.finding.values or row.finding.python)
 
+    def lapses(self) -> tuple[tuple[Row, str], ...]:
+        """What does not hold of what rules take for granted, and the name of the model's lapse that says so."""
+        named = {question.decision: question.lapse for question in granted.GRANTED}
+        return tuple((row, named[row.decision]) for row in self.granted
+                     if row.status == DIFFERS and named[row.decision])
+
     def outside(self) -> tuple[Row, ...]:
         """What the kernel that was read does not say of the tree: not read, not to be said, or against all rules."""
-        said = self.replaced()
+        said = (*self.replaced(), *(row for row, _ in self.lapses()))
         return tuple(row for row in (*self.rows, *self.granted) if row.status != EQUAL and row not in said)
 
     def counts(self) -> dict[str, int]:
@@ -100,7 +109,8 @@ def survey(tree: Tree, progress: Callable[[str, int, int], Any] = lambda decisio
         finding = question.ask(tree)
         holds = finding.has(True) or None in finding.values
         facts.append(Row(finding, True, NOT_READ if not finding.decided else EQUAL if holds else DIFFERS))
-    return Reading(str(tree.root), tree.version, tree.digest(), near, tuple(rows), tuple(facts))
+    return Reading(
+        str(tree.root), tree.version, tree.digest(), tree.commit, tree.hashes(), near, tuple(rows), tuple(facts))
 
 
 def nearest(version: str, findings: Sequence[Finding]) -> Kernel:
@@ -139,10 +149,15 @@ def kernel_text(reading: Reading, about: str, name: str = "READ", left: Collecti
                 f"    return {finding.python}\n"
             )
             given.append(f"    {row.decision}={row.decision},")
+    lapses = tuple(name for _, name in reading.lapses())
+    if lapses:
+        cites += [f"        {name!r}: {'; '.join(row.finding.where)[:200]!r}," for row, name in reading.lapses()]
+        given.append(f"    lapses={lapses!r},")
     kept = ", ".join([*(row.decision for row in reading.outside()), *left]) or "nothing"
     unread = f"Not read, or not to be said, so as {reading.nearest.name} has it: {kept}."
+    of = f"Linux {reading.version}{f', commit {reading.commit}' if reading.commit else ''}"
     return "\n".join([
-        f'"""{about}', "", f"Linux {reading.version}, files that are read: {reading.digest}.", unread, '"""', "",
+        f'"""{about}', "", f"{of}, files that are read: {reading.digest}.", unread, '"""', "",
         "from z3 import And, BoolVal, Not, Or", "", "from model import decisions", f"from model.kernels import {base}",
         "from model.decisions import page_mapcount_is_one", "from model.logic import exists",
         "from model.state import *", "", "", *([_STABLE, ""] if any("_needs_stable" in f for f in functions) else []),

@@ -60,9 +60,9 @@ INERT = (
     r"|swap_update_readahead|swapcache_clear|folio_ref_(add|sub)|set_pte_range|vmf_anon_prepare|pm_\w+|folio_add_lru\w*"
     r"|lru_cache_add\w*|__?SetPageUptodate|__folio_mark_uptodate|(folio|page)_(dup|remove)_\w*rmap\w*|__page_dup_rmap"
     r"|atomic_(inc|dec|add|sub)\w*|atomic_read|check_swap_exclusive|softleaf_\w+|swp_\w+|rcu_read_lock|smp_\w+"
-    r"|page_private|folio_clear_\w+|put_page_testzero|raw_read_seqcount|__folio_rmap_sanity_checks|folio_add_large_mapcount"
+    r"|page_private|p[tm][ed]_pfn|folio_clear_\w+|put_page_testzero|raw_read_seqcount|__folio_rmap_sanity_checks|folio_add_large_mapcount"
     r"|folio_inc_large_mapcount|mk_\w+|folio_mk_\w+|pte_advance_pfn|pte_modify|pte_\w*wrprotect"
-    r"|folio_lock_large_mapcount|ptep_set_wrprotect|swp_swap_info|folio_swap|pte_next_swp_offset|set_ptes"
+    r"|folio_(un)?lock_large_mapcount|page_ref_unfreeze|linear_page_index|ptep_set_wrprotect|swp_swap_info|folio_swap|pte_next_swp_offset|set_ptes"
     r"|pte_clear_\w+|pmd_clear_\w+|pte_swp_\w+|folio_page_idx|ptep_modify_prot_\w+|mmu_\w+|DECLARE_\w+|DEFINE_\w+|(add|remove)_wait_queue|schedule_\w+|workingset_refault|get_shadow_from_swap_cache|swap_readpage"
 )
 """Calls that change nothing that a word says: counters, locks, TLBs, the cgroup, bits of a PTE that is being made."""
@@ -114,6 +114,8 @@ def _page_words(mapped: int) -> list[tuple[str, Any]]:
         (rf"folio_maybe_dma_pinned{page}", word("pinned")),
         (rf"folio_nr_pages{page}", If(word("large"), SUB_PAGES, IntVal(1))),
         (rf"folio_test_lru{page}", LOCAL == 0),
+        (r"page_ref_freeze\(page,1\)", lambda match, world: _count(mapped)(match, world) == 1),
+        (r"page_stable_node\(page\)", Thing("the stable node")),
         (r"page_folio\(page\)|folio_file_page\(page,.*\)|folio_page\(page,.*\)|&page->page|pmd_folio\(.*\)"
          r"|vm_normal_page(_pmd)?\(vma,.*\)|vmf->page|page", PAGE_THING),
         (r"page_trans_huge_map_swapcount\(page,.*\)", MAPCOUNT),
@@ -138,7 +140,7 @@ _PTE_WORDS: list[tuple[str, Any]] = [
     # Nobody else changes the PTE meanwhile: a fault is one step.
     (r"pte_same\(pte,pte\)", True), (r"pte_offset_map_lock\(.*\)", Thing("vmf->pte")),
     (r"pte_present\(pte\)", True), (r"pte_soft_dirty\(pte\)", word("soft-dirty")),
-    (r"userfaultfd_pte_wp\(vma,(pte|#)\)", word("uffd-wp")), (r"userfaultfd_wp_async\(vma\)", False),
+    (r"userfaultfd_pte_wp\(vma,(pte|#)\)|pte_uffd\(pte\)", word("uffd-wp")), (r"userfaultfd_wp_async\(vma\)", False),
     (r"userfaultfd_(wp|protected)\(vma\)", UFFD), (r"userfaultfd_rwp\(vma\)", False),
     (r"mm_tlb_flush_pending\(mm\)", PENDING),
     (r"pte_needs_soft_dirty_wp\(vma,(pte|#)\)", And(Not(word("vma-soft-dirty")), Not(word("soft-dirty")))),
@@ -179,8 +181,9 @@ def _made_writable(world: dict[str, Value]) -> dict[str, Value]:
 
 
 EFFECTS = {
-    "swap_cache_del_folio": _gone, "lru_add_drain": _drained, "SetPageAnonExclusive": _made_exclusive,
-    "page_move_anon_rmap": _made_exclusive, "ClearPageAnonExclusive": lambda world: {**world, "exclusive": False},
+    "swap_cache_del_folio": _gone, "lru_add_drain": _drained, "SetPageAnonExclusive(page)": _made_exclusive,
+    "page_move_anon_rmap": _made_exclusive,
+    "ClearPageAnonExclusive(page)": lambda world: {**world, "exclusive": False},
     "folio_put_swap": lambda world: {**world, "entry": False},
 }
 
@@ -195,13 +198,14 @@ MAPPED: tuple[Term, ...] = (
 def vocabulary(
     given: Sequence[Term], extra: Sequence[tuple[str, Any]] = (), events: Sequence[str] = (), stops: Sequence[str] = (),
     effects: Mapping[str, Any] | None = None, inert: str = "", once: bool = False,
+    start: Mapping[str, Value] | None = None,
 ) -> Vocabulary:
-    """The words of a page that a PTE or PMD maps; `extra` ones come first."""
+    """The words of a page that a PTE or PMD maps; `extra` ones come first, `start` adds to the world at first."""
     words = [*extra, *_PTE_WORDS, *_page_words(1), (r"folio_swapped\(page\)", word("swapped")),
              (r"folio_test_writeback\(page\)", word("writeback"))]
     return Vocabulary(
         words, {**EFFECTS, **(effects or {})}, frozenset(events), frozenset(stops),
-        f"{INERT}|{inert}" if inert else INERT, RENAMED, START, (*MAPPED, *given), once,
+        f"{INERT}|{inert}" if inert else INERT, RENAMED, {**START, **(start or {})}, (*MAPPED, *given), once,
     )
 
 
@@ -212,6 +216,7 @@ _SWAP_WORDS: list[tuple[str, Any]] = [
     (r"swap_cache_get_folio\(.*\)|ksm_might_need_to_copy\(page,.*\)|swapin_\w+\(.*\)", PAGE_THING),
     (r"page_private\(page\)==#|page_private\(page\)|.*\.val", Thing("the swap entry's value")),
     (r"pte_swp_exclusive\(pte\)", word("swap-exclusive")), (r"pte_swp_uffd\(pte\)", word("uffd-wp")),
+    (r"pte_swp_soft_dirty\(pte\)", word("soft-dirty")),
     (r"mem_cgroup_swap_full\(page\)", SWAP_FULL), (r"folio_test_writeback\(page\)", word("slot-writeback")),
     (r"vmf->pte|pte_offset_map\w*\(.*\)", Thing("vmf->pte")), (r"folio_mapped\(page\)", word("mapped")),
     (r"IS_ERR_OR_NULL\(page\)|IS_ERR\(page\)", False), (r"folio_test_mappedtodisk\(page\)", False),

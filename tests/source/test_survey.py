@@ -40,7 +40,7 @@ def test_what_a_small_tree_does_not_say_is_not_read_and_keeps_the_models_value(t
     assert "no function do_huge_pmd_wp_page in mm/huge_memory.c" in rows["huge_reuse"].finding.why
     assert rows["soft_dirty_lock"].status == "not read"
     # A file that is not there shows nothing either way.
-    assert "no function gup_must_unshare" in rows["read_gup"].finding.why
+    assert "no function follow_page_pte" in rows["read_gup"].finding.why
     assert rows["split_zero_parts"].status == rows["gup_fast_ordered"].status == "not read"
     outside = {row.decision for row in reading.outside()}
     assert {"huge_reuse", "soft_dirty_lock", "fork write-protects what it shares"} <= outside
