@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -212,7 +212,7 @@ def test_mining_that_runs_out_of_time_goes_on_where_it_was() -> None:
         except OutOfTime:
             late += 1
     assert late > 5
-    assert [rows.tolist() for rows in found.rows] == [rows.tolist() for rows in whole.rows]
+    assert [seen.all.tolist() for seen in found.rows] == [seen.all.tolist() for seen in whole.rows]
 
 
 class NoCandidates(Miner):
@@ -221,11 +221,11 @@ class NoCandidates(Miner):
     def __init__(self) -> None:
         self.work = iter(())
 
-    def excluding(self, tables: Tables) -> list[Clause]:
-        return []
+    def excluding(self, tables: Tables) -> Iterator[Clause]:
+        return iter(())
 
-    def deeper(self, tables: Tables) -> list[Clause]:
-        return []
+    def deeper(self, tables: Tables) -> Iterator[Clause]:
+        return iter(())
 
 
 # What is kept
