@@ -37,6 +37,7 @@ SCOPES = (
 """Where states are sampled."""
 FOLIO_SCOPES = (
     Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1, Folio=1, Block=1),
+    Scope.of(Proc=2, Page=2, Frame=3, Pin=2, Slot=1, Value=1, Folio=1, Block=1),
     Scope.of(Proc=3, Page=1, Frame=4, Pin=2, Slot=2, Value=1, Folio=2, Block=1),
 )
 """The same for systems with large folios."""
@@ -173,6 +174,16 @@ def _ordered(word: str, letters: str) -> str:
     return min(letters, letters[half:] + letters[:half]) if word in SYMMETRIC else letters
 
 
+_Cube = tuple[Profile, Rows, int, int]
+"""(profile, what is seen of it, mask, value)."""
+
+
+def _size_and_support(cube: _Cube) -> tuple[int, int]:
+    """By what candidates are ordered: few literals, and many rows by which each was put to the test."""
+    _, seen, mask, value = cube
+    return mask.bit_count(), -min(seen.count(value ^ 1 << i, mask) for i in bits(mask))
+
+
 class Miner:
     """The candidates for one system: all of them once `work` has come to its end, piece by piece."""
 
@@ -223,7 +234,7 @@ class Miner:
                 look()
                 broken |= row & mask == value
             found += [(profile, seen, int(mask[i]), int(value[i])) for i in np.flatnonzero(broken)]
-        return self._clauses(sorted(found, key=lambda cube: cube[2].bit_count()))
+        return self._clauses(sorted(found, key=_size_and_support))
 
     def deeper(self, tables: Tables) -> Iterator[Clause]:
         """Longer candidates that the one state breaks, fewest literals first: parts of its rows that never occur."""
@@ -233,9 +244,10 @@ class Miner:
         ]
         for size in range(SHORT + 1, LONG + 1):
             for profile, seen, row, parts in rows:
-                yield from self._clauses((profile, seen, mask, row & mask) for mask in parts.upto(size))
+                cubes = [(profile, seen, mask, row & mask) for mask in parts.upto(size)]
+                yield from self._clauses(sorted(cubes, key=_size_and_support))
 
-    def _clauses(self, cubes: Iterable[tuple[Profile, Rows, int, int]]) -> Iterator[Clause]:
+    def _clauses(self, cubes: Iterable[_Cube]) -> Iterator[Clause]:
         """The clauses of those cubes that no row seen contains: one for all that differ by their variables' names or
         profile."""
         told = set()

@@ -61,9 +61,17 @@ class Rows:
         self._sorted = np.sort(np.concatenate([self._sorted, rows]), kind="stable")
         self.planes = np.concatenate([self.planes, self._planes_of(rows)], axis=1)
 
+    def _agreeing(self, row: int, mask: int) -> Array:
+        plane: Array = np.bitwise_and.reduce(self.planes[[2 * i + (~row >> i & 1) for i in bits(mask)]])
+        return plane
+
+    def count(self, row: int, mask: int) -> int:
+        """How many rows agree with the row in the atoms of the mask."""
+        return int(np.bitwise_count(self._agreeing(row, mask)).sum())
+
     def agreeing(self, row: int, mask: int) -> Array:
         """Numbers of some rows that agree with the row in the atoms of the mask; none only if there are none."""
-        both = np.bitwise_and.reduce(self.planes[[2 * i + (~row >> i & 1) for i in bits(mask)]])
+        both = self._agreeing(row, mask)
         places = np.flatnonzero(both)[:NEAREST]
         flags = np.unpackbits(both[places].view(np.uint8), bitorder="little").reshape(-1, 64)
         which, bit = np.nonzero(flags)

@@ -181,6 +181,7 @@ class Search:
         """Clauses with which the claim is inductive, by choosing one for every counterexample to induction."""
         chosen = [claim, *(lemma for lemma in self.lemmas if lemma not in self.dropped)]
         todo = [(c, rule) for c in chosen for rule in self._obligations(c)]
+        supported: dict[Clause, list[Clause]] = {}
         while todo:
             clause, rule = todo[-1]
             if clause not in chosen or set(self._core(clause, rule)) <= set(chosen):
@@ -193,11 +194,13 @@ class Search:
             name = "the initial state" if rule is None else rule.name
             if option is not None:
                 chosen.append(option)
+                supported.setdefault(clause, []).append(option)
                 todo += [(option, r) for r in self._obligations(option)]
             elif clause is not claim:
                 # Nothing can support it, now or later: every candidate left holds in this counterexample.
-                chosen.remove(clause)
                 self.dropped[clause] = name
+                wanted = self._wanted(claim, chosen, supported)
+                chosen = [c for c in chosen if c in wanted]
                 todo[:0] = [(c, r) for c in chosen for r in self._obligations(c)]
             elif isinstance(answer, Cti):
                 reason = f"no candidate excludes a counterexample to induction of {name}{self._failed_lemmas()}"
@@ -205,6 +208,18 @@ class Search:
             else:
                 return Unproved(claim, f"z3 gave up on {name}{self._failed_lemmas()}", 0)
         return chosen
+
+    def _wanted(
+        self, claim: Clause, chosen: Sequence[Clause], supported: Mapping[Clause, Sequence[Clause]]
+    ) -> set[Clause]:
+        """Those of the chosen clauses that serve the claim, a lemma, or one that does: proofs of its obligations used
+        them, or they were chosen for it. What was chosen for one that is dropped would only want more support."""
+        left = [c for c in chosen if c not in self.dropped]
+        found = [claim, *(c for c in self.lemmas if c in left)]
+        for clause in found:
+            used = [c for rule in self._obligations(clause) for c in self._cores.get(_key(clause, rule), ())]
+            found += [c for c in dict.fromkeys([*used, *supported.get(clause, ())]) if c in left and c not in found]
+        return set(found)
 
     def _smaller(
         self, claim: Clause, rule: Rule | None, chosen: Sequence[Clause], cti: Cti
@@ -254,7 +269,7 @@ class Search:
 
     def _core(self, clause: Clause, rule: Rule | None) -> tuple[Clause, ...]:
         """The clauses from which the obligation was proved; if it was not yet, more than there are."""
-        return self._cores.get((clause, rule.name if rule else ""), (_NEVER,))
+        return self._cores.get(_key(clause, rule), (_NEVER,))
 
     def _counterexample(
         self, clause: Clause, rule: Rule | None, chosen: Sequence[Clause],
@@ -289,7 +304,7 @@ class Search:
         if sizes is None:
             used = {str(name) for name in solver.unsat_core()}
             core = tuple(c for name, c in zip(names, chosen, strict=False) if str(name) in used)
-            self._cores[clause, rule.name if rule else ""] = core
+            self._cores[_key(clause, rule)] = core
         return PROVED
 
     def _smallest(self, claim: Clause) -> list[Clause]:
@@ -311,6 +326,11 @@ class Search:
             for rule in self._obligations(clause):
                 found += [c for c in self._core(clause, rule) if c not in found]
         return found
+
+
+def _key(clause: Clause, rule: Rule | None) -> tuple[Clause, str]:
+    """By what an obligation is known."""
+    return clause, rule.name if rule else ""
 
 
 def unwritten(system: System, rules: Sequence[Rule], clauses: Sequence[Term]) -> str:
