@@ -18,7 +18,7 @@ import numpy as np
 import z3
 
 from model.logic import REGISTRY, Scope, System, Term, functions_in
-from model.state import Folio, Page
+from model.state import Block, Folio, block
 from model.vocabulary import PLACES, PROFILES, VARIABLES, WORDS, Word
 from proofs.clock import done_by, look
 from proofs.derive.terms import Node, node
@@ -50,6 +50,8 @@ MOST_REACHED = 6_000_000
 """So many."""
 STATES, LEVELS, KEPT = 60_000, 15, 40_000
 """States of each scope that are explored breadth first, random levels beyond them, and states kept of all these."""
+ENLARGED = 2_000
+"""Of these so many once more with one element more of each sort, for systems with large folios."""
 SHORT, LONG = 4, 7
 """Most literals of the candidates found beforehand, and of those sought for one state that none of them excludes."""
 SYMMETRIC = frozenset(word.name for word in WORDS if word.symmetric)
@@ -57,6 +59,12 @@ CHUNK = 1 << 21
 """Rows made at once."""
 MOST = 1 << 22
 """Assignments of a profile's variables that are looked at in one state: more than any state of a kernel's own has."""
+
+
+LOOKED_AT = 24
+"""Rows of a state and a profile for which longer candidates are sought: those that say the least."""
+MOST_ATOMS = 64
+"""Atoms of a profile: each is one bit of a row. Those of the last words are left out where there are more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +161,7 @@ def profiles(known: frozenset[str]) -> list[Profile]:
             (word, places) for word in WORDS for places in _places(word, usable)
             if word.needs <= known and functions_in(word.holds(*(z3.Const(x, VARIABLES[x]) for x in places))) <= known
         ]
-        usable_profiles.append(Profile(usable, tuple(atoms)))
+        usable_profiles.append(Profile(usable, tuple(atoms[:MOST_ATOMS])))
     return usable_profiles
 
 
@@ -219,11 +227,15 @@ class Miner:
                 tables = sample(system, scope, states=STATES, levels=LEVELS, reduce=reduce)
             total = len(next(iter(tables.values())))
             kept = random.choice(total, min(total, KEPT), replace=False)
-            yield {name: table[kept] for name, table in tables.items()}
+            tables = {name: table[kept] for name, table in tables.items()}
+            yield tables
+            if large:
+                yield with_one_more({name: table[:ENLARGED] for name, table in tables.items()})
         for scope in FOLIO_REACHED if large else ():
             with done_by(None):
                 self.reached.append(Reached(system, scope, MOST_REACHED, reduce))
             yield self.reached[-1].some(KEPT, random)
+            yield with_one_more(self.reached[-1].some(ENLARGED, random))
 
     def excluding(self, tables: Tables) -> Iterator[Clause]:
         """The short candidates that the one state breaks, fewest literals first. What is learnt meanwhile counts."""
@@ -240,7 +252,8 @@ class Miner:
         """Longer candidates that the one state breaks, fewest literals first: parts of its rows that never occur."""
         rows = [
             (profile, seen, int(row), Parts(seen, int(row)))
-            for profile, seen in zip(self.profiles, self.rows, strict=True) for row in seen.new(profile.rows(tables))
+            for profile, seen in zip(self.profiles, self.rows, strict=True)
+            for row in sorted(seen.new(profile.rows(tables)), key=lambda row: int(row).bit_count())[:LOOKED_AT]
         ]
         for size in range(SHORT + 1, LONG + 1):
             for profile, seen, row, parts in rows:
@@ -273,11 +286,14 @@ class Miner:
 
 
 def with_one_more(tables: Tables) -> Tables:
-    """The states with one element more of each sort but pages, which are there from the beginning."""
-    return {
-        name: np.pad(table, [(0, 0), *((0, int(s != Page)) for s in REGISTRY[name].domain)])
-        for name, table in tables.items()
+    """The states with one element more of each sort: a process that is none yet, a page, in a block by itself, that was
+    unmapped at the beginning, and what nothing refers to."""
+    more = {
+        name: np.pad(table, [(0, 0), *((0, 1) for _ in REGISTRY[name].domain)]) for name, table in tables.items()
     }
+    if block.name in more:
+        more[block.name][:, -1] = sizes_of(tables)[Block.name()]
+    return more
 
 
 def _canonical(literals: tuple[tuple[bool, str, str], ...]) -> tuple[tuple[bool, str, str], ...]:
