@@ -38,6 +38,7 @@ SCOPES = (
 FOLIO_SCOPES = (
     Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1, Folio=1, Block=1),
     Scope.of(Proc=2, Page=2, Frame=3, Pin=2, Slot=1, Value=1, Folio=1, Block=1),
+    Scope.of(Proc=2, Page=3, Frame=4, Pin=1, Slot=1, Value=1, Folio=1, Block=2),
     Scope.of(Proc=3, Page=1, Frame=4, Pin=2, Slot=2, Value=1, Folio=2, Block=1),
 )
 """The same for systems with large folios."""

@@ -120,8 +120,8 @@ class Unproved:
 class Search:
     """Looks for inductive invariants of one system among the user's lemmas, `hints` and a miner's candidates.
 
-    What is learnt for one claim (obligations proved, candidates dropped) serves the next. `hints` are clauses to try
-    before those of the miner, which `mine` makes when it is first needed.
+    What is learnt for one claim (clauses and obligations proved, candidates dropped) serves the next. `hints` are
+    clauses to try before those of the miner, which `mine` makes when it is first needed.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class Search:
     ) -> None:
         self.system = system
         self._mine = functools.cache(mine)
+        self._proved: dict[Clause, None] = {}
         self._for_mining = float("inf")
         self.lemmas = [Clause(system.reduced(lemma), f"lemma {i}") for i, lemma in enumerate(lemmas, 1)]
         self.hints = list(hints)
@@ -167,6 +168,7 @@ class Search:
                 clauses = self._smallest(claim)
         except OutOfTime:
             return Unproved(claim, f"no proof after {seconds:g} s", time.monotonic() - started)
+        self._proved |= dict.fromkeys(clauses)
         return Proof(claim, tuple(clauses), time.monotonic() - started)
 
     def keeps(self, rule: Rule, clauses: Sequence[Clause]) -> bool:
@@ -242,7 +244,7 @@ class Search:
         """A candidate that the state breaks, the best one; None if none does."""
         oracle = Interpreter(self.system, Scope(tuple(sizes_of(cti).items())))
         state = state_of(self.system, cti)
-        for hint in self.hints:
+        for hint in (*self._proved, *self.hints):
             if hint not in self.dropped and not oracle.evaluate(hint.formula, state):
                 return hint
         miner = self.mine()
