@@ -63,7 +63,7 @@ MOST = 1 << 22
 
 
 LOOKED_AT = 24
-"""Rows of a state and a profile for which longer candidates are sought: those that say the least."""
+"""Rows of a state and a profile for which longer candidates are sought with large folios: those that say the least."""
 MOST_ATOMS = 64
 """Atoms of a profile: each is one bit of a row. Those of the last words are left out where there are more."""
 
@@ -187,17 +187,12 @@ _Cube = tuple[Profile, Rows, int, int]
 """(profile, what is seen of it, mask, value)."""
 
 
-def _size_and_support(cube: _Cube) -> tuple[int, int]:
-    """By what candidates are ordered: few literals, and many rows by which each was put to the test."""
-    _, seen, mask, value = cube
-    return mask.bit_count(), -min(seen.count(value ^ 1 << i, mask) for i in bits(mask))
-
-
 class Miner:
     """The candidates for one system: all of them once `work` has come to its end, piece by piece."""
 
     def __init__(self, system: System, reduce: bool = True) -> None:
         self.profiles = profiles(frozenset(f.name for f in system.functions))
+        self.large = any(f.range == Folio for f in system.functions)
         self.rows: list[Rows] = []
         self.reached: list[Reached] = []
         self._cubes: list[tuple[Array, Array]] = []
@@ -222,17 +217,16 @@ class Miner:
             self._cubes.append((yield from absent_cubes(seen.planes, SHORT)))
 
     def _samples(self, system: System, reduce: bool, random: np.random.Generator) -> Iterator[Tables]:
-        large = any(f.range == Folio for f in system.functions)
-        for scope in FOLIO_SCOPES if large else SCOPES:
+        for scope in FOLIO_SCOPES if self.large else SCOPES:
             with done_by(None):
                 tables = sample(system, scope, states=STATES, levels=LEVELS, reduce=reduce)
             total = len(next(iter(tables.values())))
             kept = random.choice(total, min(total, KEPT), replace=False)
             tables = {name: table[kept] for name, table in tables.items()}
             yield tables
-            if large:
+            if self.large:
                 yield with_one_more({name: table[:ENLARGED] for name, table in tables.items()})
-        for scope in FOLIO_REACHED if large else ():
+        for scope in FOLIO_REACHED if self.large else ():
             with done_by(None):
                 self.reached.append(Reached(system, scope, MOST_REACHED, reduce))
             yield self.reached[-1].some(KEPT, random)
@@ -247,19 +241,28 @@ class Miner:
                 look()
                 broken |= row & mask == value
             found += [(profile, seen, int(mask[i]), int(value[i])) for i in np.flatnonzero(broken)]
-        return self._clauses(sorted(found, key=_size_and_support))
+        return self._clauses(self._ordered(found))
 
     def deeper(self, tables: Tables) -> Iterator[Clause]:
         """Longer candidates that the one state breaks, fewest literals first: parts of its rows that never occur."""
-        rows = [
-            (profile, seen, int(row), Parts(seen, int(row)))
-            for profile, seen in zip(self.profiles, self.rows, strict=True)
-            for row in sorted(seen.new(profile.rows(tables)), key=lambda row: int(row).bit_count())[:LOOKED_AT]
-        ]
+        rows: list[tuple[Profile, Rows, int, Parts]] = []
+        for profile, seen in zip(self.profiles, self.rows, strict=True):
+            absent = [int(row) for row in seen.new(profile.rows(tables))]
+            if self.large:
+                absent = sorted(absent, key=int.bit_count)[:LOOKED_AT]
+            rows += [(profile, seen, row, Parts(seen, row)) for row in absent]
         for size in range(SHORT + 1, LONG + 1):
             for profile, seen, row, parts in rows:
                 cubes = [(profile, seen, mask, row & mask) for mask in parts.upto(size)]
-                yield from self._clauses(sorted(cubes, key=_size_and_support))
+                yield from self._clauses(self._ordered(cubes))
+
+    def _ordered(self, cubes: list[_Cube]) -> list[_Cube]:
+        """Few literals first; with large folios, where many are tempting, those that many rows put to the test."""
+
+        def tested(seen: Rows, mask: int, value: int) -> int:
+            return min(seen.count(value ^ 1 << i, mask) for i in bits(mask)) if self.large else 0
+
+        return sorted(cubes, key=lambda cube: (cube[2].bit_count(), -tested(*cube[1:])))
 
     def _clauses(self, cubes: Iterable[_Cube]) -> Iterator[Clause]:
         """The clauses of those cubes that no row seen contains: one for all that differ by their variables' names or
