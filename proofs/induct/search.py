@@ -130,7 +130,7 @@ class Search:
         self.system = system
         self._mine = functools.cache(mine)
         self._proved: dict[Clause, None] = {}
-        self._for_mining = float("inf")
+        self._for_mining = 0.0
         self.lemmas = [Clause(system.reduced(lemma), f"lemma {i}") for i, lemma in enumerate(lemmas, 1)]
         self.hints = list(hints)
         self.dropped: dict[Clause, str] = {}
