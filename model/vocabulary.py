@@ -45,6 +45,7 @@ from model.state import (
     lazyfree,
     leaked,
     maps,
+    maps_folio,
     mprotect_flushing,
     nonanon,
     pin_attached,
@@ -58,6 +59,7 @@ from model.state import (
     pin_write,
     pte_cleared,
     pte_dirty,
+    pte_frame,
     pte_huge,
     pte_present,
     pte_soft_dirty,
@@ -65,6 +67,7 @@ from model.state import (
     pte_swap_exclusive,
     pte_uffd_wp,
     pte_write,
+    same_folio,
     slot_frame,
     soft_dirty_flushing,
     stale,
@@ -86,11 +89,17 @@ from model.state import (
 
 @dataclass(frozen=True)
 class Word:
-    """A relation over elements of `sorts`; `holds` gives its quantifier-free formula."""
+    """A relation over elements of `sorts`; `holds` gives its quantifier-free formula.
+
+    `symmetric`: it says the same where its first half of elements and its second change places. `needs`: names of
+    state functions without which it says nothing that other words do not.
+    """
 
     name: str
     sorts: tuple[Sort, ...]
     holds: Callable[..., Term]
+    symmetric: bool = False
+    needs: frozenset[str] = frozenset()
 
 
 def _held(field: Callable[[Term], Term]) -> Callable[[Term], Term]:
@@ -129,7 +138,7 @@ WORDS: tuple[Word, ...] = (
     Word("FOLL_COW", (Proc, Page), lambda p, v: And(vma(p, v), force_cow(p, v))),
     Word("file", (Page,), file),
     Word("backed by", (Page, Frame), lambda v, f: And(backed(v), backing(v) == f)),
-    Word("same block", (Page, Page), lambda v, w: block(v) == block(w)),
+    Word("same block", (Page, Page), lambda v, w: block(v) == block(w), symmetric=True),
     Word("copying", (Proc, Page), copying),
     Word("data copied", (Proc, Page), data_copied),
     Word("copies from", (Proc, Page, Frame), lambda p, v, f: And(copy_in_progress(p, v), copy_from(p, v) == f)),
@@ -146,12 +155,19 @@ WORDS: tuple[Word, ...] = (
     Word("PTE read and reference taken", (Pin,), fast_held),
     Word("PTE taken away", (Proc, Page), pte_cleared),
     Word("maps", (Proc, Page, Frame), maps),
+    Word("maps part of folio", (Proc, Page, Frame), maps_folio),
+    Word("shares folio", (Proc, Page, Proc, Page), lambda p, v, q, w: And(
+        pte_present(q, w), maps_folio(p, v, pte_frame(q, w))
+    ), symmetric=True),
+    Word("exclusive page", (Proc, Page), _mapped(lambda p, v: exclusive(pte_frame(p, v))),
+         needs=frozenset({large.name})),
     Word("swaps", (Proc, Page, Slot), swaps),
     Word("swaps exclusively", (Proc, Page, Slot), lambda p, v, s: And(swaps(p, v, s), pte_swap_exclusive(p, v))),
     Word("exclusive", (Frame,), exclusive),
     Word("unmapped, flush pending", (Frame,), unmap_flushing),
     Word("sub-page", (Frame,), large),
-    Word("same large folio", (Frame, Frame), lambda f, g: And(large(f), large(g), folio(f) == folio(g))),
+    Word("same large folio", (Frame, Frame), lambda f, g: And(large(f), large(g), folio(f) == folio(g)),
+         symmetric=True),
     Word("no anonymous page", (Frame,), nonanon),
     Word("KSM", (Frame,), ksm),
     Word("lazy-free", (Frame,), lazyfree),
@@ -166,23 +182,24 @@ WORDS: tuple[Word, ...] = (
     Word("longterm pin", (Pin,), lambda k: And(pin_live(k), pin_foll_pin(k), pin_longterm(k))),
     Word("write reference under DONTFORK", (Pin,), lambda k: And(pin_live(k), pin_write(k), pin_dontfork(k))),
     Word("refers to", (Pin, Frame), lambda k, f: And(pin_live(k), pin_frame(k) == f)),
+    Word("refers to folio", (Pin, Frame), lambda k, f: And(pin_live(k), same_folio(pin_frame(k), f))),
     Word("attached to", (Pin, Frame), lambda k, f: And(pin_live(k), pin_attached(k), pin_frame(k) == f)),
     Word("taken by", (Pin, Proc), lambda k, p: And(pin_live(k), pin_proc(k) == p)),
     Word("taken at", (Pin, Page), lambda k, v: And(pin_live(k), pin_page(k) == v)),
     Word("attached at", (Pin, Proc, Page), lambda k, p, v: And(
         pin_live(k), pin_attached(k), pin_proc(k) == p, pin_page(k) == v
     )),
-    Word("same process", (Proc, Proc), _same),
-    Word("same page", (Page, Page), _same),
-    Word("same frame", (Frame, Frame), _same),
-    Word("same slot", (Slot, Slot), _same),
-    Word("same reference", (Pin, Pin), _same),
+    Word("same process", (Proc, Proc), _same, symmetric=True),
+    Word("same page", (Page, Page), _same, symmetric=True),
+    Word("same frame", (Frame, Frame), _same, symmetric=True),
+    Word("same slot", (Slot, Slot), _same, symmetric=True),
+    Word("same reference", (Pin, Pin), _same, symmetric=True),
 )
 
 VARIABLES: dict[str, Sort] = {
     "p": Proc, "q": Proc, "v": Page, "w": Page, "f": Frame, "g": Frame, "k": Pin, "l": Pin, "s": Slot, "t": Slot,
 }
-PLACES = ("pv", "qw")
-"""A word about a process and a page is said of these pairs only."""
+PLACES = ("pv", "qw", "pvqw")
+"""A word about processes and pages is said of these only."""
 PROFILES = ("pvfks", "pvqwfs", "pvqwfk", "fstkl")
 """The sets of variables of which one clause may speak."""

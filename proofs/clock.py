@@ -32,6 +32,20 @@ def done_by(deadline: float | None) -> Iterator[None]:
         _deadline.reset(token)
 
 
+@contextlib.contextmanager
+def uncounted(most: float) -> Iterator[None]:
+    """What is done within is not counted, but may take no longer than `most` seconds: the deadline around, if there is
+    one, is put off by what it took."""
+    before, started = _deadline.get(), time.monotonic()
+    token = _deadline.set(started + most)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+        if before is not None:
+            _deadline.set(before + time.monotonic() - started)
+
+
 def seconds_left() -> float | None:
     """The seconds until then, None for as many as wanted."""
     deadline = _deadline.get()

@@ -118,31 +118,57 @@ def attempt(job: ProofJob) -> list[Attempt]:
     """Search; every proof found is written as a certificate at once. Raises ModelError as `Terms.compare`."""
     for terms in job.terms:
         terms.compare()
-    kernel = find_kernel(job.kernels[0])
     search = search_of(job.kernels[0], job.invariants, job.without)
-    attempts = []
-    for name in job.invariants:
-        claim = Clause(find_invariant(name).formula, name)
-        try:
-            found = search.prove(claim, job.seconds)
-        except ModelError as error:
-            # A rule whose next state is no term can still be explored.
-            found = Unproved(claim, str(error), 0)
-        except MemoryError:
-            found = Unproved(claim, "out of memory", 0)
+    attempts: dict[str, list[Attempt]] = {}
+    given_up: dict[str, tuple[Unproved, int]] = {}
+    for name in (*job.invariants, *job.invariants):
+        if name in attempts or (name in given_up and given_up[name][1] == len(attempts)):
+            continue
+        found = _sought(search, name, job.seconds)
         if isinstance(found, Proof):
-            formulas = [c.formula for c in found.clauses]
-            note = objection(kernel, search.system, formulas)
+            attempts[name] = _written(job, search, name, found)
         else:
-            note = found.reason
-        for spec in job.kernels:
-            manifest = cti = None
-            undrawn = ""
-            if not note:
-                manifest = manifests.write(job.folder, spec, name, formulas, job.without)
-            elif isinstance(found, Unproved) and found.cti is not None and found.cti.step is not None:
-                cti, undrawn = _drawn(job, spec, name, search.system, found.cti)
-            attempts.append(Attempt(spec, name, manifest, note + undrawn, cti, found.seconds))
+            # Once more after all the others: what they were proved by is tried first then.
+            spent = given_up[name][0].seconds if name in given_up else 0.0
+            given_up[name] = replace(found, seconds=found.seconds + spent), len(attempts)
+    for name in job.invariants:
+        if name not in attempts:
+            attempts[name] = _unproved(job, search, name, given_up[name][0])
+    return [each for name in job.invariants for each in attempts[name]]
+
+
+def _sought(search: Search, name: str, seconds: float) -> Proof | Unproved:
+    claim = Clause(find_invariant(name).formula, name)
+    try:
+        return search.prove(claim, seconds)
+    except ModelError as error:
+        # A rule whose next state is no term can still be explored.
+        return Unproved(claim, str(error), 0)
+    except MemoryError:
+        return Unproved(claim, "out of memory", 0)
+
+
+def _written(job: ProofJob, search: Search, name: str, found: Proof) -> list[Attempt]:
+    """The proof as a certificate for each kernel, unless it would not count."""
+    formulas = [c.formula for c in found.clauses]
+    note = objection(find_kernel(job.kernels[0]), search.system, formulas)
+    return [
+        Attempt(
+            spec, name, None if note else manifests.write(job.folder, spec, name, formulas, job.without), note,
+            seconds=found.seconds,
+        )
+        for spec in job.kernels
+    ]
+
+
+def _unproved(job: ProofJob, search: Search, name: str, found: Unproved) -> list[Attempt]:
+    """Why there is no proof, drawn for each kernel where a counterexample to induction is why."""
+    attempts = []
+    for spec in job.kernels:
+        cti, undrawn = None, ""
+        if found.cti is not None and found.cti.step is not None:
+            cti, undrawn = _drawn(job, spec, name, search.system, found.cti)
+        attempts.append(Attempt(spec, name, None, found.reason + undrawn, cti, found.seconds))
     return attempts
 
 

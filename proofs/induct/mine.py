@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,12 @@ import numpy as np
 import z3
 
 from model.logic import REGISTRY, Scope, System, Term, functions_in
+from model.state import Block, Folio, block
 from model.vocabulary import PLACES, PROFILES, VARIABLES, WORDS, Word
 from proofs.clock import done_by, look
 from proofs.derive.terms import Node, node
-from proofs.explore.sample import sample
+from proofs.explore.sample import Reached, sample
+from proofs.induct.rows import Parts, Rows, absent_cubes, bits
 from proofs.words import sentence
 
 Array = np.ndarray[Any, Any]
@@ -33,18 +35,37 @@ SCOPES = (
     Scope.of(Proc=3, Page=1, Frame=4, Pin=2, Slot=2, Value=1, Folio=2, Block=1),
 )
 """Where states are sampled."""
+FOLIO_SCOPES = (
+    Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1, Folio=1, Block=1),
+    Scope.of(Proc=2, Page=2, Frame=3, Pin=2, Slot=1, Value=1, Folio=1, Block=1),
+    Scope.of(Proc=2, Page=3, Frame=4, Pin=1, Slot=1, Value=1, Folio=1, Block=2),
+    Scope.of(Proc=3, Page=1, Frame=4, Pin=2, Slot=2, Value=1, Folio=2, Block=1),
+)
+"""The same for systems with large folios."""
+FOLIO_REACHED = (
+    Scope.of(Proc=2, Page=2, Frame=3, Pin=1, Slot=1, Value=1, Folio=1, Block=1),
+    Scope.of(Proc=2, Page=2, Frame=4, Pin=1, Slot=1, Value=1, Folio=2, Block=2),
+)
+"""Where candidates of theirs are held against all states, or very many: what breaks a false one lies deep."""
+MOST_REACHED = 6_000_000
+"""So many."""
 STATES, LEVELS, KEPT = 60_000, 15, 40_000
 """States of each scope that are explored breadth first, random levels beyond them, and states kept of all these."""
+ENLARGED = 2_000
+"""Of these so many once more with one element more of each sort, for systems with large folios."""
 SHORT, LONG = 4, 7
 """Most literals of the candidates found beforehand, and of those sought for one state that none of them excludes."""
+SYMMETRIC = frozenset(word.name for word in WORDS if word.symmetric)
 CHUNK = 1 << 21
 """Rows made at once."""
 MOST = 1 << 22
 """Assignments of a profile's variables that are looked at in one state: more than any state of a kernel's own has."""
-PIECE = 64
-"""Cubes that are made longer between two looks at the clock."""
-GLIMPSE = 1 << 11
-"""Rows, out of all, in which most cubes that occur do so: those are not looked for further."""
+
+
+LOOKED_AT = 24
+"""Rows of a state and a profile for which longer candidates are sought with large folios: those that say the least."""
+MOST_ATOMS = 64
+"""Atoms of a profile: each is one bit of a row. Those of the last words are left out where there are more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +119,10 @@ class Profile:
             (bool(value >> i & 1), word.name, letters)
             for i, (word, letters) in enumerate(self.atoms) if mask >> i & 1
         ]
-        terms = [self.formula(i) if value >> i & 1 else z3.Not(self.formula(i)) for i in _bits(mask)]
+        terms = [self.formula(i) if value >> i & 1 else z3.Not(self.formula(i)) for i in bits(mask)]
         used = [z3.Const(x, VARIABLES[x]) for x in self.letters if any(x in letters for _, _, letters in literals)]
         body = z3.Not(z3.And(*terms) if len(terms) > 1 else terms[0])
         return Clause(z3.ForAll(used, body), sentence(literals), tuple(literals))
-
-
-def _bits(mask: int) -> Iterator[int]:
-    return (i for i in range(mask.bit_length()) if mask >> i & 1)
 
 
 def sizes_of(tables: Tables) -> dict[str, int]:
@@ -143,22 +160,31 @@ def profiles(known: frozenset[str]) -> list[Profile]:
         usable = "".join(x for x in letters if VARIABLES[x].name() in sorts)
         atoms = [
             (word, places) for word in WORDS for places in _places(word, usable)
-            if functions_in(word.holds(*(z3.Const(x, VARIABLES[x]) for x in places))) <= known
+            if word.needs <= known and functions_in(word.holds(*(z3.Const(x, VARIABLES[x]) for x in places))) <= known
         ]
-        usable_profiles.append(Profile(usable, tuple(atoms)))
+        usable_profiles.append(Profile(usable, tuple(atoms[:MOST_ATOMS])))
     return usable_profiles
 
 
 def _places(word: Word, letters: str) -> Iterator[str]:
-    """The variables of which a word can be said; an equality once for each pair."""
-    equality = len(word.sorts) == 2 and word.sorts[0] == word.sorts[1]
+    """The variables of which a word can be said; those of one sort in one order only."""
     for places in itertools.permutations(letters, len(word.sorts)):
         text = "".join(places)
+        place = "".join(x for x in places if x in PLACES[-1])
         if any(VARIABLES[x] != s for x, s in zip(places, word.sorts, strict=True)):
             continue
-        place = "".join(x for x in places if x in "".join(PLACES))
-        if text == "".join(sorted(text)) if equality else len(place) < 2 or place in PLACES:
+        if text == "".join(sorted(text)) if len(set(word.sorts)) == 1 else len(place) < 2 or place in PLACES:
             yield text
+
+
+def _ordered(word: str, letters: str) -> str:
+    """The letters, or for a symmetric word those of its halves first that come first."""
+    half = len(letters) // 2
+    return min(letters, letters[half:] + letters[:half]) if word in SYMMETRIC else letters
+
+
+_Cube = tuple[Profile, Rows, int, int]
+"""(profile, what is seen of it, mask, value)."""
 
 
 class Miner:
@@ -166,7 +192,9 @@ class Miner:
 
     def __init__(self, system: System, reduce: bool = True) -> None:
         self.profiles = profiles(frozenset(f.name for f in system.functions))
-        self.rows: list[Array] = []
+        self.large = any(f.range == Folio for f in system.functions)
+        self.rows: list[Rows] = []
+        self.reached: list[Reached] = []
         self._cubes: list[tuple[Array, Array]] = []
         self._known: dict[tuple[tuple[bool, str, str], ...], Clause] = {}
         self.work = self._work(system, reduce)
@@ -176,50 +204,100 @@ class Miner:
         clock between two pieces, and may ask for the next one later."""
         found: list[list[Array]] = [[] for _ in self.profiles]
         random = np.random.default_rng(0)
-        for scope in SCOPES:
-            with done_by(None):
-                tables = sample(system, scope, states=STATES, levels=LEVELS, reduce=reduce)
+        for tables in self._samples(system, reduce, random):
             yield
-            total = len(next(iter(tables.values())))
-            kept = random.choice(total, min(total, KEPT), replace=False)
-            tables = {name: table[kept] for name, table in tables.items()}
             for profile, rows in zip(self.profiles, found, strict=True):
                 rows.append(profile.rows(tables))
                 yield
-        self.rows = [random.permutation(np.unique(np.concatenate(rows))) for rows in found]
-        for profile, those in zip(self.profiles, self.rows, strict=True):
-            self._cubes.append((yield from _absent_cubes(len(profile.atoms), those)))
+        self.rows = [
+            Rows(len(profile.atoms), random.permutation(np.unique(np.concatenate(rows))))
+            for profile, rows in zip(self.profiles, found, strict=True)
+        ]
+        for seen in self.rows:
+            self._cubes.append((yield from absent_cubes(seen.planes, SHORT)))
 
-    def excluding(self, tables: Tables) -> list[Clause]:
-        """The short candidates that the one state breaks, fewest literals first."""
+    def _samples(self, system: System, reduce: bool, random: np.random.Generator) -> Iterator[Tables]:
+        for scope in FOLIO_SCOPES if self.large else SCOPES:
+            with done_by(None):
+                tables = sample(system, scope, states=STATES, levels=LEVELS, reduce=reduce)
+            total = len(next(iter(tables.values())))
+            kept = random.choice(total, min(total, KEPT), replace=False)
+            tables = {name: table[kept] for name, table in tables.items()}
+            yield tables
+            if self.large:
+                yield with_one_more({name: table[:ENLARGED] for name, table in tables.items()})
+        for scope in FOLIO_REACHED if self.large else ():
+            with done_by(None):
+                self.reached.append(Reached(system, scope, MOST_REACHED, reduce))
+            yield self.reached[-1].some(KEPT, random)
+            yield with_one_more(self.reached[-1].some(ENLARGED, random))
+
+    def excluding(self, tables: Tables) -> Iterator[Clause]:
+        """The short candidates that the one state breaks, fewest literals first. What is learnt meanwhile counts."""
         found = []
-        for profile, (mask, value) in zip(self.profiles, self._cubes, strict=True):
+        for profile, seen, (mask, value) in zip(self.profiles, self.rows, self._cubes, strict=True):
             broken = np.zeros(len(mask), bool)
             for row in profile.rows(tables):
                 look()
                 broken |= row & mask == value
-            found += [self._clause(profile, int(mask[i]), int(value[i])) for i in np.flatnonzero(broken)]
-        return _by_size(found)
+            found += [(profile, seen, int(mask[i]), int(value[i])) for i in np.flatnonzero(broken)]
+        return self._clauses(self._ordered(found))
 
-    def deeper(self, tables: Tables) -> list[Clause]:
-        """Longer candidates that the one state breaks: of each of its rows that never occurs, the smallest part that
-        never occurs."""
-        found = []
-        for profile, rows in zip(self.profiles, self.rows, strict=True):
-            for row in np.setdiff1d(profile.rows(tables), rows):
-                look()
-                for mask in _smallest_parts(rows ^ row):
-                    found.append(self._clause(profile, mask, int(row) & mask))
-        return _by_size(found)
+    def deeper(self, tables: Tables) -> Iterator[Clause]:
+        """Longer candidates that the one state breaks, fewest literals first: parts of its rows that never occur."""
+        rows: list[tuple[Profile, Rows, int, Parts]] = []
+        for profile, seen in zip(self.profiles, self.rows, strict=True):
+            absent = [int(row) for row in seen.new(profile.rows(tables))]
+            if self.large:
+                absent = sorted(absent, key=int.bit_count)[:LOOKED_AT]
+            rows += [(profile, seen, row, Parts(seen, row)) for row in absent]
+        for size in range(SHORT + 1, LONG + 1):
+            for profile, seen, row, parts in rows:
+                cubes = [(profile, seen, mask, row & mask) for mask in parts.upto(size)]
+                yield from self._clauses(self._ordered(cubes))
 
-    def _clause(self, profile: Profile, mask: int, value: int) -> Clause:
-        """The clause, one object for all cubes that differ by their variables' names or profile."""
-        clause = profile.clause(mask, value)
-        return self._known.setdefault(_canonical(clause.literals), clause)
+    def _ordered(self, cubes: list[_Cube]) -> list[_Cube]:
+        """Few literals first; with large folios, where many are tempting, those that many rows put to the test."""
+
+        def tested(seen: Rows, mask: int, value: int) -> int:
+            return min(seen.count(value ^ 1 << i, mask) for i in bits(mask)) if self.large else 0
+
+        return sorted(cubes, key=lambda cube: (cube[2].bit_count(), -tested(*cube[1:])))
+
+    def _clauses(self, cubes: Iterable[_Cube]) -> Iterator[Clause]:
+        """The clauses of those cubes that no row seen contains: one for all that differ by their variables' names or
+        profile."""
+        told = set()
+        for profile, seen, mask, value in cubes:
+            if not len(seen.agreeing(value, mask)):
+                clause = profile.clause(mask, value)
+                clause = self._known.setdefault(_canonical(clause.literals), clause)
+                if clause not in told:
+                    told.add(clause)
+                    yield clause
+
+    def learn(self, tables: Tables) -> None:
+        """No candidate may exclude these states any more, nor what they are beside elements that nothing refers to."""
+        tables = with_one_more(tables)
+        for i, (profile, seen) in enumerate(zip(self.profiles, self.rows, strict=True)):
+            new = seen.new(profile.rows(tables))
+            seen.add(new)
+            mask, value = self._cubes[i]
+            absent = np.ones(len(mask), bool)
+            for row in new:
+                absent &= row & mask != value
+            self._cubes[i] = mask[absent], value[absent]
 
 
-def _by_size(clauses: list[Clause]) -> list[Clause]:
-    return sorted(dict.fromkeys(clauses), key=lambda c: len(c.literals))
+def with_one_more(tables: Tables) -> Tables:
+    """The states with one element more of each sort: a process that is none yet, a page, in a block by itself, that was
+    unmapped at the beginning, and what nothing refers to."""
+    more = {
+        name: np.pad(table, [(0, 0), *((0, 1) for _ in REGISTRY[name].domain)]) for name, table in tables.items()
+    }
+    if block.name in more:
+        more[block.name][:, -1] = sizes_of(tables)[Block.name()]
+    return more
 
 
 def _canonical(literals: tuple[tuple[bool, str, str], ...]) -> tuple[tuple[bool, str, str], ...]:
@@ -232,71 +310,6 @@ def _canonical(literals: tuple[tuple[bool, str, str], ...]) -> tuple[tuple[bool,
             new = letters
             for use, table in zip(some, exchanges, strict=True):
                 new = new.translate(table) if use else new
-            exchanged.append((holds, word, "".join(sorted(new)) if word.startswith("same ") else new))
+            exchanged.append((holds, word, _ordered(word, new)))
         names.append(tuple(sorted(exchanged)))
     return min(names)
-
-
-def _absent_cubes(atoms: int, rows: Array) -> Generator[None, None, tuple[Array, Array]]:
-    """(mask, value) of the smallest cubes of at most SHORT literals that no row contains."""
-    # Literal 2i says atom i, literal 2i + 1 denies it; its plane has one bit for each row that agrees.
-    planes = np.zeros((2 * atoms, -(-len(rows) // 64)), np.uint64)
-    for literal in range(2 * atoms):
-        i, denied = divmod(literal, 2)
-        planes[literal] = _packed((rows >> np.uint64(i) & np.uint64(1)) == 1 - denied)
-    glimpse = planes[:, : GLIMPSE // 64]
-    absent: set[tuple[int, ...]] = set()
-    present: dict[tuple[int, ...], Array] = {(): np.full(glimpse.shape[1], ~np.uint64(0))}
-    for size in range(1, SHORT + 1):
-        longer: dict[tuple[int, ...], Array] = {}
-        for number, (cube, agree) in enumerate(present.items()):
-            if not number % PIECE:
-                yield
-            first = (cube[-1] | 1) + 1 if cube else 0
-            both = glimpse[first:] & agree
-            seen: Any = both.any(axis=1)
-            for j in range(len(both)):
-                new = (*cube, first + j)
-                if seen[j]:
-                    longer[new] = both[j]
-                elif any(part in absent for n in range(1, size) for part in itertools.combinations(new, n)):
-                    continue
-                elif np.bitwise_and.reduce(planes[list(new)]).any():
-                    longer[new] = both[j]
-                else:
-                    absent.add(new)
-        present = longer if size < SHORT else {}
-    cubes = sorted(absent, key=lambda c: (len(c), c))
-    mask = np.array([sum(1 << (x >> 1) for x in c) for c in cubes], np.uint64)
-    value = np.array([sum(1 << (x >> 1) for x in c if not x & 1) for c in cubes], np.uint64)
-    return mask, value
-
-
-def _packed(flags: Array) -> Array:
-    packed: Array = np.packbits(np.pad(flags, (0, -len(flags) % 64)), bitorder="little").view(np.uint64)
-    return packed
-
-
-def _smallest_parts(differences: Array) -> list[int]:
-    """The smallest sets of atoms, as masks of at most LONG bits, that meet each of the differences."""
-    for size in range(1, LONG + 1):
-        found = set(_meeting(differences, 0, size))
-        if found:
-            return sorted(found)
-    return []
-
-
-def _meeting(differences: Array, mask: int, size: int) -> Iterator[int]:
-    left = differences[differences & np.uint64(mask) == 0]
-    if not len(left):
-        yield mask
-    elif size:
-        # Some atom of the smallest difference must be in the set.
-        for i in _bits(int(left[np.argmin(_population(left))])):
-            yield from _meeting(left, mask | 1 << i, size - 1)
-
-
-def _population(words: Array) -> Array:
-    """Number of bits set in each."""
-    count: Array = np.unpackbits(words.view(np.uint8)).reshape(len(words), 64).sum(axis=1)
-    return count

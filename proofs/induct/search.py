@@ -8,10 +8,11 @@ Houdini would drop, but only candidates that the claim needs are ever looked at.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import z3
 
 from model.logic import REGISTRY, Rule, Scope, Sort, System, Term, by_term, functions_in, meaning
-from proofs.clock import done_by, look
+from proofs.clock import done_by, look, seconds_left, uncounted
 from proofs.derive.interpreter import Instance, Interpreter, Layout, State
 from proofs.derive.steps import after, initially, next_value, opened
 from proofs.errors import OutOfTime
@@ -27,6 +28,8 @@ from proofs.induct.mine import Clause, Miner, Tables, sizes_of
 
 QUERY_SECONDS = 10
 """Time limit of one solver query."""
+REFUTING = 20
+"""So many states that break a candidate are learnt at once, or some more."""
 MOST_INSTANCES = 10_000
 """So many instances of a clause are assumed, at most."""
 PROVED, GAVE_UP = "proved", "gave up"
@@ -117,8 +120,8 @@ class Unproved:
 class Search:
     """Looks for inductive invariants of one system among the user's lemmas, `hints` and a miner's candidates.
 
-    What is learnt for one claim (obligations proved, candidates dropped) serves the next. `hints` are clauses to try
-    before those of the miner, which `mine` makes when it is first needed.
+    What is learnt for one claim (clauses and obligations proved, candidates dropped) serves the next. `hints` are
+    clauses to try before those of the miner, which `mine` makes when it is first needed.
     """
 
     def __init__(
@@ -126,6 +129,8 @@ class Search:
     ) -> None:
         self.system = system
         self._mine = functools.cache(mine)
+        self._proved: dict[Clause, None] = {}
+        self._for_mining = 0.0
         self.lemmas = [Clause(system.reduced(lemma), f"lemma {i}") for i, lemma in enumerate(lemmas, 1)]
         self.hints = list(hints)
         self.dropped: dict[Clause, str] = {}
@@ -135,71 +140,98 @@ class Search:
     def mine(self) -> Miner:
         """The miner, with all its candidates. If there is no time for that, the next claim goes on from there."""
         miner = self._mine()
-        for _ in miner.work:
-            look()
+        with self._mining():
+            for _ in miner.work:
+                look()
         return miner
 
-    def prove(self, claim: Clause, seconds: float) -> Proof | Unproved:
-        """An inductive invariant with the claim, or why there is none."""
+    @contextlib.contextmanager
+    def _mining(self) -> Iterator[None]:
+        """What is done within does not count against the time for the proof, but has a limit of its own."""
         started = time.monotonic()
-        deadline = started + seconds
-        claim = replace(claim, formula=self.system.reduced(claim.formula))
         try:
-            with done_by(deadline):
-                found = self._support(claim, deadline)
+            with uncounted(self._for_mining):
+                yield
+        finally:
+            self._for_mining -= time.monotonic() - started
+
+    def prove(self, claim: Clause, seconds: float) -> Proof | Unproved:
+        """An inductive invariant with the claim, or why there is none. Mining may take as many seconds beside."""
+        started = time.monotonic()
+        claim = replace(claim, formula=self.system.reduced(claim.formula))
+        self._for_mining = seconds
+        try:
+            with done_by(started + seconds):
+                found = self._support(claim)
                 if isinstance(found, Unproved):
                     return replace(found, seconds=time.monotonic() - started)
-                clauses = self._smallest(claim, deadline)
-        except (TimeoutError, OutOfTime):
+                clauses = self._smallest(claim)
+        except OutOfTime:
             return Unproved(claim, f"no proof after {seconds:g} s", time.monotonic() - started)
+        self._proved |= dict.fromkeys(clauses)
         return Proof(claim, tuple(clauses), time.monotonic() - started)
 
     def keeps(self, rule: Rule, clauses: Sequence[Clause]) -> bool:
         """Whether the rule keeps every one of the clauses where all of them hold; not if the solver gives up."""
-        deadline = time.monotonic() + QUERY_SECONDS * len(clauses)
-        return all(
-            self._counterexample(clause, rule, clauses, deadline) == PROVED
-            for clause in clauses if rule in self._obligations(clause)
-        )
+        with done_by(time.monotonic() + QUERY_SECONDS * len(clauses)):
+            return all(
+                self._counterexample(clause, rule, clauses) == PROVED
+                for clause in clauses if rule in self._obligations(clause)
+            )
 
-    def _support(self, claim: Clause, deadline: float) -> list[Clause] | Unproved:
+    def _support(self, claim: Clause) -> list[Clause] | Unproved:
         """Clauses with which the claim is inductive, by choosing one for every counterexample to induction."""
         chosen = [claim, *(lemma for lemma in self.lemmas if lemma not in self.dropped)]
         todo = [(c, rule) for c in chosen for rule in self._obligations(c)]
+        supported: dict[Clause, list[Clause]] = {}
         while todo:
             clause, rule = todo[-1]
             if clause not in chosen or set(self._core(clause, rule)) <= set(chosen):
                 todo.pop()
                 continue
-            answer = self._counterexample(clause, rule, chosen, deadline)
+            answer = self._counterexample(clause, rule, chosen)
             if answer == PROVED:
                 continue
-            options = self._excluding(answer.tables) if isinstance(answer, Cti) and rule is not None else []
+            option = self._excluding(answer.tables) if isinstance(answer, Cti) and rule is not None else None
             name = "the initial state" if rule is None else rule.name
-            if options:
-                chosen.append(options[0])
-                todo += [(options[0], r) for r in self._obligations(options[0])]
+            if option is not None:
+                chosen.append(option)
+                supported.setdefault(clause, []).append(option)
+                todo += [(option, r) for r in self._obligations(option)]
             elif clause is not claim:
                 # Nothing can support it, now or later: every candidate left holds in this counterexample.
-                chosen.remove(clause)
                 self.dropped[clause] = name
+                wanted = self._wanted(claim, chosen, supported)
+                chosen = [c for c in chosen if c in wanted]
                 todo[:0] = [(c, r) for c in chosen for r in self._obligations(c)]
             elif isinstance(answer, Cti):
                 reason = f"no candidate excludes a counterexample to induction of {name}{self._failed_lemmas()}"
-                return Unproved(claim, reason, 0, self._smaller(claim, rule, chosen, answer, deadline))
+                return Unproved(claim, reason, 0, self._smaller(claim, rule, chosen, answer))
             else:
                 return Unproved(claim, f"z3 gave up on {name}{self._failed_lemmas()}", 0)
         return chosen
 
+    def _wanted(
+        self, claim: Clause, chosen: Sequence[Clause], supported: Mapping[Clause, Sequence[Clause]]
+    ) -> set[Clause]:
+        """Those of the chosen clauses that serve the claim, a lemma, or one that does: proofs of its obligations used
+        them, or they were chosen for it. What was chosen for one that is dropped would only want more support."""
+        left = [c for c in chosen if c not in self.dropped]
+        found = [claim, *(c for c in self.lemmas if c in left)]
+        for clause in found:
+            used = [c for rule in self._obligations(clause) for c in self._cores.get(_key(clause, rule), ())]
+            found += [c for c in dict.fromkeys([*used, *supported.get(clause, ())]) if c in left and c not in found]
+        return set(found)
+
     def _smaller(
-        self, claim: Clause, rule: Rule | None, chosen: Sequence[Clause], cti: Cti, deadline: float
+        self, claim: Clause, rule: Rule | None, chosen: Sequence[Clause], cti: Cti
     ) -> Cti:
         """A counterexample to induction of a smaller universe, if there is one that no candidate excludes either."""
         for sort in sizes_of(cti.tables):
             for size in range(1, sizes_of(cti.tables)[sort]):
                 sizes = {**sizes_of(cti.tables), sort: size}
-                found = self._counterexample(claim, rule, chosen, deadline, sizes)
-                if isinstance(found, Cti) and (rule is None or not self._excluding(found.tables)):
+                found = self._counterexample(claim, rule, chosen, sizes)
+                if isinstance(found, Cti) and (rule is None or self._excluding(found.tables) is None):
                     cti = found
                     break
         return cti
@@ -208,20 +240,29 @@ class Search:
         failed = [f"{c.text} is not preserved by {self.dropped[c]}" for c in self.lemmas if c in self.dropped]
         return "".join(f"; {text}" for text in failed)
 
-    def _excluding(self, cti: Tables) -> list[Clause]:
-        """Candidates that the state breaks, the best first."""
+    def _excluding(self, cti: Tables) -> Clause | None:
+        """A candidate that the state breaks, the best one; None if none does."""
         oracle = Interpreter(self.system, Scope(tuple(sizes_of(cti).items())))
         state = state_of(self.system, cti)
-        sources: tuple[Callable[[], list[Clause]], ...] = (
-            lambda: [c for c in self.hints if not oracle.evaluate(c.formula, state)],
-            lambda: self.mine().excluding(cti),
-            lambda: self.mine().deeper(cti),
-        )
-        for candidates in sources:
-            options = [c for c in candidates() if c not in self.dropped]
-            if options:
-                return options
-        return []
+        for hint in (*self._proved, *self.hints):
+            if hint not in self.dropped and not oracle.evaluate(hint.formula, state):
+                return hint
+        miner = self.mine()
+        for clause in itertools.chain(miner.excluding(cti), miner.deeper(cti)):
+            if clause not in self.dropped and not self._refuted(clause):
+                return clause
+        return None
+
+    def _refuted(self, clause: Clause) -> bool:
+        """Some state that was reached breaks the clause; the miner learns of those that do."""
+        miner = self.mine()
+        for reached in miner.reached:
+            states = reached.breaking(clause.formula, REFUTING)
+            if len(next(iter(states.values()))):
+                miner.learn(states)
+                self.dropped[clause] = "a state that is reached"
+                return True
+        return False
 
     def _obligations(self, clause: Clause) -> list[Rule | None]:
         """The initial state (None) and the rules that may change the clause's truth."""
@@ -230,22 +271,21 @@ class Search:
 
     def _core(self, clause: Clause, rule: Rule | None) -> tuple[Clause, ...]:
         """The clauses from which the obligation was proved; if it was not yet, more than there are."""
-        return self._cores.get((clause, rule.name if rule else ""), (_NEVER,))
+        return self._cores.get(_key(clause, rule), (_NEVER,))
 
     def _counterexample(
-        self, clause: Clause, rule: Rule | None, chosen: Sequence[Clause], deadline: float,
+        self, clause: Clause, rule: Rule | None, chosen: Sequence[Clause],
         sizes: Mapping[str, int] | None = None,
     ) -> Cti | str:
         """A counterexample to induction, of at most those sizes; PROVED if there is none, or GAVE_UP.
 
-        Raises TimeoutError.
+        Raises OutOfTime.
         """
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
+        look()
+        left = seconds_left()
         self.queries += 1
         solver = z3.Solver()
-        solver.set("timeout", int(1000 * min(left, QUERY_SECONDS)) + 1)
+        solver.set("timeout", int(1000 * (QUERY_SECONDS if left is None else max(0, min(left, QUERY_SECONDS)))) + 1)
         names = [z3.Bool(f"clause{i}") for i in range(len(chosen))]
         constants, body = opened(clause.formula, "goal")
         if rule is None:
@@ -266,16 +306,16 @@ class Search:
         if sizes is None:
             used = {str(name) for name in solver.unsat_core()}
             core = tuple(c for name, c in zip(names, chosen, strict=False) if str(name) in used)
-            self._cores[clause, rule.name if rule else ""] = core
+            self._cores[_key(clause, rule)] = core
         return PROVED
 
-    def _smallest(self, claim: Clause, deadline: float) -> list[Clause]:
+    def _smallest(self, claim: Clause) -> list[Clause]:
         """The clauses that the claim leans on, without any that turns out not to be needed."""
         kept = self._leaned_on(claim)
         for clause in sorted(kept[1:], key=lambda c: -len(c.literals)):
             fewer = [c for c in kept if c is not clause]
             if len(fewer) < len(kept) and all(
-                set(self._core(c, r)) <= set(fewer) or self._counterexample(c, r, fewer, deadline) == PROVED
+                set(self._core(c, r)) <= set(fewer) or self._counterexample(c, r, fewer) == PROVED
                 for c in fewer for r in self._obligations(c)
             ):
                 kept = self._leaned_on(claim)
@@ -288,6 +328,11 @@ class Search:
             for rule in self._obligations(clause):
                 found += [c for c in self._core(clause, rule) if c not in found]
         return found
+
+
+def _key(clause: Clause, rule: Rule | None) -> tuple[Clause, str]:
+    """By what an obligation is known."""
+    return clause, rule.name if rule else ""
 
 
 def unwritten(system: System, rules: Sequence[Rule], clauses: Sequence[Term]) -> str:
