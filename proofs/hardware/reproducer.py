@@ -87,6 +87,8 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
             return Action("advise", {"value": "MADV_DONTNEED"})
         case "madv-free" | "madv-dontfork" | "madv-dofork" | "madv-wipeonfork" | "madv-keeponfork":
             return Action("advise", {"value": operation.word.upper().replace("-", "_")})
+        case "madv-populate-read" | "madv-populate-write":
+            return Action("populate", {"value": str(int(operation.word == "madv-populate-write"))})
         case "unmerge":
             return Action("advise", {"value": "MADV_UNMERGEABLE"})
         case "mremap":

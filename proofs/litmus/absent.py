@@ -24,8 +24,6 @@ LACKING: dict[str, str] = {
     "hwpoison": "memory failure is left out", "memory-failure": "memory failure is left out",
     "madv-cold": "", "madv-willneed": "", "madv-sequential": "", "madv-random": "", "madv-normal": "",
     "madv-remove": "it is for shared mappings", "madv-nohugepage": "", "madv-dontdump": "", "madv-dodump": "",
-    "madv-populate-read": "say `P: read V`, where the fault is what matters",
-    "madv-populate-write": "say `P: write V n`, where the fault is what matters",
     "madv-hwpoison": "memory failure is left out", "madv-soft-offline": "memory failure is left out",
     "madv-dontneed-locked": "no mapping is locked", "madv-guard-install": "", "madv-guard-remove": "",
 }
@@ -35,6 +33,7 @@ SAID_AS: dict[str, str] = {
     "madv-dontneed": "`P: dontneed V`", "madv-pageout": "`P: pageout V`, or `*: pageout V`",
     "madv-mergeable": "`*: ksm V W`", "madv-unmergeable": "`P: unmerge V`", "madv-collapse": "`*: collapse V`",
     **{f"madv-{advice}": f"`P: madv-{advice} V`" for advice in ("dontfork", "dofork", "wipeonfork", "keeponfork")},
+    "madv-populate-read": "`P: madv-populate-read V`", "madv-populate-write": "`P: madv-populate-write V`",
     "madv-hugepage": "`page V huge N`", "thp": "`page V huge N`", "swapoff": "`P: read V`, which swaps V in",
     "ptrace": "`P: force-write V n`", "process-vm-writev": "`P: r = get V write`, then `P: dma r n`",
     "process-vm-readv": "`P: r = get V`", "rdma": "`P: r = pin V longterm`, with `write` if the device stores",

@@ -537,6 +537,18 @@ static long advise(const struct args *a)
 	return result(madvise(p->at, a->whole && first ? p->whole : p->length, a->value));
 }
 
+//: populate
+/* The faults of a load, or with a value of a store. EFAULT is the SIGBUS that userfaultfd answers faults with. */
+static long populate(const struct args *a)
+{
+	struct place *p = &place[a->page];
+	long answer = result(madvise(p->at, p->length, a->value ? 23 /* MADV_POPULATE_WRITE */ : 22));
+
+	if (answer == -EINVAL && madvise(spare, PAGE, 22))
+		return unseen("this kernel has no MADV_POPULATE_READ");
+	return answer == -EFAULT && shared->watched ? BLOCKED : answer;
+}
+
 //: move
 /* mremap of the page to where the other one is. */
 static long move(const struct args *a)
