@@ -15,7 +15,6 @@ _NO_FORCE = "6.2"
 _DIO_PINS = "6.5"
 """a7e689dd1c06 (bio_iov_iter_get_pages), 1ccf164ec866 (fs/direct-io.c): iov_iter_extract_pages."""
 _IO_URING = "5.1"
-_MADV_POPULATE = "5.14"
 _FORCED = tuple(
     replace(gup(word, goal, *flags), refusal=("gup-read-refused",)) for word, goal, *flags in (
         ("get", "get-write", "write", "force"), ("pin", "pin-write-longterm", "write", "longterm", "force"),
@@ -63,6 +62,4 @@ CALLERS: tuple[Operation, ...] = (
         "process_vm_writev", forms=((_OLDEST, "get write"), (PIN_SINCE, "pin write")), then=("dma-store", "unpin"),
         arguments=("v", "n"),
     ),
-    _caller("populate", forms=((_MADV_POPULATE, "get"),), then=("unpin",), since=_MADV_POPULATE),
-    _caller("populate", "write", forms=((_MADV_POPULATE, "get write"),), then=("unpin",), since=_MADV_POPULATE),
 )

@@ -14,6 +14,7 @@ WORLD: dict[str, str] = {
     "mremap": "mremap",
     "vm-soft-dirty": "VM_SOFTDIRTY: everything reads as soft-dirty until the first clear_refs; else there has been one",
     "madv-fork": "MADV_DONTFORK, MADV_WIPEONFORK: what fork leaves out, or leaves empty",
+    "populate": "MADV_POPULATE_READ, MADV_POPULATE_WRITE: the faults of an access without the access",
     "exec": "mprotect(PROT_EXEC): whether VM_EXEC is set decides whether the next mprotect changes anything",
     "stable-writes": "swap devices that need pages which do not change while they are written (SWP_STABLE_WRITES)",
 }

@@ -155,6 +155,18 @@ def gup_touch(kernel: Decisions, p: Term, v: Term) -> Step:
     )
 
 
+@rule([P, V], "madvise(MADV_POPULATE_READ): faultin_page_range", "domain.md 2.14", features=("populate",), lock="read")
+def madv_populate_read(kernel: Decisions, p: Term, v: Term) -> Step:
+    """There is a page that a load would find: without FOLL_PIN no reader needs one of its own."""
+    return Step([live(p, v), pte_present(p, v)])
+
+
+@rule([P, V], "madvise(MADV_POPULATE_WRITE): faultin_page_range", "domain.md 2.14", features=("populate",), lock="read")
+def madv_populate_write(kernel: Decisions, p: Term, v: Term) -> Step:
+    """There is a page that a store would find, and nothing is stored."""
+    return Step([live(p, v), vma_write(p, v), pte_present(p, v), pte_write(p, v)])
+
+
 @rule([P, V], "check_vma_flags, -EFAULT", "domain.md (c)", kind="refusal")
 def gup_read_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """A read GUP where there is no VMA."""
@@ -241,5 +253,6 @@ def dma_store(kernel: Decisions, k: Term, n: Term) -> Step:
 
 RULES = (
     *get_read, *get_write, *pin_read_short, *pin_write_short, *pin_read_long, *pin_write_long,
-    gup_touch, gup_read_refused, gup_write_refused, unshare_copy, unshare_reuse, unpin, reference_missing, dma_store,
+    gup_touch, madv_populate_read, madv_populate_write, gup_read_refused, gup_write_refused, unshare_copy,
+    unshare_reuse, unpin, reference_missing, dma_store,
 )

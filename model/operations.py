@@ -182,6 +182,8 @@ UFFD_WP_SINCE = "5.7"
 """UFFDIO_WRITEPROTECT of anonymous memory: domain.md 0.1."""
 WIPEONFORK_SINCE = "4.14"
 """MADV_WIPEONFORK, MADV_KEEPONFORK: domain.md 2.14."""
+POPULATE_SINCE = "5.14"
+"""MADV_POPULATE_READ, MADV_POPULATE_WRITE: domain.md 2.14."""
 UFFD_CONTINUE_SINCE = "5.14"
 """UFFDIO_CONTINUE of shmem (of hugetlbfs: 5.13): domain.md 2.14."""
 
@@ -282,6 +284,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "madv-free", ("v",), ("madv-free", "madv-free-swapped", "madv-free-nothing"), ("madv-free-refused",),
         prepares=("madv-free-split",), features=frozenset({"lazyfree"}),
+    ),
+    Operation(
+        "populate", ("v",), ("madv-populate-read",), ("gup-read-refused",), access="load",
+        features=frozenset({"populate", "zero"}), since=POPULATE_SINCE,
+    ),
+    Operation(
+        "populate", ("v",), ("madv-populate-write",), ("gup-write-refused",), access="store",
+        prepares=("gup-touch",), flags=frozenset({"write"}), features=frozenset({"populate"}), since=POPULATE_SINCE,
     ),
     _madv_fork("dontfork"),
     _madv_fork("dofork"),

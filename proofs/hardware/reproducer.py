@@ -112,7 +112,7 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "process_vm_writev":
             return Action("remote_store", {"value": str(value)})
         case "populate":
-            return Action("populate", {"flags": str(int("write" in flags))})
+            return Action("populate", {"value": str(int("write" in flags))})
         case "uffd-continue":
             return Action("uffd_continue", {})
         case "clear-soft-dirty":

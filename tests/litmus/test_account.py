@@ -145,7 +145,9 @@ def test_a_kernel_has_the_release_that_it_comes_from() -> None:
     ("page x hugetlb", "'hugetlb' is not in the model: hugetlb_wp has rules of its own"),
     ("A: shmat x", "'shmat' is not in the model"), ("A: mlock x", "'mlock' is not in the model"),
     ("A: madvise x MADV_COLD", "'madvise' is said `P: dontneed V`"),
-    ("A: MADV_WIPEONFORK x", "'MADV_WIPEONFORK' is not in the model"),
+    ("A: MADV_GUARD_INSTALL x", "'MADV_GUARD_INSTALL' is not in the model"),
+    ("A: MADV_WIPEONFORK x", "'MADV_WIPEONFORK' is said `P: madv-wipeonfork V`"),
+    ("A: dontfork x", "'dontfork' is said `P: madv-dontfork V`"),
     ("A: MADV_DONTNEED x", "'MADV_DONTNEED' is said `P: dontneed V`"), ("A: cold x", "'cold' is not in the model"),
     ("exists hugetlb A.x", "'hugetlb' is not in the model"), ("A: munmpa x", "did you mean munmap?"),
 ])

@@ -114,8 +114,8 @@ def test_no_reference_of_such_a_call_is_left() -> None:
     assert found is not None
     labels = [found.label(n) for n in range(len(found.steps))]
     assert sum("pin-write" in label for label in labels) == 1
-    assert sum("get-write" in label for label in labels) == 2
-    assert sum("unpin" in label for label in labels) == 3
+    assert sum("madv-populate-write" in label for label in labels) == 2
+    assert sum("unpin" in label for label in labels) == 1
     cells = found.interpreter.layout.position[pin_live.name].values()
     assert not any(found.states[-1][cell] for cell in cells)
 

@@ -546,14 +546,15 @@ static long advise(const struct args *a)
 }
 
 //: populate
-/* MADV_POPULATE_READ, or MADV_POPULATE_WRITE with flags. */
+/* The faults of a load, or with a value of a store. EFAULT is the SIGBUS that userfaultfd answers faults with. */
 static long populate(const struct args *a)
 {
 	struct place *p = &place[a->page];
+	long answer = result(madvise(p->at, p->length, a->value ? 23 /* MADV_POPULATE_WRITE */ : 22));
 
-	if (madvise(spare, PAGE, 22 /* MADV_POPULATE_READ */) && errno == EINVAL)
-		return unseen("this kernel has no MADV_POPULATE_READ (5.14)");
-	return result(madvise(p->at, p->length, a->flags ? 23 /* MADV_POPULATE_WRITE */ : 22));
+	if (answer == -EINVAL && madvise(spare, PAGE, 22))
+		return unseen("this kernel has no MADV_POPULATE_READ");
+	return answer == -EFAULT && shared->watched ? BLOCKED : answer;
 }
 
 //: remote_store
