@@ -378,9 +378,9 @@ def _fits(kernel: Decisions, p: Term, w: Term, uffd_wp: bool = True) -> Term:
 
 
 def _collapsible(kernel: Decisions, p: Term, v: Term, uffd_wp: bool = True) -> list[Term]:
-    """What collapsing the block of v asks: one VMA covers it, with an anon_vma (hugepage_vma_revalidate), each page fits,
-    and up to 6.17 one PTE is writable (SCAN_PAGE_RO). From 6.18 on a page table without any page will do, but there
-    must be one. Without a zero page nothing but an anonymous page has brought it, and the anon_vma too."""
+    """What collapsing the block of v asks: one VMA covers it, with an anon_vma (hugepage_vma_revalidate), each page
+    fits, and up to 6.17 one PTE is writable (SCAN_PAGE_RO). From 6.18 on a page table without any page will do, but
+    there must be one. Without a zero page nothing but an anonymous page has brought it, and the anon_vma too."""
     here = in_block(v)
     if kernel.collapse_read_only:
         some = Or(page_table(p, block(v)), exists(Page, lambda w: And(here(w), Not(pte_none(p, w)))))
