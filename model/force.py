@@ -12,7 +12,7 @@ from typing import Any
 from z3 import And, BoolVal, Not, Or
 
 from model.decisions import Decisions
-from model.fault import may_reuse, swapped_in
+from model.fault import huge_ready, may_reuse, none_huge_ready, swapped_in, table_for
 from model.huge import (
     FOLIO,
     exclusive_folio,
@@ -59,6 +59,7 @@ from model.state import (
     slot_frame,
     soft_dirty_needs_fault,
     vma_anon,
+    vma_huge,
     vma_write,
     writeback,
 )
@@ -133,8 +134,22 @@ def _map_private(
 def force_anon_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A forced write fault on an empty PTE maps a fresh zeroed page, clean and read-only."""
     return Step(
-        [*_read_only(p, v), pte_none(p, v), Not(file(v)), Not(_reads_again(kernel, p, v))],
-        _map_private(kernel, p, v, new, ZERO, dirty=False),
+        [*_read_only(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v), Not(_reads_again(kernel, p, v))],
+        [*_map_private(kernel, p, v, new, ZERO, dirty=False), table_for(p, v)],
+    )
+
+
+@rule([P, V, NEWS, FOLIO], "__handle_mm_fault: create_huge_pmd; do_huge_pmd_anonymous_page, maybe_pmd_mkwrite",
+      "mm/memory.c, mm/huge_memory.c of 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7", features=("force", "huge"))
+def force_huge_fault(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Step:
+    """A forced write fault in an empty block maps a fresh zeroed THP, dirty, not writable because the VMA is not."""
+    return Step(
+        [*_read_only(p, v), vma_huge(p, v), huge_ready(p, v), Not(file(v)), Not(_reads_again(kernel, p, v)),
+         *fresh_block(v, new)],
+        [each(
+            Page, lambda w: map_read_only(p, w, new(w), dirty=True, huge=True) + put(vma_anon(p, w), True)
+            + fresh_page(new(w), ZERO, into) + set_exclusive(kernel, new(w)), when=in_block(v),
+        )],
     )
 
 
@@ -277,7 +292,7 @@ def force_huge_zero(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -
 
 
 RULES = (
-    force_store, force_store_refused, force_anon_fault, force_cow_fault, force_read_again, force_swap_in,
-    force_userfault_wait, force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_zero, force_huge_reuse,
-    force_huge_split,
+    force_store, force_store_refused, force_anon_fault, force_huge_fault, force_cow_fault, force_read_again,
+    force_swap_in, force_userfault_wait, force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_zero,
+    force_huge_reuse, force_huge_split,
 )

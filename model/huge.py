@@ -75,6 +75,7 @@ from model.state import (
     uffd_armed,
     uffd_marker,
     unreferenced,
+    vma_anon,
     vma_huge,
     vma_uffd,
     vma_write,
@@ -377,14 +378,16 @@ def _fits(kernel: Decisions, p: Term, w: Term, uffd_wp: bool = True) -> Term:
 
 
 def _collapsible(kernel: Decisions, p: Term, v: Term, uffd_wp: bool = True) -> list[Term]:
-    """What collapsing the block of v asks: one VMA covers it (hugepage_vma_revalidate), each page fits, and up to 6.17
-    one PTE is writable (SCAN_PAGE_RO). From 6.18 on a page table without any page will do, but there must be one."""
+    """What collapsing the block of v asks: one VMA covers it, with an anon_vma (hugepage_vma_revalidate), each page
+    fits, and up to 6.17 one PTE is writable (SCAN_PAGE_RO). From 6.18 on a page table without any page will do, but
+    there must be one. Without a zero page nothing but an anonymous page has brought it, and the anon_vma too."""
     here = in_block(v)
     if kernel.collapse_read_only:
         some = Or(page_table(p, block(v)), exists(Page, lambda w: And(here(w), Not(pte_none(p, w)))))
     else:
         some = exists(Page, lambda w: And(here(w), pte_present(p, w), pte_write(p, w)))
-    return [one_vma(p, v), forall(Page, lambda w: Implies(here(w), _fits(kernel, p, w, uffd_wp))), some]
+    anonymous = Or(Not(backed(v)), exists(Page, lambda w: And(here(w), vma_anon(p, w))))
+    return [one_vma(p, v), anonymous, forall(Page, lambda w: Implies(here(w), _fits(kernel, p, w, uffd_wp))), some]
 
 
 @rule([P, V, NEW, FOLIO], "collapse_scan_pmd, collapse_huge_page (khugepaged, MADV_COLLAPSE)",
@@ -418,7 +421,8 @@ def collapse(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Stage
                             + put(pte_soft_dirty(p, w), True) + put(pte_uffd_wp(p, w), False)
                             + put(stale(p, w), False)
                             + put(uffd_armed(p, w), And(pte_present(p, w), uffd_armed(p, w)))
-                            + put(vma_huge(p, w), True) + fresh_page(new(w), loaded(p, w), into)
+                            + put(vma_huge(p, w), True) + put(vma_anon(p, w), True)
+                            + fresh_page(new(w), loaded(p, w), into)
                             + set_exclusive(kernel, new(w)), when=here,
                         ),
                         each(Frame, lambda f: leave_swap_cache(f, BoolVal(True)), when=left_alone),

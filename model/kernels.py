@@ -181,7 +181,7 @@ class Kernel(Decisions):
                 continue
             rules += _built(self, template, split if template.split else frozenset())[1]
         rules = lapses.applied(self.lapses, rules)
-        lacking = [f for f in FUNCTIONS if f.feature and not set(f.feature.split("|")) & set(features)]
+        lacking = [f for f in FUNCTIONS if not f.asked_with(features)]
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
 

@@ -26,8 +26,8 @@ WRITE_FAULTS = (
 UNSHARE_FAULTS = ("unshare-copy", "unshare-reuse", "huge-unshare-reuse", "huge-zero-unshare", "huge-unshare-split")
 """Faults for a reader that must not share the page; get_user_pages raises them, a load never does."""
 FORCED_FAULTS = (
-    "force-anon-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy", "force-huge-copy",
-    "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in",
+    "force-anon-fault", "force-huge-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy",
+    "force-huge-copy", "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in",
 )
 """Write faults of FOLL_FORCE in a read-only VMA."""
 

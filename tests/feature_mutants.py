@@ -1,27 +1,32 @@
 """Would anybody notice? The mutations of mutants.py, of the rules that a system has only with features.
 
-A mutation is *noticed* if, on one of the kernels, the answer of a litmus test that needs the rule's features, or a
-specification of rule_specs.py, changes. Else it is looked for in an exploration of the rule's features and of those
-that what was dropped speaks of, on one kernel for each variant of the rule: *equivalent* if it changes no step there,
+A mutation is *equivalent* if on each of the kernels z3 proves that it changes no step, for any number of elements
+(mutant_proofs.py). It is *noticed* if, on one of them, the answer of a litmus test that needs the rule's features, or a
+specification of rule_specs.py or feature_specs.py, changes, or if the rule then depends on a cell without a meaning or
+lets one matter that it has not written. Else it is looked for in an exploration of the rule's features and of those
+that what was dropped speaks of, on one kernel for each variant of the rule: equivalent if it changes no step there,
 *survives* if it does, *undecided* if there are too many states. Sub-steps (features of SPLIT) are left out.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
+import mutant_proofs
 import z3
+from feature_specs import UNNOTICED_SPECS
 from mutants import CONTENTS, Asked, Change, Fate, Seen, by_name, changes, conjuncts, noticed_by, say
 from rule_specs import FEATURE_SPECS, SPECS, test_of
 
 from model import locks
 from model.features import SPLIT, WORLD
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
-from model.logic import ModelError, Rule, Scope, System, folded, functions_in, text_of
+from model.logic import ModelError, Rule, Scope, System, Term, folded, functions_in, text_of
 from model.state import Page, Proc, fresh
 from proofs.data import SUITE
 from proofs.derive.interpreter import Instance, Interpreter, State
@@ -88,7 +93,7 @@ def feature_mutants(kernel: Kernel, system: System) -> Iterator[FeatureMutant]:
 
 def asked(rule: Rule, features: Features) -> Rule:
     """The rule without updates of state functions for which nobody asks without a feature that is off."""
-    return replace(rule, updates=tuple(u for u in rule.updates if u.function.feature in ("", *features)))
+    return replace(rule, updates=tuple(u for u in rule.updates if u.function.asked_with(features)))
 
 
 class World:
@@ -147,7 +152,7 @@ def feature_tests() -> tuple[Asked, ...]:
 @functools.cache
 def feature_specs() -> tuple[Asked, ...]:
     """Those without sub-steps."""
-    found = (Asked(test_of(spec), spec) for spec in (*FEATURE_SPECS, *SPECS))
+    found = (Asked(test_of(spec), spec) for spec in (*FEATURE_SPECS, *UNNOTICED_SPECS, *SPECS))
     return tuple(t for t in found if not t.litmus.features & SPLIT.keys())
 
 
@@ -298,37 +303,128 @@ def counted(original: System, mutated: System, scope: Scope) -> str:
     return "equivalent" if found[0] == found[1] else "differs"
 
 
+# By proof
+
+PROVED = "proved for any size"
+IN_SCOPE = "at a small scope"
+
+
+def proved(kernel: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool]:
+    """Which of the mutants of that kernel are equivalent."""
+    known, here = known_of(kernel), world(kernel)
+    return {
+        key: mutant_proofs.equivalent(here.mutants[key].rule, here.mutants[key].change.rule, here.system, known)
+        for key in keys
+    }
+
+
+def known_of(kernel: str) -> tuple[Term, ...]:
+    return mutant_proofs.known_of(mutant_proofs.group_of(by_name(kernel)))
+
+
+def variants_of(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, ...]:
+    """Of those kernels the first with each variant of the rule."""
+    first: dict[str, str] = {}
+    for kernel in kernels:
+        first.setdefault(world(kernel).mutants[key].rule.text(), kernel)
+    return tuple(first.values())
+
+
+def noticed_by_cells(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, str]:
+    """The first kernel on which the changed rule, and not the rule itself, does something wrong with a cell."""
+    for kernel in variants_of(key, kernels):
+        mutant, system, known = world(kernel).mutants[key], world(kernel).system, known_of(kernel)
+        rule, changed = mutant.rule, mutant.change.rule
+        dropped = next((u.function for u in rule.updates if all(u is not kept for kept in changed.updates)), None)
+        if dropped is None:
+            wrong = functools.partial(mutant_proofs.misread, system=system, known=known)
+            what = "its conditions depend on a cell without a meaning"
+        else:
+            wrong = functools.partial(mutant_proofs.unwritten, system=system, known=known, function=dropped)
+            what = f"{dropped} may matter without being written"
+        if wrong(changed) and not wrong(rule):
+            return kernel, f"cells: {what}"
+    return "", ""
+
+
 # All of them
 
 
-def judge_features(jobs: int, only: Features = frozenset(), every: int = 1) -> list[Fate]:
-    """The fates of all mutations of rules of features (of `only` those, if given), or of each `every`th."""
-    kernels = feature_kernels()
+def digest_of(key: tuple[str, str], kernels: Sequence[str]) -> str:
+    """Of the rule and its mutants on those kernels: an answer is for these alone."""
+    mutants = [world(kernel).mutants[key] for kernel in kernels]
+    texts = sorted({f"{m.rule.text()}\n{m.change.rule.text()}" for m in mutants})
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def places_of(only: Features = frozenset()) -> dict[tuple[str, str], list[str]]:
+    """The mutations of rules of features (of `only` those, if given), and the kernels that have them."""
     places: dict[tuple[str, str], list[str]] = {}
-    for kernel in kernels:
+    for kernel in feature_kernels():
         for key, mutant in world(kernel).mutants.items():
             if not only or mutant.features & only:
                 places.setdefault(key, []).append(kernel)
-    chosen = list(places)[::every]
-    say(f"{len(chosen)} mutations of rules of features, on {', '.join(kernels)}")
-    fates: dict[tuple[str, str], Fate] = {}
+    return places
+
+
+def judge_features(
+    jobs: int, only: Features = frozenset(), known: Iterable[Fate] = (), keep: Callable[[list[Fate]], None] = list
+) -> list[Fate]:
+    """The fates of all mutations of rules of features, or of `only` those.
+
+    `known`: of an earlier run; noticed and equivalent ones of the same rules are taken from there. `keep` is given all
+    fates whenever some are new.
+    """
+    places = places_of(only)
+    say(f"{len(places)} mutations of rules of features, on {', '.join(feature_kernels())}")
+    earlier = {(f.rule, f.mutation): f for f in known if f.fate in ("noticed", "equivalent")}
+    fates = {
+        key: earlier[key] for key, kernels in places.items()
+        if key in earlier and earlier[key].of == digest_of(key, kernels)
+    }
+
+    def add(new: Iterable[Fate]) -> None:
+        fates.update({(f.rule, f.mutation): replace(f, of=digest_of((f.rule, f.mutation), places[f.rule, f.mutation]))
+                      for f in new})
+        keep([fates[key] for key in places if key in fates])
+
     with ProcessPoolExecutor(jobs) as pool:
-        for key, (kernel, by) in zip(chosen, pool.map(noticed, chosen, [places[k] for k in chosen]), strict=True):
-            if by:
-                fates[key] = Fate(*key, "noticed", (kernel,), by)
-            say(f"{': '.join(key)}: {by or '-'}")
-        fates |= rest(pool, {key: places[key] for key in chosen if key not in fates})
-    return [fates[key] for key in chosen]
+        proofs = by_proof(pool, {key: kernels for key, kernels in places.items() if key not in fates})
+        left = {key: [k for k in places[key] if not proofs[key][k]] for key in proofs}
+        add(Fate(*key, "equivalent", tuple(places[key]), PROVED) for key, kernels in left.items() if not kernels)
+        for look in (noticed, noticed_by_cells):
+            keys = [key for key in left if key not in fates]
+            for key, (kernel, by) in zip(keys, pool.map(look, keys, [left[k] for k in keys]), strict=True):
+                say(f"{': '.join(key)}: {by or '-'}")
+                if by:
+                    add([Fate(*key, "noticed", (kernel,), by)])
+        add(rest(pool, {key: kernels for key, kernels in left.items() if key not in fates}).values())
+    return [fates[key] for key in places]
+
+
+def by_proof(
+    pool: ProcessPoolExecutor, places: Mapping[tuple[str, str], Sequence[str]]
+) -> dict[tuple[str, str], dict[str, bool]]:
+    """Whether each mutation is proved equivalent, by kernel; kernels of a group with the same rule share the answer."""
+    first: dict[tuple[tuple[str, str], str, tuple[bool, bool]], str] = {}
+    alike: dict[tuple[tuple[str, str], str], str] = {}
+    asked: dict[str, list[tuple[str, str]]] = {}
+    for key, kernels in places.items():
+        for kernel in kernels:
+            variant = key, world(kernel).mutants[key].rule.text(), mutant_proofs.group_of(by_name(kernel))
+            if variant not in first:
+                first[variant] = kernel
+                asked.setdefault(kernel, []).append(key)
+            alike[key, kernel] = first[variant]
+    found = dict(zip(asked, pool.map(proved, asked, asked.values()), strict=True))
+    return {key: {kernel: found[alike[key, kernel]][key] for kernel in kernels} for key, kernels in places.items()}
 
 
 def rest(pool: ProcessPoolExecutor, places: Mapping[tuple[str, str], Sequence[str]]) -> dict[tuple[str, str], Fate]:
     """The fates of the mutations that nobody noticed."""
     groups: dict[Group, list[tuple[str, str]]] = {}
     for key, kernels in places.items():
-        texts: dict[str, str] = {}
-        for kernel in kernels:
-            texts.setdefault(world(kernel).mutants[key].rule.text(), kernel)
-        for kernel in texts.values():
+        for kernel in variants_of(key, kernels):
             mutant = world(kernel).mutants[key]
             contents = any(functions_in(t) & CONTENTS for t in mutant.change.dropped)
             groups.setdefault((kernel, needed(mutant, world(kernel)), contents), []).append(key)
@@ -347,4 +443,4 @@ def fate_of(key: tuple[str, str], by_kernel: Mapping[str, str]) -> Fate:
     undecided = {k: v for k, v in by_kernel.items() if v != "equivalent"}
     if undecided:
         return Fate(*key, "undecided", tuple(undecided), "; ".join(dict.fromkeys(undecided.values())))
-    return Fate(*key, "equivalent", tuple(by_kernel))
+    return Fate(*key, "equivalent", tuple(by_kernel), IN_SCOPE)

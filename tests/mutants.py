@@ -65,13 +65,17 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of a mutation (`noticed`, `equivalent`, `survives`, `undecided`), on which kernels, and by what."""
+    """What became of a mutation (`noticed`, `equivalent`, `survives`, `undecided`), on which kernels, and by what.
+
+    `of`: digest of what was judged; empty where nobody asks.
+    """
 
     rule: str
     mutation: str
     fate: str
     kernels: tuple[str, ...]
     by: str = ""
+    of: str = ""
 
 
 # Mutants

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from feature_mutants import judge_features
+from feature_mutants import IN_SCOPE, judge_features
 from mutants import EVERY_RULE, Fate, judge_all
 
 from model.features import WORLD
@@ -38,19 +38,30 @@ PARTS = {
         "Rules of features",
         "The rules that a system has only with features of `model/features.py`, on kernels that have every variant of "
         "each between them. *Noticed*: on one of them the answer of a litmus test that needs the rule's features, or a "
-        "specification, changes. *Equivalent*: with these features, and those that the dropped part speaks of, it "
-        "changes no step at a small scope (two processes and one page, or two pages with huge, ksm and mremap, there "
-        "with two processes only without uffd, soft-dirty and swapping), asked on one kernel for each variant of the "
-        "rule. *Undecided*: too many states. Sub-steps (`SPLIT`) are left out, and litmus tests and specifications "
-        "with sub-steps or operations at the same time; so are the conjuncts by which a new page is a free one, which "
-        "every rule is given alike and the default table's mutations lack."
+        "specification in `tests/rule_specs.py` or `tests/feature_specs.py`, changes; or the rule then depends on a "
+        "cell without a meaning, or lets one matter that it has not written, which the rule itself does not. "
+        "*Equivalent, proved*: z3 proves, for any number of elements, that it is enabled where the rule is and writes "
+        "the same, from lemmas that every rule of the kernel, and of those like it, keeps (`tests/mutant_proofs.py`); "
+        "where it is enabled besides it changes nothing. "
+        "*At a scope*: with the rule's features, and those that the dropped part speaks "
+        "of, it changes no step there (two processes and one page, or two pages with huge, ksm and mremap, there with "
+        "two processes only without uffd, soft-dirty and swapping), asked on one kernel for each variant of the rule. "
+        "*Undecided*: too many states, or, where that is said, not asked yet. Sub-steps (`SPLIT`) are left out, and "
+        "litmus tests and specifications with "
+        "sub-steps or operations at the same time; so are the conjuncts by which a new page is a free one, which every "
+        "rule is given alike and the default table's mutations lack."
     ),
 }
-REASONS: tuple[tuple[str, str], ...] = ()
+REASONS: tuple[tuple[str, str], ...] = (
+    (r"(split-folio|madv-free-split|ksm-split(-other)?|migrate-folio): update pte_present|map-huge-zero: guard backed",
+     "where there is no zero page yet: every litmus test with huge pages starts with it"),
+    (r"(force-huge-fault|collapse): update vma_anon",
+     "every huge page of a litmus test has been touched when the test starts, so that its VMA has an anon_vma"),
+)
 """Why survivors are no holes, or which litmus test would find them: pattern of `rule: mutation`, and the reason."""
 
 
-HEADINGS = {"survives": "Survivors", "undecided": "Undecided", "equivalent": "Equivalent at the scope"}
+HEADINGS = {"survives": "Survivors", "undecided": "Undecided", "equivalent": "Equivalent"}
 
 
 def reason(fate: Fate) -> str:
@@ -62,13 +73,17 @@ def section(part: str, fates: Sequence[Fate]) -> str:
     heading, about = PARTS[part]
     counts = Counter(f.fate for f in fates)
     kinds = "; ".join(f"{kind} {counts[kind]}" for kind in ("noticed", *HEADINGS))
+    by = Counter(f.by.split()[0].rstrip(":") for f in fates if f.fate == "noticed")
+    how = Counter(f.by or IN_SCOPE for f in fates if f.fate == "equivalent")
     lines = [f"## {heading}", "", *textwrap.wrap(about, 120), "", f"Mutations {len(fates)}: {kinds}."]
+    for what, found in (("Noticed by", by), ("Equivalent", how)):
+        lines.append(f"{what}: {', '.join(f'{each} {number}' for each, number in found.most_common())}.")
     for kind, title in HEADINGS.items():
         if counts[kind]:
             lines += ["", f"### {title}", "", "| rule | dropped | kernels | why |", "| --- | --- | --- | --- |"]
         for f in fates:
             if f.fate == kind:
-                why = "" if kind == "equivalent" else reason(f) or "**unexplained**"
+                why = f.by or IN_SCOPE if kind == "equivalent" else reason(f) or f.by or "**unexplained**"
                 text = textwrap.shorten(f.mutation, 160, placeholder=" ...").replace("|", "\\|")
                 lines.append(f"| {f.rule} | `{text}` | {', '.join(f.kernels)} | {why} |")
     return "\n".join(lines) + "\n"
@@ -87,23 +102,47 @@ def unexplained(fates: Iterable[Fate]) -> list[Fate]:
     return [f for f in fates if f.fate in ("survives", "undecided") and not reason(f)]
 
 
+def earlier(file: Path | None) -> list[Fate]:
+    """The fates of rules of features that are in the file."""
+    if file is None or not file.exists():
+        return []
+    found = json.loads(file.read_text(encoding="utf-8")).get("features", [])
+    return [Fate(**{**fate, "kernels": tuple(fate["kernels"])}) for fate in found]
+
+
+def keep(file: Path | None, judged: Mapping[str, Sequence[Fate]]) -> None:
+    """Write the fates of those parts to the file; other parts in it, and other rules of features, stay."""
+    if file is None:
+        return
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    after = {part: [asdict(f) for f in fates] for part, fates in judged.items()}
+    if "features" in after:
+        new = {(f["rule"], f["mutation"]) for f in after["features"]}
+        after["features"] += [f for f in before.get("features", []) if (f["rule"], f["mutation"]) not in new]
+    file.write_text(json.dumps({**before, **after}, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     """Judge the mutants; exit code 1 if one survives unexplained."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--part", choices=PARTS, help="only the rules of the default table, or those of features")
     parser.add_argument("--feature", action="append", choices=WORLD, default=[], metavar="F", help="only their rules")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the fates")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE",
+        help="write the fates; those of features go on from there: what was noticed or equivalent is not asked again"
+    )
     parser.add_argument("--jobs", type=int, default=2, metavar="N")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
     given = parser.parse_args()
     judged: dict[str, list[Fate]] = {}
     if given.part != "features":
         judged["default"] = judge_all(EVERY_RULE, given.jobs)
+        keep(given.json, judged)
     if given.part != "default":
-        judged["features"] = judge_features(given.jobs, frozenset(given.feature))
-    if given.json:
-        fates = {part: [asdict(f) for f in found] for part, found in judged.items()}
-        given.json.write_text(json.dumps(fates, indent=1) + "\n", encoding="utf-8")
+        def kept(fates: list[Fate]) -> None:
+            keep(given.json, {"features": fates})
+
+        judged["features"] = judge_features(given.jobs, frozenset(given.feature), earlier(given.json), kept)
     sections = {part: section(part, fates) for part, fates in judged.items()}
     if given.write:
         before = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""

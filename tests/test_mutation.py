@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import mutant_proofs
 import pytest
 import z3
-from feature_mutants import explored, feature_kernels, noticed, variants, world
-from mutants import EVERY_RULE, STARTED, by_name, changes, conjuncts, judge_all, mutants
+from feature_mutants import (
+    FeatureMutant,
+    explored,
+    feature_kernels,
+    noticed,
+    noticed_by_cells,
+    proved,
+    variants,
+    world,
+)
+from mutants import EVERY_RULE, STARTED, Change, by_name, changes, conjuncts, judge_all, mutants
 from mutate import unexplained
 
 from model.features import WORLD
@@ -34,6 +44,29 @@ def test_the_mutant_of_a_feature_rule_is_put_into_any_system_that_has_it() -> No
         changed = [r.name for r, m in zip(original.rules, mutated.rules, strict=True) if r.text() != m.text()]
         assert changed == ["ksm-merge"]
         assert len(mutated.rule("ksm-merge").updates) == len(original.rule("ksm-merge").updates) - 1
+
+
+def test_a_mutant_that_lacks_nothing_writes_what_the_rule_does() -> None:
+    """With whatever features, be a state function asked for by either of two."""
+    known = world("v5.9")
+    for features in (frozenset({"mremap", "zero"}), frozenset({"file", "force"})):
+        original = known.original(features)
+        for name in (r.name for r in original.rules if r.name in ("mremap", "force-anon-fault", "cow-fault")):
+            rule = known.system.rule(name)
+            same = FeatureMutant(rule, Change("", rule, None, ()))
+            written = [[u.function.name for u in s.rule(name).updates]
+                       for s in (known.mutated(same, features), original)]
+            assert written[0] == written[1], (name, features)
+
+
+@pytest.mark.slow
+def test_what_is_assumed_of_states_holds_and_tells_mutants_apart() -> None:
+    """Of kernels with PG_anon_exclusive every lemma does. A VMA is implied by what it maps; that nothing else of the
+    folio is written by a fault into the page cache is seen from its cells."""
+    assert len(mutant_proofs.known_of((True, False))) == len(mutant_proofs.LEMMAS)
+    keys = [("unmerge-copy", "guard vma(p, v)"), ("unmerge-copy", "guard ksm(pte_frame(p, v))")]
+    assert list(proved("v7.2", keys).values()) == [True, False]
+    assert noticed_by_cells(("file-read", "update ksm(new) := False"), ["v7.2"])[0] == "v7.2"
 
 
 @pytest.mark.slow

@@ -46,6 +46,10 @@ class StateFunction:
     def is_bool(self) -> bool:
         return bool(self.range == z3.BoolSort())
 
+    def asked_with(self, features: Iterable[str]) -> bool:
+        """Some of those features asks for it, or it needs none."""
+        return not self.feature or not set(self.feature.split("|")).isdisjoint(features)
+
     def __repr__(self) -> str:
         return self.name
 

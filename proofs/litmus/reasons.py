@@ -181,7 +181,7 @@ def _terms(rule: Rule | None) -> Any:
 
 @functools.cache
 def _lacking(features: frozenset[str]) -> frozenset[Any]:
-    return frozenset(f for f in FUNCTIONS if f.feature and not set(f.feature.split("|")) & features)
+    return frozenset(f for f in FUNCTIONS if not f.asked_with(features))
 
 
 # Executing

@@ -66,11 +66,15 @@ def defects_of_claim(stated: Invariant, system: System, facts: Sequence[Term]) -
         yield from _misread(system, facts, [], system.reduced(term), what)
 
 
+def defects_of_conditions(rule: Rule, system: System, facts: Sequence[Term]) -> Iterator[Defect]:
+    """The state functions on which the conditions of a rule depend where they have no meaning."""
+    yield from _misread(system, facts, [], z3.And(*rule.guard), "its conditions")
+
+
 def defects_of_rule(rule: Rule, system: System, facts: Sequence[Term]) -> Iterator[Defect]:
     """What is wrong with a rule of the system."""
-    guard = z3.And(*rule.guard)
-    yield from _misread(system, facts, [], guard, "its conditions")
-    facts = [*facts, guard]
+    yield from defects_of_conditions(rule, system, facts)
+    facts = [*facts, *rule.guard]
     for number, update in enumerate(rule.updates):
         yield from _disagreeing(facts, update, rule.updates[number:])
     for function in system.functions:
