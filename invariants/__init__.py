@@ -274,7 +274,7 @@ FURTHER: tuple[Invariant, ...] = (
         features=("force", "file", "zero"),
     ),
     Invariant(
-        "coherence-dontfork",
+        "dontfork-coherence",
         "a page referenced for writing, by FOLL_PIN or FOLL_GET, where MADV_DONTFORK was said before and is not undone "
         "is the page its process has mapped there, or that its swap entry leads to",
         "I1; domain.md F3: ibv_fork_init", (Pin,),

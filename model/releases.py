@@ -140,6 +140,7 @@ CHANGES: tuple[Change, ...] = (
     Change("swap_out_pinned", "5.11", "feb889fb40fa"),
     Change("copy_frees_swap_cache", "5.14", "f4c4a3f48480"),
     Change("uffd_continue_dirty", "5.16", "9ae0f87d009c"),
+    Change("mremap_looks_first", "5.16", "550a7d60bd5e"),
     Change("uffd_restores", "6.3", "931298e103c2"),
     Change("migration_keeps_uffd_wp", "6.3", "24bf08c4376b"),
     Change("collapse_rechecks_uffd_wp", "6.3", "dd47ac428c3f"),
