@@ -488,6 +488,14 @@ page y huge 2
 A: split x
 exists huge A.y
 """,
+    """litmus every-page-of-a-part-is-faulted
+about all of it is copied for a reference that is for writing, so that the other process has the folio alone
+page y huge 2
+A: fork B
+A: r3 = get y write
+B: r0 = pin y.0
+exists huge B.y
+""",
     """litmus numa-file-page
 about its page_count, which 5.17 to 6.11 ask for, has the page cache's reference
 page x file

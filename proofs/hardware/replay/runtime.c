@@ -828,14 +828,29 @@ static long taken(const struct args *a, long answer, int held)
 	return 0;
 }
 
+//: fault_rest
+/* Of a part that has many pages one is referenced; the others get the faults that this takes, and keep what they hold. */
+static void fault_rest(const struct place *p, int writes)
+{
+	char *at;
+	int value;
+
+	for (at = p->at + PAGE; at < p->at + p->length; at += PAGE)
+		if (!touch(at, &value, 0) && writes)
+			touch(at, &value, 1);
+}
+
 //: take_into_pipe
 /* FOLL_GET for reading: a pipe buffer that is the page itself. */
 static long take_into_pipe(const struct args *a)
 {
 	struct iovec page = { place[a->page].at, PAGE };
 	ssize_t moved = vmsplice(pipes[a->ref][1], &page, 1, SPLICE_F_NONBLOCK);
+	long answer = taken(a, moved == (ssize_t)PAGE ? 0 : moved < 0 ? -errno : -EFAULT, IN_PIPE);
 
-	return taken(a, moved == (ssize_t)PAGE ? 0 : moved < 0 ? -errno : -EFAULT, IN_PIPE);
+	if (!answer)
+		fault_rest(&place[a->page], 0);
+	return answer;
 }
 
 //: pipe_for
@@ -882,7 +897,10 @@ static long take_into_ring(const struct args *a)
 	answer = result(syscall(SYS_io_uring_register, r->file, IORING_REGISTER_BUFFERS, &page, 1));
 	if (answer == -ENOMEM || answer == -EPERM)
 		return unseen("a registered buffer: %s", strerror((int)-answer));
-	return taken(a, answer, IN_RING);
+	answer = taken(a, answer, IN_RING);
+	if (!answer)
+		fault_rest(&place[a->page], 1);
+	return answer;
 }
 
 //: transfer
@@ -953,15 +971,25 @@ static long without_probe(const char *what)
 /* flags: as of GP_TAKE. */
 static long take_by_probe(const struct args *a)
 {
-	struct gp_take take = { .addr = (uintptr_t)place[a->page].at, .flags = (uint32_t)a->flags };
+	const struct place *p = &place[a->page];
+	struct gp_take take = { .addr = (uintptr_t)p->at, .flags = (uint32_t)a->flags }, rest = take;
+	struct gp_handle handle = { 0 };
 	struct gp_page page = { 0 };
 	long answer;
+	char *at;
 
 	if (probe < 0)
 		return without_probe("such a reference");
 	answer = taken(a, result(ioctl(probe, GP_TAKE, &take)), IN_PROBE);
 	if (answer)
 		return answer;
+	for (at = p->at + PAGE; at < p->at + p->length; at += PAGE) { /* as fault_rest does */
+		rest.addr = (uintptr_t)at;
+		if (ioctl(probe, GP_TAKE, &rest))
+			break;
+		handle.handle = rest.handle;
+		ioctl(probe, GP_DROP, &handle);
+	}
 	page.handle = shared->ref[a->ref].handle = take.handle;
 	if (!ioctl(probe, GP_REF, &page) && page.known & GP_KNOWN_PAGE)
 		shared->ref[a->ref].pfn = page.pfn;
