@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hmac
 import json
@@ -35,6 +36,8 @@ SECONDS = 10
 """How long a request may take to arrive, from when its connection was made or last answered."""
 CONNECTIONS = 100
 """How many may be open; of more, the one that has waited longest is closed."""
+WAKE = 1.0
+"""Seconds between two looks at whether the server is to end."""
 ASSETS = {"style.css": "text/css", "stepper.js": "text/javascript", "explorer.js": "text/javascript"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
@@ -143,7 +146,11 @@ class _Server:
         gc.disable()
         try:
             while not self._ended:
-                if (asked := self._asked.get()) is not None:
+                asked = None
+                # Where another thread takes a signal, this one hears of it when it wakes up.
+                with contextlib.suppress(queue.Empty):
+                    asked = self._asked.get(timeout=WAKE)
+                if asked is not None:
                     try:
                         asked.service()
                     except OSError:
@@ -153,7 +160,9 @@ class _Server:
         finally:
             gc.enable()
             gc.unfreeze()
-            self._listener.trigger.pull_trigger(partial(wasyncore.close_all, self._open, ignore_all=True))
+            # What the last answer woke may have done it, and closed the pipe, before this wakes it.
+            with contextlib.suppress(OSError):
+                self._listener.trigger.pull_trigger(partial(wasyncore.close_all, self._open, ignore_all=True))
             waiting.join(SECONDS)
 
     def _take_signals(self) -> None:

@@ -94,7 +94,7 @@ def test_proofs_with_huge_pages_are_found_from_nothing(tmp_path: Path) -> None:
     """In the system of that table of `check --full`; z3 and cvc5 accept the certificate."""
     (table,) = (each for each in configured() if each.name == "huge")
     pair = (table.spec("v5.19", invariant("isolation-reference")), "isolation-reference")
-    verdict = prove.prove([pair], tmp_path, without=table.without, fresh=True)[pair]
+    verdict = prove.prove([pair], tmp_path, without=table.without, fresh=True, seconds=600)[pair]
     assert verdict.note == ""
     assert verdict.proved
 
