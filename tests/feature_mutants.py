@@ -20,11 +20,12 @@ from dataclasses import dataclass, replace
 import mutant_proofs
 import z3
 from feature_specs import UNNOTICED_SPECS
+from mutant_proofs import JUDGED
 from mutants import CONTENTS, Asked, Change, Fate, Seen, by_name, changes, conjuncts, noticed_by, say
 from rule_specs import FEATURE_SPECS, SPECS, test_of
 
 from model import locks
-from model.features import SPLIT, WORLD
+from model.features import SPLIT
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, Rule, Scope, System, Term, folded, functions_in, text_of
 from model.state import Page, Proc, fresh
@@ -53,7 +54,7 @@ QUIET = (
 
 @dataclass(frozen=True, eq=False)
 class FeatureMutant:
-    """A rule with one thing dropped, as the system with all features of WORLD has it."""
+    """A rule with one thing dropped, as the system with all features that are judged has it."""
 
     rule: Rule
     change: Change
@@ -97,11 +98,11 @@ def asked(rule: Rule, features: Features) -> Rule:
 
 
 class World:
-    """A kernel with all features of WORLD, and its systems with some of them."""
+    """A kernel with all features that are judged, and its systems with some of them."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.system = kernel.system(WORLD)
+        self.system = kernel.system(JUDGED)
         self.mutants = {m.key: m for m in feature_mutants(kernel, self.system)}
 
     @functools.cache  # noqa: B019 - worlds live as long as the process
@@ -158,7 +159,7 @@ def feature_specs() -> tuple[Asked, ...]:
 
 def variants(kernel: Kernel) -> frozenset[tuple[str, str]]:
     """The rules of features of a kernel, with their texts."""
-    return frozenset((r.name, r.text()) for r in kernel.system(WORLD).rules if FEATURES_OF[r.name])
+    return frozenset((r.name, r.text()) for r in kernel.system(JUDGED).rules if FEATURES_OF[r.name])
 
 
 @functools.cache
@@ -211,7 +212,7 @@ def needed(mutant: FeatureMutant, known: World) -> Features:
         return spoken & {f.name for f in known.original(features).false}
 
     without = false(base)
-    return base | {x for x in WORLD if x not in base and false(base | {x}) < without} if without else base
+    return base | {x for x in JUDGED if x not in base and false(base | {x}) < without} if without else base
 
 
 def scopes(features: Features, contents: bool) -> list[Scope]:

@@ -17,9 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from feature_mutants import IN_SCOPE, judge_features
+from mutant_proofs import JUDGED
 from mutants import EVERY_RULE, Fate, judge_all
-
-from model.features import WORLD
 
 TABLE = Path(__file__).parent.parent / "docs" / "mutation.md"
 ABOUT = (
@@ -126,7 +125,7 @@ def main() -> int:
     """Judge the mutants; exit code 1 if one survives unexplained."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--part", choices=PARTS, help="only the rules of the default table, or those of features")
-    parser.add_argument("--feature", action="append", choices=WORLD, default=[], metavar="F", help="only their rules")
+    parser.add_argument("--feature", action="append", choices=JUDGED, default=[], metavar="F", help="only their rules")
     parser.add_argument(
         "--json", type=Path, metavar="FILE",
         help="write the fates; those of features go on from there: what was noticed or equivalent is not asked again"
