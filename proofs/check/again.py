@@ -50,7 +50,7 @@ def answered(out: Path, key: str) -> dict[CellKey, Cell] | None:
             cell = Cell.from_kept(kept)
             found[table, cell.kernel, cell.invariant] = _with_paths(cell, lambda path: str(out / path))
         return found if row["evidence"] == _digest(out, found) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

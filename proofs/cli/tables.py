@@ -171,10 +171,10 @@ def check(
         writable_folder(out)
         if report is not None:
             writable_folder(report)
-        ray = None if on_cluster is None else clusters.connected(on_cluster)
         with progress_bar() as bar:
             task = bar.add_task("checking", total=len(work))
             if work:
+                ray = None if on_cluster is None else clusters.connected(on_cluster)
                 checking.decide(
                     tables, work, found, out, proofs=engine in PROVING, key=key, fresh=fresh, workers=workers,
                     memory=int(memory * (1 << 30)), ray=ray, heard=lambda line: bar.update(task, description=line),
@@ -399,7 +399,7 @@ def coverage(
         for each_own in own:
             check_spoken(each_own, spec)
         system = trace_system(spec, tuple(own))
-        found[spec] = covering.cover(system, sizes, stated, timeout, reduce=not each.own_rules)
+        found[spec] = covering.cover(system, sizes, stated, timeout, reduce=not each.unusual_rules)
     if as_json:
         print_json([covering.to_json(spec, sizes, each) for spec, each in found.items()])
     else:

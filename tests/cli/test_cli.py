@@ -339,14 +339,17 @@ def test_the_same_check_is_answered_without_doing_anything_again(
     assert run_json(capsys, *arguments) == first
 
 
-@pytest.mark.parametrize("lost", ["v5.9/write-bit.svg", "certificates/v5.9/mprotect.json"])
+@pytest.mark.parametrize(("lost", "text"), [
+    ("v5.9/write-bit.svg", "changed"), ("certificates/v5.9/mprotect.json", "changed"),
+    ("certificates/v5.9/mprotect.json", '{"obligations": []}'),
+])
 def test_a_check_whose_evidence_is_changed_is_done_again(
-    lost: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    lost: str, text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arguments = (*SAME, "-o", tmp_path)
     _, first = run_json(capsys, *arguments)
     whole = (tmp_path / lost).read_text()
-    (tmp_path / lost).write_text("changed")
+    (tmp_path / lost).write_text(text)
     _, second = run_json(capsys, *arguments)
     assert [c["verdict"] for c in second["results"]] == [c["verdict"] for c in first["results"]]
     assert (tmp_path / lost).read_text() == whole
