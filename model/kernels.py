@@ -153,6 +153,16 @@ class Kernel(Decisions):
             self, name=name, about=about, base=self.name, cite=tuple((cite or {}).items()), **decisions
         )
 
+    @property
+    def unusual_rules(self) -> frozenset[str]:
+        """Names of the rules that are not as the model has them: its own, and those that its lapses change.
+
+        What holds of the model's rules because they were checked, as that no cell matters unwritten, is not known of
+        these.
+        """
+        changed = frozenset(name for lapse in self.lapses for name in lapses.LAPSES[lapse].rules)
+        return changed.union(template.name for template in self.own_rules)
+
     def plain(self, keep: Collection[str] = ()) -> Kernel:
         """The kernel without its own rules, but those of these names, and without operations that would lack one."""
         rules = tuple(template for template in self.own_rules if template.name in keep)

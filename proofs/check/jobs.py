@@ -114,8 +114,8 @@ def run_job(job: Job, means: Means = USUAL) -> list[Cell]:
 def query_of(job: Job) -> Query:
     """What the job asks of its engine. Raises ModelError as `posed` does."""
     system, claims = system_and_claims(job)
-    # A rule of the user's own might let a cell matter without writing it, which would tell elements apart.
-    reduce = not find_kernel(job.kernel).own_rules
+    # A rule that is not the model's might let a cell matter without writing it, which would tell elements apart.
+    reduce = not find_kernel(job.kernel).unusual_rules
     return Query(
         job.kernel, system, job.scope, tuple(claims), functools.partial(system_and_claims, job), job.depth, job.timeout,
         reduce,

@@ -105,13 +105,17 @@ def search_of(
     had = {f.name for f in system.functions}
     # A hint of another kernel may speak of what this one has not got, or does not need.
     fitting = [h for h in hints if functions_in(system.reduced(h.formula)) <= had]
-    return Search(system, lambda: Miner(system, reduce=not kernel.own_rules), kernel.lemmas, fitting)
+    return Search(system, lambda: Miner(system, reduce=not kernel.unusual_rules), kernel.lemmas, fitting)
 
 
 def objection(kernel: Kernel, system: System, clauses: Sequence[Term]) -> str:
-    """Why a proof on this kernel would not count: what `unwritten` says of its own rules; empty if nothing."""
-    own = {template.name for template in kernel.own_rules}
-    return unwritten(system, [r for r in system.rules if r.name in own], clauses)
+    """Why a proof on this kernel would not count: what `unwritten` says of its unusual rules; empty if nothing."""
+    rules = [r for r in system.rules if r.name.partition(".")[0] in kernel.unusual_rules]
+    try:
+        return unwritten(system, rules, clauses)
+    except ModelError as error:
+        # Of a cell whose next value is no term nobody can say.
+        return str(error)
 
 
 def attempt(job: ProofJob) -> list[Attempt]:

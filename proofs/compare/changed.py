@@ -181,7 +181,7 @@ def changes(
     undecided = [c for c in work if c.said.answer == OPEN]
     if undecided:
         progress("looking for a state in which they are taken otherwise")
-        found = _search(undecided, systems[0], scope, seconds, memory, reduce=not kernels[0].own_rules)
+        found = _search(undecided, systems[0], scope, seconds, memory, reduce=not kernels[0].unusual_rules)
     return Changes(
         old, new, tuple(c.said for c in work), is_alike, len(known.clauses), found, time.monotonic() - started
     )

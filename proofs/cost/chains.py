@@ -29,7 +29,7 @@ def _assumed(kernel: Kernel, system: System, features: tuple[str, ...]) -> list[
         if features not in lemma.features:
             continue
         part = system.restricted(system.cone([lemma.formula]))
-        search = Search(part, functools.partial(Miner, part, reduce=not kernel.own_rules), kernel.lemmas)
+        search = Search(part, functools.partial(Miner, part, reduce=not kernel.unusual_rules), kernel.lemmas)
         found = search.prove(Clause(lemma.formula, lemma.name), SECONDS)
         if not isinstance(found, Proof):
             raise ModelError(f"{system.name}: {lemma.name}: {found.reason}")

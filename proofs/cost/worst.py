@@ -92,7 +92,7 @@ def _reached(
         claims.append(Claim(str(number), system.reduced(Not(Or(*somewhere))), BoolVal(True)))
     part = system.restricted(system.cone([claim.formula for claim in claims]))
     explored = explore(
-        part, scope, claims, timeout=seconds, stop_at_violations=True, reduce=not costs.kernel.own_rules
+        part, scope, claims, timeout=seconds, stop_at_violations=True, reduce=not costs.kernel.unusual_rules
     )
     paths = [finding.path for finding in explored.findings]
     return paths, "" if None not in paths else explored.stopped
