@@ -475,6 +475,13 @@ A: write y 1
 *: collapse y.0
 exists huge A.y.0
 """,
+    """litmus a-store-through-the-kernel-goes-to-all
+about as above, by process_vm_writev
+page y huge 2 zero uffd
+A: process_vm_writev y 1
+*: collapse y.0
+exists huge A.y.0
+""",
     """litmus a-page-is-not-merged-with-itself
 about parts of its block that are mergeable too are no business of this statement
 page x huge 2

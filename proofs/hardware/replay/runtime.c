@@ -66,6 +66,9 @@ struct place {
 	int was_read_only;    /* a store of try_store has changed the PMD, which mapped it read-only */
 };
 
+/* The addresses of the pages of a part that has many, but for the first one, which is what tests look at. */
+#define for_rest(at, p) for ((at) = (p)->at + PAGE; (at) < (p)->at + (p)->length; (at) += PAGE)
+
 /* What holds a reference, and where the page was when it was taken. */
 struct reference {
 	enum { NOTHING, IN_PIPE, IN_RING, IN_PROBE } held;
@@ -499,8 +502,9 @@ static long touch_all(const struct place *p, int value, int writes)
 	long answer = touch(p->at, &value, writes);
 	char *at;
 
-	for (at = p->at + PAGE; !answer && at < p->at + p->length; at += PAGE)
-		touch(at, &value, writes);
+	if (!answer)
+		for_rest(at, p)
+			touch(at, &value, writes);
 	return answer;
 }
 
@@ -563,10 +567,18 @@ static long populate(const struct args *a)
 /* A store to our own memory by process_vm_writev, which takes references of the pages while it copies. */
 static long remote_store(const struct args *a)
 {
-	char value = (char)a->value;
-	struct iovec from = { &value, 1 }, to = { place[a->page].at, 1 };
+	const struct place *p = &place[a->page];
+	char value = (char)a->value, *at;
+	struct iovec from = { &value, 1 }, to = { p->at, 1 };
+	long answer = process_vm_writev(getpid(), &from, 1, &to, 1, 0) == 1 ? 0 : -errno;
 
-	return process_vm_writev(getpid(), &from, 1, &to, 1, 0) == 1 ? 0 : -errno;
+	if (!answer)
+		for_rest(at, p) {
+			to.iov_base = at;
+			if (process_vm_writev(getpid(), &from, 1, &to, 1, 0) != 1)
+				break;
+		}
+	return answer;
 }
 
 //: move
@@ -776,9 +788,10 @@ static long force_store(const struct args *a)
 		answer = unseen("this kernel refuses forced writes through /proc/self/mem");
 	else
 		answer = pwrite(file, &value, 1, (uintptr_t)p->at) == 1 ? 0 : -errno;
-	for (at = p->at + PAGE; !answer && at < p->at + p->length; at += PAGE) /* as in touch_all */
-		if (pwrite(file, &value, 1, (uintptr_t)at) != 1)
-			break;
+	if (!answer)
+		for_rest(at, p)
+			if (pwrite(file, &value, 1, (uintptr_t)at) != 1)
+				break;
 	close(file);
 	if (answer && answer != UNSEEN && shared->watched)
 		bit = uffd_bit(p->at);
@@ -835,7 +848,7 @@ static void fault_rest(const struct place *p, int writes)
 	char *at;
 	int value;
 
-	for (at = p->at + PAGE; at < p->at + p->length; at += PAGE)
+	for_rest(at, p)
 		if (!touch(at, &value, 0) && writes)
 			touch(at, &value, 1);
 }
@@ -983,7 +996,7 @@ static long take_by_probe(const struct args *a)
 	answer = taken(a, result(ioctl(probe, GP_TAKE, &take)), IN_PROBE);
 	if (answer)
 		return answer;
-	for (at = p->at + PAGE; at < p->at + p->length; at += PAGE) { /* as fault_rest does */
+	for_rest(at, p) { /* as fault_rest does */
 		rest.addr = (uintptr_t)at;
 		if (ioctl(probe, GP_TAKE, &rest))
 			break;
