@@ -173,7 +173,7 @@ PATTERNS: tuple[Pattern, ...] = (
         (decisions.page_mapcount_is_one, r"if \( page_mapcount\( page \) != 1 \)"))),
     Pattern("mremap_looks_first", ("mm/mremap.c",), (), (
         (True, r"check_prep_vma\(|= (find_vma|vma_lookup)\( mm, addr \) ; if \( !vma[^)]*\) \{ ret = -?EFAULT"),),
-            False),
+            False, beside=r"= mremap_to\("),
     Pattern("lazyfree_spares_ksm", ("mm/madvise.c",), ("madvise_free_pte_range",), (
         (True, r"if \( folio_test_ksm\( folio \) \)"),), False,
             beside=r"\b(folio_trylock|trylock_page)\("),

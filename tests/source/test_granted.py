@@ -26,7 +26,7 @@ from proofs.source import shown
 from proofs.source.csource import Tree
 from proofs.source.findings import ABSENCE, NOT_READ, READ
 from proofs.source.granted import GRANTED
-from proofs.source.patterns import PATTERNS
+from proofs.source.patterns import PATTERNS, Pattern
 from proofs.source.survey import ASKED, kernel_text, survey
 
 NOT_COUNTED = {
@@ -219,6 +219,11 @@ def test_absence_shows_nothing_where_it_would_not_be_seen(tmp_path: Path, memory
     found = ASKED["unshare"].ask(tree(tmp_path, memory))
     assert found.how == NOT_READ
     assert why in found.why
+
+
+def test_nothing_is_taken_to_be_absent_without_knowing_where_it_would_stand() -> None:
+    by_absence = [p for p in PATTERNS if (p.otherwise, p.absent) != (Pattern.otherwise, Pattern.absent)]
+    assert [p.decision for p in by_absence if not (p.beside or p.anchors)] == []
 
 
 def test_a_missing_pattern_counts_beside_what_it_would_stand_with(tmp_path: Path) -> None:
