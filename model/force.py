@@ -13,6 +13,7 @@ from z3 import And, BoolVal, Not, Or
 
 from model.decisions import Decisions
 from model.fault import huge_ready, may_reuse, none_huge_ready, swapped_in, table_for
+from model.gup import K, counts, reference, remembers_pin
 from model.huge import (
     FOLIO,
     exclusive_folio,
@@ -24,7 +25,7 @@ from model.huge import (
     zero_mapped,
 )
 from model.huge import NEW as NEWS
-from model.logic import Step, Term, Update, each, exists, put, rule
+from model.logic import RuleTemplate, Step, Term, Update, each, exists, put, rule
 from model.ptes import NEW, N, P, V, fresh_page, map_pte, map_read_only, marked, set_exclusive
 from model.state import (
     ZERO,
@@ -118,6 +119,31 @@ def force_store(kernel: Decisions, p: Term, v: Term, n: Term) -> Step:
 def force_store_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """A FOLL_FORCE write where there is no VMA."""
     return Step([Not(live(p, v))])
+
+
+def _forced_gup(name: str, function: str, foll_pin: bool, longterm: bool, about: str) -> RuleTemplate:
+    def taken(kernel: Decisions, p: Term, v: Term, k: Term) -> Step:
+        return Step(
+            [*_read_only(p, v), pte_present(p, v), Or(pte_write(p, v), can_follow(kernel, p, v))],
+            [counts(k), *reference(p, v, k, foll_pin, True, longterm), remembers_pin(p, foll_pin),
+             put(force_cow(p, v), False)],
+        )
+
+    taken.__doc__ = about
+    return rule([P, V, K], f"{function}: follow_page_pte(FOLL_FORCE | FOLL_WRITE)",
+                "domain.md 1.3.1, F15; decision `force_proof`", name=name, features=FORCE, lock="read")(taken)
+
+
+get_write_force = _forced_gup(
+    "get-write-force", "get_user_pages", False, False,
+    "FOLL_GET with FOLL_FORCE | FOLL_WRITE in a read-only mapping takes what a forced write would store to (ib_umem_get "
+    "for a device that only reads, up to 5.5).",
+)
+pin_write_longterm_force = _forced_gup(
+    "pin-write-longterm-force", "pin_user_pages", True, True,
+    "FOLL_PIN | FOLL_LONGTERM with FOLL_FORCE | FOLL_WRITE in a read-only mapping takes what a forced write would store "
+    "to (ib_umem_get for a device that only reads, 5.6 to 6.1).",
+)
 
 
 def _map_private(
@@ -292,7 +318,7 @@ def force_huge_zero(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -
 
 
 RULES = (
-    force_store, force_store_refused, force_anon_fault, force_huge_fault, force_cow_fault, force_read_again,
+    force_store, force_store_refused, get_write_force, pin_write_longterm_force, force_anon_fault, force_huge_fault, force_cow_fault, force_read_again,
     force_swap_in, force_userfault_wait, force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_zero,
     force_huge_reuse, force_huge_split,
 )
