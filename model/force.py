@@ -136,13 +136,13 @@ def _forced_gup(name: str, function: str, foll_pin: bool, longterm: bool, about:
 
 get_write_force = _forced_gup(
     "get-write-force", "get_user_pages", False, False,
-    "FOLL_GET with FOLL_FORCE | FOLL_WRITE in a read-only mapping takes what a forced write would store to (ib_umem_get "
-    "for a device that only reads, up to 5.5).",
+    "FOLL_GET with FOLL_FORCE | FOLL_WRITE in a read-only mapping takes what a forced write would store to "
+    "(ib_umem_get for a device that only reads, up to 5.5).",
 )
 pin_write_longterm_force = _forced_gup(
     "pin-write-longterm-force", "pin_user_pages", True, True,
-    "FOLL_PIN | FOLL_LONGTERM with FOLL_FORCE | FOLL_WRITE in a read-only mapping takes what a forced write would store "
-    "to (ib_umem_get for a device that only reads, 5.6 to 6.1).",
+    "FOLL_PIN | FOLL_LONGTERM with FOLL_FORCE | FOLL_WRITE in a read-only mapping takes what a forced write would "
+    "store to (ib_umem_get for a device that only reads, 5.6 to 6.1).",
 )
 
 
@@ -318,7 +318,7 @@ def force_huge_zero(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -
 
 
 RULES = (
-    force_store, force_store_refused, get_write_force, pin_write_longterm_force, force_anon_fault, force_huge_fault, force_cow_fault, force_read_again,
-    force_swap_in, force_userfault_wait, force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_zero,
+    force_store, force_store_refused, get_write_force, pin_write_longterm_force, force_anon_fault, force_huge_fault,
+    force_cow_fault, force_read_again, force_swap_in, force_userfault_wait, force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_zero,
     force_huge_reuse, force_huge_split,
 )
