@@ -319,6 +319,6 @@ def force_huge_zero(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -
 
 RULES = (
     force_store, force_store_refused, get_write_force, pin_write_longterm_force, force_anon_fault, force_huge_fault,
-    force_cow_fault, force_read_again, force_swap_in, force_userfault_wait, force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_zero,
-    force_huge_reuse, force_huge_split,
+    force_cow_fault, force_read_again, force_swap_in, force_userfault_wait, force_wp_reuse, force_wp_copy,
+    force_huge_copy, force_huge_zero, force_huge_reuse, force_huge_split,
 )
