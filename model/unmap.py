@@ -149,14 +149,8 @@ def exit(kernel: Decisions, p: Term) -> Step:
 W = Param("w", Page)
 
 
-@rule([P, V, W], "move_page_tables, move_ptes", "domain.md I1; cow.c, partial mremap", features=("mremap",),
-      lock="write")
-def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
-    """The page moves from v to w, where whatever was mapped goes; references to it follow, and it is soft-dirty there,
-    as is a swap entry (move_soft_dirty_pte, move_soft_dirty_pmd).
-
-    Its registration with userfaultfd is lost (no remap event).
-    """
+def _moved(p: Term, v: Term, w: Term, left: list[Update]) -> Step:
+    """What v has moves to w, where whatever was mapped goes. `left`: what becomes of the VMA at v."""
     moved = [
         put(function(p, w), function(p, v))
         for function in (
@@ -167,7 +161,7 @@ def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
     return Step(
         [live(p, v), v != w, Not(pte_huge(p, v)), Not(pte_huge(p, w)), Not(file(v)), Not(file(w))],
         [
-            put(vma(p, v), False), put(pte_present(p, v), False), put(pte_swap(p, v), False), *moved,
+            left, put(pte_present(p, v), False), put(pte_swap(p, v), False), *moved,
             put(vma(p, w), True), put(vma_huge(p, w), vma_huge(p, v)), put(vma_apart(p, w), True),
             put(page_table(p, block(w)), Or(page_table(p, block(w)), vma_huge(p, v), vma_huge(p, w))),
             put(vma_uffd(p, w), False), put(pte_huge(p, w), False), put(pte_soft_dirty(p, w), True),
@@ -178,6 +172,27 @@ def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
                  when=lambda k: And(pin_live(k), pin_attached(k), pin_proc(k) == p, pin_page(k) == v)),
         ],
     )
+
+
+@rule([P, V, W], "move_page_tables, move_ptes", "domain.md I1; cow.c, partial mremap", features=("mremap",),
+      lock="write")
+def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
+    """The page moves from v to w, where whatever was mapped goes; references to it follow, and it is soft-dirty there,
+    as is a swap entry (move_soft_dirty_pte, move_soft_dirty_pmd).
+
+    Its registration with userfaultfd is lost (no remap event).
+    """
+    return _moved(p, v, w, put(vma(p, v), False))
+
+
+@rule([P, V, W], "mremap(MREMAP_DONTUNMAP): move_vma, move_page_tables, dontunmap_complete",
+      "mm/mremap.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("mremap",), lock="write")
+def mremap_dontunmap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
+    """mremap that leaves the VMA at v, empty and with its flags and its registration: the next touch gets a new page.
+
+    Not told: a VMA that is moved as a whole loses its anon_vma in 6.1 and later.
+    """
+    return _moved(p, v, w, [])
 
 
 @rule([P, V, W], "mremap, -EFAULT, -EINVAL", "domain.md I1", kind="refusal", features=("mremap",))
@@ -199,6 +214,6 @@ def mremap_refused_unmaps(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
 
 
 RULES = (
-    munmap, munmap_nothing, dontneed, dontneed_block, dontneed_refused, madv_free_swapped, exit, mremap, mremap_refused,
-    mremap_refused_unmaps,
+    munmap, munmap_nothing, dontneed, dontneed_block, dontneed_refused, madv_free_swapped, exit,
+    mremap, mremap_dontunmap, mremap_refused, mremap_refused_unmaps,
 )

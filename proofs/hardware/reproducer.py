@@ -92,7 +92,8 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "unmerge":
             return Action("advise", {"value": "MADV_UNMERGEABLE"})
         case "mremap":
-            return Action("move", {"other": "w"})
+            kept = {"flags": "MREMAP_DONTUNMAP"} if "dontunmap" in flags else {}
+            return Action("move", {"other": "w", **kept})
         case "mprotect":
             return Action("protect", {"value": _PROTECTION[next(iter(flags))]})
         case "vmsplice" | "get" | "pin":
