@@ -59,6 +59,7 @@ from model.state import (
     same_pmd,
     slot_frame,
     soft_dirty_needs_fault,
+    uffd_protects,
     vma_anon,
     vma_huge,
     vma_write,
@@ -86,7 +87,7 @@ def can_follow(kernel: Decisions, p: Term, v: Term) -> Term:
             return And(force_cow(p, v), pte_dirty(p, v))
         case _:
             # Read in 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7; can_follow_write_pmd says the same.
-            return And(anon(f), exclusive(f), Not(soft_dirty_needs_fault(p, v)), Not(pte_uffd_wp(p, v)))
+            return And(anon(f), exclusive(f), Not(soft_dirty_needs_fault(p, v)), Not(uffd_protects(p, v)))
 
 
 def _reads_again(kernel: Decisions, p: Term, v: Term) -> Term:
@@ -225,7 +226,7 @@ def force_swap_in(kernel: Decisions, p: Term, v: Term) -> Step:
       "mm/memory.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", kind="block", features=FORCE)
 def force_userfault_wait(kernel: Decisions, p: Term, v: Term) -> Step:
     """A forced write fault on a uffd-wp PTE or PMD of a read-only VMA is the monitor's: VM_WRITE is not asked for."""
-    return Step([*_refused(kernel, p, v), pte_uffd_wp(p, v)])
+    return Step([*_refused(kernel, p, v), uffd_protects(p, v)])
 
 
 def _refused(kernel: Decisions, p: Term, v: Term) -> list[Term]:
@@ -235,7 +236,7 @@ def _refused(kernel: Decisions, p: Term, v: Term) -> list[Term]:
 
 def _protected(kernel: Decisions, p: Term, v: Term) -> list[Term]:
     """A forced write fault on such a PTE or PMD, which userfaultfd does not stop."""
-    return [*_refused(kernel, p, v), Not(pte_uffd_wp(p, v))]
+    return [*_refused(kernel, p, v), Not(uffd_protects(p, v))]
 
 
 @rule([P, V], "do_wp_page, wp_page_reuse, VM_FAULT_WRITE", "domain.md F15", features=FORCE)
