@@ -16,12 +16,15 @@ _DIO_PINS = "6.5"
 """a7e689dd1c06 (bio_iov_iter_get_pages), 1ccf164ec866 (fs/direct-io.c): iov_iter_extract_pages."""
 _IO_URING = "5.1"
 _FORCED = tuple(
-    replace(gup(word, goal, *flags), refusal=("gup-read-refused",)) for word, goal, *flags in (
+    replace(
+        plain := gup(word, goal, *flags), goal=(goal, f"{goal}-force"), refusal=("gup-read-refused",), access="force",
+        features=plain.features | {"force", "zero"},
+    ) for word, goal, *flags in (
         ("get", "get-write", "write", "force"), ("pin", "pin-write-longterm", "write", "longterm", "force"),
     )
 )
-"""FOLL_FORCE | FOLL_WRITE, as RDMA had it. In a writable VMA FOLL_FORCE changes nothing. In a read-only one it breaks
-COW, for which the model has no rule, nor is it refused: an answer is UNKNOWN there."""
+"""FOLL_FORCE | FOLL_WRITE, as RDMA had it. In a writable VMA FOLL_FORCE changes nothing; in a read-only one it breaks
+COW."""
 
 
 COMMITS = {("dio", _DIO_PINS): "a7e689dd1c06, 1ccf164ec866", ("rdma", _NO_FORCE): "b40656aa7d55"}

@@ -48,6 +48,7 @@ from model.state import (
     sub_pages_mapped_once,
     swapped_in_alone,
     swapped_only_by,
+    uffd_protects,
     unreferenced,
     vma_write,
 )
@@ -207,7 +208,7 @@ def restores_dirty_exclusive(p: Term, v: Term, f: Term) -> Term:
 
 def restores_exclusive(p: Term, v: Term, f: Term) -> Term:
     """can_change_private_pte_writable of 6.2: exclusive, and no soft-dirty or uffd-wp fault needed."""
-    return And(restores_exclusive_unprotected(p, v, f), Not(pte_uffd_wp(p, v)))
+    return And(restores_exclusive_unprotected(p, v, f), Not(uffd_protects(p, v)))
 
 
 def restores_exclusive_unprotected(p: Term, v: Term, f: Term) -> Term:
@@ -311,6 +312,7 @@ class Decisions:
     discard_counts                    reclaim throws away a page given up by MADV_FREE only without references
     lazyfree_stays                    ... and one that has some, but is clean, stays given up; else it is ordinary again
     lazyfree_splits(p, v, f)          MADV_FREE may split a large folio of which PTEs map sub-pages
+    mremap_clears_uffd_wp             mremap clears the uffd-wp bits of what leaves a VMA that is registered
     mremap_looks_first                mremap looks for what is to move before it unmaps what is where it is to go
     lazyfree_spares_ksm               MADV_FREE leaves KSM pages alone that are dirty or in the swap cache
     dontneed_frees_tables             MADV_DONTNEED of all that a PMD covers frees the page table too
@@ -385,6 +387,7 @@ class Decisions:
     lazyfree_stays: bool = False
     lazyfree_splits: Predicate = page_mapcount_is_one
     mremap_looks_first: bool = False
+    mremap_clears_uffd_wp: bool = False
     lazyfree_spares_ksm: bool = False
     dontneed_frees_tables: bool = False
     force_proof: str = "dirty"

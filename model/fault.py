@@ -77,6 +77,7 @@ from model.state import (
     swapped_in_alone,
     uffd_armed,
     uffd_marker,
+    uffd_protects,
     vma_anon,
     vma_huge,
     vma_uffd,
@@ -97,7 +98,7 @@ def write_protected(kernel: Decisions, p: Term, v: Term) -> list[Term]:
     waits = in_writeback(pte_frame(p, v)) if kernel.fault_waits_for_writeback else BoolVal(False)
     return [
         live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_huge(p, v)), Not(pte_write(p, v)),
-        Not(pte_uffd_wp(p, v)), Not(waits),
+        Not(uffd_protects(p, v)), Not(waits),
     ]
 
 
@@ -165,7 +166,7 @@ def load_refused(kernel: Decisions, p: Term, v: Term) -> Step:
 @rule([P, V], "handle_userfault(VM_UFFD_WP)", "domain.md I6", kind="block")
 def userfault_wait(kernel: Decisions, p: Term, v: Term) -> Step:
     """A write fault on a uffd-wp PTE: the thread waits for the monitor."""
-    return Step([live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_write(p, v)), pte_uffd_wp(p, v)])
+    return Step([live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_write(p, v)), uffd_protects(p, v)])
 
 
 @rule([P, V, NEW], "do_anonymous_page", "domain.md 2.1, 2.10 (AE set)", lock="fault")
@@ -377,7 +378,7 @@ def _upgraded(kernel: Decisions, p: Term, v: Term) -> Term:
     """A read fault maps an exclusive page writable at once where no tracking needs a fault (c18160dba5ff, 6.11)."""
     if not kernel.swap_in_upgrades:
         return BoolVal(False)
-    return And(vma_write(p, v), Not(pte_uffd_wp(p, v)), Not(soft_dirty_needs_fault(p, v)))
+    return And(vma_write(p, v), Not(uffd_protects(p, v)), Not(soft_dirty_needs_fault(p, v)))
 
 
 @rule([P, V], "do_swap_page (read fault)", "domain.md (j) of each kernel; decision `swap_in_upgrades`", lock="fault")
@@ -426,9 +427,10 @@ def swap_in_write(kernel: Decisions, p: Term, v: Term) -> Step:
     s = pte_slot(p, v)
     f = slot_frame(s)
     sole = And(anon(f), kernel.swap_in_reuse(p, v, s, f))
+    # Before 6.11 the bit alone keeps the entry read-only; from then on userfaultfd_pte_wp asks the VMA, too.
     upgrade = And(sole, Not(pte_uffd_wp(p, v)))
     if kernel.swap_in_upgrades:
-        upgrade = And(upgrade, Not(soft_dirty_needs_fault(p, v)))
+        upgrade = And(sole, Not(uffd_protects(p, v)), Not(soft_dirty_needs_fault(p, v)))
     dirty = upgrade if kernel.swap_in_upgrades else sole
     waits = writeback(s) if kernel.fault_waits_for_writeback else BoolVal(False)
     return Step(

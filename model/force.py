@@ -13,6 +13,7 @@ from z3 import And, BoolVal, Not, Or
 
 from model.decisions import Decisions
 from model.fault import huge_ready, may_reuse, none_huge_ready, swapped_in, table_for
+from model.gup import K, counts, reference, remembers_pin
 from model.huge import (
     FOLIO,
     exclusive_folio,
@@ -24,7 +25,7 @@ from model.huge import (
     zero_mapped,
 )
 from model.huge import NEW as NEWS
-from model.logic import Step, Term, Update, each, exists, put, rule
+from model.logic import RuleTemplate, Step, Term, Update, each, exists, put, rule
 from model.ptes import NEW, N, P, V, fresh_page, map_pte, map_read_only, marked, set_exclusive
 from model.state import (
     ZERO,
@@ -58,6 +59,7 @@ from model.state import (
     same_pmd,
     slot_frame,
     soft_dirty_needs_fault,
+    uffd_protects,
     vma_anon,
     vma_huge,
     vma_write,
@@ -85,7 +87,7 @@ def can_follow(kernel: Decisions, p: Term, v: Term) -> Term:
             return And(force_cow(p, v), pte_dirty(p, v))
         case _:
             # Read in 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7; can_follow_write_pmd says the same.
-            return And(anon(f), exclusive(f), Not(soft_dirty_needs_fault(p, v)), Not(pte_uffd_wp(p, v)))
+            return And(anon(f), exclusive(f), Not(soft_dirty_needs_fault(p, v)), Not(uffd_protects(p, v)))
 
 
 def _reads_again(kernel: Decisions, p: Term, v: Term) -> Term:
@@ -118,6 +120,31 @@ def force_store(kernel: Decisions, p: Term, v: Term, n: Term) -> Step:
 def force_store_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """A FOLL_FORCE write where there is no VMA."""
     return Step([Not(live(p, v))])
+
+
+def _forced_gup(name: str, function: str, foll_pin: bool, longterm: bool, about: str) -> RuleTemplate:
+    def taken(kernel: Decisions, p: Term, v: Term, k: Term) -> Step:
+        return Step(
+            [*_read_only(p, v), pte_present(p, v), Or(pte_write(p, v), can_follow(kernel, p, v))],
+            [counts(k), *reference(p, v, k, foll_pin, True, longterm), remembers_pin(p, foll_pin),
+             put(force_cow(p, v), False)],
+        )
+
+    taken.__doc__ = about
+    return rule([P, V, K], f"{function}: follow_page_pte(FOLL_FORCE | FOLL_WRITE)",
+                "domain.md 1.3.1, F15; decision `force_proof`", name=name, features=FORCE, lock="read")(taken)
+
+
+get_write_force = _forced_gup(
+    "get-write-force", "get_user_pages", False, False,
+    "FOLL_GET with FOLL_FORCE | FOLL_WRITE in a read-only mapping takes what a forced write would store to "
+    "(ib_umem_get for a device that only reads, up to 5.5).",
+)
+pin_write_longterm_force = _forced_gup(
+    "pin-write-longterm-force", "pin_user_pages", True, True,
+    "FOLL_PIN | FOLL_LONGTERM with FOLL_FORCE | FOLL_WRITE in a read-only mapping takes what a forced write would "
+    "store to (ib_umem_get for a device that only reads, 5.6 to 6.1).",
+)
 
 
 def _map_private(
@@ -199,7 +226,7 @@ def force_swap_in(kernel: Decisions, p: Term, v: Term) -> Step:
       "mm/memory.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", kind="block", features=FORCE)
 def force_userfault_wait(kernel: Decisions, p: Term, v: Term) -> Step:
     """A forced write fault on a uffd-wp PTE or PMD of a read-only VMA is the monitor's: VM_WRITE is not asked for."""
-    return Step([*_refused(kernel, p, v), pte_uffd_wp(p, v)])
+    return Step([*_refused(kernel, p, v), uffd_protects(p, v)])
 
 
 def _refused(kernel: Decisions, p: Term, v: Term) -> list[Term]:
@@ -209,7 +236,7 @@ def _refused(kernel: Decisions, p: Term, v: Term) -> list[Term]:
 
 def _protected(kernel: Decisions, p: Term, v: Term) -> list[Term]:
     """A forced write fault on such a PTE or PMD, which userfaultfd does not stop."""
-    return [*_refused(kernel, p, v), Not(pte_uffd_wp(p, v))]
+    return [*_refused(kernel, p, v), Not(uffd_protects(p, v))]
 
 
 @rule([P, V], "do_wp_page, wp_page_reuse, VM_FAULT_WRITE", "domain.md F15", features=FORCE)
@@ -292,7 +319,7 @@ def force_huge_zero(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -
 
 
 RULES = (
-    force_store, force_store_refused, force_anon_fault, force_huge_fault, force_cow_fault, force_read_again,
-    force_swap_in, force_userfault_wait, force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_zero,
-    force_huge_reuse, force_huge_split,
+    force_store, force_store_refused, get_write_force, pin_write_longterm_force, force_anon_fault, force_huge_fault,
+    force_cow_fault, force_read_again, force_swap_in, force_userfault_wait, force_wp_reuse, force_wp_copy,
+    force_huge_copy, force_huge_zero, force_huge_reuse, force_huge_split,
 )

@@ -61,18 +61,30 @@ def may_read(kernel: Decisions, p: Term, v: Term, f: Term, foll_pin: bool, longt
     )
 
 
+def reference(p: Term, v: Term, k: Term, foll_pin: bool, write: bool, longterm: bool) -> list[Update]:
+    """Say of k that it is such a reference to the page that (p, v) maps."""
+    return [
+        *put(pin_frame(k), pte_frame(p, v)), *put(pin_proc(k), p), *put(pin_page(k), v),
+        *put(pin_foll_pin(k), foll_pin), *put(pin_write(k), write), *put(pin_longterm(k), longterm),
+        *put(pin_dontfork(k), vma_dontfork(p, v)),
+    ]
+
+
+def counts(k: Term) -> list[Update]:
+    """k is a reference from now on, taken where its process maps the page."""
+    return put(pin_live(k), True) + put(pin_attached(k), True)
+
+
+def remembers_pin(p: Term, foll_pin: bool) -> list[Update]:
+    """The mm has pinned something once."""
+    return put(has_pinned(p), True) if foll_pin else []
+
+
 def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> tuple[RuleTemplate, RuleTemplate]:
     """The rule of slow GUP, which finds and takes under the page-table lock, and that of GUP-fast, which does not."""
 
-    def taken(p: Term, v: Term, k: Term) -> list[Any]:
-        return [
-            put(pin_frame(k), pte_frame(p, v)), put(pin_proc(k), p), put(pin_page(k), v),
-            put(pin_foll_pin(k), foll_pin), put(pin_write(k), write), put(pin_longterm(k), longterm),
-            put(pin_dontfork(k), vma_dontfork(p, v)),
-        ]
-
-    def counts(k: Term) -> list[Update]:
-        return put(pin_live(k), True) + put(pin_attached(k), True)
+    def taken(p: Term, v: Term, k: Term) -> list[Update]:
+        return reference(p, v, k, foll_pin, write, longterm)
 
     def allowed(kernel: Decisions, p: Term, v: Term) -> Term:
         if write:
@@ -80,7 +92,7 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
         return may_read(kernel, p, v, pte_frame(p, v), foll_pin, longterm)
 
     def remembered(p: Term) -> list[Update]:
-        return put(has_pinned(p), True) if foll_pin else []
+        return remembers_pin(p, foll_pin)
 
     def slow(kernel: Decisions, p: Term, v: Term, k: Term) -> Step:
         touched = [] if foll_pin or write or not kernel.touch_dirties_pmd else each(

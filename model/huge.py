@@ -74,6 +74,7 @@ from model.state import (
     stale,
     uffd_armed,
     uffd_marker,
+    uffd_protects,
     unreferenced,
     vma_anon,
     vma_huge,
@@ -132,7 +133,7 @@ def huge_fault(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Ste
 def pmd_write_protected(p: Term, v: Term) -> list[Term]:
     """A write fault on a present read-only PMD of a writable VMA that userfaultfd does not stop."""
     return [
-        live(p, v), vma_write(p, v), pte_present(p, v), pte_huge(p, v), Not(pte_write(p, v)), Not(pte_uffd_wp(p, v)),
+        live(p, v), vma_write(p, v), pte_present(p, v), pte_huge(p, v), Not(pte_write(p, v)), Not(uffd_protects(p, v)),
     ]
 
 

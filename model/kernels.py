@@ -369,17 +369,20 @@ V6_1 = V6_0.but(
     {"gup_fast_ordered": "088b8aa537c2", "migration_dirty": "2e3468778dbe",
      "lazyfree_splits": "folio_estimated_sharers in madvise_free_pte_range, read in 6.1.192",
      "collapse_rechecks_uffd_wp": "dd47ac428c3f, backport of 6.1.26 (read in Debian's 6.1.192)",
-     "migration_keeps_uffd_wp": "24bf08c4376b, backport (mm/huge_memory.c of Debian's 6.1.192)"},
-    gup_fast_ordered=True, lazyfree_splits=mapped_in_one_mm, collapse_rechecks_uffd_wp=True,
+     "migration_keeps_uffd_wp": "24bf08c4376b, backport (mm/huge_memory.c of Debian's 6.1.192)",
+     "mremap_clears_uffd_wp": "0cef0bb836e3, backport (mm/mremap.c of Debian's 6.1.192)"},
+    mremap_clears_uffd_wp=True, gup_fast_ordered=True, lazyfree_splits=mapped_in_one_mm, collapse_rechecks_uffd_wp=True,
     migration_dirty="soft-dirty", migration_keeps_uffd_wp=True,
 )
 V6_2 = V6_1.but(
     "v6.2", "X2: mprotect no longer asks for dirty; a read-only FOLL_LONGTERM unshares everything",
     {"mprotect_restores": "6a56ccbcf6c6", "read_gup_nonanon": "84209e87c696",
      "unmerge_unshares": "6cce3314b928", "numa_write": "6a56ccbcf6c6",
-     "collapse_rechecks_uffd_wp": "dd47ac428c3f is in 6.3", "migration_keeps_uffd_wp": "24bf08c4376b is of 6.3"},
+     "collapse_rechecks_uffd_wp": "dd47ac428c3f is in 6.3", "migration_keeps_uffd_wp": "24bf08c4376b is of 6.3",
+     "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13"},
     mprotect_restores=restores_exclusive, read_gup_nonanon=not_for_long, unmerge_unshares=True,
     numa_write=writable_if_exclusive, collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False,
+    mremap_clears_uffd_wp=False,
 )
 BY_6_4: dict[str, Any] = {
     "migration_keeps_uffd_wp": True, "collapse_rechecks_uffd_wp": True, "split_keeps_dirty": True,
@@ -404,10 +407,12 @@ V6_12 = V6_2.but(
      "split_zero_parts": "b1f202060afe; 9658d698a8a8, backport (mm/migrate.c of Debian's 6.12.118)",
      "numa_hints": "folio_maybe_dma_pinned, folio_likely_mapped_shared in change_pte_range, read in 6.12.118",
      "ksm_keeps_soft_dirty": "replace_page, read in 6.12.118, and in no other",
+     "mremap_clears_uffd_wp": "0cef0bb836e3, backport (mm/mremap.c of Debian's 6.12.118)",
      "lazyfree_spares_ksm": "madvise_free_pte_range, read in 6.12.118, and in no other", **BY_6_4_COMMITS},
     uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True, reuse_large=exclusive_only,
     numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True,
-    migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map", **BY_6_4,
+    migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map",
+    mremap_clears_uffd_wp=True, **BY_6_4,
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",

@@ -51,6 +51,7 @@ from model.state import (
     soft_dirty_flushing,
     stale,
     uffd_flushing,
+    uffd_protects,
     uffd_unwp_flushing,
     unreferenced,
     vma_mergeable,
@@ -224,7 +225,7 @@ def ksm_merge_refused(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> 
 
 def _break_fails(kernel: Decisions, p: Term, v: Term) -> Term:
     """break_ksm raises a write fault (up to 6.1), which is the userfaultfd monitor's; nobody is told."""
-    return And(pte_uffd_wp(p, v), BoolVal(not kernel.unmerge_unshares))
+    return And(uffd_protects(p, v), BoolVal(not kernel.unmerge_unshares))
 
 
 def _broken(kernel: Decisions, p: Term, v: Term, new: Term) -> list[Any]:

@@ -180,6 +180,8 @@ PIN_SINCE = "5.6"
 """FOLL_PIN, pin_user_pages: domain.md 0.1."""
 UFFD_WP_SINCE = "5.7"
 """UFFDIO_WRITEPROTECT of anonymous memory: domain.md 0.1."""
+DONTUNMAP_SINCE = "5.7"
+"""MREMAP_DONTUNMAP: domain.md 2.14."""
 WIPEONFORK_SINCE = "4.14"
 """MADV_WIPEONFORK, MADV_KEEPONFORK: domain.md 2.14."""
 POPULATE_SINCE = "5.14"
@@ -257,6 +259,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "mremap", ("v", "w"), ("mremap",), ("mremap-refused", "mremap-refused-unmaps"), prepares=("split-pmd",),
         refused_first=True, features=frozenset({"mremap"}),
+    ),
+    Operation(
+        "mremap", ("v", "w"), ("mremap-dontunmap",), ("mremap-refused", "mremap-refused-unmaps"),
+        prepares=("split-pmd",), refused_first=True, flags=frozenset({"dontunmap"}), features=frozenset({"mremap"}),
+        since=DONTUNMAP_SINCE,
     ),
     _mprotect("ro"),
     _mprotect("rw"),

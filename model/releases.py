@@ -100,12 +100,14 @@ def version_of(name: str) -> Version:
 
 V6_1_0 = V6_1.but(
     "v6.1.0", "v6.1 without what 6.1.y took from 6.3",
-    {"collapse_rechecks_uffd_wp, migration_keeps_uffd_wp": "dd47ac428c3f, 24bf08c4376b are of 6.3"},
-    collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False,
+    {"collapse_rechecks_uffd_wp, migration_keeps_uffd_wp": "dd47ac428c3f, 24bf08c4376b are of 6.3",
+     "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13"},
+    collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False, mremap_clears_uffd_wp=False,
 )
 V6_12_0 = V6_12.but(
-    "v6.12.0", "v6.12 without what 6.12.y took from 6.18", {"split_zero_parts": "9658d698a8a8 is of 6.18"},
-    split_zero_parts="map-bare",
+    "v6.12.0", "v6.12 without what 6.12.y took from later releases",
+    {"split_zero_parts": "9658d698a8a8 is of 6.18", "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13"},
+    split_zero_parts="map-bare", mremap_clears_uffd_wp=False,
 )
 MAINLINE: tuple[tuple[Version, Kernel], ...] = tuple((version_of(name), kernel) for name, kernel in (
     ("4.8", V4_8), ("4.14", V4_14), ("5.7", V5_7), ("5.8", V5_8), ("5.9-rc4", V5_9_RC4), ("5.9", V5_9), ("5.11", V5_11),
@@ -153,6 +155,7 @@ CHANGES: tuple[Change, ...] = (
     Change("split_zero_parts", "6.12", "b1f202060afe"),
     Change("huge_zero_fresh", "6.13", "1ced09e0331f"),
     Change("huge_zero_unshare", "6.13", "1ced09e0331f"),
+    Change("mremap_clears_uffd_wp", "6.13", "0cef0bb836e3"),
     Change("dontneed_frees_tables", "6.14", "6375e95f381e"),
     Change("reuse_large", "6.15", "1da190f4d0a6"),
     Change("split_zero_parts", "6.18", "9658d698a8a8"),

@@ -33,9 +33,9 @@ from model.state import (
     in_swap_cache,
     mapped_only_by,
     maybe_pinned,
-    pte_uffd_wp,
     pte_write,
     soft_dirty_needs_fault,
+    uffd_protects,
     vma_write,
 )
 
@@ -71,7 +71,7 @@ def pinned_alone(p: Term, v: Term, f: Term) -> Term:
 
 def restores_pinned(p: Term, v: Term, f: Term) -> Term:
     """`pinned_alone`, and no uffd-wp fault needed."""
-    return And(pinned_alone(p, v, f), Not(pte_uffd_wp(p, v)))
+    return And(pinned_alone(p, v, f), Not(uffd_protects(p, v)))
 
 
 BARE = "bare:"

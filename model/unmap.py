@@ -34,6 +34,7 @@ from model.state import (
     pte_soft_dirty,
     pte_swap,
     pte_swap_exclusive,
+    pte_uffd_left,
     pte_uffd_wp,
     pte_write,
     slot_frame,
@@ -149,14 +150,11 @@ def exit(kernel: Decisions, p: Term) -> Step:
 W = Param("w", Page)
 
 
-@rule([P, V, W], "move_page_tables, move_ptes", "domain.md I1; cow.c, partial mremap", features=("mremap",),
-      lock="write")
-def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
-    """The page moves from v to w, where whatever was mapped goes; references to it follow, and it is soft-dirty there,
-    as is a swap entry (move_soft_dirty_pte, move_soft_dirty_pmd).
-
-    Its registration with userfaultfd is lost (no remap event).
-    """
+def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> Step:
+    """What v has moves to w, where whatever was mapped goes. `left`: what becomes of the VMA at v."""
+    bit = put(pte_uffd_wp(p, w), False) if kernel.mremap_clears_uffd_wp else (
+        put(pte_uffd_wp(p, w), pte_uffd_wp(p, v)) + put(pte_uffd_left(p, w), True)
+    )
     moved = [
         put(function(p, w), function(p, v))
         for function in (
@@ -167,17 +165,39 @@ def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
     return Step(
         [live(p, v), v != w, Not(pte_huge(p, v)), Not(pte_huge(p, w)), Not(file(v)), Not(file(w))],
         [
-            put(vma(p, v), False), put(pte_present(p, v), False), put(pte_swap(p, v), False), *moved,
+            left, put(pte_present(p, v), False), put(pte_swap(p, v), False), *moved,
             put(vma(p, w), True), put(vma_huge(p, w), vma_huge(p, v)), put(vma_apart(p, w), True),
             put(page_table(p, block(w)), Or(page_table(p, block(w)), vma_huge(p, v), vma_huge(p, w))),
             put(vma_uffd(p, w), False), put(pte_huge(p, w), False), put(pte_soft_dirty(p, w), True),
-            put(pte_uffd_wp(p, w), False), put(uffd_armed(p, w), False), put(force_cow(p, w), False),
+            bit, put(uffd_armed(p, w), False), put(force_cow(p, w), False),
             put(stale(p, v), False), put(stale(p, w), False),
             *_detach(lambda q, u: And(q == p, u == w)),
             each(Pin, lambda k: put(pin_page(k), w),
                  when=lambda k: And(pin_live(k), pin_attached(k), pin_proc(k) == p, pin_page(k) == v)),
         ],
     )
+
+
+@rule([P, V, W], "move_page_tables, move_ptes", "domain.md I1; cow.c, partial mremap; decision `mremap_clears_uffd_wp`",
+      features=("mremap",), lock="write")
+def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
+    """The page moves from v to w, where whatever was mapped goes; references to it follow, and it is soft-dirty there,
+    as is a swap entry (move_soft_dirty_pte, move_soft_dirty_pmd).
+
+    Its registration with userfaultfd is lost (no remap event), and with it the uffd-wp bit; the bit alone stays where
+    `mremap_clears_uffd_wp` does not hold.
+    """
+    return _moved(kernel, p, v, w, put(vma(p, v), False))
+
+
+@rule([P, V, W], "mremap(MREMAP_DONTUNMAP): move_vma, move_page_tables, dontunmap_complete",
+      "mm/mremap.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("mremap",), lock="write")
+def mremap_dontunmap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
+    """mremap that leaves the VMA at v, empty and with its flags and its registration: the next touch gets a new page.
+
+    Not told: a VMA that is moved as a whole loses its anon_vma in 6.1 and later.
+    """
+    return _moved(kernel, p, v, w, [])
 
 
 @rule([P, V, W], "mremap, -EFAULT, -EINVAL", "domain.md I1", kind="refusal", features=("mremap",))
@@ -199,6 +219,6 @@ def mremap_refused_unmaps(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
 
 
 RULES = (
-    munmap, munmap_nothing, dontneed, dontneed_block, dontneed_refused, madv_free_swapped, exit, mremap, mremap_refused,
-    mremap_refused_unmaps,
+    munmap, munmap_nothing, dontneed, dontneed_block, dontneed_refused, madv_free_swapped, exit,
+    mremap, mremap_dontunmap, mremap_refused, mremap_refused_unmaps,
 )

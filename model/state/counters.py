@@ -58,6 +58,7 @@ from model.state.functions import (
     pte_slot,
     pte_soft_dirty,
     pte_swap,
+    pte_uffd_left,
     pte_uffd_wp,
     pte_write,
     same_folio,
@@ -190,6 +191,11 @@ def pinned_in(p: Term, v: Term) -> Term:
 def anon(f: Term) -> Term:
     """PageAnon and not PageKsm: a page that a write fault may find to be one process's own."""
     return And(Not(nonanon(f)), Not(ksm(f)))
+
+
+def uffd_protects(p: Term, v: Term) -> Term:
+    """userfaultfd_pte_wp, userfaultfd_huge_pmd_wp: the bit, in a VMA that is registered."""
+    return And(pte_uffd_wp(p, v), Not(pte_uffd_left(p, v)))
 
 
 def soft_dirty_needs_fault(p: Term, v: Term) -> Term:

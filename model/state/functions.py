@@ -111,6 +111,11 @@ pte_uffd_wp = StateFunction(
     "pte_uffd_wp", (Proc, Page), Bool, "uffd-wp bit of a present or swap PTE",
     meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
 )
+pte_uffd_left = StateFunction(
+    "pte_uffd_left", (Proc, Page), Bool,
+    "mremap left the uffd-wp bit where no VMA is registered: what asks the VMA, too, takes it for none",
+    meaningful=lambda p, v: And(Or(pte_present(p, v), pte_swap(p, v)), pte_uffd_wp(p, v)), feature="mremap",
+)
 uffd_marker = StateFunction(
     "uffd_marker", (Proc, Page), Bool,
     "the empty PTE of a file mapping is a marker: what comes there is protected by userfaultfd (PTE_MARKER_UFFD_WP)",
@@ -283,7 +288,7 @@ FUNCTIONS: tuple[StateFunction, ...] = (
     vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
     block, page_table, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
-    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
+    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker, pte_uffd_left,
     force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork,
     cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree,

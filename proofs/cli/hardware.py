@@ -123,10 +123,13 @@ def replay(
     """Do a litmus test or a trace on a real kernel, step by step, and compare with the model."""
     check_time(seconds)
     kernel = named_kernel(kernel)
+    kernel = kernel or observing.kernel_for(observing.release_of(vmlinuz))
     test = read_test(file, kernel)
     reproducer.check(test)
-    [[seen]] = observing.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
-    found = conforming.compare(test, kernel or conforming.kernel_for(seen.release), seen)
+    [[seen]] = observing.observe(
+        [test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds, kernel=kernel
+    )
+    found = conforming.compare(test, kernel, seen)
     if as_json:
         print_json({"schema": 1, "steps": seen.steps, "results": [dataclasses.asdict(found)]})
     else:
@@ -192,7 +195,7 @@ def conform(
         images.append(None)
     observed = observing.observe(
         tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
-        progress=lambda what: say(what) if sys.stderr.isatty() else None,
+        progress=lambda what: say(what) if sys.stderr.isatty() else None, kernel=kernel,
     )
     if identify:
         rows = [row for path in observed_in or () for row in conforming.saved(path, tests).values()]

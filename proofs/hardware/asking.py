@@ -18,7 +18,7 @@ from proofs.hardware.campaign import Campaign, Record
 from proofs.hardware.conform import Conformance
 from proofs.hardware.generate import Asked, Generator, able
 from proofs.hardware.met import goals_of
-from proofs.hardware.observing import UNFINISHED, Observation, observations
+from proofs.hardware.observing import UNFINISHED, Observation, kernel_for, observations
 from proofs.hardware.shrink import Difference, shrink
 from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
@@ -50,7 +50,7 @@ class Asking:
 
         Raises ModelError if there is none, or the folder's tests are others; OSError if nothing can be kept there.
         """
-        name = kernel or conform.kernel_for(release)
+        name = kernel or kernel_for(release)
         goals = goals_of(name, able(features))
         self.campaign = Campaign(release, name, seed, tuple(sorted(features)), goals)
         self.generator = Generator(seed, goals, features)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from model.logic import ModelError
 from proofs import json_text
-from proofs.hardware.observing import CRASHED, HUNG, Observation
+from proofs.hardware.observing import CRASHED, HUNG, Observation, kernel_for
 from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
-from proofs.naming.specs import find_kernel, resolved, system_of, with_features
+from proofs.naming.specs import find_kernel, system_of, with_features
 
 AGREE, DISAGREE, NOT_OBSERVABLE = "agree", "disagree", "not-observable"
 DIFFERENT = frozenset({DISAGREE, CRASHED, HUNG})
@@ -37,17 +37,6 @@ class Conformance:
     observed: str
     status: str
     reason: str
-
-
-def kernel_for(release: str) -> str:
-    """The name of the model's kernel whose rules a `uname -r` has.
-
-    Raises ModelError if the release is not one of Linux, or not one that the model knows.
-    """
-    name, why = resolved(release)
-    if not why:
-        raise ModelError(f"{release!r} is no release of Linux")
-    return name
 
 
 # Comparing

@@ -19,6 +19,7 @@ from proofs.errors import NotObservable
 from proofs.hardware import reproducer, vm
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
+from proofs.naming.specs import find_kernel, resolved
 from proofs.parallel import end_with_parent
 
 SECONDS = 600.0
@@ -39,6 +40,22 @@ class Observation:
     reason: str
     steps: tuple[dict[str, Any], ...] = ()
     fate: str = ""
+
+
+def release_of(image: Path | None) -> str:
+    """The `uname -r` of an image; of the running kernel for None. Raises ModelError for what is no image."""
+    return platform.release() if image is None else vm.find(image).release
+
+
+def kernel_for(release: str) -> str:
+    """The name of the model's kernel whose rules a `uname -r` has.
+
+    Raises ModelError if the release is not one of Linux, or not one that the model knows.
+    """
+    name, why = resolved(release)
+    if not why:
+        raise ModelError(f"{release!r} is no release of Linux")
+    return name
 
 
 def run_here(program: Path, allow_host_settings: bool, seconds: float = SECONDS) -> tuple[str, ...]:
@@ -122,26 +139,20 @@ def _bits(mask: int) -> frozenset[int]:
 
 def observe(
     tests: Sequence[Litmus], images: Sequence[Path | None], *, allow_host_settings: bool = False,
-    seconds: float = SECONDS, progress: Callable[[str], None] = lambda what: None,
+    seconds: float = SECONDS, progress: Callable[[str], None] = lambda what: None, kernel: str = "",
 ) -> Iterator[list[Observation]]:
     """Kernel by kernel, what it does in each test. An image is booted, None is the running kernel.
 
-    Where it cannot be run to the end, what is missing is not observable. Raises ModelError for what is no image, and
-    without a compiler.
+    Callers' words are those of `kernel`, one of the model, or of the one that describes the release. Where a kernel
+    cannot be run to the end, what is missing is not observable. Raises ModelError for what is no image, and without a
+    compiler.
     """
-    doable, hopeless = [], {}
-    for test in tests:
-        try:
-            reproducer.check(test)
-        except NotObservable as error:
-            hopeless[test.name] = str(error)
-        else:
-            doable.append(test)
-    if doable:
-        vm.init_program()  # is there a compiler?
-    releases = [platform.release() if image is None else vm.find(image).release for image in images]
+    releases = [release_of(image) for image in images]
     for image, release in zip(images, releases, strict=True):
         progress(str(image or "the running kernel"))
+        doable, hopeless = _doable(tests, kernel, release)
+        if doable:
+            vm.init_program()  # is there a compiler?
         seen: dict[str, Observation] = {}
         missing = "the program did not come to this test"
         if doable and image is None:
@@ -156,3 +167,18 @@ def observe(
             except ModelError as error:
                 missing = str(error)
         yield [seen.get(test.name) or Observation(release, None, hopeless.get(test.name, missing)) for test in tests]
+
+
+def _doable(tests: Sequence[Litmus], kernel: str, release: str) -> tuple[list[Litmus], dict[str, str]]:
+    """The tests that a program can do, as that kernel has them, and of the others why not."""
+    doable, hopeless = [], {}
+    for test in tests:
+        try:
+            callers = any(statement.operation.forms for statement in test.statements)
+            doable.append(test.on(find_kernel(kernel or kernel_for(release))) if callers else test)
+            reproducer.check(doable[-1])
+        except NotObservable as error:
+            hopeless[doable.pop().name] = str(error)
+        except ModelError as error:
+            hopeless[test.name] = str(error)
+    return doable, hopeless

@@ -28,7 +28,7 @@ AS_PREDICTED, NOT_AS_PREDICTED, NOT_OBSERVABLE = 0, 1, 4
 """Exit codes of a program of one test."""
 _MOST = 16
 """Processes, pages and references that the runtime has room for."""
-_PROBE_FLAGS = {"pin": "GP_PIN", "write": "GP_WRITE", "longterm": "GP_LONGTERM", "fast": "GP_FAST"}
+_PROBE_FLAGS = {"pin": "GP_PIN", "write": "GP_WRITE", "longterm": "GP_LONGTERM", "fast": "GP_FAST", "force": "GP_FORCE"}
 _PROTECTION = {
     "ro": "PROT_READ", "rw": "PROT_READ | PROT_WRITE", "rwx": "PROT_READ | PROT_WRITE | PROT_EXEC",
 }
@@ -62,6 +62,8 @@ class Action:
 def _held_by(statement: Statement) -> str:
     """What holds the reference that this statement takes: `pipe`, `ring` or `probe`."""
     word, flags = statement.operation.word, statement.operation.flags
+    if "force" in flags:
+        return "probe"
     if "write" not in flags:
         return "pipe" if word in ("vmsplice", "get") else "probe"
     return "ring" if word == "pin" else "probe"
@@ -90,12 +92,11 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "unmerge":
             return Action("advise", {"value": "MADV_UNMERGEABLE"})
         case "mremap":
-            return Action("move", {"other": "w"})
+            kept = {"flags": "MREMAP_DONTUNMAP"} if "dontunmap" in flags else {}
+            return Action("move", {"other": "w", **kept})
         case "mprotect":
             return Action("protect", {"value": _PROTECTION[next(iter(flags))]})
         case "vmsplice" | "get" | "pin":
-            if "force" in flags:
-                raise NotObservable("no program takes a reference with FOLL_FORCE: RDMA did, up to 6.1")
             words = [word for word in (operation.word, *sorted(flags), "fast" * bool(operation.quick)) if word]
             needed = " | ".join(_PROBE_FLAGS[word] for word in words if word in _PROBE_FLAGS)
             return {

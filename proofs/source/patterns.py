@@ -171,6 +171,9 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("lazyfree_splits", ("mm/madvise.c",), ("madvise_free_pte_range",), (
         (decisions.mapped_in_one_mm, r"folio_(estimated_sharers|likely_mapped_shared|maybe_mapped_shared)\("),
         (decisions.page_mapcount_is_one, r"if \( page_mapcount\( page \) != 1 \)"))),
+    Pattern("mremap_clears_uffd_wp", ("mm/mremap.c",), ("move_ptes",), (
+        (True, r"need_clear_uffd_wp.*?pte_clear_uffd(_wp)?\("),), False,
+            beside=r"\bmove_soft_dirty_pte\("),
     Pattern("mremap_looks_first", ("mm/mremap.c",), (), (
         (True, r"check_prep_vma\(|= (find_vma|vma_lookup)\( mm, addr \) ; if \( !vma[^)]*\) \{ ret = -?EFAULT"),),
             False, beside=r"= mremap_to\("),

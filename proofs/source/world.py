@@ -74,6 +74,8 @@ WORDS = {w.name: w for w in (
          "the PTE is not soft-dirty"),
     Word("vma-soft-dirty", state.vma_soft_dirty(P), "vma_soft_dirty(p)", "VM_SOFTDIRTY", "no VM_SOFTDIRTY"),
     Word("uffd-wp", state.pte_uffd_wp(P, V), "pte_uffd_wp(p, v)", "uffd-wp is set", "uffd-wp is not set"),
+    Word("uffd-wp-left", state.pte_uffd_left(P, V), "pte_uffd_left(p, v)", "mremap left the uffd-wp bit",
+         "the uffd-wp bit is of a registered VMA"),
     Word("vma-write", state.vma_write(P, V), "vma_write(p, v)", "VM_WRITE", "no VM_WRITE"),
     Word("huge", state.pte_huge(P, V), "pte_huge(p, v)", "mapped by a PMD", "mapped by a PTE"),
     Word("swapped-alone", state.swapped_only_by(P, V, S), "swapped_only_by(p, v, s)", "no other swap entry",
@@ -96,6 +98,7 @@ def word(name: str) -> Term:
 
 
 COUNTS: tuple[Term, ...] = (
+    Not(word("uffd-wp-left")),  # what C asks of the VMA and of the bit is one word
     OTHERS >= 0, REFERENCES >= 0, TRANSIENT >= 0, LOCAL >= 0, LOCAL <= TRANSIENT, SUB_PAGES >= 2, ENTRIES >= 0,
     (REFERENCES > 0) == word("referenced"), (TRANSIENT > 0) == word("transient"),
     Implies(word("pinned"), word("referenced")), Implies(word("page-cache"), word("nonanon")),

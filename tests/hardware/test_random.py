@@ -458,7 +458,7 @@ def test_what_makes_no_sense_is_one_line(
 def test_a_real_kernel_is_asked_at_random(image: Path, tmp_path: Path) -> None:
     """Tests that nobody has written, the same in every run: no difference."""
     machine = vm.find(image)
-    if conform.kernel_for(machine.release) != "v6.1":
+    if observing.kernel_for(machine.release) != "v6.1":
         pytest.skip("CI's kernel is asked; of another one `conform --random` tells more than a fixed seed")
     how = functools.partial(observing.run_in, image, seconds=300.0)
     found = asking.Asking(machine.release, how, 4, tmp_path).go(48, first=48)

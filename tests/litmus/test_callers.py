@@ -12,7 +12,7 @@ from model.callers import CALLERS
 from model.kernels import Kernel
 from model.operations import OPERATIONS
 from model.state import pin_live
-from proofs.errors import LitmusError, NotObservable
+from proofs.errors import LitmusError
 from proofs.hardware import reproducer
 from proofs.litmus.account import account
 from proofs.litmus.execution import answer
@@ -68,11 +68,10 @@ def test_a_callers_word_is_the_operation_that_it_stands_for(word: str, kernel: K
         assert asked(body.format(word), kernel.name) == asked(spelled, kernel.name)
 
 
-def test_a_forced_reference_of_a_read_only_mapping_is_not_in_the_model() -> None:
-    """RDMA broke COW there up to 6.1: neither `refused` nor a page that is shared would be true."""
-    body = "page x\nA: write x 1\nA: mprotect x ro\nA: r = rdma x\nnever refused 3\n"
-    assert [asked(body, spec) for spec in ("v5.9", "v6.1", "v6.2")] == ["UNKNOWN", "UNKNOWN", "Holds"]
-    assert asked("page x\nA: munmap x\nA: r = rdma x\nnever refused 2\n", "v5.9") == "Broken"
+@pytest.mark.parametrize("spec", ["v5.5", "v5.9", "v6.1", "v6.2"])
+def test_a_reference_of_rdma_to_a_read_only_mapping_is_not_refused_but_where_nothing_is(spec: str) -> None:
+    assert asked("page x\nA: write x 1\nA: mprotect x ro\nA: r = rdma x\nnever refused 3\n", spec) == "Holds"
+    assert asked("page x\nA: munmap x\nA: r = rdma x\nnever refused 2\n", spec) == "Broken"
 
 
 def test_a_kernel_made_from_another_has_its_callers() -> None:
@@ -161,5 +160,4 @@ def test_a_program_is_of_a_kernel_where_the_word_differs(tmp_path: Path, capsys:
     assert "take_by_probe" in texts["v6.1"]
     assert "take_into_ring" in texts["v6.12"]
     forced = parse("litmus t\npage x\nA: r = rdma x\nexists A.x is r", "t").on(V5_9)
-    with pytest.raises(NotObservable, match="FOLL_FORCE"):
-        reproducer.program([forced])
+    assert "GP_PIN | GP_FORCE | GP_LONGTERM | GP_WRITE" in reproducer.program([forced])

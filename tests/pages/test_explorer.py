@@ -646,11 +646,17 @@ def test_a_browser_walks_undoes_saves_and_loads(running: Running, tmp_path: Path
     with browser(tmp_path / "profile") as tab:
         tab.look(1280, 1000)
         tab.open(f"http://127.0.0.1:{running.port}/?token={running.token}", at.format(0, "s"))
+        claims = "[...document.querySelectorAll('.claims li')].map(c => c.innerText)"
+        said = claims + ".find(c => c.includes('{0}')).split(' {0}')[0]"
+        assert tab.run(said.format("coherence-write-pin")) == "says nothing here"
         for number, step in enumerate(SOFT_DIRTY, 1):
             tab.run(click.format(".choice", step["rule"]))
             tab.until(at.format(number, "s" * (number > 1)))
         assert "coherence-write-pin" in tab.run("document.querySelector('.claims').innerText.split('soft-dirty')[0]")
         assert tab.run("document.querySelectorAll('.claims .violated').length") == 2
+        assert tab.run(said.format("counters")) == "holds"
+        drawing = "document.querySelector('.board svg')"
+        assert tab.run(f"{drawing}.clientWidth == {drawing}.getAttribute('width')"), "it is not shrunk"
         tab.run(click.format(".claims button", "Mark it"))
         tab.until("document.querySelector('.shown .broken')")
         tab.press("ArrowLeft")

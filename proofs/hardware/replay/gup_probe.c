@@ -134,11 +134,14 @@ static bool locked_here(struct table *table, struct page *page)
 static long take(struct table *table, struct gp_take *take)
 {
 	struct entry entry = { .kind = take->flags & GP_PIN ? PINNED : GOT, .write = take->flags & GP_WRITE };
-	unsigned int gup = (take->flags & GP_WRITE ? FOLL_WRITE : 0) | (take->flags & GP_LONGTERM ? FOLL_LONGTERM : 0);
+	unsigned int gup = (take->flags & GP_WRITE ? FOLL_WRITE : 0) | (take->flags & GP_LONGTERM ? FOLL_LONGTERM : 0) |
+			   (take->flags & GP_FORCE ? FOLL_FORCE : 0);
 	unsigned long start = untagged_addr(take->addr) & PAGE_MASK;
 	long taken;
 
-	if (take->flags & ~(GP_PIN | GP_WRITE | GP_LONGTERM | GP_FAST))
+	if (take->flags & ~(GP_PIN | GP_WRITE | GP_LONGTERM | GP_FAST | GP_FORCE))
+		return -EINVAL;
+	if (take->flags & GP_FORCE && take->flags & GP_FAST)
 		return -EINVAL;
 	if (take->flags & GP_LONGTERM && !(take->flags & GP_PIN))
 		return -EINVAL;

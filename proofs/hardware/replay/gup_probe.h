@@ -26,6 +26,7 @@
 #define GP_WRITE     (1u << 1) /* FOLL_WRITE */
 #define GP_LONGTERM  (1u << 2) /* FOLL_LONGTERM; only with GP_PIN */
 #define GP_FAST      (1u << 3) /* get_user_pages_fast or pin_user_pages_fast: without mmap_lock if it can */
+#define GP_FORCE     (1u << 4) /* FOLL_FORCE; not with GP_FAST */
 
 struct gp_take {
 	__u64 addr;

@@ -582,12 +582,13 @@ static long remote_store(const struct args *a)
 }
 
 //: move
-/* mremap of the page to where the other one is. */
+/* mremap of the page to where the other one is. flags: further ones, or 0. */
 static long move(const struct args *a)
 {
 	struct place *old = &place[a->page], *new = &place[a->other];
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (int)a->flags;
 
-	if (mremap(old->at, old->length, old->length, MREMAP_MAYMOVE | MREMAP_FIXED, new->at) != new->at)
+	if (mremap(old->at, old->length, old->length, flags, new->at) != new->at)
 		return -errno;
 	new->length = old->length;
 	return 0;

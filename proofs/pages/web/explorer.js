@@ -97,11 +97,11 @@ function show(told) {
 
   const broken = told.claims.filter((each) => !each.holds).map((each) => each.name);
   parts.verdict.className = `verdict ${broken.length ? "violated" : "proved"}`;
-  parts.verdict.textContent = broken.length ? `✗ Violated here: ${broken.join(", ")}` : "Every claim holds here.";
-  parts.claims.replaceChildren(...[...told.claims].sort((a, b) => a.holds - b.holds).map((each) => el("li", {},
-    el("span", { class: `verdict ${each.holds ? "proved" : "violated"}` }, each.holds ? "holds" : "violated"), " ",
+  parts.verdict.textContent = broken.length ? `✗ Violated here: ${broken.join(", ")}` : "No claim is violated here.";
+  parts.claims.replaceChildren(...[...told.claims].sort((a, b) => a.holds - b.holds || b.premise - a.premise).map((each) => el("li", {},
+    el("span", { class: each.holds && !each.premise ? "quiet" : `verdict ${each.holds ? "proved" : "violated"}` },
+      !each.holds ? "violated" : each.premise ? "holds" : "says nothing here"), " ",
     el("strong", {}, each.name), `: ${each.statement} `, el("span", { class: "quiet" }, "[", citation(each.source), "] "),
-    each.premise ? null : el("span", { class: "quiet" }, "(nothing here of which it speaks) "),
     each.holds || each.name === told.marked ? null : el("button", { type: "button", onclick: () => {
       claim = each.name;
       go(at);
