@@ -107,7 +107,6 @@ def spaced(pattern: str) -> str:
     return pattern.replace(" ", r"\s*")
 
 
-_UNMAP = ("mm/rmap.c",)
 _HUGE = ("mm/huge_memory.c",)
 _COLLAPSE = ("mm/khugepaged.c",)
 _MEMORY = ("mm/memory.c",)
@@ -119,13 +118,6 @@ PATTERNS: tuple[Pattern, ...] = (
             anchors=("__get_user_pages",)),
     Pattern("exclusive_bit", ("include/linux/page-flags.h",), (), ((True, r"\bPG_anon_exclusive\b"),), False,
             anchors=("PageAnon", "folio_test_anon")),
-    Pattern("swap_out_pinned", ("mm/vmscan.c",), ("shrink_page_list", "shrink_folio_list"), (
-        ("refuse", r"if \( (page|folio)_maybe_dma_pinned\( \w+ \) \) goto keep_locked;.*?"
-                   r"(add_to_swap|folio_alloc_swap)\("),
-        ("allow", r"(add_to_swap|folio_alloc_swap)\("))),
-    Pattern("unmap_pinned", _UNMAP, (), (
-        ("refuse", r"if \( anon_exclusive && (page|folio)_try_share_anon_rmap\w*\( [^)]*\) \) \{ "
-                   r"(swap_free|folio_put_swap|swap_put_entries_direct)"), ("allow", r"\bswap_duplicate\("))),
     Pattern("ksm_keeps_soft_dirty", ("mm/ksm.c",), ("replace_page",), ((True, r"pte_mksoft_dirty\("),), False,
             beside=r"\bset_pte_at(_notify)?\("),
     Pattern("unmerge_unshares", ("mm/ksm.c",), ("break_ksm",), (
@@ -164,10 +156,6 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("collapse_rechecks_uffd_wp", _COLLAPSE, ("__collapse_huge_page_isolate",), (
         (True, r"if \( pte_uffd(_wp)?\( pteval \) \)"),), False,
             beside=r"\bpte_present\("),
-    Pattern("discard_counts", _UNMAP, (), ((True, r"ref_count (==|!=) 1 \+ map_count"),), False,
-            anchors=("try_to_unmap_one",)),
-    Pattern("lazyfree_stays", _UNMAP, (), ((True, r"ref_count != 1 \+ map_count"),), False,
-            anchors=("try_to_unmap_one",)),
     Pattern("lazyfree_splits", ("mm/madvise.c",), ("madvise_free_pte_range",), (
         (decisions.mapped_in_one_mm, r"folio_(estimated_sharers|likely_mapped_shared|maybe_mapped_shared)\("),
         (decisions.page_mapcount_is_one, r"if \( page_mapcount\( page \) != 1 \)"))),
