@@ -264,7 +264,8 @@ _BATCHES = vocabulary(
      (r"pte_mkwrite\(.*\)", lambda match, world: Thing(match[0])), (r"pte_advance_pfn\(pte,.*\)", Thing("pte")),
      (r"pte_advance_pfn\(pte_mkwrite.*\)", Thing("pte_mkwrite(pte)")),
      (r"(ptep_modify_prot_start|modify_prot_start_ptes|pte_modify)\(.*\)", Thing("pte")),
-     (r"pte_needs_flush\(.*\)", False), (r"cp_flags&MM_CP_TRY_CHANGE_WRITABLE", True), (r"cp_flags&MM_CP_\w+", False), *NUMA_WORDS],
+     (r"pte_needs_flush\(.*\)", False), (r"cp_flags&MM_CP_TRY_CHANGE_WRITABLE", True), (r"cp_flags&MM_CP_\w+", False),
+     *NUMA_WORDS],
     events=(*COMMITS, *_STARTS, "mprotect_folio_pte_batch"), once=True,
     inert=r"tlb_\w+|lazy_mmu_\w+|xchg_page_\w+")
 
@@ -282,6 +283,23 @@ def _each_sub_page(path: Path) -> Term | None:
              if e.name in _STARTS]
     writable = [(word("exclusive"), _NEXT)[n] for n, on in written.items() if on]
     return And(BoolVal(len(written) == sum(taken)), *writable)
+
+
+_UPGRADES = "mprotect gives a THP its write bit back where it would give it to a page"
+_UPGRADING = vocabulary(
+    (ANON, Not(word("ksm")), word("large"), word("huge"), LOCAL == 0, VMA, word("vma-write")),
+    [(r"p[mt][de]_write\(.*\)", False), (r"pmd_mkwrite\(.*\)", lambda match, world: Thing(match[0])),
+     (r"(pmd_modify|pmdp_invalidate\w*|pmd_mkuffd\w*|pmd_clear_uffd\w*)\(.*\)", Thing("pmd")),
+     (r"cp_flags&MM_CP_TRY_CHANGE_WRITABLE", True), (r"cp_flags&MM_CP_\w+", False), *HINT_WORDS, *NUMA_WORDS],
+    events=("set_pmd_at",), inert=HINTING_INERT)
+
+
+def _upgraded(path: Path) -> Term | None:
+    """The PMD that is put back is writable just where the THP is exclusive and no tracking needs a fault."""
+    if path.end not in ("return", "stop"):
+        return None
+    free = And(Not(word("uffd-wp")), Or(word("vma-soft-dirty"), word("soft-dirty")))
+    return BoolVal(made_by(event(path, "set_pmd_at"), r"\bpmd_mkwrite\(")) == And(word("exclusive"), free)
 
 
 def _alike_in_batch(path: Path) -> Term | None:
@@ -362,6 +380,10 @@ GRANTED: tuple[Question, ...] = (
     Question(_SUB_PAGES, ("change_pte_range",), _BATCHES, _each_sub_page, holds,
              "two sub-pages of a large folio, of which read-only PTEs map both", ("mm/mprotect.c",),
              settled=no_exclusive_bit(_SUB_PAGES), lapse="mprotect-sub-pages-writable"),
+    Question(_UPGRADES, ("change_huge_pmd",), _UPGRADING, _upgraded, holds,
+             "a read-only PMD of a private, writable VMA that maps a THP", _HUGE_FILE,
+             settled=absent(_UPGRADES, None, r"\bMM_CP_TRY_CHANGE_WRITABLE\b", files=_HUGE_FILE,
+                            anchors=("change_huge_pmd",)), lapse="mprotect-huge-writable"),
     Question(_ALIKE, ("change_pte_range",), _BATCHES, _alike_in_batch, holds, "two sub-pages of a large folio",
              ("mm/mprotect.c",)),
     _thp("fork write-protects a THP that it shares",
@@ -371,5 +393,5 @@ GRANTED: tuple[Question, ...] = (
     _thp(_THP_CLEARS, lambda path: Not(truth(path.state.world["exclusive"])),
          settled=no_exclusive_bit(_THP_CLEARS), lapse="fork-keeps-huge-exclusive"),
     _thp(_THP_PINNED, lambda path: Not(And(word("has-pinned"), word("pinned"), word("exclusive"))),
-         settled=no_exclusive_bit(_THP_PINNED)),
+         settled=no_exclusive_bit(_THP_PINNED), lapse="fork-shares-pinned-huge"),
 )

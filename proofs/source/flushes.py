@@ -42,11 +42,11 @@ def _flushed_first(path: Path) -> Term | None:
     return BoolVal(True) if path.end in ("return", "stop") else None
 
 
-def _before_loop(who: str, file: str, *functions: str) -> Question:
+def _before_loop(who: str, file: str, *functions: str, lapse: str = "") -> Question:
     return Question(
         f"{who} sees to flushes that reclaim has put off", functions,
         vocabulary(ANONYMOUS, _BEFORE, stops=_LOOPS, events=(_BATCHED,), inert=_BEFORE_INERT, once=True),
-        _flushed_first, holds, "a table of PTEs", (file,))
+        _flushed_first, holds, "a table of PTEs", (file,), lapse=lapse)
 
 
 # mm_tlb_flush_pending
@@ -115,11 +115,12 @@ GRANTED: tuple[Question, ...] = (
     Question("mprotect sees to flushes that reclaim has put off",
              ("change_pte_range",), changing(ANONYMOUS, (), (_BATCHED,)), _flushed_first, holds,
              "a present PTE of an anonymous page", ("mm/mprotect.c",), lapse="mprotect-leaves-flush"),
-    _before_loop("munmap", "mm/memory.c", "zap_pte_range"),
+    _before_loop("munmap", "mm/memory.c", "zap_pte_range", lapse="munmap-leaves-flush"),
     _before_loop("mremap", "mm/mremap.c", "move_ptes"),
     _before_loop("MADV_FREE", "mm/madvise.c", "madvise_free_pte_range"),
     _ksmd("ksmd counts references while a TLB flush is pending", _counts_where(PENDING), lapse="ksm-ignores-flush"),
-    _ksmd("ksmd counts references of a page whose PTE is dirty", _counts_where(word("dirty")), lapse="ksm-dirty-uncounted"),
+    _ksmd("ksmd counts references of a page whose PTE is dirty", _counts_where(word("dirty")),
+          lapse="ksm-dirty-uncounted"),
     _ksmd(_EXCLUSIVE, _counts_where(word("exclusive")), settled=no_exclusive_bit(_EXCLUSIVE),
           lapse="ksm-exclusive-uncounted"),
     _ksmd("ksmd gives the PTE back read-only and clean, its page dirty if it was", _as_it_was),

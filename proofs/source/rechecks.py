@@ -6,7 +6,7 @@ is at this time what the fault saw; what is put in its place must rest on the an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,7 +73,8 @@ def _question(
 _MIGRATES: list[tuple[str, Any]] = [
     (r"migrate_misplaced_(page|folio|transhuge_page)\(.*\)", Bool("the page is moved")),
     (r"(numa_migrate_(prep|check)|mpol_misplaced)\(.*\)", Int("the node that it belongs to")), (r"NUMA_NO_NODE", -1),
-    (r"migrate_misplaced_folio_prepare\(.*\)", Bool("it cannot be isolated")), (r"numa_node_id\(\)", Thing("this node")),
+    (r"migrate_misplaced_folio_prepare\(.*\)", Bool("it cannot be isolated")),
+    (r"numa_node_id\(\)", Thing("this node")),
     (r"folio_nid\(.*\)|page_to_nid\(.*\)", Thing("its node")),
 ]
 

@@ -1,4 +1,4 @@
-"""Decisions of reclaim, shrink_folio_list and try_to_unmap_one, as questions to C, and what rules take for granted of them.
+"""Decisions of reclaim, and what rules take for granted of it, as questions to C: shrink_folio_list, try_to_unmap_one.
 
 Both are loops. One round is followed, of one page on the list, or of one PTE that maps it, with what comes before the
 loop; and of shrink_folio_list what comes after it.
@@ -38,7 +38,8 @@ _LIST_WORDS: list[tuple[str, Any]] = [
     (r"folio_mapped\(page\)", lambda match, world: world["mapped"]), (r"folio_mapping\(page\)", Thing("its mapping")),
     (r"(folio|page)_check_dirty_writeback:dirty", True), (r"(folio|page)_check_dirty_writeback:writeback", False),
     (r"folio_test_reclaim\(page\)|writeback_throttling_sane\(sc\)|current->tlb_ubc.flush_required", False),
-    (r"folio_test_(has_)?hwpoison(ed)?\(page\)|folio_contain_hwpoisoned_page\(page\)|inode_write_congested\(.*\)", False),
+    (r"folio_test_(has_)?hwpoison(ed)?\(page\)|folio_contain_hwpoisoned_page\(page\)", False),
+    (r"inode_write_congested\(.*\)", False),
     (r"(folio_nr_pages|compound_nr)\(page\)", 1), (r"plug|folio_batch_add\(.*\)", 0),
 ]
 _LIST_INERT = (
@@ -88,7 +89,8 @@ def _freed_flushed(path: Path) -> Term | None:
 
 
 LISTED: tuple[Question, ...] = (
-    Question("swap_out_pinned", _LIST, _listed((Not(word("swap-cache")), Not(_EMPTY), FREE), (*_TO_SWAP, "try_to_unmap")), _adds,
+    Question("swap_out_pinned", _LIST, _listed((Not(word("swap-cache")), Not(_EMPTY), FREE),
+                                         (*_TO_SWAP, "try_to_unmap")), _adds,
              lambda: [Candidate("refuse", Not(word("pinned"))), Candidate("allow", YES)],
              f"{_ONE} that is mapped, not in the swap cache, and that reclaim may write out", _VMSCAN),
 )
@@ -96,10 +98,10 @@ _CACHED = _listed((word("swap-cache"),), ("pageout",), ("try_to_unmap", *_FLUSHE
 LISTED_GRANTED: tuple[Question, ...] = (
     Question("reclaim flushes TLBs before it writes out what it has unmapped", _LIST,
              _CACHED, _written_flushed, holds,
-             f"{_ONE} in the swap cache, dirty", _VMSCAN),
+             f"{_ONE} in the swap cache, dirty", _VMSCAN, lapse="reclaim-frees-unflushed"),
     Question("reclaim flushes TLBs before it frees what it has unmapped", _LIST,
              _CACHED, _freed_flushed, holds,
-             "pages that have been unmapped", _VMSCAN),
+             "pages that have been unmapped", _VMSCAN, lapse="reclaim-frees-unflushed"),
 )
 
 # try_to_unmap_one
@@ -112,7 +114,8 @@ _UNMAP_WORDS: list[tuple[str, Any]] = [
     (r"should_defer_flush\(.*\)", _DEFERS), (r"pvmw\.pte|ptep", Thing("ptep")), (r"pvmw\.flags&\w+", False),
     (r"(ptep_get_and_clear|ptep_clear_flush|get_and_clear_ptes)\(.*\)", Thing("pte")),
     (r"pte_unused\(pte\)|userfaultfd_armed\(vma\)|(pte_install_uffd|cond_install_uffd)_\w+\(.*\)", False),
-    (r"folio_unmap_pte_batch\(.*\)|can_batch_unmap_folio_ptes\(.*\)", 1), (r"folio_page\(page,.*\)|subpage", Thing("page")),
+    (r"folio_unmap_pte_batch\(.*\)|can_batch_unmap_folio_ptes\(.*\)", 1),
+    (r"folio_page\(page,.*\)|subpage", Thing("page")),
     (r"(swap_duplicate|arch_unmap_one|folio_dup_swap|swap_retry_table_alloc|folio_dup_swap_pte)\(.*\)", 0),
     (r"pte_swp_mk\w+\(.*\)|swp_entry_to_pte\(.*\)", lambda match, world: Thing(match[0])),
     (r"folio_test_dirty\(page\)", _PG_DIRTY), (r"vma->vm_flags&VM_DROPPABLE|vma_test\(vma,VMA_DROPPABLE_BIT\)", False),
@@ -197,12 +200,15 @@ UNMAPPED: tuple[Question, ...] = (
 )
 _SWAPPED = "a page that goes to swap"
 UNMAPPED_GRANTED: tuple[Question, ...] = (
-    Question("reclaim notes each flush that it puts off", _UNMAP, _SWAPPING, _if_unmapped(_flush_noted), holds, _SWAPPED, _RMAP),
+    Question("reclaim notes each flush that it puts off", _UNMAP, _SWAPPING,
+             _if_unmapped(_flush_noted), holds, _SWAPPED, _RMAP,
+             lapse="reclaim-forgets-flush"),
     Question("reclaim keeps soft-dirty and uffd-wp in the swap entry", _UNMAP, _SWAPPING,
              _if_unmapped(_kept_in_entry), holds, _SWAPPED, _RMAP, lapse="unmap-forgets"),
     Question("a swap entry is exclusive where the page was", _UNMAP, _SWAPPING,
              _if_unmapped(_exclusive_in_entry), holds, _SWAPPED, _RMAP,
-             settled=no_exclusive_bit("a swap entry is exclusive where the page was")),
+             settled=no_exclusive_bit("a swap entry is exclusive where the page was"),
+             lapse="swap-entry-always-exclusive"),
     Question("reclaim marks a page dirty whose PTE was", _UNMAP, _SWAPPING,
              _if_unmapped(_dirtied), holds, _SWAPPED, _RMAP),
 )
