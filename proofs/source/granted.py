@@ -11,7 +11,7 @@ from typing import Any
 
 from z3 import BoolVal, Not, Or
 
-from proofs.source import entries, flushes, gup, rechecks, reclaim
+from proofs.source import collapse, entries, flushes, gup, rechecks, reclaim
 from proofs.source.faults import SMALL, WP_STOPS, YES, huge, keeps_bits, leaves_cache, stops_at, swap
 from proofs.source.findings import Question, holds, no_exclusive_bit
 from proofs.source.others import (
@@ -147,4 +147,5 @@ GRANTED: tuple[Question, ...] = (
     *rechecks.GRANTED,
     *reclaim.GRANTED,
     *flushes.GRANTED,
+    *collapse.GRANTED,
 )

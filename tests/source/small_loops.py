@@ -1,4 +1,4 @@
-"""Functions of a small kernel of our own: reclaim, mprotect, KSM and faults, as far as locks and flushes are asked of."""
+"""Functions of a small kernel of our own: reclaim, mprotect, KSM, collapse and faults, as far as they are asked."""
 
 from __future__ import annotations
 
@@ -316,9 +316,41 @@ static unsigned long zap_pte_range(struct mmu_gather *tlb, struct vm_area_struct
 }
 """
 
+COLLAPSE = """
+static int __collapse_huge_page_isolate(struct vm_area_struct *vma, unsigned long address, pte_t *pte)
+{
+	pte_t *_pte;
+	int result = SCAN_FAIL;
+
+	for (_pte = pte; _pte < pte + HPAGE_PMD_NR; _pte++, address += PAGE_SIZE) {
+		pte_t pteval = *_pte;
+		struct page *page;
+
+		if (!pte_present(pteval) || pte_uffd_wp(pteval))
+			goto out;
+		page = vm_normal_page(vma, address, pteval);
+		if (!trylock_page(page))
+			goto out;
+		if (page_count(page) != page_mapcount(page) + PageSwapCache(page)) {
+			unlock_page(page);
+			goto out;
+		}
+		if (isolate_lru_page(page)) {
+			unlock_page(page);
+			goto out;
+		}
+	}
+	result = SCAN_SUCCEED;
+out:
+	release_pte_pages(pte, _pte);
+	return result;
+}
+"""
+
 FILES = {
     "mm/memory.c": FAULTS, "mm/vmscan.c": RECLAIM, "mm/rmap.c": UNMAP, "include/linux/rmap.h": SHARE,
     "mm/mprotect.c": PROTECT, "mm/huge_memory.c": HUGE, "mm/ksm.c": KSM,
+    "mm/khugepaged.c": COLLAPSE,
     "include/linux/page-flags.h": "enum pageflags { PG_anon_exclusive };\n#define PageAnonExclusive(page) 1\n",
 }
 """Text of each file."""

@@ -32,11 +32,14 @@ PENDING, DIRTY = ("ksmd counts references while a TLB flush is pending",
                   "ksmd counts references of a page whose PTE is dirty")
 COUNTED = "ksmd counts references of an exclusive page, whatever its PTE"
 GIVEN_BACK = "ksmd gives the PTE back read-only and clean, its page dirty if it was"
+UNREFERENCED = "collapse takes only pages that nobody refers to"
 NAMES = (
     COPIED, REUSED, HUGE_REUSED, SWAPPED_IN, HINTED, MERGED, WRITTEN_OUT, FREED, NOTED, KEPT, EXCLUSIVE, DIRTIED,
     PROTECTED, UNMAPPED, SUB_PAGES, ALIKE, UPGRADED, PENDING, DIRTY, COUNTED, GIVEN_BACK,
+    UNREFERENCED,
 )
-DECIDED = {"swap_out_pinned": "refuse", "unmap_pinned": "refuse", "discard_counts": True, "lazyfree_stays": False}
+DECIDED = {"swap_out_pinned": "refuse", "unmap_pinned": "refuse", "discard_counts": True, "lazyfree_stays": False,
+           "collapse_shared": True, "collapse_compound": True, "collapse_rechecks_uffd_wp": True}
 SECOND = "\t\tif (!pte_same(*vmf->pte, vmf->orig_pte))\n\t\t\tgoto out;\n"
 
 
@@ -83,7 +86,8 @@ def test_all_holds_of_a_kernel_that_does_as_linux(tmp_path: Path) -> None:
      "\tset_pte_at", 0, {SWAPPED_IN}),
     ("mm/memory.c", SECOND, "", 0, {HINTED}),
     ("mm/memory.c", "\tif (!pte_same(*vmf->pte, vmf->orig_pte))\n\t\tgoto out;\n\tpage", "\tpage", 0, {HINTED}),
-    ("mm/huge_memory.c", "\tif (!pmd_same(*vmf->pmd, vmf->orig_pmd))\n\t\tgoto out;\n\tpage", "\tpage", 0, {HUGE_REUSED}),
+    ("mm/huge_memory.c", "\tif (!pmd_same(*vmf->pmd, vmf->orig_pmd))\n\t\tgoto out;\n\tpage", "\tpage", 0,
+     {HUGE_REUSED}),
     ("mm/huge_memory.c", "\t\tif (!pmd_same(*vmf->pmd, vmf->orig_pmd))\n\t\t\tgoto out;\n", "", 0, {HUGE_REUSED}),
     ("mm/ksm.c", "\tif (!pte_same(*ptep, orig_pte))\n\t\tgoto out;\n", "", 0, {MERGED}),
     ("mm/vmscan.c", "\t\t\ttry_to_unmap_flush_dirty();\n", "", 0, {WRITTEN_OUT}),
@@ -106,6 +110,7 @@ def test_all_holds_of_a_kernel_that_does_as_linux(tmp_path: Path) -> None:
     ("mm/ksm.c", " || exclusive ||", " ||", 0, {COUNTED}),
     ("mm/ksm.c", "\t\tentry = pte_mkclean(entry);\n", "", 0, {GIVEN_BACK}),
     ("mm/ksm.c", "\t\tif (pte_dirty(entry))\n\t\t\tset_page_dirty(page);\n", "", 0, {GIVEN_BACK}),
+    ("mm/khugepaged.c", "page_count(page) != page_mapcount(page) + PageSwapCache(page)", "0", 0, {UNREFERENCED}),
 ])
 def test_an_edit_breaks_just_the_facts_that_it_is_about(
     tmp_path: Path, file: str, old: str, new: str, at: int, facts: set[str]
@@ -114,10 +119,16 @@ def test_an_edit_breaks_just_the_facts_that_it_is_about(
 
 
 @pytest.mark.parametrize(("file", "old", "new", "decision", "value"), [
-    ("mm/vmscan.c", "\t\t\tif (page_maybe_dma_pinned(page))\n\t\t\t\tgoto keep_locked;\n", "", "swap_out_pinned", "allow"),
+    ("mm/vmscan.c", "\t\t\tif (page_maybe_dma_pinned(page))\n\t\t\t\tgoto keep_locked;\n", "", "swap_out_pinned",
+     "allow"),
     ("mm/rmap.c", "if (anon_exclusive && page_try_share_anon_rmap(page))", "if (0)", "unmap_pinned", "allow"),
     ("mm/rmap.c", "page_count(page) == 1 + page_mapcount(page) && ", "", "discard_counts", False),
     ("mm/rmap.c", "\t\t\tSetPageSwapBacked(page);\n", "", "lazyfree_stays", True),
+    ("mm/khugepaged.c", " || pte_uffd_wp(pteval)", "", "collapse_rechecks_uffd_wp", False),
+    ("mm/khugepaged.c", "\t\tif (!trylock_page(page))", "\t\tif (page_mapcount(page) > 1 || !trylock_page(page))",
+     "collapse_shared", False),
+    ("mm/khugepaged.c", "\t\tif (!trylock_page(page))", "\t\tif (PageCompound(page) || !trylock_page(page))",
+     "collapse_compound", False),
 ])
 def test_an_edit_makes_another_decision(
     tmp_path: Path, file: str, old: str, new: str, decision: str, value: object
