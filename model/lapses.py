@@ -301,6 +301,12 @@ LAPSES: dict[str, Lapse] = {
     "munmap-leaves-flush": Lapse(
         "munmap leaves TLB entries whose flush reclaim has put off", ("munmap", "dontneed"),
         _present_only, features=_LATE),
+    "mremap-leaves-flush": Lapse(
+        "mremap leaves TLB entries whose flush reclaim has put off", ("mremap",), _present_only,
+        features=(*_LATE, "mremap")),
+    "madv-free-leaves-flush": Lapse(
+        "MADV_FREE leaves TLB entries whose flush reclaim has put off", ("madv-free-swapped",), _present_only,
+        features=(*_LATE, "lazyfree")),
     "mprotect-sub-pages-writable": Lapse(
         "mprotect makes sub-pages writable because another one of their folio is PG_anon_exclusive",
         tuple(name for name in _MPROTECT if "-ro" not in name), _by_first_sub_page, features=("huge",)),
@@ -320,6 +326,9 @@ LAPSES: dict[str, Lapse] = {
     "ksm-exclusive-uncounted": Lapse(
         "ksmd does not count references of an exclusive page whose PTE is read-only and clean", _KSM,
         asks=_never(exclusive), features=("ksm",)),
+    "ksm-gives-back-writable": Lapse(
+        "ksmd leaves the page that it merges others into writable", ("ksm-merge", "ksm-protect"),
+        _lost(pte_write, of="p"), features=("ksm",)),
     "ksm-counts-first": Lapse(
         "ksmd counts references while the PTE is there", _FAST, asks=_never(ksm_cleared, ksm_tested),
         features=("share", "gup-fast")),
