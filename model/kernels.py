@@ -186,10 +186,11 @@ class Kernel(Decisions):
         self.check()
         rules: list[Rule] = []
         split = frozenset(f for f in features if f in SPLIT)
+        deciding = replace(self, **lapses.decided(self.lapses, lambda name: getattr(self, name)))
         for template in (*ALL_RULES, *self.own_rules):
             if not template.features <= frozenset(features):
                 continue
-            rules += _built(self, template, split if template.split else frozenset())[1]
+            rules += _built(deciding, template, split if template.split else frozenset())[1]
         rules = lapses.applied(self.lapses, rules)
         lacking = [f for f in FUNCTIONS if not f.asked_with(features)]
         rules = [not_writing(r, lacking) for r in rules]

@@ -25,7 +25,7 @@ Node = Any
 FILES = (
     "mm/memory.c", "mm/huge_memory.c", "mm/gup.c", "mm/mprotect.c", "mm/mempolicy.c", "mm/swapfile.c",
     "mm/swap_state.c", "mm/vmscan.c", "mm/rmap.c", "mm/ksm.c", "mm/migrate.c", "mm/khugepaged.c", "mm/userfaultfd.c",
-    "mm/madvise.c",
+    "mm/madvise.c", "mm/mremap.c",
     "mm/mmap.c", "mm/pt_reclaim.c", "mm/internal.h", "mm/swap.h", "include/linux/mm.h", "include/linux/rmap.h",
     "include/linux/mm_inline.h", "include/linux/userfaultfd_k.h", "include/linux/page-flags.h", "include/linux/swap.h",
     "include/linux/huge_mm.h", "include/linux/mm_types.h", "include/linux/pgtable.h", "fs/proc/task_mmu.c",

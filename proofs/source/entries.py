@@ -14,10 +14,10 @@ from z3 import And, Bool, BoolVal, Not, Or
 from model.decisions import as_it_was, never
 from proofs.source.faults import NO, SMALL, SMALL_WORDS, YES, flags, huge
 from proofs.source.findings import Candidate, Question, Together, absent, holds, no_exclusive_bit, predicates
-from proofs.source.others import ANONYMOUS, COMMITS, FORK_WORDS, HINTING, HINTING_INERT
+from proofs.source.others import ANONYMOUS, COMMITS, FORK_WORDS, HINTING, HINTING_INERT, NUMA_WORDS
 from proofs.source.paths import Path
 from proofs.source.values import Event, Term, Thing, Value, truth
-from proofs.source.vocabulary import ANON, FREE, UNSHARE, WRITE, vocabulary
+from proofs.source.vocabulary import ANON, FREE, UNSHARE, VMA, WRITE, vocabulary
 from proofs.source.world import LOCAL, word
 
 _MEMORY, _HUGE_FILE, _RMAP = ("mm/memory.c",), ("mm/huge_memory.c",), ("include/linux/rmap.h",)
@@ -46,7 +46,7 @@ def _new(made: Event | None) -> bool:
 # Copies: wp_page_copy
 
 _NEW_PAGE = Thing("new page")
-_COPY_WORDS: list[tuple[str, Any]] = [
+COPY_WORDS: list[tuple[str, Any]] = [
     (r"(folio_prealloc|alloc_page_vma|vma_alloc_folio|alloc_zeroed_user_highpage_movable|vma_alloc_zeroed_movable_folio"
      r"|vma_alloc_page)\(.*\)", _NEW_PAGE),
     (r"&new page->page|page_folio\(new page\)", _NEW_PAGE),
@@ -57,7 +57,7 @@ _COPY_WORDS: list[tuple[str, Any]] = [
 _COPYING = ("__wp_page_copy_user", "cow_user_page")
 _CLEARED, _SET, _REMOVED = ("ptep_clear_flush", "ptep_clear_flush_notify"), ("set_ptes", "set_pte_at_notify"), (
     "folio_remove_rmap_pte", "page_remove_rmap")
-_COPY_INERT = (
+COPY_INERT = (
     r"kmsan_\w+|pte_sw_mkyoung|ksm_\w+|folio_put|put_page|update_mmu_\w+|__folio_mark_uptodate|free_swap_cache"
     r"|(page|folio)_add_\w+|lru_cache_\w+|munlock_vma_page|ClearPageMlocked|cgroup_throttle_swaprate|__mem_cgroup_\w+"
 )
@@ -65,7 +65,7 @@ _COPY_INERT = (
 
 def _copying(name: str, given: Sequence[Term], outcome: Any, candidates: Any, words: str,
              facts: Sequence[Term] = SMALL, **more: Any) -> Question:
-    asked = vocabulary((*facts, *given), _COPY_WORDS, inert=_COPY_INERT, events=(
+    asked = vocabulary((*facts, *given), COPY_WORDS, inert=COPY_INERT, events=(
         *_COPYING, *_CLEARED, *_SET, *_REMOVED, "free_swap_cache"))
     return Question(name, ("wp_page_copy",), asked, outcome, candidates, f"{SMALL_WORDS}; {words}", _MEMORY, **more)
 
@@ -95,7 +95,7 @@ _ORDER = "a copy is mapped when the old entry is cleared and flushed, and the ol
 # NUMA hinting: the entry comes back
 
 _NO_NODE = Thing("no node")
-_HINT_WORDS: list[tuple[str, Any]] = [
+HINT_WORDS: list[tuple[str, Any]] = [
     (r"NUMA_NO_NODE|numa_migrate_(prep|check)\(.*\)|mpol_misplaced\(.*\)", _NO_NODE),
     (r"p[mt][de]_savedwrite\(p[mt][de]\)", word("writable")), (r"p[mt][de]_write\(p[mt][de]\)", False),
     (r"p[mt][de]_modify\(pte,.*\)|ptep_modify_prot_start\(.*\)", Thing("pte")), (r"pmd_modify\(pmd,.*\)", Thing("pmd")),
@@ -108,7 +108,7 @@ _HINT_WORDS: list[tuple[str, Any]] = [
     (r"vm_normal_folio_pmd\(.*\)|vm_normal_folio\(.*\)", Thing("page")),
     (r"sysctl_numa_balancing_mode&NUMA_BALANCING_\w+|node_is_toptier\(.*\)", False),
 ]
-_HINT_INERT = (
+HINT_INERT = (
     r"task_numa_fault|numa_node_id|pte_write|page_to_nid|folio_nid|page_cpupid_last|folio_last_cpupid|page_mapcount"
     r"|pmd_mk\w+|put_page|count_\w+|unlock_page|page_(un)?lock_anon_vma_\w+"
 )
@@ -124,7 +124,7 @@ def _given_back(commits: tuple[str, ...]) -> Callable[[Path], Term | None]:
 
 def _hint(function: str, file: str, given: Sequence[Term], commits: tuple[str, ...], words: str) -> Question:
     facts = (ANON, Not(word("ksm")), LOCAL == 0, FREE, word("vma-write"), *given)
-    asked = vocabulary(facts, _HINT_WORDS, events=commits, inert=_HINT_INERT)
+    asked = vocabulary(facts, HINT_WORDS, events=commits, inert=HINT_INERT)
     return Question(
         "numa_write", (function,), asked, _given_back(commits), lambda: predicates("numa_write"), words, (file,))
 
@@ -254,6 +254,62 @@ def _taken_first(path: Path) -> Term | None:
         re.search(_TAKEN, each) for each in made.arguments[4:5])))
 
 
+_SUB_PAGES = "mprotect gives the write bit back to sub-pages that are exclusive, and to no other"
+_ALIKE = "mprotect changes PTEs in one go that are alike in soft-dirty and write bits"
+_BATCHES = vocabulary(
+    (ANON, Not(word("ksm")), word("large"), Not(word("huge")), LOCAL == 0, VMA, word("vma-write"),
+     Not(word("writable")), Not(word("uffd-wp"))),
+    [(r"mprotect_(folio_)?pte_batch\(.*\)", 2), (r"page\+1", Thing("next page")),
+     (r"PageAnonExclusive\(next page\)", _NEXT), (r"p?tep?\+1", Thing("next PTE")), (r"addr", Thing("addr")),
+     (r"pte_mkwrite\(.*\)", lambda match, world: Thing(match[0])), (r"pte_advance_pfn\(pte,.*\)", Thing("pte")),
+     (r"pte_advance_pfn\(pte_mkwrite.*\)", Thing("pte_mkwrite(pte)")),
+     (r"(ptep_modify_prot_start|modify_prot_start_ptes|pte_modify)\(.*\)", Thing("pte")),
+     (r"pte_needs_flush\(.*\)", False), (r"cp_flags&MM_CP_TRY_CHANGE_WRITABLE", True), (r"cp_flags&MM_CP_\w+", False),
+     *NUMA_WORDS],
+    events=(*COMMITS, *_STARTS, "mprotect_folio_pte_batch"), once=True,
+    inert=r"tlb_\w+|lazy_mmu_\w+|xchg_page_\w+")
+
+
+def _each_sub_page(path: Path) -> Term | None:
+    """Every PTE that was taken away is put back, and writable only if its sub-page is exclusive."""
+    if path.end not in ("return", "stop"):
+        return None
+    written: dict[int, bool] = {}
+    for made in (e for e in path.state.events if e.name in COMMITS):
+        first = int(made.arguments[2] == "next PTE")
+        many = int(made.arguments[5]) if made.name == "modify_prot_commit_ptes" else 1
+        written |= dict.fromkeys(range(first, first + many), made_by(made, r"\bpte_mkwrite\("))
+    taken = [int(e.arguments[3]) if e.name == "modify_prot_start_ptes" else 1 for e in path.state.events
+             if e.name in _STARTS]
+    writable = [(word("exclusive"), _NEXT)[n] for n, on in written.items() if on]
+    return And(BoolVal(len(written) == sum(taken)), *writable)
+
+
+_UPGRADES = "mprotect gives a THP its write bit back where it would give it to a page"
+_UPGRADING = vocabulary(
+    (ANON, Not(word("ksm")), word("large"), word("huge"), LOCAL == 0, VMA, word("vma-write")),
+    [(r"p[mt][de]_write\(.*\)", False), (r"pmd_mkwrite\(.*\)", lambda match, world: Thing(match[0])),
+     (r"(pmd_modify|pmdp_invalidate\w*|pmd_mkuffd\w*|pmd_clear_uffd\w*)\(.*\)", Thing("pmd")),
+     (r"cp_flags&MM_CP_TRY_CHANGE_WRITABLE", True), (r"cp_flags&MM_CP_\w+", False), *HINT_WORDS, *NUMA_WORDS],
+    events=("set_pmd_at",), inert=HINTING_INERT)
+
+
+def _upgraded(path: Path) -> Term | None:
+    """The PMD that is put back is writable just where the THP is exclusive and no tracking needs a fault."""
+    if path.end not in ("return", "stop"):
+        return None
+    free = And(Not(word("uffd-wp")), Or(word("vma-soft-dirty"), word("soft-dirty")))
+    return BoolVal(made_by(event(path, "set_pmd_at"), r"\bpmd_mkwrite\(")) == And(word("exclusive"), free)
+
+
+def _alike_in_batch(path: Path) -> Term | None:
+    asked = event(path, "mprotect_folio_pte_batch")
+    if path.end not in ("return", "stop"):
+        return None
+    return BoolVal(asked is None or event(path, *COMMITS) is None or all(
+        flag in asked.arguments[-1] for flag in ("FPB_RESPECT_SOFT_DIRTY", "FPB_RESPECT_WRITE")))
+
+
 _THP_CLEARS = "fork clears PG_anon_exclusive of a THP that it shares"
 _THP_PINNED = "fork shares a THP only if it is not exclusive and pinned"
 _REUSES = (WRITE, Not(UNSHARE))
@@ -321,6 +377,15 @@ GRANTED: tuple[Question, ...] = (
              vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
                         events=(*COMMITS, *_STARTS)), _taken_first, holds, "a present PTE", ("fs/proc/task_mmu.c",),
              lapse="clear-refs-loses-dirty"),
+    Question(_SUB_PAGES, ("change_pte_range",), _BATCHES, _each_sub_page, holds,
+             "two sub-pages of a large folio, of which read-only PTEs map both", ("mm/mprotect.c",),
+             settled=no_exclusive_bit(_SUB_PAGES), lapse="mprotect-sub-pages-writable"),
+    Question(_UPGRADES, ("change_huge_pmd",), _UPGRADING, _upgraded, holds,
+             "a read-only PMD of a private, writable VMA that maps a THP", _HUGE_FILE,
+             settled=absent(_UPGRADES, None, r"\bMM_CP_TRY_CHANGE_WRITABLE\b", files=_HUGE_FILE,
+                            anchors=("change_huge_pmd",)), lapse="mprotect-huge-writable"),
+    Question(_ALIKE, ("change_pte_range",), _BATCHES, _alike_in_batch, holds, "two sub-pages of a large folio",
+             ("mm/mprotect.c",)),
     _thp("fork write-protects a THP that it shares",
          lambda path: BoolVal(event(path, "pmdp_set_wrprotect") is not None), lapse="fork-parent-huge-writable"),
     _thp("a THP that fork shares is write-protected in the child, too",
@@ -328,5 +393,5 @@ GRANTED: tuple[Question, ...] = (
     _thp(_THP_CLEARS, lambda path: Not(truth(path.state.world["exclusive"])),
          settled=no_exclusive_bit(_THP_CLEARS), lapse="fork-keeps-huge-exclusive"),
     _thp(_THP_PINNED, lambda path: Not(And(word("has-pinned"), word("pinned"), word("exclusive"))),
-         settled=no_exclusive_bit(_THP_PINNED)),
+         settled=no_exclusive_bit(_THP_PINNED), lapse="fork-shares-pinned-huge"),
 )

@@ -122,19 +122,20 @@ _SPLITS = ("__split_huge_pmd",)
 _COPIES_HUGE = ("copy_huge_page_by_pieces", "copy_user_huge_page")
 
 
-_HUGE_WORDS = [
+HUGE_WORDS = [
     (r"is_huge_zero_(pmd|page)\(.*\)", ZERO), (r"pmd_same\(.*\)|vma->anon_vma", True),
     (r"(vma_alloc_anon_folio_pmd|alloc_hugepage_vma|vma_alloc_folio)\(.*\)", Thing("a new folio")),
     (r"check_stable_address_space\(.*\)", False), (r"vmf->orig_pmd|pmd|\*vmf->pmd|pmdp_get\(.*\)", Thing("pmd")),
 ]
+HUGE_INERT = r"pmdp_huge_clear_flush\w*|transparent_hugepage_enabled|prep_transhuge_page"
 
 
 def huge(
     decision: str, given: tuple[Term, ...], zero: bool, outcome: Any, candidates: Any, words: str, **more: Any
 ) -> Question:
     """A question about a write fault on a PMD that maps a THP, or the huge zero page."""
-    asked = vocabulary((*_HUGE, *given, ZERO if zero else Not(ZERO)), _HUGE_WORDS, stops=_HUGE_STOPS, events=_MAPPED,
-                       inert=r"pmdp_huge_clear_flush\w*|transparent_hugepage_enabled|prep_transhuge_page")
+    asked = vocabulary((*_HUGE, *given, ZERO if zero else Not(ZERO)), HUGE_WORDS, stops=_HUGE_STOPS, events=_MAPPED,
+                       inert=HUGE_INERT)
     return Question(
         decision, ("do_huge_pmd_wp_page",), asked, outcome, candidates, words, ("mm/huge_memory.c",), **more)
 
@@ -169,7 +170,7 @@ HUGE_FAULTS: tuple[Question, ...] = (
 
 _SWAPPED = (ANON, Not(word("ksm")), Not(word("large")), LOCAL == 0, word("swap-cache"))
 _SWAPPED_WORDS = "an order-0 page of the swap cache, no KSM page; this CPU's LRU batch is empty, swap not half full"
-_MAPS = ("set_ptes", "do_wp_page", "folio_add_anon_rmap_ptes", "folio_add_new_anon_rmap")
+MAPS = ("set_ptes", "do_wp_page", "folio_add_anon_rmap_ptes", "folio_add_new_anon_rmap")
 
 
 def _installed(path: Path) -> bool:
@@ -203,7 +204,7 @@ def keeps_bits(path: Path) -> Term | None:
 
 def swap(decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
     """A question about a fault on a swap entry whose page is in the swap cache."""
-    asked = swap_vocabulary((*_SWAPPED, *given), events=(*_MAPS, *more.pop("events", ())), stops=("do_wp_page",))
+    asked = swap_vocabulary((*_SWAPPED, *given), events=(*MAPS, *more.pop("events", ())), stops=("do_wp_page",))
     return Question(decision, ("do_swap_page",), asked, outcome, candidates, words, ("mm/memory.c",), **more)
 
 

@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import z3
 
 from model.decisions import value_text
 from model.kernels import FURTHER, KERNELS, Kernel
-from proofs.source.csource import NotRead, Tree, defect
+from proofs.source.csource import Function, NotRead, Tree, defect
 from proofs.source.expressions import Vocabulary
 from proofs.source.paths import Path, Reader
 from proofs.source.values import UNKNOWN, Term
@@ -150,6 +151,19 @@ def of_slot(value: Any) -> Term:
     return value(P, V, S, F)
 
 
+_FOLLOWED: WeakKeyDictionary[Tree, dict[tuple[int, str], tuple[Reader, list[Path]]]] = WeakKeyDictionary()
+
+
+def _followed(tree: Tree, vocabulary: Vocabulary, function: Function) -> tuple[Reader, list[Path]]:
+    """The paths of a function, which several questions may ask of with one vocabulary, and who followed them."""
+    known = _FOLLOWED.setdefault(tree, {})
+    key = (id(vocabulary), function.name)
+    if key not in known:
+        reader = Reader(tree, vocabulary)
+        known[key] = reader, reader.paths(function)
+    return known[key]
+
+
 @dataclass(frozen=True)
 class Question:
     """How one decision is read from C.
@@ -187,8 +201,7 @@ class Question:
             function = tree.function(*self.functions, files=self.files)
             if self.also is not None:
                 self.also(tree)
-            reader = Reader(tree, self.vocabulary)
-            return self._found(reader, reader.paths(function))
+            return self._found(*_followed(tree, self.vocabulary, function))
         except NotRead as error:
             return Finding(self.decision, NOT_READ, why=str(error), given=self.given)
         except ValueError as error:

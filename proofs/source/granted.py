@@ -11,7 +11,7 @@ from typing import Any
 
 from z3 import BoolVal, Not, Or
 
-from proofs.source import entries, gup
+from proofs.source import collapse, entries, flushes, gup, rechecks, reclaim
 from proofs.source.faults import SMALL, WP_STOPS, YES, huge, keeps_bits, leaves_cache, stops_at, swap
 from proofs.source.findings import Question, holds, no_exclusive_bit
 from proofs.source.others import (
@@ -132,7 +132,7 @@ GRANTED: tuple[Question, ...] = (
              lambda path: None if restores(path) is None else Not(restores(path)), holds,
              "a read-only PTE of an anonymous page", ("mm/mprotect.c",), lapse="mprotect-gives-write-bit"),
     swap("a read fault leaves the page in the swap cache", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), _stays, holds,
-         "a read fault, swap not half full"),
+         "a read fault, swap not half full", lapse="swap-in-read-frees"),
     swap("swap-in keeps soft-dirty and uffd-wp", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), keeps_bits, holds,
          "a read fault, swap not half full", events=("pte_mksoft_dirty", "pte_mkuffd"), lapse="swap-in-forgets"),
     Question("UFFDIO_WRITEPROTECT sets uffd-wp", ("change_pte_range",), changing(
@@ -141,7 +141,11 @@ GRANTED: tuple[Question, ...] = (
     Question("ksmd takes the PTE away before it counts references, and write-protects", ("write_protect_page",),
              vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT,
                         events=("ptep_clear_flush", "pte_wrprotect")),
-             _counted_first, holds, "a page that a writable PTE maps", ("mm/ksm.c",)),
+             _counted_first, holds, "a page that a writable PTE maps", ("mm/ksm.c",), lapse="ksm-counts-first"),
     *entries.GRANTED,
     *gup.GRANTED,
+    *rechecks.GRANTED,
+    *reclaim.GRANTED,
+    *flushes.GRANTED,
+    *collapse.GRANTED,
 )

@@ -237,5 +237,5 @@ GRANTED: tuple[Question, ...] = (
     _fast(_NO_VMA, (Not(ANON), Not(word("ksm")), Not(word("large")), FOLL_PIN, LONGTERM, Not(FOLL_WRITE)),
           Implies(Not(word("writable")), NO), "a page of the page cache or the zero page, FOLL_PIN | FOLL_LONGTERM",
           settled=absent(_NO_VMA, None, r"gup_must_unshare\(struct vm_area_struct", files=_HEADERS,
-                         anchors=("follow_page_pte",))),
+                         anchors=("follow_page_pte",)), lapse="gup-fast-takes-files"),
 )

@@ -85,7 +85,7 @@ def _protects(path: Path) -> Term | None:
     return None
 
 
-_NUMA_WORDS: list[tuple[str, Any]] = [
+NUMA_WORDS: list[tuple[str, Any]] = [
     (r"page_to_nid\(page\)|folio_nid\(page\)", Thing("its node")), (r"numa_node_id\(\)", Thing("this node")),
     (r"NUMA_NO_NODE", Thing("no node")), (r"sysctl_numa_balancing_mode&NUMA_BALANCING_NORMAL", True),
     (r"sysctl_numa_balancing_mode&NUMA_BALANCING_MEMORY_TIERING|folio_use_access_time\(page\)", False),
@@ -100,7 +100,7 @@ _NUMA_WORDS: list[tuple[str, Any]] = [
     (r"thp_migration_supported\(\)", True), (r"atomic_read\(&mm->mm_users\)", 2), (r"mm->mm_users", 2),
     (r"pmd_write\(.*\)", word("writable")),
 ]
-HINTING = [(r"cp_flags&MM_CP_PROT_NUMA", True), (r"cp_flags&MM_CP_\w+", False), *_NUMA_WORDS]
+HINTING = [(r"cp_flags&MM_CP_PROT_NUMA", True), (r"cp_flags&MM_CP_\w+", False), *NUMA_WORDS]
 """The words of change_pte_range and change_huge_pmd for NUMA hinting."""
 HINTING_INERT = r"tlb_\w+|lazy_mmu_\w+|xchg_page_\w+|page_anon_exclusive_\w+|pmd_modify|huge_pmd_needs_flush"
 
@@ -109,7 +109,7 @@ def _protecting(decision: str, flags_on: tuple[str, ...], candidates: Any, given
                 functions: tuple[str, ...] = ("change_pte_range",), files: tuple[str, ...] = ("mm/mprotect.c",),
                 stops: tuple[str, ...] = _STARTS, outcome: Any = _protects, **more: Any) -> Question:
     on = "|".join(flags_on)
-    extra = [*_NUMA_WORDS, *([(rf"cp_flags&({on})", True)] if on else []), (r"cp_flags&MM_CP_\w+", False)]
+    extra = [*NUMA_WORDS, *([(rf"cp_flags&({on})", True)] if on else []), (r"cp_flags&MM_CP_\w+", False)]
     asked = vocabulary(given, extra, stops=stops, once=True, inert=r"tlb_\w+|lazy_mmu_\w+|xchg_page_\w+")
     return Question(decision, functions, asked, outcome, candidates, words, files, **more)
 
@@ -173,7 +173,7 @@ def restores(path: Path) -> Term | None:
 def changing(given: Sequence[Term], on: tuple[str, ...], events: tuple[str, ...] = ()) -> Vocabulary:
     """The words of change_pte_range, with those flags set and no others."""
     flags_on = [(rf"cp_flags&({'|'.join(on)})", True)] if on else []
-    extra = [*_CHANGING, *flags_on, (r"cp_flags&MM_CP_\w+", False), *_NUMA_WORDS]
+    extra = [*_CHANGING, *flags_on, (r"cp_flags&MM_CP_\w+", False), *NUMA_WORDS]
     return vocabulary(given, extra, stops=COMMITS, events=("pte_mkwrite", *events), once=True,
                       inert=r"tlb_\w+|lazy_mmu_\w+|page_anon_exclusive_\w+")
 

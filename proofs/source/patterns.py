@@ -107,7 +107,6 @@ def spaced(pattern: str) -> str:
     return pattern.replace(" ", r"\s*")
 
 
-_UNMAP = ("mm/rmap.c",)
 _HUGE = ("mm/huge_memory.c",)
 _COLLAPSE = ("mm/khugepaged.c",)
 _MEMORY = ("mm/memory.c",)
@@ -119,13 +118,6 @@ PATTERNS: tuple[Pattern, ...] = (
             anchors=("__get_user_pages",)),
     Pattern("exclusive_bit", ("include/linux/page-flags.h",), (), ((True, r"\bPG_anon_exclusive\b"),), False,
             anchors=("PageAnon", "folio_test_anon")),
-    Pattern("swap_out_pinned", ("mm/vmscan.c",), ("shrink_page_list", "shrink_folio_list"), (
-        ("refuse", r"if \( (page|folio)_maybe_dma_pinned\( \w+ \) \) goto keep_locked;.*?"
-                   r"(add_to_swap|folio_alloc_swap)\("),
-        ("allow", r"(add_to_swap|folio_alloc_swap)\("))),
-    Pattern("unmap_pinned", _UNMAP, (), (
-        ("refuse", r"if \( anon_exclusive && (page|folio)_try_share_anon_rmap\w*\( [^)]*\) \) \{ "
-                   r"(swap_free|folio_put_swap|swap_put_entries_direct)"), ("allow", r"\bswap_duplicate\("))),
     Pattern("ksm_keeps_soft_dirty", ("mm/ksm.c",), ("replace_page",), ((True, r"pte_mksoft_dirty\("),), False,
             beside=r"\bset_pte_at(_notify)?\("),
     Pattern("unmerge_unshares", ("mm/ksm.c",), ("break_ksm",), (
@@ -140,9 +132,6 @@ PATTERNS: tuple[Pattern, ...] = (
         ("keep", r"pte_mkdirty\( pte \).*?else pte = pte_clear_soft_dirty\( pte \)"),
         ("soft-dirty", r"migration_(entry_)?dirty\( entry \) \) pte = pte_mkdirty")), "drop",
             beside=r"\b(maybe_mkwrite|pte_mkwrite)\("),
-    Pattern("migration_keeps_uffd_wp", _HUGE, ("set_pmd_migration_entry",), (
-        (True, r"pmd_swp_mkuffd(_wp)?\("),), False,
-            beside=r"\bpmd_swp_mksoft_dirty\("),
     Pattern("split_keeps_dirty", _HUGE, ("__split_huge_pmd_locked",), (
         (True, r"if \( dirty \) entry = pte_mkdirty\( entry \)"),), False,
             beside=r"\bpte_mksoft_dirty\("),
@@ -150,24 +139,9 @@ PATTERNS: tuple[Pattern, ...] = (
         ("map", r"pte_mksoft_dirty\( newpte \).*?pte_mkuffd(_wp)?\( newpte \)"), ("map-bare", r"pte_mkspecial\(")),
         absent="keep",
             anchors=("remove_migration_ptes",)),
-    Pattern("collapse_shared", _COLLAPSE, ("__collapse_huge_page_isolate",), (
-        (True, r"\+\+ shared\b"), (False, r"page_mapcount|page_count\( page \) != 1"))),
-    Pattern("collapse_compound", _COLLAPSE, ("__collapse_huge_page_isolate",), (
-        (True, r"\bcompound_pagelist\b"), (False, r"PageCompound\( page \) \) \{ result = SCAN_PAGE_COMPOUND"))),
     Pattern("collapse_read_only", _COLLAPSE, ("__collapse_huge_page_isolate",), (
         (False, r"SCAN_PAGE_RO\b"),), True,
             beside=r"\bSCAN_PTE_NON_PRESENT\b"),
-    Pattern("collapse_cached", _COLLAPSE, ("__collapse_huge_page_isolate",), (
-        (decisions.reused_by_mapcount, r"!pte_write\( pteval \) && PageSwapCache\( page \) && !reuse_swap_page\("),
-        (decisions.reused_by_mapcount, r"PageSwapCache\( page \) && !reuse_swap_page\(")), decisions.always,
-            beside=r"\bSCAN_PAGE_COUNT\b"),
-    Pattern("collapse_rechecks_uffd_wp", _COLLAPSE, ("__collapse_huge_page_isolate",), (
-        (True, r"if \( pte_uffd(_wp)?\( pteval \) \)"),), False,
-            beside=r"\bpte_present\("),
-    Pattern("discard_counts", _UNMAP, (), ((True, r"ref_count (==|!=) 1 \+ map_count"),), False,
-            anchors=("try_to_unmap_one",)),
-    Pattern("lazyfree_stays", _UNMAP, (), ((True, r"ref_count != 1 \+ map_count"),), False,
-            anchors=("try_to_unmap_one",)),
     Pattern("lazyfree_splits", ("mm/madvise.c",), ("madvise_free_pte_range",), (
         (decisions.mapped_in_one_mm, r"folio_(estimated_sharers|likely_mapped_shared|maybe_mapped_shared)\("),
         (decisions.page_mapcount_is_one, r"if \( page_mapcount\( page \) != 1 \)"))),

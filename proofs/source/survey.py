@@ -11,14 +11,15 @@ from model.decisions import DECISIONS, value_text
 from model.kernels import Kernel
 from model.user_rules import arguments_of
 from proofs.naming.specs import variable_of
-from proofs.source import entries, faults, granted, gup, others
+from proofs.source import collapse, entries, faults, granted, gup, migration, others, reclaim
 from proofs.source.csource import Tree
 from proofs.source.findings import ABSENCE, ALL, NOT_READ, PATTERN, READ, Finding, Question, Together
 from proofs.source.patterns import PATTERNS, Pattern
 
 ASKED: dict[str, Question | Together | Pattern] = {
     **{each.decision: each for each in (
-        *faults.QUESTIONS, *entries.QUESTIONS, *gup.QUESTIONS, *others.QUESTIONS)},
+        *faults.QUESTIONS, *entries.QUESTIONS, *gup.QUESTIONS, *others.QUESTIONS, *reclaim.QUESTIONS,
+        *collapse.QUESTIONS, *migration.QUESTIONS)},
     **{each.decision: each for each in PATTERNS},
 }
 """How each decision is read."""

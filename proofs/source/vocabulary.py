@@ -48,7 +48,11 @@ RENAMED = {
     "wait_on_page_writeback": "folio_wait_writeback", "page_try_dup_anon_rmap": "folio_try_dup_anon_rmap_pte",
     "folio_likely_mapped_shared": "folio_maybe_mapped_shared",
     "lock_page_or_retry": "folio_lock_or_retry", "do_huge_pmd_wp_page_fallback": "copy_huge_page_by_pieces",
-    "page_file_page": "folio_file_page",
+    "page_file_page": "folio_file_page", "PageSwapBacked": "folio_test_swapbacked", "PageDirty": "folio_test_dirty",
+    "page_mapped": "folio_mapped", "page_mapping": "folio_mapping", "PageReclaim": "folio_test_reclaim",
+    "page_ref_count": "folio_ref_count", "page_evictable": "folio_evictable",
+    "PageUnevictable": "folio_test_unevictable", "PageActive": "folio_test_active",
+    "page_is_file_lru": "folio_is_file_lru", "SetPageSwapBacked": "folio_set_swapbacked",
 }
 """Names that changed between 5.7 and 7.3, to those of 7.3; of two that mean the same here, one."""
 
