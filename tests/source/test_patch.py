@@ -1,4 +1,4 @@
-"""What a patch makes of a tree: all of it or one line; and a tree, whoever made it, runs no code and ends no reading."""
+"""What a patch makes of a tree: all of it or one line; and no tree, whoever made it, runs code or ends the reading."""
 
 from __future__ import annotations
 
