@@ -89,21 +89,24 @@ def _since(tests: Sequence[Litmus], besides: Sequence[str], as_json: bool) -> in
     """Tell the tests' histories; `besides`: what else was asked for, which does not go with it."""
     if besides:
         raise ModelError(f"--since asks every release, and goes with no {besides[0]}")
-    told = []
+    told: list[histories.History] = []
+    interrupted = False
     try:
         with progress_bar() as bar:
             task = bar.add_task("asking", total=len(tests) * len(MAINLINE))
-            told += [histories.history(test, lambda: bar.advance(task)) for test in tests]
+            for test in tests:
+                told.append(histories.history(test, lambda: bar.advance(task)))
     except KeyboardInterrupt:
-        say("interrupted")
-        return INCONCLUSIVE
+        say(f"interrupted: what follows is of {len(told)} of {len(tests)} tests")
+        interrupted = True
     if as_json:
         print_json({"schema": 1, "results": [histories.to_json(each) for each in told]})
     for each in told if not as_json else ():
         print(f"{each.litmus}: {histories.summary(each)}")
         for line in histories.causes(each):
             print(f"  {line}")
-    return INCONCLUSIVE if any(a == "UNKNOWN" for each in told for _, a in each.answers) else OK
+    unknown = any(a == "UNKNOWN" for each in told for _, a in each.answers)
+    return INCONCLUSIVE if interrupted or unknown else OK
 
 
 def _part_of_model(test: Litmus, spec: str) -> dict[str, Any]:
