@@ -66,3 +66,5 @@ CALLERS: tuple[Operation, ...] = (
         arguments=("v", "n"),
     ),
 )
+WORDS = frozenset(operation.word for operation in (*OPERATIONS, *CALLERS))
+"""The words that mean the same on every kernel: an operation of another one is a user's kernel's own."""

@@ -142,6 +142,10 @@ class Operation:
         return "write" in self.flags or (bool(self.forms) and all("write" in form for _, form in self.forms))
 
 
+ACCESSES = ("", "load", "store", "read-gup", "force", "unmerge", "collapse")
+"""What an operation does to memory, as far as that raises faults."""
+
+
 def faults(access: str, kernel: Decisions) -> tuple[tuple[str, ...], ...]:
     """Names of the fault rules such an access raises: groups, of which the first with an enabled rule counts."""
     match access:

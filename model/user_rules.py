@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from z3 import Const, is_const
 
 from model import locks
-from model.blame import blamed, close, defect
-from model.callers import CALLERS
+from model.blame import blamed, close, defect, nearest
+from model.callers import WORDS
 from model.decisions import Decisions, Predicate
+from model.features import FEATURES, SPLIT
 from model.logic import ModelError, RuleTemplate, Staged, Step, Update, kind_text, short
-from model.operations import ARGUMENTS, OPERATIONS, Operation
+from model.operations import ACCESSES, ARGUMENTS, Operation
 from model.state import BY_NAME, CONSTANTS, SORTS, UNUSED, Bool, Frame, Page, Pin, Proc, Slot, Value
 
 
@@ -107,6 +109,7 @@ def _wrong_cells(update: Update) -> str:
     return ""
 
 
+_SINCE = re.compile(r"\d{1,3}\.\d{1,3}", re.ASCII)
 _WORD = re.compile(r"[a-z][a-z0-9_-]*")
 _NAMED = {Proc: "p, q or child", Page: "v or w", Pin: "k", Value: "n"}
 """Of which sorts a test says every element, and what a rule calls those."""
@@ -118,25 +121,49 @@ def check_operation(
     """Raises ModelError if a kernel of a user's cannot declare the operation, beside the `others` before it. `rules`:
     all that the kernel may have, by name."""
     what = f"kernel {kernel}: operation {short(operation.word)}"
-    if any(o.word == operation.word for o in (*OPERATIONS, *CALLERS)):
+    _check_fields(operation, what)
+    if operation.word in WORDS:
         raise ModelError(f"{what}: there is one of that name already; say another word")
     if any((o.word, o.flags) == (operation.word, operation.flags) for o in others):
         raise ModelError(f"{what}: it is declared twice")
     if any(o.word == operation.word and o.arguments != operation.arguments for o in others):
         raise ModelError(f"{what}: with other flags it takes other arguments")
     for word in (operation.word, *operation.flags):
-        if not isinstance(word, str) or not _WORD.fullmatch(word) or word == "fast":
+        if not _WORD.fullmatch(word) or word == "fast":
             raise ModelError(f"{what}: words are small letters, digits, _ and -, not {word!r}")
     if operation.quick or operation.forms or not operation.goal:
         raise ModelError(f"{what}: it has a goal, a tuple of names of rules, and neither quick nor forms")
-    if operation.actor not in ("process", "kernel", "either"):
-        raise ModelError(f"{what}: actor is process, kernel or either, not {operation.actor!r}")
     for name in operation.rules:
         if name not in rules:
             raise ModelError(f"{what}: no rule {name!r}{close(name, rules)}")
         if lacking := rules[name].features - operation.features:
             raise ModelError(f"{what}: rule {name} needs features=frozenset({sorted(lacking)})")
     _check_arguments(operation, [rules[name] for name in operation.rules], what)
+    slot = operation.on_slot or any(p.name == "s" for name in operation.goal for p in rules[name].params)
+    if operation.then and not (slot or operation.transient):
+        raise ModelError(f"{what}: then is done on the slot s of its goal, or with transient=True on the reference k, "
+                         "and it has neither; say two operations")
+
+
+def _check_fields(operation: Operation, what: str) -> None:
+    """Raises ModelError if a field is of another kind, or says what there is not."""
+    for field in fields(operation):
+        value, kind = getattr(operation, field.name), str(field.type).partition("[")[0]
+        if type(value).__name__ != kind or (
+            kind != "str" and isinstance(value, Collection) and field.name != "forms"
+            and not all(isinstance(each, str) for each in value)
+        ):
+            wanted = {"tuple": "a tuple of texts, as ('v',)", "frozenset": "a frozenset of texts", "str": "a text"}
+            raise ModelError(f"{what}: {field.name} is {wanted.get(kind, 'True or False')}, not {short(value)}")
+    known = {"actor": ("process", "kernel", "either"), "access": ACCESSES, "beside": ("", *SPLIT)}
+    for name, values in known.items():
+        if (value := getattr(operation, name)) not in values:
+            raise ModelError(f"{what}: no {name} {value!r}{nearest(value, filter(None, values))}")
+    for feature in operation.features:
+        if feature not in FEATURES:
+            raise ModelError(f"{what}: no feature {feature!r}{nearest(feature, FEATURES)}")
+    if operation.since and not _SINCE.fullmatch(operation.since):
+        raise ModelError(f"{what}: since is a release of Linux, as '6.1', not {operation.since!r}")
 
 
 def _check_arguments(operation: Operation, rules: Sequence[RuleTemplate], what: str) -> None:

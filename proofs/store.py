@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,17 @@ from proofs import json_text
 
 def keep(path: Path, key: str, content: Any) -> None:
     """Write what is to be found there under that key, all of it or nothing. Raises OSError."""
-    part = path.with_suffix(".part")
+    write(path, json.dumps({"of": key, "content": content, "digest": _digest(key, content)}))
+
+
+def write(path: Path, text: str) -> None:
+    """Make it a file with that text; what was there stays if that cannot be written to its end. Raises OSError.
+
+    Several processes may write the same file at once.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        kept = {"of": key, "content": content, "digest": _digest(key, content)}
-        part.write_text(json.dumps(kept), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

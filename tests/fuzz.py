@@ -168,8 +168,10 @@ COMMANDS = {
     "check": (
         "-k", "-i", "--with", "--split", "--scope", "--engine", "--depth", "--timeout", "--proof-time", "--without",
         "--full", "--verbose", "--workers", "--memory", "--fresh", "--json", "--junit", "--markdown", "--report",
+        "--against", "--mail", "--tell",
     ),
-    "show": ("-f", "--json"), "retell": ("--json",), "litmus": ("-k", "--split", "--ends", "--verbose", "--json"),
+    "show": ("-f", "--json"), "retell": ("--json",),
+    "litmus": ("-k", "--split", "--ends", "--since", "--verbose", "--json"),
     "verify": ("--solver", "--timeout", "--workers", "--json"), "list": ("-k", "--functions", "--json"),
     "new-kernel": ("--from", "--name"),
     "restrict": ("-i", "--base", "-k", "--no-variants", "--proof-time", "--workers", "--fresh", "--json"),
@@ -177,9 +179,18 @@ COMMANDS = {
     "export": ("-f", "-i", "--scope", "--depth", "--json"), "coverage": ("-k", "--scope", "--timeout", "-i", "--json"),
     "cost": ("-k", "--processes", "--bytes", "--gain", "--workers", "--json"), "new-invariant": ("--name",),
     "explore": ("-k", "--scope", "--with", "--split", "--from", "-i", "--port", "--json"), "": ("--help", "--version"),
+    "conform": (
+        "--random", "--seed", "--with", "--keep", "--identify", "--observed", "--vmlinuz", "--here", "-k", "--seconds",
+        "--json",
+    ),
+    "selftest": ("-k", "--json"), "replay": ("--vmlinuz", "-k", "--seconds", "--json"),
+    "source read": ("--config", "--patch", "--kernel", "--verbose", "--json"),
+    "source check": ("--config", "--patch", "-i", "--with", "--split", "--scope", "--engine", "--timeout", "--json"),
+    "source diff": ("--config", "--depth", "--time", "--json"),
 }
 POSITIONAL = {
     "show": 1, "retell": 1, "litmus": 1, "verify": 1, "new-kernel": 1, "new-invariant": 1, "diff": 2, "export": 1,
+    "conform": 1, "selftest": 1, "replay": 1, "source read": 1, "source check": 1, "source diff": 2,
 }
 
 
@@ -188,7 +199,8 @@ def arguments(random_: random.Random, made: Path) -> Input:
     words = (
         *(k.name for k in KERNELS), *FEATURES, *ENGINES, "coherence", "mprotect", "soft-dirty", "2,1,2,1,1", "1",
         "3", "z3", "cvc5", "page-count", "mapcount", "exclusive", "svg", "smt2", "btor2", "fork", "huge,zero",
-        "v5.9@huge", "bare:v5.9+unmap-refuse", "{empty}", "{some.py}", "{some.py}:MINE",
+        "v5.9@huge", "bare:v5.9+unmap-refuse", "v5.15", "6.1.0-56-amd64", "F1s", "{empty}", "{some.py}",
+        "{some.py}:MINE",
     )
     kernels = [k.name for k in KERNELS]
     usual: dict[str, Sequence[str]] = {
@@ -196,14 +208,14 @@ def arguments(random_: random.Random, made: Path) -> Input:
         "--timeout": ("1",), "--engine": tuple(ENGINES), "--base": ("page-count",), "--from": kernels,
     }
     word = random_.choice(list(COMMANDS))
-    given = [word] if word else []
+    given = word.split()
     for _ in range(POSITIONAL.get(word, 0) if random_.random() < 0.9 else random_.randrange(3)):
         given.append(random_.choice(words))
     for _ in range(random_.randrange(5)):
         option = random_.choice(COMMANDS[word])
         value = random_.choice(random_.choice((usual.get(option, words), words, ODD)))
         given += random_.choice(([option], [f"{option}={value}"], [option, value], [option, value], [option, value]))
-    if word in ("check", "litmus", "restrict", "diff", "cost"):
+    if word in ("check", "litmus", "restrict", "diff", "cost", "selftest", "source check", "source diff"):
         given += ["-o", str(made / "out")]
     if given and random_.random() < 0.1:
         at = random_.randrange(len(given))
@@ -211,9 +223,70 @@ def arguments(random_: random.Random, made: Path) -> Input:
     return given, {"empty": "", "some.py": "from model import *\nMINE = V5_9.but('mine', 'x')\n"}
 
 
+TREE = {
+    "tree/Makefile": "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 0\nEXTRAVERSION = -rc1\n",
+    "tree/mm/memory.c": "".join(f"int line{n};\n" for n in range(1, 30)),
+    "tree/mm/gup.c": "int one;\nint two;\n",
+}
+PATCH = """\
+From: somebody
+- a list
+---
+diff --git a/mm/memory.c b/mm/memory.c
+--- a/mm/memory.c
++++ b/mm/memory.c
+@@ -3,4 +3,5 @@ int line2;
+ int line3;
+-int line4;
++int other;
++int another;
+ int line5;
+ int line6;
+@@ -20,2 +21,3 @@
+ int line20;
++int more;
+ int line21;
+--- a/mm/gup.c
++++ /dev/null
+@@ -1,2 +0,0 @@
+-int one;
+-int two;
+--- /dev/null
++++ b/mm/ksm.c
+@@ -0,0 +1 @@
++int new;
+--\N{SPACE}
+2.39
+"""
+
+
+def patches(random_: random.Random, made: Path) -> Input:
+    """Mutated patches, and Makefiles, of a small tree; what is done is only to apply them."""
+    files = {**TREE, "x.patch": of_text(PATCH, random_)}
+    if random_.random() < 0.3:
+        files["tree/Makefile"] = of_text(files["tree/Makefile"], random_)
+    return ["source", "read", "tree", "--patch", "{x.patch}"], files
+
+
+OBSERVED = [
+    {"litmus": name, "release": release, "kernel": "v5.9", "model": "Allowed", "observed": seen, "status": "agree",
+     "reason": why}
+    for name, release, seen, why in (
+        ("F1", "5.9.0", "condition true", ""), ("F8", "5.9.0", "condition false, refused 2, 3", ""),
+        ("F1s", "5.9.0-x", "", "no swap"), ("F8", "6.1.0-56-amd64", "condition true, blocked 1", ""),
+    )
+]
+
+
+def observed(random_: random.Random, made: Path) -> Input:
+    """Mutated output of `conform --json`, to be explained."""
+    text = of_json(json.dumps({"schema": 1, "results": OBSERVED}), random_)
+    return ["conform", "--identify", "F1", "F8", "--observed", "{o.json}"], {"o.json": text}
+
+
 KINDS: dict[str, Callable[[random.Random, Path], Input]] = {
     "litmus": litmus, "traces": traces, "certificates": certificates, "kernel-files": kernel_files,
-    "arguments": arguments,
+    "arguments": arguments, "patches": patches, "observed": observed,
 }
 
 
@@ -250,8 +323,12 @@ NOT_DONE = (
     "proofs.check.tables.decide", "proofs.restrict.lattice.restrict", "proofs.compare.diff.compare",
     "proofs.check.coverage.cover", "proofs.cost.tables.tables", "proofs.certify.verify.verify",
     "proofs.cli.watch.watch", "proofs.export.circuits.written", "proofs.pages.server.server",
+    "proofs.hardware.observing.observe", "proofs.hardware.identify.identify", "proofs.cli.hardware.predict",
+    "proofs.hardware.asking.Asking", "proofs.cli.source.survey", "proofs.litmus.history.history",
 )
 """What only takes time, once the arguments are understood."""
+SKIMMED = ("arguments", "kernel-files", "patches", "observed")
+"""Kinds of input of which the rest is left out."""
 
 
 def ended(given: Input, folder: Path, kind: str) -> tuple[int, str, str]:
@@ -276,7 +353,7 @@ def ended(given: Input, folder: Path, kind: str) -> tuple[int, str, str]:
             stack.enter_context(contextlib.redirect_stdout(out))
             stack.enter_context(contextlib.redirect_stderr(err))
             stack.enter_context(unittest.mock.patch("tempfile.tempdir", str(folder)))
-            for name in NOT_DONE if kind in ("arguments", "kernel-files") else ():
+            for name in NOT_DONE if kind in SKIMMED else ():
                 stack.enter_context(unittest.mock.patch(name, _not_done))
             code = run(line)
     except TooSlowError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,24 @@ def test_a_file_cut_short_is_not_found(tmp_path: Path) -> None:
 def test_what_was_there_stays_whole_where_nothing_can_be_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     store.keep(path, "key", CONTENT)
-    (tmp_path / "a.part").mkdir()
+    (tmp_path / f"a.json.{os.getpid()}.part").mkdir()
     with pytest.raises(OSError, match="cannot keep"):
         store.keep(path, "key", [])
     assert store.kept(path, "key") == CONTENT
+
+
+def _keep_often(path: Path) -> None:
+    for number in range(300):
+        store.keep(path, "key", [number] * 1000)
+
+
+def test_processes_that_keep_the_same_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """They wrote one half-made file, which the first to be ready took away from the others."""
+    path = tmp_path / "a.json"
+    store.keep(path, "key", [])
+    with concurrent.futures.ProcessPoolExecutor(2) as pool:
+        both = [pool.submit(_keep_often, path) for _ in range(2)]
+        while not all(each.done() for each in both):
+            store.kept(path, "key")
+        assert [each.result() for each in both] == [None, None]
+    assert [each.name for each in tmp_path.iterdir()] == ["a.json"]

@@ -12,14 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model.logic import ModelError, System, Term
-from proofs import json_text
+from proofs import json_text, store
 from proofs.certify.obligations import Clause, clause_of, obligations, parsed
 from proofs.naming.specs import Terms, features_of, file_in, file_name, find_invariant, find_kernel, system_of
 from proofs.words import in_words
@@ -75,8 +74,8 @@ def copied(manifest: Path, folder: Path) -> Path:
     for path in (target.parent, new):
         path.mkdir(parents=True, exist_ok=True)
     for name in names:
-        shutil.copyfile(old / f"{name}.smt2", new / f"{name}.smt2")
-    shutil.copyfile(manifest, target)
+        store.write(new / f"{name}.smt2", (old / f"{name}.smt2").read_text(encoding="utf-8"))
+    store.write(target, manifest.read_text(encoding="utf-8"))
     return target
 
 
@@ -152,10 +151,10 @@ def write(folder: Path, spec: str, name: str, clauses: Sequence[Term], without: 
         manifest |= {"about": kernel.about, "cite": dict(kernel.cite)}
     (folder / "obligations").mkdir(parents=True, exist_ok=True)
     for text in texts.values():
-        (folder / "obligations" / f"{_hash(text)}.smt2").write_text(text, encoding="utf-8")
+        store.write(folder / "obligations" / f"{_hash(text)}.smt2", text)
     path = manifest_path(folder, spec, name, without)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    store.write(path, json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return path
 
 

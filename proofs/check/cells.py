@@ -16,6 +16,7 @@ from invariants import Invariant
 from model.kernels import Kernel
 from model.logic import ModelError, Scope, System, functions_in, names_in
 from model.state import ZERO, Value, frame_value, slot_value, vma_soft_dirty
+from proofs import store
 from proofs.check.prove import SECONDS
 from proofs.derive.interpreter import Instance
 from proofs.engine import Claim, Evidence
@@ -215,5 +216,5 @@ def write_trace(cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable
     path = folder / f"{name}.trace.json"
     write(trace, path)
     for ending, render in formats.items():
-        (folder / f"{name}.{ending}").write_text(render(trace), encoding="utf-8")
+        store.write(folder / f"{name}.{ending}", render(trace))
     return dataclasses.replace(cell, trace=str(path))

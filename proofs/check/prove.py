@@ -11,6 +11,7 @@ from typing import Any
 from model.blame import reason_of
 from model.kernels import Kernel
 from model.logic import ModelError, System, Term, functions_in
+from proofs import store
 from proofs.certify import manifest as manifests
 from proofs.certify import verify
 from proofs.data import CERTIFICATES
@@ -203,7 +204,7 @@ def _write_cti(job: ProofJob, spec: str, name: str, system: System, cti: Cti) ->
     path = manifests.manifest_path(job.folder, spec, name, job.without).with_suffix(".cti.trace.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     write(trace, path)
-    path.with_suffix("").with_suffix(".svg").write_text(to_svg(trace), encoding="utf-8")
+    store.write(path.with_suffix("").with_suffix(".svg"), to_svg(trace))
     return path
 
 

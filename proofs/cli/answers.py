@@ -20,17 +20,22 @@ Row = dict[str, Any]
 """What JSON says of one test on one kernel."""
 
 
-def answer_row(test: Litmus, spec: str, kernel: Kernel, folder: Path, ends: bool) -> Row:
-    """Ask the kernel, named `spec`, and write the traces into the folder; `ends`: those of all ends."""
+def answer_row(test: Litmus, spec: str, kernel: Kernel, folder: Path, ends: bool, lost: list[OSError]) -> Row:
+    """Ask the kernel, named `spec`, and write the traces into the folder; `ends`: those of all ends. `lost` gets why
+    one could not be written: the answer stands."""
     # The name by which the kernel is found again, which for a user's file is not its own.
     built = with_features(spec, test.features)
     told = account(test, kernel, system_of(built), ends)
-    stem = f"{test.name}.{file_name(spec)}"
+    stem = file_name(f"{test.name}.{file_name(spec)}")
 
     def written(trace: Trace | None, name: str) -> str | None:
         if trace is None:
             return None
-        traces.write(dataclasses.replace(trace, kernel=built), folder / name)
+        try:
+            traces.write(dataclasses.replace(trace, kernel=built), folder / name)
+        except OSError as error:
+            lost.append(error)
+            return None
         return str(folder / name)
 
     return {
@@ -58,7 +63,8 @@ def print_answers(names: Sequence[str], kernels: Sequence[str], rows: Sequence[R
     """The table, and what there is to say of its entries."""
     answers = {(r["litmus"], r["kernel"]): f"{r['answer']}{' (vacuous)' * bool(r['vacuous'])}" for r in rows}
     print_columns(
-        [["kernel"], *(n.split("-") for n in names)], [[k, *(answers[n, k] for n in names)] for k in kernels]
+        [["kernel"], *(n.split("-") for n in names)],
+        [[k, *(answers.get((n, k), "not asked") for n in names)] for k in kernels],
     )
     for name, where, said in _remarks(rows, kernels):
         print(f"{name}, {where}: {said}")
@@ -112,4 +118,4 @@ def _ends(row: Row) -> Iterator[str]:
         yield f"{end['executions']:5} {'*' if end['condition'] else ' '} {end['shows']}"
         width = max((len(operation) for operation, _ in end["steps"]), default=0)
         yield from (f"          {operation.ljust(width)}  {did}" for operation, did in end["steps"])
-        yield f"          {end['trace']}"
+        yield f"          {end['trace'] or 'its trace is not written'}"

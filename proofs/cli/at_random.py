@@ -62,7 +62,8 @@ def ask(request: Request, images: Sequence[Path], as_json: bool) -> int:
             try:
                 asking = Asking(
                     machine.release, partial(observing.run_in, machine.vmlinuz, seconds=request.seconds), request.seed,
-                    request.keep, kernel=request.kernel, features=features, progress=partial(_show, bar, task),
+                    request.keep, image=vm.digest(machine), kernel=request.kernel, features=features,
+                    progress=partial(_show, bar, task),
                 )
                 asked.append(asking.campaign)
                 asking.go(request.number)

@@ -140,15 +140,16 @@ def replay(
         print(f"{found.release}, {found.kernel} in the model: {found.status}{observed}")
         if found.reason:
             print(found.reason)
-    return _conformance_code([found])
+    return _conformance_code([[found]])
 
 
-def _conformance_code(found: Sequence[conforming.Conformance]) -> int:
-    if any(f.status in conforming.DIFFERENT for f in found):
+def _conformance_code(rows: Sequence[Sequence[conforming.Conformance]]) -> int:
+    """The exit code for what each kernel did, kernel by kernel."""
+    statuses = [{f.status for f in row} for row in rows]
+    if any(conforming.DIFFERENT & each for each in statuses):
         return VIOLATION
-    agreeing = {f.release for f in found if f.status == conforming.AGREE}
-    # That one kernel agrees says nothing of another, of which nothing was seen.
-    return OK if agreeing and agreeing == {f.release for f in found} else INCONCLUSIVE
+    # That one kernel agrees says nothing of another, of which nothing was seen, also if both say the same release.
+    return OK if statuses and all(conforming.AGREE in each for each in statuses) else INCONCLUSIVE
 
 
 @app.command(epilog=epilog("conform"))
@@ -207,21 +208,22 @@ def _compared(
     tests: Sequence[Litmus], observed: Iterable[Sequence[Observation]], kernel: str, out: Path | None, as_json: bool
 ) -> int:
     """Say of each test whether it agrees. Exit code 1 for a disagreement."""
-    found: list[conforming.Conformance] = []
+    rows: list[list[conforming.Conformance]] = []
     interrupted = False
     try:
         for row in observed:
-            found += conforming.conform(tests, [row], kernel)
+            rows.append(conforming.conform(tests, [row], kernel))
     except KeyboardInterrupt:
         say("interrupted: what follows is of the kernels that were done")
         interrupted = True
+    found = list(itertools.chain.from_iterable(rows))
     if out is not None:
         write_file(out, conforming.to_markdown(found))
     if as_json:
         print_json({"schema": 1, "results": [dataclasses.asdict(f) for f in found]})
     else:
         print(conforming.to_text(found), end="")
-    code = _conformance_code(found)
+    code = _conformance_code(rows)
     return INCONCLUSIVE if interrupted and code == OK else code
 
 

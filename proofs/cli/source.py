@@ -24,6 +24,7 @@ from proofs.cli.app import (
     print_columns,
     print_json,
     progress_bar,
+    say,
     writable_folder,
     write_file,
 )
@@ -36,7 +37,7 @@ from proofs.naming.specs import find_kernel, formula_of, system_of
 from proofs.source import shown
 from proofs.source.csource import Tree, configuration
 from proofs.source.findings import NOT_READ
-from proofs.source.patch import applied
+from proofs.source.patch import applied, left_alone
 from proofs.source.survey import Reading, kernel_text, survey
 from proofs.traces import trace as traces
 
@@ -182,6 +183,8 @@ def _surveyed(root: Path, config: Path | None, patch: Path | None) -> Reading:
     tree = Tree(root, said)
     if patch is not None:
         tree = Tree(root, said, applied(tree, patch))
+        if others := left_alone(patch):
+            say(f"{patch} also changes {', '.join(others)}: of these files nothing is read")
     with progress_bar() as bar:
         task = bar.add_task("reading")
         return survey(tree, lambda decision, done, of: bar.update(task, description=decision, completed=done, total=of))

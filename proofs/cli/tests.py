@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,16 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from model.features import FEATURES, SPLIT, WORLD
-from model.kernels import own_operations
+from model.kernels import Kernel, own_operations
 from model.logic import ModelError
 from model.releases import MAINLINE
-from proofs.cli.answers import answer_row, print_answers
+from proofs.cli.answers import Row, answer_row, print_answers
 from proofs.cli.app import (
     JsonOption,
     KernelOption,
     OutOption,
     app,
     asked_kernels,
+    complain,
     completed_kernels,
     named_kernel,
     names_in_options,
@@ -28,6 +30,7 @@ from proofs.cli.app import (
     say,
     writable_folder,
 )
+from proofs.cli.ending import explained
 from proofs.cli.examples import epilog
 from proofs.clock import check_time
 from proofs.compare import diff as differences
@@ -71,39 +74,61 @@ def litmus(
         return _since(asked, [*(kernel or ()), *["--ends"] * ends, *["--verbose"] * verbose], as_json)
     folder = writable_folder(out) / "litmus"
     folder.mkdir(exist_ok=True)
-    rows = [
-        answer_row(test, spec, each, folder, ends) | (_part_of_model(test, spec) if verbose else {})
-        for test in asked for spec, each in kernels
-    ]
+    rows: list[Row] = []
+    stopped, code = "", OK
+    if (ending := _answer(asked, kernels, folder, ends, verbose, rows)) is not None:
+        stopped, code = explained(ending)
+        if not rows:
+            return complain(stopped, code)
     if as_json:
-        print_json({"schema": 1, "results": rows})
+        print_json({"schema": 1, "results": rows} | ({"stopped": stopped} if stopped else {}))
     else:
-        print_answers([t.name for t in asked], [k for k, _ in kernels], rows, folder)
+        print_answers(list(dict.fromkeys(r["litmus"] for r in rows)), [k for k, _ in kernels], rows, folder)
+    if stopped:
+        return complain(stopped, code)
     answers = {r["answer"] for r in rows}
     if "Broken" in answers:
         return VIOLATION
     return INCONCLUSIVE if "UNKNOWN" in answers else OK
 
 
+def _answer(
+    asked: Sequence[Litmus], kernels: Sequence[tuple[str, Kernel]], folder: Path, ends: bool, verbose: bool,
+    rows: list[Row],
+) -> BaseException | None:
+    """Add a row for each test and kernel; what ended that, or why a trace is not written, None if all is well."""
+    lost: list[OSError] = []
+    try:
+        for test, (spec, kernel) in itertools.product(asked, kernels):
+            row = answer_row(test, spec, kernel, folder, ends, lost)
+            rows.append(row | (_part_of_model(test, spec) if verbose else {}))
+    except (KeyboardInterrupt, Exception) as error:
+        return error
+    return lost[0] if lost else None
+
+
 def _since(tests: Sequence[Litmus], besides: Sequence[str], as_json: bool) -> int:
     """Tell the tests' histories; `besides`: what else was asked for, which does not go with it."""
     if besides:
         raise ModelError(f"--since asks every release, and goes with no {besides[0]}")
-    told = []
+    told: list[histories.History] = []
+    interrupted = False
     try:
         with progress_bar() as bar:
             task = bar.add_task("asking", total=len(tests) * len(MAINLINE))
-            told += [histories.history(test, lambda: bar.advance(task)) for test in tests]
+            for test in tests:
+                told.append(histories.history(test, lambda: bar.advance(task)))
     except KeyboardInterrupt:
-        say("interrupted")
-        return INCONCLUSIVE
+        say(f"interrupted: what follows is of {len(told)} of {len(tests)} tests")
+        interrupted = True
     if as_json:
         print_json({"schema": 1, "results": [histories.to_json(each) for each in told]})
     for each in told if not as_json else ():
         print(f"{each.litmus}: {histories.summary(each)}")
         for line in histories.causes(each):
             print(f"  {line}")
-    return INCONCLUSIVE if any(a == "UNKNOWN" for each in told for _, a in each.answers) else OK
+    unknown = any(a == "UNKNOWN" for each in told for _, a in each.answers)
+    return INCONCLUSIVE if interrupted or unknown else OK
 
 
 def _part_of_model(test: Litmus, spec: str) -> dict[str, Any]:

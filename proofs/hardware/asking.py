@@ -43,19 +43,19 @@ class Asking:
     run and by those before it that the folder knows of."""
 
     def __init__(
-        self, release: str, run: Run, seed: int, folder: Path, *, kernel: str = "", features: Collection[str] = WORLD,
-        progress: Progress = lambda done, what: None,
+        self, release: str, run: Run, seed: int, folder: Path, *, image: str = "", kernel: str = "",
+        features: Collection[str] = WORLD, progress: Progress = lambda done, what: None,
     ) -> None:
-        """`kernel`: of the model, else the one that describes the release.
+        """`image`: hash of what is run. `kernel`: of the model, else the one that describes the release.
 
         Raises ModelError if there is none, or the folder's tests are others; OSError if nothing can be kept there.
         """
         name = kernel or kernel_for(release)
         goals = goals_of(name, able(features))
-        self.campaign = Campaign(release, name, seed, tuple(sorted(features)), goals)
+        self.campaign = Campaign(release, image, name, seed, tuple(sorted(features)), goals)
         self.generator = Generator(seed, goals, features)
         self.record = Record(folder / f"{release}-seed-{seed}.jsonl", self.campaign.head())
-        self.campaign.recall(self.record.lines, self.generator)
+        self.campaign.recall(self.record, self.generator)
         self.run = run
         self.progress = progress
         self.number = 0

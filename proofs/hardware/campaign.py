@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model.logic import ModelError
+from proofs import json_text
 from proofs.hardware import conform, reproducer
 from proofs.hardware.conform import DIFFERENT, NOT_OBSERVABLE, Conformance
 from proofs.hardware.generate import Asked, Generator
@@ -26,10 +27,12 @@ SHOWN = 5
 class Campaign:
     """What was asked of one kernel: per test a Conformance with its text (`asked`), and the differences made smaller.
 
-    `kernel`: the model's name of it; `met`: what executions of the tests that were observed meet (met.py).
+    `image`: hash of what was booted, as another kernel may say the same release; `kernel`: the model's name of it;
+    `met`: what executions of the tests that were observed meet (met.py).
     """
 
     release: str
+    image: str
     kernel: str
     seed: int
     features: tuple[str, ...]
@@ -56,8 +59,8 @@ class Campaign:
     def head(self) -> dict[str, Any]:
         """What tells it from other campaigns."""
         return {
-            "release": self.release, "kernel": self.kernel, "rules": self.goals.system.digest(), "seed": self.seed,
-            "features": list(self.features),
+            "release": self.release, "image": self.image, "kernel": self.kernel,
+            "rules": self.goals.system.digest(), "seed": self.seed, "features": list(self.features),
         }
 
     def note(self, test: Asked, seen: Observation) -> dict[str, Any]:
@@ -68,39 +71,55 @@ class Campaign:
         self.met |= met
         return {"text": test.text, "found": asdict(found), "news": sorted(test.news), "met": sorted(met)}
 
-    def recall(self, lines: Iterable[Mapping[str, Any]], generator: Generator) -> None:
-        """Take what was kept, and let the generator go on after it."""
-        for line in lines:
-            found = Conformance(**line["found"])
-            if "again" in line:
-                self.shrunk[found.litmus] = Difference(
-                    found.litmus, line["text"], found, line["again"], line["smallest"]
-                )
-            else:
-                self.asked.append((line["text"], found))
-                self.met.update(line["met"])
-                generator.learn(line["text"], line["news"])
+    def recall(self, record: Record, generator: Generator) -> None:
+        """Take what was kept, and let the generator go on after it. Raises ModelError for a line that is of nothing."""
+        names: set[str] = set()
+        for number, line in enumerate(record.lines, 2):
+            try:
+                found = Conformance(**line["found"])
+                if "again" in line:
+                    self.shrunk[found.litmus] = Difference(
+                        found.litmus, line["text"], found, line["again"], line["smallest"]
+                    )
+                # Two runs at once may have asked the same.
+                elif found.litmus not in names:
+                    names.add(found.litmus)
+                    self.asked.append((line["text"], found))
+                    self.met.update(line["met"])
+                    generator.learn(line["text"], line["news"])
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+                raise record.spoiled(number) from error
 
 
 class Record:
     """What is kept of a campaign: a file with a line of JSON for each test asked and each difference made smaller."""
 
     def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
-        """Raises ModelError if the file is of another campaign, OSError if it cannot be read or written."""
+        """Raises ModelError if the file is of another campaign, or was changed; OSError if it cannot be read or
+        written."""
         self.path = path
+        kept = path.read_bytes() if path.exists() else b""
+        # What the last run had not written to its end.
+        whole = kept.rpartition(b"\n")[0] + b"\n" if b"\n" in kept else b""
         lines: list[Any] = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    lines.append(json.loads(line))
-                except ValueError:
-                    break  # the run was ended while it wrote
-            if lines and lines[0] != head:
-                asked = lines[0] if isinstance(lines[0], dict) else {}
-                other = [name for name, value in head.items() if asked.get(name) != value]
-                raise ModelError(f"{path} is of tests with other {', '.join(other)}: name another folder with --keep")
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines or [head]), encoding="utf-8")
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                lines.append(json_text.parsed(line))
+            except ValueError as error:
+                raise self.spoiled(number) from error
+        if lines and lines[0] != head:
+            asked = lines[0] if isinstance(lines[0], dict) else {}
+            other = [name for name, value in head.items() if asked.get(name) != value]
+            raise ModelError(f"{path} is of tests with other {', '.join(other)}: name another folder with --keep")
+        with path.open("ab") as file:
+            file.truncate(len(whole))
         self.lines = lines[1:]
+        if not lines:
+            self.add([head])
+
+    def spoiled(self, number: int) -> ModelError:
+        """The error of a line that no run wrote so."""
+        return ModelError(f"{self.path}:{number} was changed since it was kept: name another folder with --keep")
 
     def add(self, lines: Sequence[Mapping[str, Any]]) -> None:
         with self.path.open("a", encoding="utf-8") as file:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gzip
+import hashlib
 import math
 import os
 import re
@@ -93,6 +94,14 @@ def find(vmlinuz: Path) -> Machine:
     if modules := beside("modules"):
         _modules(modules)
     return Machine(vmlinuz, release, modules, beside("gup_probe.ko"), beside("config", f"config-{release}"))
+
+
+def digest(machine: Machine) -> str:
+    """Hash of the image and of what is loaded with it."""
+    whole = hashlib.sha256()
+    for path in (machine.vmlinuz, *(_modules(machine.modules) if machine.modules else ()), machine.probe):
+        whole.update(hashlib.sha256(image.contents(path)).digest() if path else b"")
+    return whole.hexdigest()[:16]
 
 
 def boot(

@@ -23,7 +23,7 @@ from model.state import block, file, file_value, pte_write, vma_huge, vma_soft_d
 from proofs.derive.interpreter import Instance, Interpreter, State, interpreter_of
 from proofs.errors import LitmusError
 from proofs.litmus.facts import asked_of, elements, slots_used
-from proofs.litmus.instances import Instances, Tried, lacking, left_out
+from proofs.litmus.instances import Instances, Stuck, Tried, lacking, left_out
 from proofs.litmus.language import Litmus, Statement
 from proofs.litmus.parser import MOST_FAULTS
 from proofs.traces.trace import Trace, execute
@@ -110,10 +110,6 @@ class _Move(NamedTuple):
     progress: _Progress
     refused: bool = False
     lock_fails: bool | None = None
-
-
-class _Stuck(Exception):
-    """No rule applies: the model cannot say how it goes on."""
 
 
 def answer(litmus: Litmus, kernel: Kernel, system: System) -> Result:
@@ -284,7 +280,7 @@ class Run:
             point = queue.popleft()
             try:
                 successors = self.successors(point)
-            except _Stuck as stuck:
+            except Stuck as stuck:
                 reason = reason or str(stuck)
                 continue
             if not successors:
@@ -316,7 +312,7 @@ class Run:
     def successors(self, point: _Point) -> list[tuple[Instance | None, int, _Point]]:
         """What may come next: a rule's step, or None where nothing changes, and the number of its statement.
 
-        Empty at the end: everything is done, or what is not waits for the userfaultfd monitor. Raises _Stuck.
+        Empty at the end: everything is done, or what is not waits for the userfaultfd monitor. Raises Stuck.
         """
         unfinished = self.unfinished(point)
         found = [
@@ -326,7 +322,7 @@ class Run:
         for number in unfinished if not found else ():
             if number not in self.waiting(point):
                 statement = self.litmus.statements[number]
-                raise _Stuck(f"line {statement.line}: no rule of {self.kernel.name} applies to `{statement.text}`")
+                raise Stuck(f"line {statement.line}: no rule of {self.kernel.name} applies to `{statement.text}`")
         return found
 
     def waiting(self, point: _Point) -> list[int]:
@@ -347,7 +343,7 @@ class Run:
         return after._replace(at=point.at + 1, progress=self.beginning(point.at + 1))
 
     def moves(self, number: int, point: _Point) -> Iterator[_Move]:
-        """What the operation may do next; nothing while it waits for others. Raises _Stuck."""
+        """What the operation may do next; nothing while it waits for others. Raises Stuck."""
         statement, progress = self.litmus.statements[number], point.progress[number - self.groups[point.at][0]]
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
         given = {**part, **dict(progress.bound)}
@@ -370,7 +366,7 @@ class Run:
             yield from self.attempt(statement, progress, point)
 
     def attempt(self, statement: Statement, progress: _Progress, point: _Point) -> Iterator[_Move]:
-        """The rules for the first thing of an operation's course for which there is one. Raises _Stuck."""
+        """The rules for the first thing of an operation's course for which there is one. Raises Stuck."""
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
         begins = len(statement.parts) > 1 and progress == _Progress()
         if begins and (at_once := self.instances.enabled(operation.at_once, part, state)):
@@ -410,7 +406,7 @@ class Run:
         ):
             steps = self.instances.enabled(names, where, state)
             if steps and role == "fault" and progress.faults == MOST_FAULTS:
-                raise _Stuck(f"line {statement.line}: on {self.kernel.name} `{statement.text}` faults for ever")
+                raise Stuck(f"line {statement.line}: on {self.kernel.name} `{statement.text}` faults for ever")
             for step in steps:
                 instead = self.when_trylock_fails(step, where, point)
                 move = self.taken(instead or step, role, statement, progress)

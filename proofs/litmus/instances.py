@@ -8,10 +8,10 @@ from typing import Any
 
 import z3
 
-from model.callers import CALLERS
+from model.callers import WORDS
 from model.kernels import Kernel
-from model.logic import Param, Rule, Sort, StateFunction, System, Term
-from model.operations import OPERATIONS, stages
+from model.logic import Param, Rule, Sort, StateFunction, System, Term, names_in
+from model.operations import stages
 from model.state import UNUSED, Slot, cached, fresh, pte_frame, pte_present, pte_slot, pte_swap, slot_frame
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.litmus.language import Litmus
@@ -21,6 +21,10 @@ _UNUSED: dict[str, Term] = {s.name(): fresh(z3.Const("unused", s)) for s in UNUS
 Tried = Callable[[Rule, Sequence[int]], None]
 """Hears of each step that an execution tries: its rule, and which conjuncts of the guard forbid it, two at most; none
 if it may be taken."""
+
+
+class Stuck(Exception):
+    """The model cannot say how an execution goes on; the message says why."""
 
 
 def untaken_rules(kernel: Kernel, system: System) -> list[str]:
@@ -39,10 +43,9 @@ def left_out(kernel: Kernel, system: System) -> str:
 
 def lacking(litmus: Litmus, kernel: Kernel) -> frozenset[int]:
     """Numbers (0-based) of the statements whose operation is another kernel's own: they do nothing on this one."""
-    known = {*(o.word for o in OPERATIONS), *(o.word for o in CALLERS)}
     own = {(o.word, o.flags) for o in kernel.own_operations}
     operations = [s.operation for s in litmus.statements]
-    return frozenset(n for n, o in enumerate(operations) if o.word not in known and (o.word, o.flags) not in own)
+    return frozenset(n for n, o in enumerate(operations) if o.word not in WORDS and (o.word, o.flags) not in own)
 
 
 class Instances:
@@ -61,7 +64,8 @@ class Instances:
     def enabled(self, names: Iterable[str], given: Mapping[str, int], state: State) -> list[Instance]:
         """The enabled instances of those rules: given parameters, the first unused elements, any other element.
 
-        Of a rule in sub-steps, those of the first one.
+        Of a rule in sub-steps, those of the first one. Raises Stuck for a rule that lacks nothing but unused elements:
+        the kernel does not run out of them, only the scope has.
         """
         found = []
         for name in names:
@@ -69,6 +73,7 @@ class Instances:
             if rule is None:
                 continue
             choices = [self.choices(rule, p, given, state) for p in rule.params]
+            self.check_room(rule, choices, given, state)
             for chosen in itertools.product(*choices):
                 instance = Instance(rule, tuple((p.name, c) for p, c in zip(rule.params, chosen, strict=True)))
                 if self.is_enabled(instance, state):
@@ -83,13 +88,30 @@ class Instances:
         self.tried(instance.rule, forbidding)
         return not forbidding
 
+    def check_room(self, rule: Rule, choices: Sequence[Sequence[Any]], given: Mapping[str, int], state: State) -> None:
+        """Raises Stuck if too few elements are unused, and all holds that the rule asks of others."""
+        lacking = [
+            p for p, some in zip(rule.params, choices, strict=True)
+            if p.name not in given and p.fresh and p.over is None and len(some) < _place(rule, p)
+        ]
+        if not lacking:
+            return
+        names = {p.name for p in lacking}
+        theirs = {n for n, conjunct in enumerate(rule.guard) if names & names_in(conjunct)}
+        for chosen in itertools.product(*(some or (0,) for some in choices)):
+            instance = Instance(rule, tuple((p.name, c) for p, c in zip(rule.params, chosen, strict=True)))
+            if theirs.issuperset(self.interpreter.forbidding(instance, state, len(rule.guard))):
+                sort = lacking[0].sort.name().lower()
+                raise Stuck(f"{rule.name} takes an unused {sort}, and the test's scope has no more of them")
+
     def choices(self, rule: Rule, param: Param, given: Mapping[str, int], state: State) -> Sequence[Any]:
         if param.name in given:
             return [given[param.name]]
         if param.over is not None:
             return self.function_choice(param, given, state)
         if param.fresh:
-            return list(itertools.islice(self.unused(param.sort, state), 1))
+            # Of several of a sort, two may be one element.
+            return list(itertools.islice(self.unused(param.sort, state), _place(rule, param)))
         return range(self.interpreter.scope.size(param.sort))
 
     def unused(self, sort: Sort, state: State) -> Iterator[int]:
@@ -125,3 +147,9 @@ class Instances:
             if cell(cached, s) and cell(slot_frame, s) == found["f"]:
                 found["s"] = s
         return found
+
+
+def _place(rule: Rule, param: Param) -> int:
+    """Which of the rule's fresh parameters of its sort that one is, counted from 1."""
+    alike = [p.name for p in rule.params if p.fresh and p.over is None and p.sort == param.sort]
+    return alike.index(param.name) + 1

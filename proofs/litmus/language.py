@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from model import releases
-from model.callers import form
+from model.callers import WORDS, form
 from model.kernels import Kernel
 from model.logic import Scope, Term
 from model.operations import Operation
@@ -119,16 +119,18 @@ class Litmus:
 
         Each PTE, reference, transient reference and swap slot holds one frame at most, each file page one of the page
         cache, and all others share the zero page; a copy needs one more, or as many as a huge page has parts; a fault
-        that copies in sub-steps holds two meanwhile. Each access to a huge page makes one folio at most.
+        that copies in sub-steps holds two meanwhile. Each access to a huge page makes one folio at most. A rule of a
+        user's own may take one of each for good, and need another frame meanwhile.
         """
         actions = [(s.operation, len(s.parts)) for s in self.statements]
         ptes = len(self.processes) * len(self.pages)
-        slots = sum(parts for operation, parts in actions if operation.word == "pageout")
-        extra = sum(parts for operation, parts in actions if operation.word == "extra-ref")
+        own = sum(parts for operation, parts in actions if operation.word not in WORDS)
+        slots = own + sum(parts for operation, parts in actions if operation.word == "pageout")
+        extra = bool(own) + sum(parts for operation, parts in actions if operation.word == "extra-ref")
         backing = len(self.pages) - len(self.anonymous) + bool("zero" in self.features and self.anonymous)
         copy = max([1, *(sum(q.whole == page.whole for q in self.pages) for page in self.pages)])
         held = 2 * max(map(len, self.groups), default=0) if self.split & {"copy", "tlb"} else 0
-        makers = sum(bool(operation.access) or operation.word == "collapse" for operation, _ in actions)
+        makers = own + sum(bool(operation.access) or operation.word == "collapse" for operation, _ in actions)
         huge = len(self.huge_pages)
         return Scope.of(
             Proc=len(self.processes), Page=max(1, len(self.pages)),

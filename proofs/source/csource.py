@@ -31,7 +31,7 @@ FILES = (
     "include/linux/huge_mm.h", "include/linux/mm_types.h", "include/linux/pgtable.h", "fs/proc/task_mmu.c",
     "fs/userfaultfd.c", "kernel/fork.c",
 )
-"""Where decisions of the model are taken. A version need not have all of them."""
+"""Where decisions of the model are taken: no other file is looked at. A version need not have all of them."""
 NEEDED = ("Makefile", "mm/memory.c")
 """Without these a folder is no kernel tree."""
 
@@ -183,13 +183,14 @@ def _parameters(node: Node) -> tuple[str, ...]:
 
 
 class Tree:
-    """A kernel's source. `replaced`: texts that stand for those of files, by name, as a patch makes them.
+    """A kernel's source. `replaced`: texts that stand for those of files, by name, as a patch makes them; None: it is
+    not there.
 
     Raises ModelError if the folder is no kernel tree.
     """
 
     def __init__(
-        self, root: Path, config: Mapping[str, bool] | None = None, replaced: Mapping[str, bytes] | None = None
+        self, root: Path, config: Mapping[str, bool] | None = None, replaced: Mapping[str, bytes | None] | None = None
     ) -> None:
         self.root, self.config, self.replaced = root, dict(DEBIAN if config is None else config), dict(replaced or {})
         missing = [name for name in NEEDED if not (root / name).is_file()]
@@ -201,21 +202,25 @@ class Tree:
 
     @cached_property
     def version(self) -> str:
-        """As the Makefile says it, such as 6.1.192 or 7.3.0-rc7."""
-        said = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *(\S*)$",
-                               (self.text("Makefile") or b"").decode("utf-8", "replace"), re.M))
-        if "VERSION" not in said or "PATCHLEVEL" not in said:
+        """As the Makefile says it, such as 6.1.192 or 7.3.0-rc7. It becomes part of files' names, and of their text."""
+        said = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *([\w.+~-]{0,64})$",
+                               (self.text("Makefile") or b"").decode("utf-8", "replace"), re.M | re.ASCII))
+        said = {name: value for name, value in said.items()
+                if name == "EXTRAVERSION" or re.fullmatch(r"[0-9]{0,5}", value)}
+        if not said.get("VERSION") or not said.get("PATCHLEVEL"):
             raise ModelError(f"{self.root}/Makefile says no VERSION and PATCHLEVEL: it is no kernel's")
         return (f"{said['VERSION']}.{said['PATCHLEVEL']}.{said.get('SUBLEVEL', '0') or '0'}"
                 f"{said.get('EXTRAVERSION', '')}")
 
     def text(self, file: str) -> bytes | None:
-        """The text of a file; None if there is none."""
+        """The text of a file; None if there is none. Raises ModelError for one that is there and cannot be read."""
         if file not in self._texts:
             try:
                 self._texts[file] = self.replaced[file] if file in self.replaced else (self.root / file).read_bytes()
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 self._texts[file] = None
+            except OSError as error:
+                raise ModelError(f"cannot read {self.root / file}: {error.strerror}") from error
         return self._texts[file]
 
     def digest(self) -> str:

@@ -97,7 +97,7 @@ def survey(tree: Tree, progress: Callable[[str, int, int], Any] = lambda decisio
     findings = []
     for n, decision in enumerate(DECISIONS):
         progress(decision, n, len(DECISIONS))
-        findings.append(ASKED[decision].ask(tree) if decision in ASKED else Finding(
+        findings.append(_asked(ASKED[decision], tree) if decision in ASKED else Finding(
             decision, NOT_READ, why="no question and no pattern is known for it"))
     near = nearest(tree.version, findings)
     rows = []
@@ -107,11 +107,18 @@ def survey(tree: Tree, progress: Callable[[str, int, int], Any] = lambda decisio
         rows.append(Row(each, value, status))
     facts = []
     for question in granted.GRANTED:
-        finding = question.ask(tree)
+        finding = _asked(question, tree)
         holds = finding.has(True) or None in finding.values
         facts.append(Row(finding, True, NOT_READ if not finding.decided else EQUAL if holds else DIFFERS))
     return Reading(
         str(tree.root), tree.version, tree.digest(), tree.commit, tree.hashes(), near, tuple(rows), tuple(facts))
+
+
+def _asked(question: Question | Together | Pattern, tree: Tree) -> Finding:
+    try:
+        return question.ask(tree)
+    except RecursionError:
+        return Finding(question.decision, NOT_READ, why="the source is nested too deep to be followed")
 
 
 def nearest(version: str, findings: Sequence[Finding]) -> Kernel:

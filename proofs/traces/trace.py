@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model.logic import ModelError, Rule, Scope, System, Term
-from proofs import json_text
+from proofs import json_text, store
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.errors import TraceError
 
@@ -210,8 +210,8 @@ def _itf_state(interpreter: Interpreter, names: Names, state: State) -> dict[str
 
 
 def write(trace: Trace, path: Path) -> None:
-    """Write the trace as JSON."""
-    path.write_text(json.dumps(to_json(trace), indent=1) + "\n", encoding="utf-8")
+    """Write the trace as JSON, all of it or nothing. Raises OSError."""
+    store.write(path, json.dumps(to_json(trace), indent=1) + "\n")
 
 
 def read(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import run, run_json
 from places import ROOT
 
 from proofs.data import SUITE
-from proofs.litmus import matrix
+from proofs.litmus import account, matrix
+from proofs.litmus.language import Litmus
 
 
 def test_litmus_says_what_is_vacuous_refused_and_newer_and_shows_the_ends(
@@ -36,6 +40,55 @@ def test_litmus_says_what_is_vacuous_refused_and_newer_and_shows_the_ends(
     code, out, _ = run(capsys, "litmus", "gone.litmus", *itertools.chain(*(("-k", kernel) for kernel in kernels)))
     assert "v5.8              Holds (vacuous)" in out.splitlines()
     assert f"gone, every kernel: {refused}" in out.splitlines()
+
+
+SIMPLE = "\npage x\nA: write x 1\nexists A.x == 1\n"
+
+
+def test_what_was_answered_is_told_though_the_rest_is_not(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        Path(f"{name}.litmus").write_text(f"litmus {name}{SIMPLE}")
+    asked = account.account
+
+    def interrupted(test: Litmus, *given: Any) -> Any:
+        if test.name == "b":
+            raise KeyboardInterrupt
+        return asked(test, *given)
+
+    monkeypatch.setattr("proofs.cli.answers.account", interrupted)
+    code, out, err = run(capsys, "litmus", "a.litmus", "b.litmus", "-k", "v5.9", "--json")
+    told = json.loads(out)
+    assert (code, err) == (3, "proofs: interrupted\n")
+    assert [(r["litmus"], r["answer"]) for r in told["results"]] == [("a", "Allowed")]
+    assert told["stopped"] == "interrupted"
+    code, out, _ = run(capsys, "litmus", "a.litmus", "b.litmus", "-k", "v5.9")
+    assert (code, out.splitlines()[2]) == (3, "v5.9    Allowed")
+    assert run(capsys, "litmus", "b.litmus", "-k", "v5.9") == (3, "", "proofs: interrupted\n")
+
+
+def test_an_answer_stands_though_its_trace_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.litmus").write_text(f"litmus a{SIMPLE}")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "cannot keep it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("proofs.traces.trace.write", full)
+        code, data = run_json(capsys, "litmus", "a.litmus", "-k", "v5.9", "--ends")
+    assert code == 3
+    assert [(r["answer"], r["trace"]) for r in data["results"]] == [("Allowed", None)]
+    assert "No space left on device" in data["stopped"]
+    # A name may be longer than a file's.
+    Path("a.litmus").write_text(f"litmus {'a' * 300}{SIMPLE}")
+    code, data = run_json(capsys, "litmus", "a.litmus", "-k", "v5.9")
+    assert code == 0
+    assert Path(data["results"][0]["trace"]).exists()
 
 
 def test_the_document_of_litmus_tests_shows_what_is_printed(

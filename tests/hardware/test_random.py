@@ -59,6 +59,7 @@ class FakeMachine:
         self.ends: dict[str, str] = {}
         self.boots = 0
         self.blind = False
+        self.image = "one"
         self.tests: Sequence[Litmus] = []
         written = reproducer.program
 
@@ -71,7 +72,10 @@ class FakeMachine:
             yield Path(name)
 
         machine = vm.Machine(Path("vmlinuz"), RELEASE, None, None, None)
-        for name, value in (("find", lambda path: machine), ("compiled", compiled), ("boot", self.boot)):
+        for name, value in (
+            ("find", lambda path: machine), ("digest", lambda machine: self.image), ("compiled", compiled),
+            ("boot", self.boot),
+        ):
             monkeypatch.setattr(vm, name, value)
         monkeypatch.setattr(reproducer, "program", program)
 
@@ -271,6 +275,33 @@ def test_tests_of_others_are_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch,
         asked(tmp_path, 2, ("mremap",))
 
 
+@pytest.mark.parametrize("spoiled", [
+    b"no JSON\n", b"\xff\n", b"[]\n", b'{"text": "litmus x", "found": {}}\n', b'{"text": 1}\n', b"[" * 10_000 + b"\n",
+])
+def test_a_line_that_was_changed_is_told_and_none_after_it_is_lost(
+    spoiled: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All that followed was dropped from the file, and asked again or never."""
+    FakeMachine(monkeypatch)
+    asked(tmp_path, 3)
+    [kept] = tmp_path.glob("*.jsonl")
+    lines = kept.read_bytes().splitlines(keepends=True)
+    text = b"".join([*lines[:2], spoiled, *lines[3:]])
+    kept.write_bytes(text)
+    with pytest.raises(ModelError, match=r"jsonl:3 was changed since it was kept: name another folder with --keep"):
+        asked(tmp_path, 3)
+    assert kept.read_bytes() == text
+
+
+def test_what_two_runs_at_once_have_asked_counts_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    FakeMachine(monkeypatch)
+    found = asked(tmp_path, 3)
+    [kept] = tmp_path.glob("*.jsonl")
+    head, *lines = kept.read_text().splitlines(keepends=True)
+    kept.write_text("".join([head, *lines, *lines]))
+    assert asked(tmp_path, 3).asked == found.asked
+
+
 # Making differences smaller
 
 
@@ -430,6 +461,33 @@ def test_an_interrupt_tells_what_was_done_and_how_to_go_on(
     assert (told["tests"], told["statuses"], told["seed"]) == (12, {"agree": 12}, 1)
     assert set(told["rules"]["never"]) < goals().rules
     assert len(told["conjuncts"]["never"]) < told["conjuncts"]["of"]
+
+
+def test_another_kernel_of_the_same_release_is_asked_anew(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A kernel that was built again, with a fix, was told to do what the one before it did."""
+    machine = FakeMachine(monkeypatch)
+    assert conforming(tmp_path) == errors.OK
+    machine.image = "two"
+    capsys.readouterr()
+    assert conforming(tmp_path) == errors.USAGE
+    printed, said = capsys.readouterr()
+    assert not printed
+    assert "is of tests with other image: name another folder with --keep" in said
+
+
+def test_the_hash_of_an_image_is_of_its_modules_too(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("vmlinuz", "modules/order", "modules/a.ko", "gup_probe.ko")]
+    (tmp_path / "modules").mkdir()
+    for path in files:
+        path.write_text("a.ko\n")
+    machine = vm.Machine(files[0], "6.1.0", tmp_path / "modules", files[3], None)
+    found = {vm.digest(machine)}
+    for path in (files[0], files[2], files[3]):
+        path.write_text("other")
+        found.add(vm.digest(machine))
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

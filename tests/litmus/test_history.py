@@ -10,8 +10,9 @@ import pytest
 from model import releases
 from model.kernels import differing
 from model.releases import MAINLINE, Version
-from proofs.errors import LitmusError
-from proofs.litmus.execution import answer
+from proofs.cli.main import main
+from proofs.errors import INCONCLUSIVE, LitmusError
+from proofs.litmus.execution import Answer, answer
 from proofs.litmus.history import History, causes, history, smallest, summary, to_json
 from proofs.litmus.parser import parse
 from proofs.litmus.suite import known, matches, read_tests
@@ -115,6 +116,23 @@ def test_a_test_of_operations_that_no_release_has_is_refused(monkeypatch: pytest
     monkeypatch.setattr("proofs.litmus.history.MAINLINE", ((Version(4, 8), MAINLINE[0][1]),))
     with pytest.raises(LitmusError, match="no release of the model has all of its operations"):
         history(parse("litmus t\npage x\nA: r = pin x\nexists r sees 0", "t.litmus"))
+
+
+def test_an_interrupt_leaves_the_histories_that_were_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = [History("first", ((Version(5, 9), Answer.HOLDS),))]
+
+    def asked(*_: object) -> History:
+        if not done:
+            raise KeyboardInterrupt
+        return done.pop()
+
+    monkeypatch.setattr("proofs.litmus.history.history", asked)
+    assert main(["litmus", "F8", "--since"]) == INCONCLUSIVE
+    printed, said = capsys.readouterr()
+    assert printed.startswith("first: ")
+    assert said == "proofs: interrupted: what follows is of 1 of 6 tests\n"
 
 
 # Tests by name

@@ -8,13 +8,14 @@ import pytest
 from commands import run, run_json
 
 from invariants import invariant
-from model import V5_9, V5_19, Kernel, ModelError, Operation
+from model import V5_9, V5_19, Kernel, ModelError, Operation, Scope
 from model.kernels import own_operations
 from proofs.check import jobs
 from proofs.check.cells import Table, trace_of
 from proofs.check.scopes import scope_of
+from proofs.derive.interpreter import interpreter_of
 from proofs.litmus.account import account
-from proofs.litmus.execution import Answer, answer
+from proofs.litmus.execution import Answer, Run, answer
 from proofs.litmus.parser import parse
 from proofs.litmus.retell import retell
 from proofs.naming.specs import find_kernel, system_with
@@ -48,6 +49,18 @@ def device_error(kernel, k, n):
     return Step([pin_live(k), pin_foll_pin(k)], put(frame_value(pin_frame(k)), n))
 
 
+@rule([P, V, Param("f", Frame), Param("s", Slot, fresh=True)], "my_function", "made up")
+def evict(kernel, p, v, f, s):
+    added = [put(cached(s), True), put(slot_frame(s), f), put(writeback(s), False), put(page_dirty(f), True)]
+    gone = [put(pte_present(p, v), False), put(pte_swap(p, v), True), put(pte_slot(p, v), s)]
+    return Step([live(p, v), maps(p, v, f), anon(f), Not(in_swap_cache(f))], [*added, *gone])
+
+
+@rule([P, V, Param("f", Frame, fresh=True), Param("g", Frame, fresh=True)], "my_function", "made up")
+def copy_by_way_of_another(kernel, p, v, f, g):
+    return Step([live(p, v), pte_present(p, v), pte_write(p, v), f != g], put(pte_write(p, v), False))
+
+
 DROP = Operation("drop-write", ("v",), goal=("drop-write",))
 GIVE = Operation("give-write", ("v",), goal=("give-write",))
 FORGET = Operation("forget", ("v",), goal=("forget",), on_frame=True, actor="either")
@@ -56,6 +69,10 @@ SPOIL = Operation("spoil", ("k", "n"), goal=("device-error",), refusal=("referen
 KERNELS = """
 MINE = V5_9.but("mine", "5.9 that write-protects now and then", own_rules=(drop_write,), own_operations=(DROP,))
 MUTE = V5_9.but("mute", "the same, and no test can say so", own_rules=(drop_write,))
+EVICTING = V5_9.but("evicting", "", own_rules=(evict,),
+                    own_operations=(Operation("evict", ("v",), goal=("evict",), on_frame=True),))
+COPYING = V5_9.but("copying", "", own_rules=(copy_by_way_of_another,),
+                   own_operations=(Operation("copy", ("v",), goal=("copy-by-way-of-another",)),))
 ODD = V5_19.but("odd", "odd", own_rules=(forget, device_error), own_operations=(FORGET, SPOIL))
 """
 LOST = "litmus t\npage x\nA: write x 1\nA: r = pin x write\nA: drop-write x\nA: write x 2\nnever r sees 1\n"
@@ -114,6 +131,30 @@ def test_operations_of_frames_values_and_references(file: Path) -> None:
     assert answered(kernel, begin + "A: spoil r 7\nalways A.x == 7 and r sees 7") == Answer.HOLDS
     gone = "litmus t\npage x\nA: munmap x\nA: r = pin x\nA: spoil r 7\nalways refused 2 and refused 3"
     assert answered(kernel, gone) == Answer.HOLDS
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("EVICTING", "page x\npage y\nA: write x 1\nA: write y 2\nA: evict x\nA: evict y\n"
+                 "never swapped A.x and swapped A.y"),
+    ("COPYING", "page x\nA: write x 1\nA: copy x\nnever not writable A.x"),
+])
+def test_a_rule_finds_as_many_unused_frames_and_slots_as_it_takes(name: str, text: str, file: Path) -> None:
+    """A kernel has more of them than any test; that the scope ran out was told as `Holds`."""
+    assert answered(find_kernel(f"{file}:{name}"), f"litmus t\n{text}") == Answer.BROKEN
+
+
+def test_where_the_scope_has_no_unused_element_left_nothing_is_claimed(file: Path) -> None:
+    kernel = find_kernel(f"{file}:COPYING")
+    test = parse("litmus t\npage x\nA: write x 1\nA: copy x\nnever not writable A.x", "t", kernel.own_operations)
+    system = system_with(kernel, test.features)
+    small = Scope.of(**test.scope().as_dict() | {"Frame": 2})
+    result = Run(test, kernel, interpreter_of(system, small)).result()
+    assert result.answer == Answer.UNKNOWN
+    assert result.reason == "copy-by-way-of-another takes an unused frame, and the test's scope has no more of them"
+    # Where it asks for something that is not so, it is not the scope that forbids it.
+    test = parse("litmus t\npage x\nA: write x 1\nA: mprotect x ro\nA: copy x\nnever writable A.x", "t",
+                 kernel.own_operations)
+    assert Run(test, kernel, interpreter_of(system, small)).result().answer == Answer.HOLDS
 
 
 def test_without_a_declaration_nothing_holds_and_the_rule_is_named(mine: Kernel, mute: Kernel) -> None:
@@ -200,7 +241,20 @@ def test_diff_makes_tests_of_it(file: Path, tmp_path: Path, capsys: pytest.Captu
     (Operation("zap", ("page",), goal=("drop-write",)), "arguments are v and w"),
     (Operation("zap", ("v",), goal=("drop-write",), reference=True), "a reference is a rule's parameter k"),
     (Operation("zap", ("v",), goal=("drop-write", "migrate")), "rule migrate needs features"),
-    (Operation("zap", ("v",), goal=("drop-write",), actor="root"), "actor is process, kernel or either"),
+    (Operation("zap", ("v",), goal=("drop-write",), actor="root"), "no actor 'root'; there are process, kernel"),
+    # What is misspelled raises no fault, and what follows nothing was never done: both were told as `Holds`.
+    (Operation("zap", ("v",), goal=("drop-write",), access="stores"), "no access 'stores'; did you mean store"),
+    (Operation("zap", ("v",), goal=("drop-write",), then=("munmap",)), "then is done on the slot s of its goal"),
+    (Operation("zap", ("v",), goal=("drop-write",), beside="gupfast"), "no beside 'gupfast'; did you mean gup-fast"),
+    (Operation("zap", ("v",), goal=("drop-write",), features=frozenset({"hug"})), "no feature 'hug'; did you mean"),
+    (Operation("zap", ("v",), goal=("drop-write",), since="banana"), "since is a release of Linux, as '6.1', not"),
+    *((Operation(**{"word": "zap", "arguments": ("v",), "goal": ("drop-write",), name: value}), f"{name} is {kind}")
+      for name, value, kind in (
+          ("since", 5, "a text"), ("word", ("zap",), "a text"), ("on_frame", 1, "True or False"),
+          ("goal", "drop-write", "a tuple of texts"), ("goal", ["drop-write"], "a tuple of texts"),
+          ("goal", (1,), "a tuple of texts"), ("goal", 1, "a tuple of texts"), ("arguments", "v", "a tuple of texts"),
+          ("flags", "hard", "a frozenset of texts"), ("flags", {"hard"}, "a frozenset of texts"),
+          ("features", {"huge"}, "a frozenset of texts"), ("forms", "v", "a tuple of texts"))),
 ])
 def test_a_declaration_that_makes_no_sense_is_one_line(operation: Operation, message: str, mute: Kernel) -> None:
     with pytest.raises(ModelError, match=f"^kernel mine: operation .*{message}") as raised:
