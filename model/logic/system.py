@@ -110,6 +110,15 @@ class System:
 
         Where it has a meaning; and where the cell that says so, if it is one, has a meaning itself: it is cleared too.
         """
+        if function not in self._kept_where:
+            self._kept_where[function] = self._kept(function)
+        return self._kept_where[function]
+
+    @functools.cached_property
+    def _kept_where(self) -> dict[StateFunction, tuple[list[Term], Term | None]]:
+        return {}
+
+    def _kept(self, function: StateFunction) -> tuple[list[Term], Term | None]:
         bound, term = meaning(function)
         if term is None or not z3.is_app(term):
             return bound, term

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -82,6 +82,55 @@ def _evaluators(functions: tuple[z3.FuncDeclRef, ...], scope: Scope) -> dict[int
     return {}
 
 
+_UpdateTree = tuple[StateFunction, list[str], list[str], Node, list[Node], Node]
+"""An update's function, the names and sorts of the constants that it is over; when, index and value."""
+
+
+class _Trees:
+    """The terms of one system as trees, read once for all scopes."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.rules: dict[int, tuple[Rule, list[Node], list[_UpdateTree]]] = {}
+
+    @functools.cached_property
+    def kept(self) -> list[tuple[str, list[str], Node]]:
+        """Of each function whose cells do not always matter: its name, those of its index, and when they do."""
+        found = ((f.name, *self.system.kept_where(f)) for f in self.system.functions)
+        return [(name, _names(bound), node(term)) for name, bound, term in found if term is not None]
+
+    def of(self, rule: Rule) -> tuple[list[Node], list[_UpdateTree]]:
+        """Its guard and updates."""
+        if id(rule) not in self.rules:
+            def tree(term: Term) -> Node:
+                return node(self.system.reduced(term))
+
+            # The rule is held, so that its id stays its own.
+            self.rules[id(rule)] = (rule, [tree(g) for g in rule.guard], [
+                (
+                    u.function, _names(u.over), [c.sort().name() for c in u.over], tree(u.when),
+                    [tree(i) for i in u.index], tree(u.value),
+                ) for u in rule.updates
+            ])
+        return self.rules[id(rule)][1:]
+
+
+_trees: dict[int, _Trees] = {}
+
+
+def _trees_of(system: System) -> _Trees:
+    """One for each system: it holds the system, so the id stays its own."""
+    if id(system) not in _trees:
+        if len(_trees) == 256:
+            _trees.clear()
+        _trees[id(system)] = _Trees(system)
+    return _trees[id(system)]
+
+
+def _names(constants: Iterable[Term]) -> list[str]:
+    return [c.decl().name() for c in constants]
+
+
 class Interpreter:
     """Direct evaluation of one system in one scope."""
 
@@ -89,17 +138,14 @@ class Interpreter:
         self.system = system
         self.scope = scope
         self.layout = Layout(system.functions, scope)
-        self.constants = {c.decl().name(): 0 for c in system.constants}
+        self.constants = dict.fromkeys(_names(system.constants), 0)
+        self._trees = _trees_of(system)
         self._compiled = _evaluators(tuple(f.decl for f in system.functions), scope)
         self._plans: dict[int, Plan] = {}
         self._meaning = [
-            (place, self._compile(node(term)), {
-                **self.constants, **{c.decl().name(): i for c, i in zip(bound, index, strict=True)}
-            })
-            for f in system.functions
-            for bound, term in [system.kept_where(f)]
-            if term is not None
-            for index, place in self.layout.position[f.name].items()
+            (place, self._compile(tree), {**self.constants, **dict(zip(bound, index, strict=True))})
+            for function, bound, tree in self._trees.kept
+            for index, place in self.layout.position[function].items()
         ]
 
     # Evaluation
@@ -124,10 +170,8 @@ class Interpreter:
                 return lambda state, env, stack: False
             case "not":
                 return lambda state, env, stack: not args[0](state, env, stack)
-            case "and":
-                return lambda state, env, stack: all(a(state, env, stack) for a in args)
-            case "or":
-                return lambda state, env, stack: any(a(state, env, stack) for a in args)
+            case "and" | "or":
+                return _joined(args, n.op == "or")
             case "implies":
                 return lambda state, env, stack: not args[0](state, env, stack) or args[1](state, env, stack)
             case "eq":
@@ -163,13 +207,14 @@ class Interpreter:
         if name not in self.layout.position:
             raise ModelError(f"state function {name} is not part of this system")
         table = self.layout.position[name]
-        is_bool = next(f.is_bool for f in self.layout.functions if f.name == name)
-
-        def lookup(state: State, env: Binding, stack: tuple[int, ...]) -> Value:
-            value = state[table[tuple(a(state, env, stack) for a in args)]]
-            return bool(value) if is_bool else value
-
-        return lookup
+        made = bool if next(f.is_bool for f in self.layout.functions if f.name == name) else int
+        if len(args) == 1:
+            places, of = [table[i,] for i in range(len(table))], args[0]
+            return lambda state, env, stack: made(state[places[of(state, env, stack)]])
+        if len(args) == 2:
+            one, other = args
+            return lambda state, env, stack: made(state[table[one(state, env, stack), other(state, env, stack)]])
+        return lambda state, env, stack: made(state[table[tuple(a(state, env, stack) for a in args)]])
 
     def _quantifier(self, n: Node, body: Evaluator) -> Evaluator:
         sizes = self.scope.as_dict()
@@ -198,13 +243,17 @@ class Interpreter:
 
     def initial(self) -> State:
         """The initial state."""
+        return self._initial
+
+    @functools.cached_property
+    def _initial(self) -> State:
         state = [0] * len(self.layout.cells)
         for function in self.system.functions:
             bound, term = initial_value(function)
             if term is None:
                 continue
             for index, place in self.layout.position[function.name].items():
-                binding = {c.decl().name(): i for c, i in zip(bound, index, strict=True)}
+                binding = dict(zip(_names(bound), index, strict=True))
                 state[place] = int(self.evaluate(term, (), binding))
         return self.canonical(tuple(state))
 
@@ -218,15 +267,13 @@ class Interpreter:
 
     def _plan(self, rule: Rule) -> Plan:
         if id(rule) not in self._plans:
-            def compiled(term: Term) -> Evaluator:
-                return self._compile(node(self.system.reduced(term)))
-
-            self._plans[id(rule)] = Plan(rule, tuple(compiled(g) for g in rule.guard), tuple(
+            guard, updates = self._trees.of(rule)
+            sizes = self.scope.as_dict()
+            self._plans[id(rule)] = Plan(rule, tuple(map(self._compile, guard)), tuple(
                 (
-                    u.function, self.layout.position[u.function.name], tuple(c.decl().name() for c in u.over),
-                    tuple(range(self.scope.size(c.sort())) for c in u.over), compiled(u.when),
-                    tuple(compiled(i) for i in u.index), compiled(u.value),
-                ) for u in rule.updates
+                    function, self.layout.position[function.name], tuple(names), tuple(range(sizes[s]) for s in sorts),
+                    self._compile(when), tuple(map(self._compile, index)), self._compile(value),
+                ) for function, names, sorts, when, index, value in updates
             ))
         return self._plans[id(rule)]
 
@@ -308,6 +355,18 @@ def _choices(param: Param, scope: Scope) -> list[Any]:
     if param.over is None:
         return list(elements)
     return list(itertools.product(elements, repeat=scope.size(param.over)))
+
+
+def _joined(args: Sequence[Evaluator], ends: bool) -> Evaluator:
+    """The conjunction, where one that is false `ends` it, or the disjunction, where one that holds does."""
+
+    def join(state: State, env: Binding, stack: tuple[int, ...]) -> bool:
+        for argument in args:
+            if bool(argument(state, env, stack)) == ends:
+                return ends
+        return not ends
+
+    return join
 
 
 _interpreters: dict[tuple[int, Scope], Interpreter] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from model.features import WORLD
@@ -16,8 +16,8 @@ from model.logic import ModelError
 from model.operations import OPERATIONS, Operation
 from proofs.hardware import reproducer
 from proofs.hardware.met import Goals, rules_of
-from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
+from proofs.litmus.facts import Fact
 from proofs.litmus.language import Litmus
 from proofs.litmus.parser import parse
 
@@ -134,26 +134,19 @@ class Generator:
         facts = list(dict.fromkeys(_fact(chance, draft) for _ in range(chance.choice((2, 3, 4, 6)))))
         test = parse(draft.text(name, " and ".join(facts)), name)
         reproducer.check(test)
-        met: set[str] = set()
-        ends, stuck = execution.facts_at_ends(
-            test, self.goals.kernel, self.goals.system, lambda rule, no: met.update(self.goals.met_in(rule, no))
-        )
-        texts = facts
-        if ends:
-            wholes = [parse(draft.text(name, fact), name) for fact in facts]
-            known = dict(zip(test.facts, ends[0][1], strict=True))
-            # One that speaks of all parts of a huge page is several facts.
-            texts = [
-                fact if all(known[f] for f in whole.facts) else f"not {fact}"
-                for fact, whole in zip(facts, wholes, strict=True)
-            ]
+        ends, stuck, met = self.goals.executions(test)
+        # One that speaks of all parts of a huge page is several facts.
+        wholes = [parse(draft.text(name, fact), name).facts for fact in facts]
+        seen = [
+            (refused, blocked, _told(wholes, dict(zip(test.facts, truths, strict=True))))
+            for refused, blocked, truths in ends
+        ]
+        wanted = seen[0][2] if seen else (True,) * len(facts)
+        texts = [fact if so else f"not {fact}" for fact, so in zip(facts, wanted, strict=True)]
         text = draft.text(name, " and ".join(texts))
         said = parse(text, name)
-        outcomes = frozenset(
-            outcome._replace(condition=_told(texts, facts, draft, name, dict(zip(test.facts, truths, strict=True))))
-            for outcome, truths in ends
-        )
-        return Asked(text, said, outcomes, stuck, frozenset(met), frozenset(met - self.met))
+        outcomes = frozenset(Outcome(refused, blocked, told == wanted) for refused, blocked, told in seen)
+        return Asked(text, said, outcomes, stuck, met, met - self.met)
 
     def made(self, chance: random.Random) -> Draft:
         pages = []
@@ -230,12 +223,6 @@ def _fact(chance: random.Random, draft: Draft) -> str:
     return chance.choice(facts)
 
 
-def _told(
-    texts: Sequence[str], facts: Sequence[str], draft: Draft, name: str, known: dict[object, bool]
-) -> bool:
-    """Whether all of the texts, each a fact or its opposite, are true where these facts are known."""
-    for text, fact in zip(texts, facts, strict=True):
-        whole = all(known[f] for f in parse(draft.text(name, fact), name).facts)
-        if whole != (text == fact):
-            return False
-    return True
+def _told(wholes: Sequence[Sequence[Fact]], known: Mapping[Fact, bool]) -> tuple[bool, ...]:
+    """Of which of them all facts are true."""
+    return tuple(all(known[fact] for fact in whole) for whole in wholes)

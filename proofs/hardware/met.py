@@ -4,6 +4,7 @@ guards that alone forbid a step.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,14 @@ from model.features import WORLD
 from model.kernels import ALL_RULES, Kernel, asked_of
 from model.logic import Rule, System, functions_in, names_in, text_of
 from model.operations import Operation, blocks, faults
+from proofs.derive.interpreter import interpreter_of
+from proofs.litmus.execution import Run
+from proofs.litmus.instances import left_out
+from proofs.litmus.language import Litmus
 from proofs.naming.specs import find_kernel, system_of, with_features
+
+Numbers = frozenset[int]
+"""Of statements, counted from 1."""
 
 
 def rules_of(operation: Operation, kernel: Decisions) -> frozenset[str]:
@@ -46,11 +54,31 @@ class Goals:
             return frozenset([rule.name]) & self.rules
         return frozenset([f"{rule.name} {forbidding[0]}"] if len(forbidding) == 1 else []) & self.conjuncts.keys()
 
+    def executions(self, test: Litmus) -> tuple[list[tuple[Numbers, Numbers, tuple[bool, ...]]], str, frozenset[str]]:
+        """The ends of all executions of the test, nearest first: refused and blocked statements, and
+        which of its facts are true; why one could not be followed; what they meet."""
+        met: set[str] = set()
+        run = Run(
+            test, self.kernel, interpreter_of(self.system, test.scope()),
+            lambda rule, forbidding: met.update(self.met_in(rule, forbidding)),
+        )
+        ends, reason = run.explore(run.start)
+        facts = [self.system.reduced(fact.meaning()) for fact in test.facts]
+        found = [(*run.given_up(end), tuple(run.holds(end, fact) for fact in facts)) for end in ends]
+        return found, reason or left_out(self.kernel, self.system), frozenset(met)
+
     def missing(self, rules: Collection[str], met: Collection[str]) -> float:
         """Which part of what there is to meet of these rules has not been met, from 0 to 1."""
-        among = self.rules.intersection(rules)
-        all_of_them = [*among, *(key for key in self.conjuncts if key.split()[0] in among)]
+        all_of_them = [key for rule in self.rules.intersection(rules) for key in self._of_rule[rule]]
         return sum(key not in met for key in all_of_them) / max(1, len(all_of_them))
+
+    @functools.cached_property
+    def _of_rule(self) -> dict[str, list[str]]:
+        """What there is to meet of each rule."""
+        found = {rule: [rule] for rule in self.rules}
+        for key in self.conjuncts:
+            found[key.split()[0]].append(key)
+        return found
 
     def decided(self, met: Iterable[str]) -> frozenset[str]:
         """The decisions that a rule asked for which was taken, or forbidden by one conjunct."""

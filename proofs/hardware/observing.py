@@ -92,8 +92,8 @@ def run_in(
     while left and time.monotonic() < end:
         with vm.compiled(reproducer.program(left), "tests") as program:
             done = vm.boot(
-                machine, program, ["--allow-host-settings"], seconds=max(1.0, end - time.monotonic()), on_line=heard,
-                quiet=quiet, meanwhile=meanwhile,
+                machine, program, ["--allow-host-settings", "--only-verdicts"], quiet=quiet,
+                seconds=max(1.0, end - time.monotonic()), on_line=heard, meanwhile=meanwhile,
             )
         seen = observations(done.lines)
         found |= seen

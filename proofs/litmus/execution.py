@@ -6,6 +6,7 @@ is in model/operations.py; here is nothing of any one kernel.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -147,17 +148,6 @@ def outcomes(litmus: Litmus, kernel: Kernel, system: System) -> tuple[frozenset[
     return frozenset(run.outcome(end) for end in ends), reason or left_out(kernel, system)
 
 
-def facts_at_ends(
-    litmus: Litmus, kernel: Kernel, system: System, tried: Tried | None = None
-) -> tuple[list[tuple[Outcome, tuple[bool, ...]]], str]:
-    """As `outcomes`, each execution's by itself, nearest first; and which of the test's facts are true at its end."""
-    run = Run(litmus, kernel, interpreter_of(system, litmus.scope()), tried)
-    ends, reason = run.explore(run.start)
-    reason = reason or left_out(kernel, system)
-    facts = [system.reduced(fact.meaning()) for fact in litmus.facts]
-    return [(run.outcome(end), tuple(run.holds(end, fact) for fact in facts)) for end in ends], reason
-
-
 def _next_part(progress: _Progress) -> _Progress:
     return _Progress(progress.part + 1)
 
@@ -184,8 +174,6 @@ class Run:
         self.tried = tried
         self.groups = litmus.groups
         self.lacking, self.own = lacking(litmus, kernel), {o.word for o in kernel.own_operations}
-        meanings = ((fact.constant, fact.meaning()) for fact in litmus.facts)
-        self.condition = interpreter.system.reduced(z3.substitute(litmus.condition, *meanings))
         self.instances = self.known_instances()
         self.stages = self.instances.stages
         self.elements = elements(interpreter.scope)
@@ -458,9 +446,18 @@ class Run:
 
     # Ends
 
+    @functools.cached_property
+    def condition(self) -> Term:
+        """The test's, over the elements of its facts."""
+        meanings = ((fact.constant, fact.meaning()) for fact in self.litmus.facts)
+        return self.interpreter.system.reduced(z3.substitute(self.litmus.condition, *meanings))
+
     def outcome(self, end: _Point) -> Outcome:
-        refused, blocked = (frozenset(n + 1 for n in found) for found in (end.refused, self.waiting(end)))
-        return Outcome(refused, blocked, self.ends_in_condition(end))
+        return Outcome(*self.given_up(end), self.ends_in_condition(end))
+
+    def given_up(self, end: _Point) -> tuple[frozenset[int], frozenset[int]]:
+        """Numbers of the refused operations and of the blocked ones, counted from 1."""
+        return frozenset(n + 1 for n in end.refused), frozenset(n + 1 for n in self.waiting(end))
 
     def ends_in_condition(self, point: _Point) -> bool:
         return self.holds(point, self.condition)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ class Fact(NamedTuple):
     of: tuple[int, ...]
 
     @property
+    @functools.cache  # noqa: B019  there are few facts
     def constant(self) -> Term:
         """What stands for it in `Litmus.condition`."""
         return z3.Bool(f"{self.what}{self.of}")
@@ -62,6 +64,7 @@ class Fact(NamedTuple):
         """The elements that it speaks of: name of the sort, and number."""
         return [(sort.name(), i) for sort, i in zip(_SORTS.get(self.what, ()), self.of, strict=False)]
 
+    @functools.cache  # noqa: B019
     def meaning(self) -> Term:
         """A Bool term over the constants of `element`; of `refused`, `blocked` and `slots`, its own constant."""
         sorts = _SORTS.get(self.what, ())

@@ -105,6 +105,7 @@ static struct {
 } *shared;
 static int to[MOST], from[MOST]; /* ends of the sockets between the director and each process */
 static int allowed;              /* --allow-host-settings */
+static int silent;               /* --only-verdicts: a serial line costs as much as a step does */
 static char *spare, *read_only;  /* memory of our own, not the test's */
 static const char *lead = "";    /* what each line begins with */
 static int step_number, unseen_step;
@@ -112,7 +113,7 @@ static uint64_t refused_steps, blocked_steps;
 static int test_over; /* 1: a step is blocked; 2: it cannot be done here */
 static long (*after_step)(void); /* UNSEEN if something went on behind the test's back */
 static sigjmp_buf back;
-static volatile sig_atomic_t guarded, told_to_end;
+static volatile sig_atomic_t guarded, told_to_end, time_is_over;
 
 /* "It cannot be seen here", and why. */
 static long __attribute__((__format__(printf, 1, 2))) unseen(const char *format, ...)
@@ -136,6 +137,11 @@ static void print_text(const char *text)
 static void end_soon(int number)
 {
 	told_to_end = number;
+}
+
+static void end_test(int number)
+{
+	time_is_over = number;
 }
 
 static void caught(int number)
@@ -206,6 +212,21 @@ static long act(int process, action *what, struct args args)
 	return answer;
 }
 
+static void print_step(const char *text, long answer)
+{
+	printf("%s{\"step\": %d, \"operation\": ", lead, step_number);
+	print_text(text);
+	if (answer == UNSEEN) {
+		printf(", \"result\": \"not observable\", \"reason\": ");
+		print_text(shared->reason);
+	} else {
+		printf(", \"result\": \"%s\"", answer == BLOCKED ? "blocked" : answer ? "refused" : "done");
+		if (answer && answer != BLOCKED)
+			printf(", \"error\": \"%s\"", strerror((int)-answer));
+	}
+	puts("}");
+}
+
 /*
  * One line of the test. `parts`: it is done on so many places or references, one after the other, until one is refused;
  * with `on`, it goes on to the others.
@@ -227,17 +248,8 @@ static void step(int process, const char *text, action *what, int parts, int on,
 	}
 	if (after_step && worst != UNSEEN && after_step())
 		worst = UNSEEN;
-	printf("%s{\"step\": %d, \"operation\": ", lead, step_number);
-	print_text(text);
-	if (worst == UNSEEN) {
-		printf(", \"result\": \"not observable\", \"reason\": ");
-		print_text(shared->reason);
-	} else {
-		printf(", \"result\": \"%s\"", worst == BLOCKED ? "blocked" : worst ? "refused" : "done");
-		if (worst && worst != BLOCKED)
-			printf(", \"error\": \"%s\"", strerror((int)-worst));
-	}
-	puts("}");
+	if (!silent)
+		print_step(text, worst);
 	if (worst == UNSEEN) {
 		test_over = 2;
 		unseen_step = step_number;
@@ -327,9 +339,7 @@ static long put(const char *path, const char *text)
 /* A test by itself, in a group of processes that is gone afterwards. The exit status of its director. */
 static int run(const char *name, int (*test)(void))
 {
-	struct timespec now;
 	int status = 0, ended = 0, i;
-	time_t start;
 	pid_t director;
 
 	memset(shared, 0, sizeof(*shared));
@@ -340,12 +350,11 @@ static int run(const char *name, int (*test)(void))
 	if (!director)
 		_exit(direct(test));
 	setpgid(director, director);
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	for (start = now.tv_sec; !ended && !told_to_end && now.tv_sec < start + MOST_SECONDS; clock_gettime(CLOCK_MONOTONIC, &now)) {
-		ended = waitpid(director, &status, WNOHANG) == director;
-		if (!ended)
-			usleep(500);
-	}
+	time_is_over = 0;
+	alarm(MOST_SECONDS);
+	while (!ended && !told_to_end && !time_is_over)
+		ended = waitpid(director, &status, 0) == director;
+	alarm(0);
 	kill(-director, SIGKILL);
 	while (wait(NULL) > 0 || errno == EINTR)
 		;
@@ -368,6 +377,7 @@ static int run(const char *name, int (*test)(void))
 static void prepare(void)
 {
 	struct sigaction action = { .sa_handler = caught }, end = { .sa_handler = end_soon };
+	struct sigaction over = { .sa_handler = end_test }; /* without SA_RESTART, so that waitpid returns */
 	cpu_set_t one;
 
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -387,6 +397,7 @@ static void prepare(void)
 	sigaction(SIGBUS, &action, NULL);
 	sigaction(SIGTERM, &end, NULL);
 	sigaction(SIGINT, &end, NULL);
+	sigaction(SIGALRM, &over, NULL);
 }
 
 //: touch
@@ -2011,11 +2022,18 @@ static void print_release(void)
 /* Exits with 2 for wrong arguments. */
 static void make_ready(int count, char **arguments)
 {
-	if (count > 2 || (count == 2 && strcmp(arguments[1], "--allow-host-settings"))) {
-		fprintf(stderr, "usage: %s [--allow-host-settings]\n", arguments[0]);
-		exit(2);
+	int i;
+
+	for (i = 1; i < count; i++) {
+		if (!strcmp(arguments[i], "--allow-host-settings")) {
+			allowed = 1;
+		} else if (!strcmp(arguments[i], "--only-verdicts")) {
+			silent = 1;
+		} else {
+			fprintf(stderr, "usage: %s [--allow-host-settings] [--only-verdicts]\n", arguments[0]);
+			exit(2);
+		}
 	}
-	allowed = count == 2;
 	prepare();
 	print_release();
 }
