@@ -16,9 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.kernels import KERNELS
 from model.logic import ModelError
-from model.releases import release_of
 from proofs.errors import NotObservable
 from proofs.hardware import reproducer
 from proofs.hardware.observing import observations
@@ -27,7 +25,7 @@ from proofs.hardware.schedule.gdbstub import Gone
 from proofs.hardware.schedule.machine import Machine, booted
 from proofs.hardware.schedule.orders import Order
 from proofs.hardware.schedule.steering import Steering, Went
-from proofs.litmus import execution
+from proofs.litmus import execution, matrix
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 from proofs.naming.specs import find_kernel, system_of, with_features
@@ -102,19 +100,30 @@ def check(test: Litmus) -> None:
     reproducer.check_scheduled(test)
 
 
-def first_order(test: Litmus, kernel: str) -> tuple[Order, frozenset[int], str]:
-    """The order of a shortest execution that ends as the test asks, on that kernel of the model; where it cannot, on
-    the nearest release's that can. Which threads' processors have the PTE in their TLBs; which kernel it is,
-    empty if none can."""
-    names = [found.name for found in KERNELS if found.name == kernel or release_of(found) is not None]
-    at = names.index(kernel) if kernel in names else len(names)
-    near = sorted(names, key=lambda name: abs(names.index(name) - at))
-    for name in dict.fromkeys([kernel, *near]):
-        system = system_of(with_features(name, test.features))
-        trace = execution.answer(test, find_kernel(name), system).trace
+def first_order(race: Race) -> tuple[Order, frozenset[int]]:
+    """The order of a shortest execution that ends as the test asks, on the kernel of the model, or on the nearest that
+    can end so (`race.source`); and which threads' processors have the PTE in their TLBs. Where none is known that can,
+    thread by thread."""
+    for name in [race.kernel] if race.possible else _elsewhere(race.test, race.kernel):
+        system = system_of(with_features(name, race.test.features))
+        trace = execution.answer(race.test, find_kernel(name), system).trace
         if trace is not None:
-            return orders.of_trace(trace, test), orders.loads_of(trace, test), name
-    return orders.completed([], test), frozenset(), ""
+            race.source = name
+            return orders.of_trace(trace, race.test), orders.loads_of(trace, race.test)
+    return orders.completed([], race.test), frozenset()
+
+
+@functools.cache
+def _suite() -> matrix.Suite:
+    return matrix.read_suite()
+
+
+def _elsewhere(test: Litmus, kernel: str) -> list[str]:
+    """Kernels of which the suite expects that they can end as a test of its own asks, the nearest first."""
+    expected = next((row.expected for row in _suite().rows if row.name == test.name), {})
+    names = _suite().kernels
+    at = names.index(kernel) if kernel in names else len(names)
+    return sorted((name for name, mark in expected.items() if mark == "B"), key=lambda name: abs(names.index(name) - at))
 
 
 def prepared(test: Litmus, release: str, kernel: str) -> Race:
@@ -216,7 +225,7 @@ def raced(
             race = prepared(test, release, kernel)
             race.reason = hopeless.get(test.name, missing)
             if not race.reason:
-                first, loads, race.source = first_order(test, kernel)
+                first, loads = first_order(race)
                 if order:
                     first, race.source = orders.parsed(order, test), ""
                 try:
