@@ -39,8 +39,9 @@ from proofs.hardware import conform as conforming
 from proofs.hardware import identify as identifying
 from proofs.hardware import observing, reproducer, selftest, telling
 from proofs.hardware.observing import Observation
+from proofs.hardware.schedule import controls
 from proofs.hardware.schedule.orders import racing
-from proofs.hardware.schedule.races import ORDERS, check
+from proofs.hardware.schedule.races import ORDERS, Asked, check
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
 from proofs.litmus.execution import Outcome
@@ -124,6 +125,7 @@ def replay(
     order: races.OrderOption = "",
     number: races.OrdersOption = ORDERS,
     repeat: races.RepeatOption = 1,
+    without: races.WithoutOption = "",
     as_json: JsonOption = False,
 ) -> int:
     """Do a litmus test or a trace on a real kernel, step by step, and compare with the model."""
@@ -132,10 +134,10 @@ def replay(
     test = read_test(file, kernel)
     if schedule:
         check(test)
-        request = races.Request(kernel, number, order, repeat)
-        return races.ask([test], [vmlinuz] if vmlinuz else [], request, as_json=as_json)
-    if order or repeat > 1:
-        raise ModelError("--order and --repeat are for --schedule")
+        asked = Asked(number, order, repeat, controls.named(without) if without else None)
+        return races.ask([test], [vmlinuz] if vmlinuz else [], kernel, asked, as_json=as_json)
+    if order or repeat > 1 or without:
+        raise ModelError("--order, --repeat and --without are for --schedule")
     reproducer.check(test)
     [[seen]] = observing.observe([test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds)
     found = conforming.compare(test, kernel or conforming.kernel_for(seen.release), seen)
@@ -205,7 +207,7 @@ def conform(
         if here or identify:
             raise ModelError("--races takes neither --here nor --identify")
         found = [test for test in tests if racing(test)]
-        return races.ask(found, vmlinuz or (), races.Request(kernel, orders), out, as_json)
+        return races.ask(found, vmlinuz or (), kernel, Asked(orders), out, as_json)
     images: list[Path | None] = [*(vmlinuz or ())]
     if here or not (images or observed_in):
         images.append(None)

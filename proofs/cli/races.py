@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from proofs.cli.app import print_json, say, write_file
 from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import conform as conforming
 from proofs.hardware import vm
-from proofs.hardware.schedule import orders, races, report
-from proofs.hardware.schedule.races import Course, Race
+from proofs.hardware.schedule import controls, orders, races, report
+from proofs.hardware.schedule.races import Asked, Course, Race
 from proofs.litmus.language import Litmus
 
 ScheduleOption = Annotated[bool, typer.Option("--schedule", help=(
@@ -28,37 +27,30 @@ OrderOption = Annotated[str, typer.Option("--order", help=(
 ))]
 OrdersOption = Annotated[int, typer.Option("--orders", min=1, help="With --schedule or --races: how many orders.")]
 RepeatOption = Annotated[int, typer.Option("--repeat", min=1, help="With --schedule: each order so many times.")]
+WithoutOption = Annotated[str, typer.Option("--without", help=(
+    "With --schedule: a protection that the debugger takes away, so that what it excludes must appear: "
+    f"{', '.join(control.name for control in controls.CONTROLS)}."
+))]
 RacesOption = Annotated[bool, typer.Option("--races", help=(
     "Only tests of operations at the same time, each in several orders that a debugger decides. Needs --vmlinuz."
 ))]
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What is asked of each kernel: `most` orders of a test, each `repeat` times, from `order` on (empty: from that of
-    the model); held against that `kernel` of the model (empty: against the one that has the release's rules)."""
-
-    kernel: str = ""
-    most: int = races.ORDERS
-    order: str = ""
-    repeat: int = 1
-
-
 def ask(
-    tests: Sequence[Litmus], images: Sequence[Path], request: Request, out: Path | None = None, as_json: bool = False
+    tests: Sequence[Litmus], images: Sequence[Path], kernel: str, asked: Asked, out: Path | None = None,
+    as_json: bool = False,
 ) -> int:
-    """Run the tests on each kernel, and tell. Exit code 1 for a disagreement, 3 where something was not seen."""
+    """Run the tests on each kernel, hold them against that kernel of the model (empty: against the one that has the
+    release's rules), and tell. Exit code 1 for a disagreement, 3 where something was not seen."""
     if not images:
         raise ModelError("a debugger decides in virtual machines, not on the running kernel: name some with --vmlinuz")
-    asked = [(image, release, request.kernel or conforming.kernel_for(release))
-             for image in images for release in [vm.find(image).release]]
+    releases = [vm.find(image).release for image in images]
+    kernels = [kernel or conforming.kernel_for(release) for release in releases]
     found: list[Race] = []
     interrupted = False
     try:
-        for image, release, kernel in asked:
-            for race in races.raced(
-                tests, image, release, kernel, request.most, request.order, request.repeat, heard=_heard
-            ):
+        for image, release, name in zip(images, releases, kernels, strict=True):
+            for race in races.raced(tests, image, release, name, asked, _heard):
                 found.append(race)
                 if not as_json:
                     print(report.to_text(race), flush=True)

@@ -17,7 +17,8 @@ from proofs.litmus.language import Statement
 DONE = "done"
 """The point at which a thread's operation is over."""
 PRESENT, WRITABLE, YOUNG = 1, 2, 1 << 5
-_PIN = 1024  # what a FOLL_PIN adds to the reference count (GUP_PIN_COUNTING_BIAS)
+PIN = 1024
+"""What a FOLL_PIN adds to the reference count (GUP_PIN_COUNTING_BIAS)."""
 _ALLOCATES = (
     "__alloc_frozen_pages_noprof", "__alloc_pages_noprof", "__alloc_pages", "__alloc_pages_nodemask",
 )
@@ -26,11 +27,13 @@ _ALLOCATES = (
 
 class Sight(Protocol):
     """What is known where a thread has just stopped: its registers, the point that it has `reached` before, and the
-    page's state; `refcount_before` as it began to run."""
+    page's state; `refcount_before` as it began to run, `hidden`: how much a control has taken off it since."""
 
     registers: Registers
     refcount_before: int
 
+    @property
+    def hidden(self) -> int: ...
     @property
     def reached(self) -> str: ...
     @property
@@ -41,6 +44,10 @@ class Sight(Protocol):
     def refcount_was_read(self) -> bool: ...
     @property
     def page(self) -> int: ...
+
+    def caller(self) -> str:
+        """The function that has just called the one at whose first instruction the thread stands."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ FAST = (
           lambda at: not at.registers.interrupts and at.reached == "grab"),
 )  # fmt: skip
 _PINNING = Point("grab", FAST[1].about, WRITTEN, "refcount",
-                 lambda at: not at.registers.interrupts and at.refcount - at.refcount_before >= _PIN)
+                 lambda at: not at.registers.interrupts and at.refcount - at.refcount_before >= PIN)
 FORK = (
     Point("test", "fork has looked whether the page may be pinned", READ, "refcount", lambda at: at.refcount_was_read),
     Point("copy", "it has write-protected the parent's PTE", WRITTEN, "pte",

@@ -21,6 +21,7 @@ from proofs.errors import NotObservable
 from proofs.hardware import reproducer
 from proofs.hardware.observing import observations
 from proofs.hardware.schedule import orders, points
+from proofs.hardware.schedule.controls import Control
 from proofs.hardware.schedule.gdbstub import Gone
 from proofs.hardware.schedule.machine import Machine, booted
 from proofs.hardware.schedule.orders import Order
@@ -34,6 +35,17 @@ AGREE, DISAGREE, NOT_SEEN, NOT_OBSERVABLE = "agree", "disagree", "not-seen", "no
 ORDERS = 20
 """Orders of a test that are tried on a kernel."""
 _SECONDS = 90.0  # for a test to come to its operations at the same time, and from there to its end
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a kernel: `most` orders of a test, each `repeat` times, from `order` on (empty: from that of the
+    model), without the protection that `control` takes away."""
+
+    most: int = ORDERS
+    order: str = ""
+    repeat: int = 1
+    control: Control | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,8 @@ class Course:
 @dataclass
 class Race:
     """A test on a kernel: `kernel` of the model, its `answer` and all `expected` outcomes, why it may have others
-    (`stuck`), from whose trace the first order is (`source`), and what was run."""
+    (`stuck`), from whose trace the first order is (`source`), and what was run. With a `control` the kernel is another
+    one than the model's: what the test asks about has to be seen."""
 
     test: Litmus
     release: str
@@ -66,6 +79,7 @@ class Race:
     source: str
     courses: list[Course] = field(default_factory=list)
     reason: str = ""
+    control: Control | None = None
 
     @property
     def wanted(self) -> bool:
@@ -88,9 +102,9 @@ class Race:
         seen = [course.outcome for course in self.courses if course.outcome]
         if not seen or self.stuck:
             return NOT_OBSERVABLE
-        if any(outcome not in self.expected for outcome in seen):
+        if not self.control and any(outcome not in self.expected for outcome in seen):
             return DISAGREE
-        return NOT_SEEN if self.possible and not self.shown else AGREE
+        return NOT_SEEN if (self.possible or self.control) and not self.shown else AGREE
 
 
 def check(test: Litmus) -> None:
@@ -123,7 +137,8 @@ def _elsewhere(test: Litmus, kernel: str) -> list[str]:
     expected = next((row.expected for row in _suite().rows if row.name == test.name), {})
     names = _suite().kernels
     at = names.index(kernel) if kernel in names else len(names)
-    return sorted((name for name, mark in expected.items() if mark == "B"), key=lambda name: abs(names.index(name) - at))
+    broken = (name for name, mark in expected.items() if mark == "B")
+    return sorted(broken, key=lambda name: abs(names.index(name) - at))
 
 
 def prepared(test: Litmus, release: str, kernel: str) -> Race:
@@ -164,15 +179,17 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
             self._machine.lines()
         return self._machine
 
-    def run(self, test: Litmus, order: Order, loads: frozenset[int] = frozenset()) -> Course:
-        """One run of a test in that order. A machine that ends or hangs in it is a reason, and the next run has another
-        one."""
+    def run(
+        self, test: Litmus, order: Order, loads: frozenset[int] = frozenset(), control: Control | None = None
+    ) -> Course:
+        """One run of a test in that order, without the protection that a control takes away. A machine that ends or
+        hangs in it is a reason, and the next run has another one."""
         machine = self.started()
         start, went = time.monotonic(), list[Went]()
         try:
             steering = Steering(machine)
             if steering.begin(self.tests.index(test), len(orders.racing(test)), loads, _SECONDS):
-                went = list(_steered(steering, test, order))
+                went = list(_steered(steering, test, order, control))
             said = observations(steering.finish(_SECONDS)).get(test.name)
         except Gone as error:
             self.stop()
@@ -181,9 +198,13 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
         return Course(order, tuple(went), outcome, reason, time.monotonic() - start)
 
 
-def _steered(steering: Steering, test: Litmus, order: Order) -> Iterator[Went]:
+def _steered(steering: Steering, test: Litmus, order: Order, control: Control | None) -> Iterator[Went]:
     """Let the threads go in that order. One that has come further than it was to go stands until it is its turn."""
     statements = orders.statements_of(test)
+    for number, statement in enumerate(statements if control else (), 1):
+        assert control
+        word = "fast" if statement.operation.quick else statement.operation.word
+        steering.racers[number].effects = control.effects.get(word, ())
     stuck = set[int]()  # threads that have waited since another one came further
     for number, point in order:
         racer, statement = steering.racers[number], statements[number - 1]
@@ -196,23 +217,23 @@ def _steered(steering: Steering, test: Litmus, order: Order) -> Iterator[Went]:
 
 
 def run_orders(
-    runner: Runner, race: Race, order: Order, loads: frozenset[int], most: int, repeat: int,
+    runner: Runner, race: Race, order: Order, loads: frozenset[int], asked: Asked,
     heard: Callable[[Course], None],
 ) -> None:
-    """Run a test in that order and in those beside it, `most` in all, each so many times, and note them in `race`."""
-    for each in itertools.islice(orders.around(order), most):
-        for _ in range(repeat):
-            course = runner.run(race.test, each, loads)
+    """Run a test in that order and in those beside it, and note the runs in `race`."""
+    for each in itertools.islice(orders.around(order), asked.most):
+        for _ in range(asked.repeat):
+            course = runner.run(race.test, each, loads, asked.control)
             race.courses.append(course)
             heard(course)
 
 
 def raced(
-    tests: Sequence[Litmus], vmlinuz: Path, release: str, kernel: str, most: int = ORDERS, order: str = "",
-    repeat: int = 1, heard: Callable[[Race, Course], None] = lambda race, course: None,
+    tests: Sequence[Litmus], vmlinuz: Path, release: str, kernel: str, asked: Asked,
+    heard: Callable[[Race, Course], None] = lambda race, course: None,
 ) -> Iterator[Race]:
-    """Each of the tests on the kernel of that image, held against that kernel of the model, as `run_orders` does from
-    the model's order on, or from that `order`. Raises ModelError for an order that a test has not."""
+    """Each of the tests on the kernel of that image, held against that kernel of the model. Raises ModelError for an
+    order that a test has not."""
     hopeless: dict[str, str] = {}
     for test in tests:
         try:
@@ -223,13 +244,13 @@ def raced(
     with Runner(vmlinuz, [test for test in tests if test.name not in hopeless]) as runner:
         for test in tests:
             race = prepared(test, release, kernel)
-            race.reason = hopeless.get(test.name, missing)
+            race.control, race.reason = asked.control, hopeless.get(test.name, missing)
             if not race.reason:
                 first, loads = first_order(race)
-                if order:
-                    first, race.source = orders.parsed(order, test), ""
+                if asked.order:
+                    first, race.source = orders.parsed(asked.order, test), ""
                 try:
-                    run_orders(runner, race, first, loads, most, repeat, functools.partial(heard, race))
+                    run_orders(runner, race, first, loads, asked, functools.partial(heard, race))
                 except (ModelError, Gone) as error:
                     race.reason = missing = str(error)
             yield race

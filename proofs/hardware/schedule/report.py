@@ -36,7 +36,8 @@ def reason_of(race: Race) -> str:
         allowed = "; or ".join(sorted(map(shown_outcome, race.expected)))
         return f"{shown_outcome(other.outcome)} in the order {orders.shown(other.order)}; the model has: {allowed}"
     if race.status == NOT_SEEN:
-        return f"the model can end as the test asks, and in {len(seen)} orders the kernel did not"
+        what = "without that protection it can" if race.control else "the model can"
+        return f"{what} end as the test asks, and in {len(seen)} runs the kernel did not"
     return ""
 
 
@@ -49,16 +50,18 @@ def _operations(race: Race) -> Iterator[str]:
 def to_text(race: Race) -> str:
     """A test on a kernel: what the model says, what was seen in how many orders, where threads waited, each run."""
     head = f"{race.test.name} on {race.release} ({race.kernel} in the model: {race.answer}): {race.status}"
+    if race.control:
+        head = f"{race.test.name} on {race.release} without {race.control.name}: {race.status}"
     if reason := reason_of(race):
         head += f"; {reason}"
     if not race.courses:
         return head
     ends = [course for course in race.courses if course.outcome]
     truth = "true" if race.wanted else "false"
-    first = f", the first that of {race.source}" if race.source else ", the first one thread by thread"
+    first = f", the first order that of {race.source}" if race.source else ""
     lines = [
-        head, *_operations(race),
-        f"  {len(ends)} of {len(race.courses)} orders seen to their end{first}: condition {truth} in {len(race.shown)}",
+        head, *([f"  {race.control.about}"] if race.control else []), *_operations(race),
+        f"  {len(ends)} of {len(race.courses)} runs seen to their end{first}: condition {truth} in {len(race.shown)}",
         *(f"  excluded in {n}: thread {thread} waits in {where}" for (thread, where), n in excluded(race).items()),
         *(f"  {_end(course):28} {course.seconds:5.1f} s  {went(course)}" for course in race.courses),
     ]

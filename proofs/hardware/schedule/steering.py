@@ -13,8 +13,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from proofs.hardware.schedule.controls import Effect
 from proofs.hardware.schedule.gdbstub import BREAKPOINT, READ, WRITTEN, Gone, Registers, Stop
-from proofs.hardware.schedule.machine import DIRECT_MAP, PAGE_STRUCT_BYTES, PAGE_STRUCTS, REFCOUNT, REST, Machine
+from proofs.hardware.schedule.machine import (
+    DIRECT_MAP,
+    MM_BYTES,
+    PAGE_STRUCT_BYTES,
+    PAGE_STRUCTS,
+    REFCOUNT,
+    REST,
+    TABLES_MM,
+    Machine,
+)
 from proofs.hardware.schedule.points import DONE, PRESENT, Point
 
 _STACK = 0x4000  # bytes of a kernel stack, and what it is aligned to
@@ -37,6 +47,7 @@ class Racer:
     """A thread of the test. `cpu`: its processor; `stack`: of the kernel's, None until it is known; `parked`: where it
     is taken back to, and the loop in which it is; `pte`, `frame`: addresses of the page's PTE and struct page, 0
     without. `ahead`: points that it may come to; it has `reached` the last one, and stands `where`, or `waits` in that.
+    `mm`: address of its mm_struct; `effects`: of a control, which has `hidden` so much of the page's reference count.
     """
 
     number: int
@@ -52,16 +63,22 @@ class Racer:
     ahead: tuple[Point, ...] = ()
     where: str = ""
     waits: str = ""
+    mm: int = 0
+    effects: tuple[Effect, ...] = ()
+    hidden: int = 0
 
 
 @dataclass(frozen=True)
 class Place:
-    """What is inserted for a point; for the end of an operation `point` is None."""
+    """What is inserted for a point; without one for the end of an operation, or the wait for userfaultfd's monitor
+    (`waits`). `effect`: what a control does there."""
 
     kind: int
     address: int
     length: int
-    point: Point | None
+    point: Point | None = None
+    waits: str = ""
+    effect: Effect | None = None
 
     def met(self, stop: Stop, rip: int) -> bool:
         """This is what the machine stopped for."""
@@ -75,19 +92,59 @@ class Awaited:
     def __init__(self, steering: Steering, racer: Racer) -> None:
         self.steering, self.racer = steering, racer
         self.places = list(steering._places(racer))
-        self.registers = steering.stub.registers(racer.cpu)
+        self.registers, self.address = steering.stub.registers(racer.cpu), 0
         self.refcount_before = self.last_refcount = steering.refcount(racer) if racer.frame else 0
+
+    @property
+    def hidden(self) -> int:
+        return self.racer.hidden
+
+    def caller(self) -> str:
+        return self.steering.kernel.name_at(self.number(self.registers["rsp"], 8))
+
+    # What controls do (controls.Hand)
+
+    def return_at_once(self) -> None:
+        """The function that was just called does nothing."""
+        stack = self.registers["rsp"]
+        self.steering.stub.set_register(self.racer.cpu, "rip", self.number(stack, 8))
+        self.steering.stub.set_register(self.racer.cpu, "rsp", stack + 8)
+
+    def go_to(self, function: str) -> None:
+        """Another function was called instead."""
+        self.steering.stub.set_register(self.racer.cpu, "rip", self.steering.kernel.first(function))
+
+    def change_refcount(self, by: int) -> None:
+        """The page has so many references more."""
+        self.racer.hidden -= by
+        self.write(self.racer.frame + REFCOUNT, struct.pack("<I", self.refcount + by))
+
+    def note(self, name: str, value: int) -> None:
+        """An address that other points are of."""
+        self.steering.noted[name] = value
+
+    def write(self, address: int, data: bytes) -> None:
+        self.steering.stub.write(address, data)
+
+    def number(self, address: int, length: int) -> int:
+        return self.steering.stub.number(address, length)
 
     def arrives(self, stop: Stop, registers: Registers) -> bool:
         """It stands at a point, which it has reached."""
         if not self.steering.mine(self.racer, registers):
             return False
-        self.registers = registers
+        self.registers, self.address = registers, stop.address
         for place in self.places:
-            if place.met(stop, registers["rip"]) and (place.point is None or place.point.when(self)):
+            if not place.met(stop, registers["rip"]) or (place.point and not place.point.when(self)):
+                continue
+            if place.effect:
+                place.effect.act(self)
+                continue
+            self.racer.waits = place.waits
+            if not place.waits:
                 self.racer.reached = place.point.name if place.point else DONE
                 self.racer.over = place.point is None
-                return True
+            return True
         if self.racer.frame:
             self.last_refcount = self.refcount
         return False
@@ -130,6 +187,7 @@ class Steering:
 
     machine: Machine
     racers: dict[int, Racer] = field(default_factory=dict)
+    noted: dict[str, int] = field(default_factory=dict)
     _spin: int = 0
 
     def __post_init__(self) -> None:
@@ -166,6 +224,8 @@ class Steering:
         self.unpark(racer)
         registers = self._run_to_address(racer, self.marks["at_go"])
         racer.page = registers["rsi"]
+        tables = PAGE_STRUCTS + (registers["cr3"] & _FRAME) // 4096 * PAGE_STRUCT_BYTES
+        racer.mm = self.stub.number(tables + TABLES_MM)
         racer.pte = self._pte_address(registers["cr3"], racer.page)
         if racer.pte and (entry := self.stub.number(racer.pte)) & PRESENT:
             racer.frame = PAGE_STRUCTS + (entry & _FRAME) // 4096 * PAGE_STRUCT_BYTES
@@ -249,20 +309,27 @@ class Steering:
 
     def _places(self, racer: Racer) -> Iterator[Place]:
         """What is inserted for the points ahead of a thread, and the end of its operation."""
-        where = {"pte": (racer.pte, 8), "refcount": (racer.frame and racer.frame + REFCOUNT, 4), "contents": (
-            racer.frame and DIRECT_MAP + (racer.frame - PAGE_STRUCTS) // PAGE_STRUCT_BYTES * 4096, 1
-        )}
-        for point in racer.ahead:
+        contents = DIRECT_MAP + (racer.frame - PAGE_STRUCTS) // PAGE_STRUCT_BYTES * 4096
+        where = {
+            "pte": (racer.pte, 8), "refcount": (racer.frame and racer.frame + REFCOUNT, 4),
+            "contents": (racer.frame and contents, 1), "sequence": (self.noted.get("sequence", 0), 4),
+        }
+        effects = [(effect.point, effect) for effect in racer.effects]
+        for point, effect in [*effects, *((point, None) for point in racer.ahead)]:
             if point.access is None:
-                yield Place(BREAKPOINT, self.kernel.first(*point.of), 1, point)
+                yield Place(BREAKPOINT, self.kernel.first(*point.of), 1, point, effect=effect)
+            elif point.of == "mm":  # word by word: the stub tells which watchpoint was met, not which address
+                for word in range(racer.mm, racer.mm + MM_BYTES * (not racer.reached), 4):
+                    yield Place(point.access, word, 4, point, effect=effect)
             elif isinstance(point.of, str) and where[point.of][0]:
-                yield Place(point.access, *where[point.of], point)
-        yield Place(BREAKPOINT, self.marks["at_done"], 1, None)
+                yield Place(point.access, *where[point.of], point, effect=effect)
+        yield Place(BREAKPOINT, self.marks["at_wait"], 1, waits="userfaultfd, for its monitor")
+        yield Place(BREAKPOINT, self.marks["at_done"], 1)
 
     def _run(self, target: Racer) -> None:
         """Let it run until it is at a point, or seems to wait."""
         stub, end, samples = self.stub, time.monotonic() + _LONGEST, 0
-        awaited = {r.cpu: Awaited(self, r) for r in self.racers.values() if r is target or (r.waits and not r.over)}
+        awaited = {r.cpu: Awaited(self, r) for r in self.racers.values() if r is target or (r.waits and not r.parked)}
         places = [place for each in awaited.values() for place in each.places]
         inserted = list(dict.fromkeys((place.kind, place.address, place.length) for place in places))
         codes = {address for kind, address, _ in inserted if kind == BREAKPOINT}
@@ -295,7 +362,7 @@ class Steering:
 
     def _stands(self, racer: Racer, registers: Registers) -> None:
         """The thread has come to a point: it is parked there, if it may take interrupts."""
-        racer.where, racer.waits = self.kernel.name_at(registers["rip"]), ""
+        racer.where = self.kernel.name_at(registers["rip"])
         if registers.interrupts:
             self.park(racer)
 
