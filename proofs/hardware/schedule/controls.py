@@ -13,20 +13,27 @@ from typing import Protocol
 
 from model.logic import ModelError
 from proofs.hardware.schedule.gdbstub import READ, WRITTEN
-from proofs.hardware.schedule.points import PAGEOUT, PIN, Point, Sight
+from proofs.hardware.schedule.points import FORK, PAGEOUT, PIN, Point, Sight
 
 
 class Hand(Sight, Protocol):
-    """What a control can do where a thread stands (steering.Awaited). `address`: what was accessed."""
+    """What a control can do where a thread stands (steering.Awaited). `mm`: address of its mm_struct; `notes` are kept
+    until the run is over."""
 
-    address: int
+    notes: dict[str, bytes]
 
+    @property
+    def mm(self) -> int: ...
     def return_at_once(self) -> None: ...
     def go_to(self, function: str) -> None: ...
     def change_refcount(self, by: int) -> None: ...
-    def note(self, name: str, value: int) -> None: ...
+    def read(self, address: int, length: int) -> bytes: ...
     def write(self, address: int, data: bytes) -> None: ...
-    def number(self, address: int, length: int) -> int: ...
+
+
+MM_BYTES = 0x200
+"""The part of mm_struct in which write_protect_seq is."""
+_MOST_VMAS = 64
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Control:
-    """A protection that is taken away. `effects`: an operation's word to what is done to the thread that does it;
-    `fast` stands for every operation by GUP-fast."""
+    """A protection that is taken away. `effects`: an operation's word to what is done to the thread that does it."""
 
     name: str
     about: str
@@ -57,24 +63,38 @@ def _left_out(callers: tuple[str, ...], callee: str) -> Effect:
     return Effect(point, lambda hand: hand.return_at_once())
 
 
+def _begin(hand: Hand) -> None:
+    if "at" in hand.notes:
+        _put_back(hand)
+    hand.notes.setdefault("mm", hand.read(hand.mm, MM_BYTES))
+
+
 def _put_back(hand: Hand) -> None:
-    now = hand.number(hand.address, 4)
-    if now & 1:
-        hand.write(hand.address, struct.pack("<I", now - 1))
+    """write_protect_seq is what it was when fork began: two more for each VMA that was copied, odd amid one."""
+    before = hand.notes["mm"]
+    if "at" not in hand.notes:
+        now = hand.read(hand.mm, MM_BYTES)
+        words = ((at, *(int.from_bytes(text[at:at + 4], "little") for text in (before, now)))
+                 for at in range(0, MM_BYTES, 4))
+        found = [at for at, old, new in words if not old & 1 and new & 1 and 0 < new - old < 2 * _MOST_VMAS]
+        if len(found) != 1:
+            return
+        hand.notes["at"] = struct.pack("<I", found[0])
+    at = int.from_bytes(hand.notes["at"], "little")
+    hand.write(hand.mm + at, before[at:at + 4])
 
 
-# GUP-fast reads write_protect_seq last of all in mm_struct before it turns interrupts off.
-_SEQUENCE_READ = Effect(
-    Point("sequence", "GUP-fast reads mm->write_protect_seq", READ, "mm", lambda at: at.registers.interrupts),
-    lambda hand: hand.note("sequence", hand.address),
+_SEQUENCE = (
+    Effect(Point("begin", "fork begins to copy a VMA's page tables", None, ("copy_page_range",)), _begin),
+    Effect(Point("look", FORK[0].about, READ, "refcount"), _put_back),
+    Effect(Point("share", FORK[1].about, WRITTEN, "pte"), _put_back),
+    Effect(Point("end", FORK[2].about, None, ("flush_tlb_mm_range",)), _put_back),
 )
 _CLEAR, _UNMAP = PAGEOUT[2], PAGEOUT[3]
 CONTROLS = (
     Control(
         "fork-sequence", "mm->write_protect_seq is put back as soon as fork raises it: GUP-fast sees no fork",
-        {"fast": (_SEQUENCE_READ,), "fork": (Effect(
-            Point("raise", "fork raises mm->write_protect_seq", WRITTEN, "sequence"), _put_back
-        ),)},
+        {"fork": _SEQUENCE},
     ),
     Control(
         "unmap-pins", "the page's _refcount lacks a pin from the emptied PTE to the swap entry: try_to_unmap sees none",

@@ -28,8 +28,6 @@ PAGE_STRUCT_BYTES, REFCOUNT = 64, 0x34
 """struct page: its size, and where _refcount is; 5.10 to 7.3, x86-64."""
 TABLES_MM = 32
 """Where a struct page of a top-level page table has its mm_struct (pt_mm)."""
-MM_BYTES = 0x400
-"""The part of mm_struct that is watched: what comes before its CPU mask."""
 _BASE = 0x30000000  # where the program's text is: no other program has anything there
 _OPTIONS = ("-pthread", f"-Wl,-Ttext-segment={_BASE:#x}")
 _MARKS = ("at_symbols", "at_next", "at_ready", "at_go", "at_wait", "at_done", "at_spin")

@@ -203,8 +203,7 @@ def _steered(steering: Steering, test: Litmus, order: Order, control: Control | 
     statements = orders.statements_of(test)
     for number, statement in enumerate(statements if control else (), 1):
         assert control
-        word = "fast" if statement.operation.quick else statement.operation.word
-        steering.racers[number].effects = control.effects.get(word, ())
+        steering.racers[number].effects = control.effects.get(statement.operation.word, ())
     stuck = set[int]()  # threads that have waited since another one came further
     for number, point in order:
         racer, statement = steering.racers[number], statements[number - 1]

@@ -17,7 +17,6 @@ from proofs.hardware.schedule.controls import Effect
 from proofs.hardware.schedule.gdbstub import BREAKPOINT, READ, WRITTEN, Gone, Registers, Stop
 from proofs.hardware.schedule.machine import (
     DIRECT_MAP,
-    MM_BYTES,
     PAGE_STRUCT_BYTES,
     PAGE_STRUCTS,
     REFCOUNT,
@@ -92,7 +91,7 @@ class Awaited:
     def __init__(self, steering: Steering, racer: Racer) -> None:
         self.steering, self.racer = steering, racer
         self.places = list(steering._places(racer))
-        self.registers, self.address = steering.stub.registers(racer.cpu), 0
+        self.registers, self.notes = steering.stub.registers(racer.cpu), steering.notes
         self.refcount_before = self.last_refcount = steering.refcount(racer) if racer.frame else 0
 
     @property
@@ -100,14 +99,14 @@ class Awaited:
         return self.racer.hidden
 
     def caller(self) -> str:
-        return self.steering.kernel.name_at(self.number(self.registers["rsp"], 8))
+        return self.steering.kernel.name_at(self.steering.stub.number(self.registers["rsp"]))
 
     # What controls do (controls.Hand)
 
     def return_at_once(self) -> None:
         """The function that was just called does nothing."""
         stack = self.registers["rsp"]
-        self.steering.stub.set_register(self.racer.cpu, "rip", self.number(stack, 8))
+        self.steering.stub.set_register(self.racer.cpu, "rip", self.steering.stub.number(stack))
         self.steering.stub.set_register(self.racer.cpu, "rsp", stack + 8)
 
     def go_to(self, function: str) -> None:
@@ -119,21 +118,21 @@ class Awaited:
         self.racer.hidden -= by
         self.write(self.racer.frame + REFCOUNT, struct.pack("<I", self.refcount + by))
 
-    def note(self, name: str, value: int) -> None:
-        """An address that other points are of."""
-        self.steering.noted[name] = value
+    @property
+    def mm(self) -> int:
+        return self.racer.mm
+
+    def read(self, address: int, length: int) -> bytes:
+        return self.steering.stub.read(address, length)
 
     def write(self, address: int, data: bytes) -> None:
         self.steering.stub.write(address, data)
-
-    def number(self, address: int, length: int) -> int:
-        return self.steering.stub.number(address, length)
 
     def arrives(self, stop: Stop, registers: Registers) -> bool:
         """It stands at a point, which it has reached."""
         if not self.steering.mine(self.racer, registers):
             return False
-        self.registers, self.address = registers, stop.address
+        self.registers = registers
         for place in self.places:
             if not place.met(stop, registers["rip"]) or (place.point and not place.point.when(self)):
                 continue
@@ -187,7 +186,7 @@ class Steering:
 
     machine: Machine
     racers: dict[int, Racer] = field(default_factory=dict)
-    noted: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, bytes] = field(default_factory=dict)
     _spin: int = 0
 
     def __post_init__(self) -> None:
@@ -281,8 +280,24 @@ class Steering:
         slept = next((n for n, name in enumerate(names) if name in ("schedule", "__schedule")), 0)
         return names[slept:]
 
+    def _interrupted(self, racer: Racer, registers: Registers) -> bool:
+        """Its processor is in an interrupt that came amid the thread: the stack of interrupts, four pages, has the
+        thread's stack pointer at its top (call_on_irqstack)."""
+        if racer.stack is None or registers.user or self.mine(racer, registers):
+            return False
+        first = registers["rsp"] & -4096
+        for end in range(first + 4096, first + _STACK + 4096, 4096):
+            try:
+                if self.stub.number(end - 8) & -_STACK == racer.stack:
+                    return True
+            except Gone:  # beyond its end
+                return False
+        return False
+
     def _waits_in(self, racer: Racer, registers: Registers) -> str:
         """The function in which it waits for another thread, and who called that; empty if it does not seem to."""
+        if self._interrupted(racer, registers):
+            return ""
         names = self.stack_of(racer, registers)
         if self.mine(racer, registers) and (registers.user or not any(map(_WAITS.search, names[:3]))):
             return ""
@@ -312,15 +327,12 @@ class Steering:
         contents = DIRECT_MAP + (racer.frame - PAGE_STRUCTS) // PAGE_STRUCT_BYTES * 4096
         where = {
             "pte": (racer.pte, 8), "refcount": (racer.frame and racer.frame + REFCOUNT, 4),
-            "contents": (racer.frame and contents, 1), "sequence": (self.noted.get("sequence", 0), 4),
+            "contents": (racer.frame and contents, 1),
         }
         effects = [(effect.point, effect) for effect in racer.effects]
         for point, effect in [*effects, *((point, None) for point in racer.ahead)]:
             if point.access is None:
                 yield Place(BREAKPOINT, self.kernel.first(*point.of), 1, point, effect=effect)
-            elif point.of == "mm":  # word by word: the stub tells which watchpoint was met, not which address
-                for word in range(racer.mm, racer.mm + MM_BYTES * (not racer.reached), 4):
-                    yield Place(point.access, word, 4, point, effect=effect)
             elif isinstance(point.of, str) and where[point.of][0]:
                 yield Place(point.access, *where[point.of], point, effect=effect)
         yield Place(BREAKPOINT, self.marks["at_wait"], 1, waits="userfaultfd, for its monitor")
@@ -328,7 +340,7 @@ class Steering:
 
     def _run(self, target: Racer) -> None:
         """Let it run until it is at a point, or seems to wait."""
-        stub, end, samples = self.stub, time.monotonic() + _LONGEST, 0
+        stub, samples, end = self.stub, 0, time.monotonic() + _LONGEST
         awaited = {r.cpu: Awaited(self, r) for r in self.racers.values() if r is target or (r.waits and not r.parked)}
         places = [place for each in awaited.values() for place in each.places]
         inserted = list(dict.fromkeys((place.kind, place.address, place.length) for place in places))
@@ -349,7 +361,8 @@ class Steering:
                     self._stands(who.racer, registers)
                     if who.racer is target:
                         return
-                elif at_code:
+                    continue
+                if at_code:
                     self._remove(inserted)
                     stub.step(stop.cpu)
                     self._insert(inserted)
