@@ -20,7 +20,7 @@ GENERAL = (
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{number}" for number in range(8, 16)), "rip",
 )
 """General registers in the order of the protocol."""
-BREAKPOINT, WRITTEN, READ, ACCESSED = 1, 2, 3, 4
+BREAKPOINT, WRITTEN, READ = 1, 2, 3
 """Kinds of points, by the numbers of the packets Z and z."""
 _NO_INTERRUPTS = 3  # of Qqemu.sstep: a single step takes no interrupts (2); timers run on, or a clock would stand still
 _MOST_BYTES = 1024  # of memory in one packet
@@ -79,7 +79,6 @@ class Stub:
         """Connect to the Unix socket as soon as it is there, for at most so long."""
         self._socket = _connected(path, seconds)
         self._buffer = b""
-        self.packets = 0
         self.ask("qSupported:vContSupported+")
         self.ask("qXfer:features:read:target.xml:0,ffb")  # without it qemu knows no packet P
         self.ask("?")
@@ -95,7 +94,6 @@ class Stub:
 
     def _send(self, text: str) -> None:
         data = text.encode()
-        self.packets += 1
         try:
             self._socket.sendall(b"$%s#%02x" % (data, sum(data) & 255))
         except OSError as error:
@@ -188,7 +186,7 @@ class Stub:
     # Where it stops
 
     def insert(self, kind: int, address: int, length: int = 1) -> None:
-        """Stop where that is executed (BREAKPOINT), or after it was WRITTEN, READ or ACCESSED."""
+        """Stop where that is executed (BREAKPOINT), or after it was WRITTEN or READ."""
         self.done(f"Z{kind},{address:x},{length:x}")
 
     def remove(self, kind: int, address: int, length: int = 1) -> None:

@@ -80,7 +80,10 @@ def of_trace(trace: Trace, test: Litmus) -> Order:
         (texts.index(note) + 1, step.rule.name)
         for note, step in zip(trace.notes, trace.steps, strict=True) if note in texts
     ]
-    return completed([(thread, point_after(statements[thread - 1], rule)) for thread, rule in steps], test)
+    last = {thread: number for number, (thread, _) in enumerate(steps)}
+    found = [(thread, point_after(statements[thread - 1], rule, number == last[thread]))
+             for number, (thread, rule) in enumerate(steps)]
+    return completed(found, test)
 
 
 def loads_of(trace: Trace, test: Litmus) -> frozenset[int]:

@@ -89,10 +89,17 @@ FAULT = (
     Point("decide", "a write fault is to copy, and allocates", None, _ALLOCATES, lambda at: at.registers.interrupts),
     Point("copy", "it has read the page's first bytes", READ, "contents", lambda at: not at.registers.user),
 )
+GUP = (
+    *FAULT,
+    Point("again", "the fault is over, get_user_pages looks at the PTE again", None, ("follow_page_pte",),
+          lambda at: at.reached in ("decide", "copy")),
+)  # fmt: skip
 PROTECT = (
     Point("change", "PTEs are changed, TLBs not yet flushed", None, ("flush_tlb_mm_range",)),
 )
-_SLOW = frozenset({"write", "force-write", "get", "pin", "process_vm_writev", "populate"})
+NO_RETURN = {"exit": "do_task_dead"}
+"""Operations that do not return to the program: where they are over."""
+_SLOW = frozenset({"force-write", "get", "pin", "process_vm_writev", "populate"})
 _CHANGES = frozenset({"uffd-wp", "uffd-unwp", "clear-soft-dirty", "mprotect", "dontneed"})
 
 
@@ -105,14 +112,19 @@ def points_of(statement: Statement) -> tuple[Point, ...]:
         return FORK
     if operation.word == "pageout":
         return PAGEOUT
-    if operation.word in _SLOW:
+    if operation.word == "write":
         return FAULT
+    if operation.word in _SLOW:
+        return GUP
     return PROTECT if operation.word in _CHANGES else ()
 
 
-def point_after(statement: Statement, rule: str) -> str:
-    """The point at which a thread stands after a step of the model, by the rule's name (`fork.copy`)."""
-    stage = rule.partition(".")[2]
+def point_after(statement: Statement, rule: str, last: bool) -> str:
+    """The point at which a thread stands after a step of the model, by the rule's name (`fork.copy`). `last`: its
+    operation takes no other step after that one. Empty where no point tells."""
+    stage, known = rule.partition(".")[2], {point.name for point in points_of(statement)}
     if stage == "copy" and statement.operation.word == "fork":
         return "flush"
-    return stage if stage in {point.name for point in points_of(statement)} else DONE
+    if stage in known:
+        return stage
+    return DONE if last else "again" * ("again" in known)

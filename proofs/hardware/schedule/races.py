@@ -201,9 +201,9 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
 def _steered(steering: Steering, test: Litmus, order: Order, control: Control | None) -> Iterator[Went]:
     """Let the threads go in that order. One that has come further than it was to go stands until it is its turn."""
     statements = orders.statements_of(test)
-    for number, statement in enumerate(statements if control else (), 1):
-        assert control
-        steering.racers[number].effects = control.effects.get(statement.operation.word, ())
+    for number, statement in enumerate(statements, 1):
+        steering.racers[number].effects = control.effects.get(statement.operation.word, ()) if control else ()
+        steering.racers[number].ends_in = points.NO_RETURN.get(statement.operation.word, "")
     stuck = set[int]()  # threads that have waited since another one came further
     for number, point in order:
         racer, statement = steering.racers[number], statements[number - 1]
@@ -248,8 +248,20 @@ def raced(
                 first, loads = first_order(race)
                 if asked.order:
                     first, race.source = orders.parsed(asked.order, test), ""
+                missing = _begun(runner)
                 try:
-                    run_orders(runner, race, first, loads, asked, functools.partial(heard, race))
-                except (ModelError, Gone) as error:
-                    race.reason = missing = str(error)
+                    if not missing:
+                        run_orders(runner, race, first, loads, asked, functools.partial(heard, race))
+                except (NotObservable, Gone) as error:
+                    missing, race.reason = "", str(error)
+                race.reason = race.reason or missing
             yield race
+
+
+def _begun(runner: Runner) -> str:
+    """Why the kernel runs no test at all; empty if it does."""
+    try:
+        runner.started()
+    except (ModelError, Gone) as error:
+        return str(error)
+    return ""

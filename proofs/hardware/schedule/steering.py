@@ -37,6 +37,7 @@ _WAITS = re.compile(
     r"|folio_wait|wait_on_page|__lock_page|__folio_lock|io_schedule|handle_userfault|synchronize_|wait_for_completion"
 )
 """Functions in which a thread waits for another one."""
+_CALL = 0xE8  # of x86, before the distance to what is called
 _KINDS = {BREAKPOINT: "break", WRITTEN: "watch", READ: "rwatch"}
 _PLUMBING = re.compile(r"schedule|__schedule|preempt_|_cond_resched|asm_|sysvec_|irqentry|ret_from")
 
@@ -46,7 +47,8 @@ class Racer:
     """A thread of the test. `cpu`: its processor; `stack`: of the kernel's, None until it is known; `parked`: where it
     is taken back to, and the loop in which it is; `pte`, `frame`: addresses of the page's PTE and struct page, 0
     without. `ahead`: points that it may come to; it has `reached` the last one, and stands `where`, or `waits` in that.
-    `mm`: address of its mm_struct; `effects`: of a control, which has `hidden` so much of the page's reference count.
+    `mm`: address of its mm_struct; `effects`: of a control, which has `hidden` so much of the page's reference count;
+    `ends_in`: the function in which its operation is over, if it does not return.
     """
 
     number: int
@@ -65,6 +67,7 @@ class Racer:
     mm: int = 0
     effects: tuple[Effect, ...] = ()
     hidden: int = 0
+    ends_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -265,20 +268,20 @@ class Steering:
             return registers["fs_base"] == racer.thread_pointer
         return racer.stack is not None and registers["rsp"] & -_STACK == racer.stack
 
-    def stack_of(self, racer: Racer, registers: Registers) -> list[str]:
-        """The functions on a thread's kernel stack, the innermost first, as far as words tell that look like return
-        addresses. Of one that sleeps, from where it called the scheduler."""
+    def stack_of(self, racer: Racer, registers: Registers) -> list[tuple[int, str]]:
+        """What looks like return addresses on a thread's kernel stack, and in which functions, the innermost first. Of
+        one that sleeps, from where it called the scheduler."""
         if racer.stack is None or (registers.user and self.mine(racer, registers)):
             return []
         awake = self.mine(racer, registers)
         start = registers["rsp"] if awake else racer.stack
         raw = self.stub.read(start, racer.stack + _STACK - start)
         words = struct.unpack(f"<{len(raw) // 8}Q", raw[:len(raw) // 8 * 8])
-        names = list(self.kernel.called_from(words))
+        found = list(self.kernel.returns(words))
         if awake:
-            return [self.kernel.name_at(registers["rip"]), *names]
-        slept = next((n for n, name in enumerate(names) if name in ("schedule", "__schedule")), 0)
-        return names[slept:]
+            return [(registers["rip"], self.kernel.name_at(registers["rip"])), *found]
+        slept = next((n for n, (_, name) in enumerate(found) if name in ("schedule", "__schedule")), 0)
+        return found[slept:]
 
     def _interrupted(self, racer: Racer, registers: Registers) -> bool:
         """Its processor is in an interrupt that came amid the thread: the stack of interrupts, four pages, has the
@@ -295,18 +298,31 @@ class Steering:
         return False
 
     def _waits_in(self, racer: Racer, registers: Registers) -> str:
-        """The function in which it waits for another thread, and who called that; empty if it does not seem to."""
+        """The function in which it waits for another thread; empty if it does not seem to."""
         if self._interrupted(racer, registers):
             return ""
-        names = self.stack_of(racer, registers)
+        names = [name for _, name in self.stack_of(racer, registers)]
         if self.mine(racer, registers) and (registers.user or not any(map(_WAITS.search, names[:3]))):
             return ""
         names = [name for name in names if not _PLUMBING.search(name)]
-        at = next((n for n, name in enumerate(names) if _WAITS.search(name)), None)
-        if at is None:
-            return names[0] if names else "a place that is not known"
-        callers = [name for name in names[at + 1:] if not _WAITS.search(name)]
-        return f"{names[at]} for {callers[0]}" if callers else names[at]
+        return next(filter(_WAITS.search, names), names[0] if names else "a place that is not known")
+
+    def _on_behalf_of(self, racer: Racer, function: str) -> str:
+        """Who called a function on its stack, and is none itself in which one waits: each word is followed that returns
+        from a call of the one before. Empty if that leads nowhere."""
+        try:
+            stack = self.stack_of(racer, self.stub.registers(racer.cpu))
+            at = next((n for n, (_, name) in enumerate(stack) if name == function), len(stack))
+            for word, name in stack[at + 1:]:
+                call = self.stub.read(word - 5, 5)
+                target = word + struct.unpack("<xi", call)[0] & (1 << 64) - 1
+                if call[0] == _CALL and self.kernel.name_at(target) == function:
+                    if not _WAITS.search(name):
+                        return name
+                    function = name
+        except Gone:  # what looked like a return address was none
+            pass
+        return ""
 
     # Running one of them
 
@@ -336,7 +352,7 @@ class Steering:
             elif isinstance(point.of, str) and where[point.of][0]:
                 yield Place(point.access, *where[point.of], point, effect=effect)
         yield Place(BREAKPOINT, self.marks["at_wait"], 1, waits="userfaultfd, for its monitor")
-        yield Place(BREAKPOINT, self.marks["at_done"], 1)
+        yield Place(BREAKPOINT, self.kernel.first(racer.ends_in) if racer.ends_in else self.marks["at_done"], 1)
 
     def _run(self, target: Racer) -> None:
         """Let it run until it is at a point, or seems to wait."""
@@ -371,7 +387,8 @@ class Steering:
                     samples = samples + 1 if target.waits else 0
         finally:
             self._remove(inserted)
-        target.waits = target.waits or "nothing that is known"
+        caller = self._on_behalf_of(target, target.waits)
+        target.waits = (target.waits or "nothing that is known") + f" for {caller}" * bool(caller)
 
     def _stands(self, racer: Racer, registers: Registers) -> None:
         """The thread has come to a point: it is parked there, if it may take interrupts."""

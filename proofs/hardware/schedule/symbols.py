@@ -47,12 +47,12 @@ class Symbols:
         at = bisect.bisect_right(self.addresses, address) - 1
         return self.names[at] if at >= 0 else hex(address)
 
-    def called_from(self, words: Iterable[int]) -> Iterator[str]:
-        """The functions in which those words of a stack lie that can be return addresses, the innermost first."""
+    def returns(self, words: Iterable[int]) -> Iterator[tuple[int, str]]:
+        """Those words of a stack that can be return addresses, the innermost first, and in which functions they lie."""
         for word in words:
             at = bisect.bisect_right(self.addresses, word) - 1
             if at >= 0 and word < self._end and word != self.addresses[at]:
-                yield self.names[at]
+                yield word, self.names[at]
 
 
 def parsed(text: str) -> list[tuple[int, str]]:
