@@ -835,7 +835,7 @@ static int in_writable_vma(const char *at)
 }
 
 /*
- * A reference was taken, or was not. A device's or pipe's page is the one that is mapped right after. Where the bit of
+ * A reference was taken, or was not. A ring's or pipe's page is the one that is mapped right after. Where the bit of
  * userfaultfd is not known, a store raises the same fault, and says who refused it.
  */
 static long taken(const struct args *a, long answer, int held)
@@ -854,7 +854,7 @@ static long taken(const struct args *a, long answer, int held)
 		return answer;
 	r->held = held;
 	r->at = place[a->page].at;
-	r->pfn = frame_at(r->at);
+	r->pfn = held == IN_PROBE ? 0 : frame_at(r->at);
 	return 0;
 }
 
@@ -1021,8 +1021,7 @@ static long take_by_probe(const struct args *a)
 		ioctl(probe, GP_DROP, &handle);
 	}
 	page.handle = shared->ref[a->ref].handle = take.handle;
-	if (!ioctl(probe, GP_REF, &page) && page.known & GP_KNOWN_PAGE)
-		shared->ref[a->ref].pfn = page.pfn;
+	shared->ref[a->ref].pfn = !ioctl(probe, GP_REF, &page) && page.known & GP_KNOWN_PAGE ? page.pfn : frame_at(p->at);
 	return 0;
 }
 

@@ -17,13 +17,15 @@ from proofs.hardware.schedule.points import FORK, PAGEOUT, PIN, Point, Sight
 
 
 class Hand(Sight, Protocol):
-    """What a control can do where a thread stands (steering.Awaited). `mm`: address of its mm_struct; `notes` are kept
-    until the run is over."""
+    """What a control can do where a thread stands (steering.Awaited). `mm`, `pte_address`: of its mm_struct and
+    of the page's PTE; `notes` are kept until the run is over."""
 
     notes: dict[str, bytes]
 
     @property
     def mm(self) -> int: ...
+    @property
+    def pte_address(self) -> int: ...
     def return_at_once(self) -> None: ...
     def go_to(self, function: str) -> None: ...
     def change_refcount(self, by: int) -> None: ...
@@ -34,6 +36,8 @@ class Hand(Sight, Protocol):
 MM_BYTES = 0x200
 """The part of mm_struct in which write_protect_seq is."""
 _MOST_VMAS = 64
+SWAP_EXCLUSIVE = 1 << 3
+"""_PAGE_SWP_EXCLUSIVE of x86 (arch/x86/include/asm/pgtable_64_types.h), from 5.19 on."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,11 @@ _SEQUENCE = (
     Effect(Point("share", FORK[1].about, WRITTEN, "pte"), _put_back),
     Effect(Point("end", FORK[2].about, None, ("flush_tlb_mm_range",)), _put_back),
 )
+def _share(hand: Hand) -> None:
+    hand.change_refcount(PIN)
+    hand.write(hand.pte_address, struct.pack("<Q", hand.pte & ~SWAP_EXCLUSIVE))
+
+
 _CLEAR, _UNMAP = PAGEOUT[2], PAGEOUT[3]
 CONTROLS = (
     Control(
@@ -97,12 +106,12 @@ CONTROLS = (
         {"fork": _SEQUENCE},
     ),
     Control(
-        "unmap-pins", "the page's _refcount lacks a pin from the emptied PTE to the swap entry: try_to_unmap sees none",
+        "unmap-pins", "the page's _refcount lacks a pin from the emptied PTE to the swap entry: try_to_unmap sees none; "
+        "and the entry loses its exclusive bit, which would do by itself",
         {"pageout": (
             Effect(Point("empty", _CLEAR.about, WRITTEN, "pte", lambda at: at.reached == "add" and at.pte == 0
                          and at.refcount > PIN), lambda hand: hand.change_refcount(-PIN)),
-            Effect(Point("full", _UNMAP.about, WRITTEN, "pte", lambda at: at.hidden > 0 and at.pte != 0),
-                   lambda hand: hand.change_refcount(PIN)),
+            Effect(Point("full", _UNMAP.about, WRITTEN, "pte", lambda at: at.hidden > 0 and at.pte != 0), _share),
         )},
     ),
     Control(

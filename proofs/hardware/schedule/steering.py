@@ -125,6 +125,10 @@ class Awaited:
     def mm(self) -> int:
         return self.racer.mm
 
+    @property
+    def pte_address(self) -> int:
+        return self.racer.pte
+
     def read(self, address: int, length: int) -> bytes:
         return self.steering.stub.read(address, length)
 
