@@ -13,7 +13,7 @@ import typer
 
 from model.kernels import V7_2, Kernel
 from model.logic import ModelError
-from proofs.cli import at_random
+from proofs.cli import at_random, races
 from proofs.cli.app import (
     HostOption,
     JsonOption,
@@ -39,6 +39,9 @@ from proofs.hardware import conform as conforming
 from proofs.hardware import identify as identifying
 from proofs.hardware import observing, reproducer, selftest, telling
 from proofs.hardware.observing import Observation
+from proofs.hardware.schedule import controls
+from proofs.hardware.schedule.orders import racing
+from proofs.hardware.schedule.races import ORDERS, Asked, check
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
 from proofs.litmus.execution import Outcome
@@ -118,6 +121,11 @@ def replay(
     ))] = "",
     allow_host_settings: HostOption = False,
     seconds: Annotated[float, typer.Option(help="Time limit.")] = 120.0,
+    schedule: races.ScheduleOption = False,
+    order: races.OrderOption = "",
+    number: races.OrdersOption = ORDERS,
+    repeat: races.RepeatOption = 1,
+    without: races.WithoutOption = "",
     as_json: JsonOption = False,
 ) -> int:
     """Do a litmus test or a trace on a real kernel, step by step, and compare with the model."""
@@ -125,6 +133,12 @@ def replay(
     kernel = named_kernel(kernel)
     kernel = kernel or observing.kernel_for(observing.release_of(vmlinuz))
     test = read_test(file, kernel)
+    if schedule:
+        check(test)
+        asked = Asked(number, order, repeat, controls.named(without) if without else None)
+        return races.ask([test], [vmlinuz] if vmlinuz else [], kernel, asked, as_json=as_json)
+    if order or repeat > 1 or without:
+        raise ModelError("--order, --repeat and --without are for --schedule")
     reproducer.check(test)
     [[seen]] = observing.observe(
         [test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds, kernel=kernel
@@ -177,6 +191,8 @@ def conform(
     seed: at_random.SeedOption = 1,
     world: at_random.WithOption = None,
     keep: at_random.KeepOption = Path("proofs-out/random"),
+    only_races: races.RacesOption = False,
+    orders: races.OrdersOption = ORDERS,
     as_json: JsonOption = False,
 ) -> int:
     """Run litmus tests on real kernels and compare each with the model. Exit code 1 for a disagreement."""
@@ -191,6 +207,11 @@ def conform(
     if world:
         raise ModelError("--with is for --random")
     tests = _tests(files, suite, kernel)
+    if only_races:
+        if here or identify:
+            raise ModelError("--races takes neither --here nor --identify")
+        found = [test for test in tests if racing(test)]
+        return races.ask(found, vmlinuz or (), kernel, Asked(orders), out, as_json)
     images: list[Path | None] = [*(vmlinuz or ())]
     if here or not (images or observed_in):
         images.append(None)

@@ -9,11 +9,11 @@ a function per test that says what is done, by whom, and what is looked at in th
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import z3
 
@@ -38,6 +38,8 @@ _RESERVED = frozenset(re.findall(r"\w+", """
     unix main
 """))
 """Words that a C name cannot be."""
+_BY_ITSELF = {"page_out": "page_out_here"}
+"""What a thread does amid others, where alone the director would do more."""
 _ORDER = (
     "maps", "same", "present", "swapped", "huge", "uffd-wp", "exclusive", "ksm", "zero", "soft-dirty", "slots",
     "refused", "blocked", "sees", "writable", "loads",
@@ -175,7 +177,10 @@ def _defined() -> dict[str, str]:
     }
 
 
-def _needed(text: str, had: dict[str, None], above: frozenset[str] = frozenset({"core", "main", "tap"})) -> None:
+_ALWAYS = frozenset({"core", "main", "tap", "scheduled"})
+
+
+def _needed(text: str, had: dict[str, None], above: frozenset[str] = _ALWAYS) -> None:
     """Add the sections that a text uses, each after those that it uses itself."""
     code = re.sub(r'/\*.*?\*/|"(?:\\.|[^"\\])*"', " ", text, flags=re.DOTALL)
     for word in dict.fromkeys(re.findall(r"(?<![.>\w])\w+", code)):
@@ -199,21 +204,30 @@ def check(test: Litmus) -> None:
     _Function(test, None, False)
 
 
+def check_scheduled(test: Litmus) -> None:
+    """Raises NotObservable if no program can do the test, though a debugger decides what comes first."""
+    _Function(test, None, False, scheduled=True)
+
+
 def sections_of(test: Litmus) -> list[str]:
     """The sections of replay/runtime.c that a test uses. Raises NotObservable if no program can do it."""
     return _used([_Function(test, None, False).text()])
 
 
 def program(
-    tests: Sequence[Litmus], predicted: Mapping[str, Iterable[Outcome]] | None = None, head: str = "", end: str = "main"
+    tests: Sequence[Litmus], predicted: Mapping[str, Iterable[Outcome]] | None = None, head: str = "",
+    end: Literal["main", "tap", "scheduled"] = "main",
 ) -> str:
     """The C program that does these tests, one after the other. `predicted`: test's name to the outcomes it may have.
 
     Without a prediction a program of one test expects what the test asks about: that its condition comes true for
     `exists` and `always`, and does not for `never`. `head`: a comment instead of that which says how to build it.
-    `end`: the runtime's section that has main. Raises NotObservable if one of the tests cannot be done at all.
+    `end`: the runtime's section that has main; with `scheduled` a debugger steers operations at the same time. Raises
+    NotObservable if one of the tests cannot be done at all.
     """
-    functions = [_Function(test, (predicted or {}).get(test.name), len(tests) == 1).text() for test in tests]
+    functions = [
+        _Function(test, (predicted or {}).get(test.name), len(tests) == 1, end == "scheduled").text() for test in tests
+    ]
     names = ",\n".join(f'\t{{ "{test.name}", {_identifier(test.name)} }}' for test in tests)
     table = f"static const struct {{\n\tconst char *name;\n\tint (*run)(void);\n}} tests[] = {{\n{names},\n}};"
     sections = _sections()
@@ -239,13 +253,16 @@ def _identifier(name: str) -> str:
 
 
 class _Function:
-    """One test as a C function. `expects`: it has a prediction even where none is given."""
+    """One test as a C function. `expects`: it has a prediction even where none is given. `scheduled`: somebody decides
+    which of the operations at the same time comes first."""
 
-    def __init__(self, test: Litmus, predicted: Iterable[Outcome] | None, expects: bool) -> None:
+    def __init__(
+        self, test: Litmus, predicted: Iterable[Outcome] | None, expects: bool, scheduled: bool = False
+    ) -> None:
         self.test = test
         self.predicted = predicted
         self.expects = expects
-        if any(len(group) > 1 for group in test.groups):
+        if not scheduled and any(len(group) > 1 for group in test.groups):
             raise NotObservable("operations at the same time: no program decides which comes first")
         if test.missing:
             raise NotObservable(test.missing)
@@ -272,8 +289,9 @@ class _Function:
             if "huge" in page.attributes and test.pages[rest[page.whole]] == page:
                 raise NotObservable(f"{page.name} stands for hundreds of pages, which the slow disk writes for minutes")
         self.check_moves(rest)
+        # A thread's call of get_user_pages begins and ends with it; what a pipe or a ring does beside it is theirs.
         self.holders = {
-            part["k"]: _held_by(statement)
+            part["k"]: "probe" if scheduled else _held_by(statement)
             for statement in test.statements if statement.operation.reference for part in statement.parts
         }
         self.actions = [
@@ -304,7 +322,7 @@ class _Function:
         return self.names[kind, number]
 
     def text(self) -> str:
-        statements = itertools.starmap(self.statement, zip(self.test.statements, self.actions, strict=True))
+        statements = [line for group in self.test.groups for line in self.line(group)]
         body = [*(f"\t{line}" for line in self.before()), *self.places(), *statements, *self.judgement()]
         words = f"{self.test.name}: {self.test.about}" if self.test.about else self.test.name
         return "\n".join([
@@ -331,6 +349,8 @@ class _Function:
             yield f'slow_swap("{int(stable)}");'
         if used & {"page_out", "page_out_writing"}:
             yield "own_cgroup();"
+        if any(len(group) > 1 for group in self.test.groups):
+            yield "open_race();"
         asked = {fact.what for fact in self.test.facts}
         if "slots" in asked:
             yield "swap_space_before = swap_space();"
@@ -378,7 +398,15 @@ class _Function:
         shown = ", ".join(f".{name} = {value}" for name, value in given.items() if value != "0") or ".page = 0"
         return f"(struct args){{ {shown} }}"
 
-    def statement(self, statement: Statement, action: Action) -> str:
+    def line(self, numbers: Sequence[int]) -> Iterator[str]:
+        """A line of the test, with the operations of those numbers."""
+        together = len(numbers) > 1
+        for number in numbers:
+            yield self.statement(self.test.statements[number], self.actions[number], together)
+        if together:
+            yield "\trace();"
+
+    def statement(self, statement: Statement, action: Action, together: bool) -> str:
         part = statement.parts[0]
         given = {
             name: self.name(value, part[value]) if value in ("p", "q", "w") else value
@@ -393,10 +421,13 @@ class _Function:
         operation = statement.operation
         if (operation.whole and operation.goal == operation.whole) or (operation.at_once and len(statement.parts) > 1):
             given["whole"] = "1"
-        actor = "DIRECTOR" if action.by_director else self.name("p", part["p"])
+        function, actor = action.function, "DIRECTOR" if action.by_director else self.name("p", part.get("p", 0))
+        if together and action.by_director:
+            function, actor = _BY_ITSELF.get(function, function), self.name("p", part.get("p", 0))
         text = statement.text.replace("\\", "\\\\").replace('"', '\\"')
         return (
-            f'\tstep({actor}, "{text}", {action.function}, {len(statement.parts)}, {int(action.goes_on)}, '
+            f'\t{"racer" if together else "step"}({actor}, "{text}", {function}, {len(statement.parts)}, '
+            f"{int(action.goes_on)}, "
             f"{self.arguments(given)});"
         )
 

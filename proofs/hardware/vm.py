@@ -44,15 +44,23 @@ COMMAND_LINE = (
     "console=ttyS0,115200 loglevel=5 panic=-1 oops=panic numa_balancing=disable transparent_hugepage=madvise "
     "zswap.enabled=0 proc_mem.force_override=always mitigations=off nokaslr random.trust_cpu=on cryptomgr.notests"
 )
-# Without erms and fsrm Linux clears and copies pages by words; qemu emulates a word as fast as a byte.
-_HARDWARE = (
-    "-machine", "pc", "-cpu", "max,-erms,-fsrm", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-    "-smp", "1",
-    "-m", f"{2 * NODE_MEGABYTES}M",
-    "-object", f"memory-backend-ram,id=near,size={NODE_MEGABYTES}M", "-numa", "node,nodeid=0,cpus=0,memdev=near",
-    "-object", f"memory-backend-ram,id=far,size={NODE_MEGABYTES}M", "-numa", "node,nodeid=1,memdev=far",
-)  # fmt: skip
-_DISK = "format=raw,if=virtio,cache=unsafe"
+
+
+def hardware(cpus: int = 1, cpu: str = "max,-erms,-fsrm") -> list[str]:
+    """qemu's arguments for a machine with so many processors of that kind, all of them on the near node.
+
+    Without erms and fsrm Linux clears and copies pages by words; qemu emulates a word as fast as a byte.
+    """
+    near = f"node,nodeid=0,cpus=0{f'-{cpus - 1}' * (cpus > 1)},memdev=near"
+    return [
+        "-machine", "pc", "-cpu", cpu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-smp", str(cpus), "-m", f"{2 * NODE_MEGABYTES}M",
+        "-object", f"memory-backend-ram,id=near,size={NODE_MEGABYTES}M", "-numa", near,
+        "-object", f"memory-backend-ram,id=far,size={NODE_MEGABYTES}M", "-numa", "node,nodeid=1,memdev=far",
+    ]  # fmt: skip
+
+
+DISK = "format=raw,if=virtio,cache=unsafe"
 _SLOW = f"throttling.bps-write={SLOW_RATE},throttling.group=slow"
 _LAST = re.compile(r"@timeout|@exit (\d+)")  # a line of init.c's
 _FAILURE = re.compile(r"Kernel panic|BUG:|Oops|general protection|unable to handle")
@@ -117,25 +125,22 @@ def boot(
     a little of the caller's work, and says whether there is more of it.
 
     Raises ModelError if qemu or the C compiler is missing or fails, or a file cannot be read."""
-    qemu = _tool(QEMU, "qemu-system-x86")
+    qemu = tool(QEMU, "qemu-system-x86")
     accelerator = accelerator_of(qemu, machine.vmlinuz)
-    archive = initramfs(_files(machine, suite, arguments))
+    archive = initramfs(files_of(machine, suite, arguments))
     with tempfile.TemporaryDirectory(prefix="proofs-vm-") as name:
         folder = Path(name)
         (folder / "initramfs").write_bytes(archive)
-        kernel = machine.vmlinuz
-        if accelerator == "tcg" and (unpacked := image.unpacked(kernel)):
-            kernel = folder / "vmlinux"
-            kernel.write_bytes(unpacked)
+        kernel = entered_directly(machine.vmlinuz, folder) if accelerator == "tcg" else machine.vmlinuz
         for drive, size in (("swap", SWAP_BYTES), ("slow", SLOW_BYTES), ("busy", SLOW_BYTES)):
             with (folder / drive).open("wb") as disk:
                 if drive != "swap":
                     disk.write(swap_header(size, SLOW_LABEL))
                 disk.truncate(size)
         command = [
-            qemu, "-accel", accelerator, *_HARDWARE,
-            "-drive", f"file={folder / 'swap'},{_DISK}",
-            "-drive", f"file={folder / 'slow'},{_DISK},{_SLOW}", "-drive", f"file={folder / 'busy'},{_DISK},{_SLOW}",
+            qemu, "-accel", accelerator, *hardware(),
+            "-drive", f"file={folder / 'swap'},{DISK}",
+            "-drive", f"file={folder / 'slow'},{DISK},{_SLOW}", "-drive", f"file={folder / 'busy'},{DISK},{_SLOW}",
             "-kernel", str(kernel), "-initrd", str(folder / "initramfs"),
             "-append", f"{COMMAND_LINE} PROOFS_SECONDS={math.ceil(seconds)} {append}".strip(),
             "-serial", f"file:{folder / 'console'}", "-serial", "stdio",
@@ -143,7 +148,7 @@ def boot(
         lines: list[str] = []
         status, cut = None, ""
         start = time.monotonic()
-        with (folder / "errors").open("wb") as errors, _running(command, errors) as process:
+        with (folder / "errors").open("wb") as errors, running(command, errors) as process:
             try:
                 for line in _lines(process, start + seconds, quiet, meanwhile):
                     lines.append(line)
@@ -160,6 +165,15 @@ def boot(
             raise ModelError(f"{QEMU}: {said[-1].removeprefix(QEMU + ': ')}")
         limit = quiet if cut == "silent" else seconds
         return _verdict(lines, cut, limit, _text(folder / "console"), wall, accelerator)
+
+
+def entered_directly(vmlinuz: Path, folder: Path) -> Path:
+    """The unpacked kernel, written into that folder; the image itself where it cannot be unpacked."""
+    unpacked = image.unpacked(vmlinuz)
+    if unpacked is None:
+        return vmlinuz
+    (folder / "vmlinux").write_bytes(unpacked)
+    return folder / "vmlinux"
 
 
 def swap_header(size: int, label: bytes) -> bytes:
@@ -236,7 +250,7 @@ def initramfs(files: Mapping[str, bytes]) -> bytes:
     return gzip.compress(bytes(archive), compresslevel=1, mtime=0)
 
 
-def _files(machine: Machine, suite: Path, arguments: Sequence[str]) -> dict[str, bytes]:
+def files_of(machine: Machine, suite: Path, arguments: Sequence[str]) -> dict[str, bytes]:
     """What the initramfs of such a run holds."""
     files = {
         "init": init_program(), "suite": image.contents(suite),
@@ -266,14 +280,14 @@ def init_program() -> bytes:
 
 
 @contextlib.contextmanager
-def compiled(text: str, name: str) -> Iterator[Path]:
-    """A static program of that C text, gone afterwards. `name`: what messages call it.
+def compiled(text: str, name: str, options: Sequence[str] = ()) -> Iterator[Path]:
+    """A static program of that C text, gone afterwards. `name`: what messages call it; `options`: of the compiler.
 
     Raises ModelError if the compiler is missing or fails."""
     with tempfile.TemporaryDirectory(prefix="proofs-vm-") as folder:
         source, program = Path(folder) / f"{name}.c", Path(folder) / name
         source.write_text(text, encoding="utf-8")
-        command = [_tool("cc", "gcc"), "-static", "-O1", "-o", str(program), str(source)]
+        command = [tool("cc", "gcc"), "-static", "-O1", *options, "-o", str(program), str(source)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
             said = next((line for line in done.stderr.splitlines() if "error" in line), f"ended with {done.returncode}")
@@ -281,7 +295,8 @@ def compiled(text: str, name: str) -> Iterator[Path]:
         yield program
 
 
-def _tool(name: str, package: str) -> str:
+def tool(name: str, package: str) -> str:
+    """The path of a program. Raises ModelError if it is not installed, with its Debian `package`."""
     path = shutil.which(name)
     if path is None:
         raise ModelError(f"{name} is not installed (Debian package {package})")
@@ -294,8 +309,8 @@ def accelerator_of(qemu: str, vmlinuz: Path, seconds: float = 10) -> Literal["kv
     /dev/kvm may exist and not work."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    command = [qemu, "-accel", "kvm", *_HARDWARE, "-kernel", str(vmlinuz), "-append", COMMAND_LINE, "-serial", "stdio"]
-    with _running(command, subprocess.DEVNULL) as process:
+    command = [qemu, "-accel", "kvm", *hardware(), "-kernel", str(vmlinuz), "-append", COMMAND_LINE, "-serial", "stdio"]
+    with running(command, subprocess.DEVNULL) as process:
         try:
             return "kvm" if any(_lines(process, time.monotonic() + seconds)) else "tcg"
         except subprocess.TimeoutExpired:
@@ -303,7 +318,7 @@ def accelerator_of(qemu: str, vmlinuz: Path, seconds: float = 10) -> Literal["kv
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], errors: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], errors: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output is to be read, and which is gone afterwards whatever happens."""
     if setpriv := shutil.which("setpriv"):  # even if we are killed
         command = [setpriv, "--pdeathsig", "KILL", *command]

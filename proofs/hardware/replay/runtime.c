@@ -112,8 +112,10 @@ static int step_number, unseen_step;
 static uint64_t refused_steps, blocked_steps;
 static int test_over; /* 1: a step is blocked; 2: it cannot be done here */
 static long (*after_step)(void); /* UNSEEN if something went on behind the test's back */
-static sigjmp_buf back;
-static volatile sig_atomic_t guarded, told_to_end, time_is_over;
+static __thread sigjmp_buf back;
+static __thread volatile sig_atomic_t guarded;
+static volatile sig_atomic_t told_to_end, time_is_over;
+static cpu_set_t home; /* the CPU on which all of this runs, but for operations at the same time */
 
 /* "It cannot be seen here", and why. */
 static long __attribute__((__format__(printf, 1, 2))) unseen(const char *format, ...)
@@ -169,6 +171,7 @@ static void serve(int number)
 	struct request request;
 	long answer;
 
+	sched_setaffinity(0, sizeof(home), &home);
 	while (recv(from[number], &request, sizeof(request), 0) == sizeof(request)) {
 		answer = request.what(&request.args);
 		drain();
@@ -228,26 +231,27 @@ static void print_step(const char *text, long answer)
 }
 
 /*
- * One line of the test. `parts`: it is done on so many places or references, one after the other, until one is refused;
- * with `on`, it goes on to the others.
+ * An action on so many places or references (`parts`), one after the other, until one is refused; with `on`, it goes on
+ * to the others. `by`: how it is done by that process. The first answer that is not 0, UNSEEN before any other.
  */
-static void step(int process, const char *text, action *what, int parts, int on, struct args args)
+static long each_part(long (*by)(int, action *, struct args), int process, action *what, int parts, int on, struct args args)
 {
-	long answer = 0, worst = 0;
+	long answer, worst = 0;
 	int i;
 
-	step_number++;
-	if (test_over)
-		return;
 	for (i = 0; i < parts && (!worst || (on && worst != UNSEEN)); i++) {
-		answer = act(process, what, args);
+		answer = by(process, what, args);
 		worst = worst && answer != UNSEEN ? worst : answer;
 		args.page++;
 		args.other++;
 		args.ref++;
 	}
-	if (after_step && worst != UNSEEN && after_step())
-		worst = UNSEEN;
+	return worst;
+}
+
+/* What came of a line of the test. */
+static void tell(const char *text, long worst)
+{
 	if (!silent)
 		print_step(text, worst);
 	if (worst == UNSEEN) {
@@ -259,6 +263,20 @@ static void step(int process, const char *text, action *what, int parts, int on,
 	} else if (worst) {
 		refused_steps |= 1ULL << (step_number - 1);
 	}
+}
+
+/* One line of the test, done by a process as `each_part` says. */
+static void step(int process, const char *text, action *what, int parts, int on, struct args args)
+{
+	long worst;
+
+	step_number++;
+	if (test_over)
+		return;
+	worst = each_part(act, process, what, parts, on, args);
+	if (after_step && worst != UNSEEN && after_step())
+		worst = UNSEEN;
+	tell(text, worst);
 }
 
 /* Room for a place, with nothing mapped around it, so that it is a VMA of its own. */
@@ -378,7 +396,6 @@ static void prepare(void)
 {
 	struct sigaction action = { .sa_handler = caught }, end = { .sa_handler = end_soon };
 	struct sigaction over = { .sa_handler = end_test }; /* without SA_RESTART, so that waitpid returns */
-	cpu_set_t one;
 
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED) {
@@ -386,9 +403,9 @@ static void prepare(void)
 		exit(4);
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0); /* what is known stays known, and is not printed twice by who is forked */
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu() < 0 ? 0 : sched_getcpu(), &one);
-	sched_setaffinity(0, sizeof(one), &one);
+	CPU_ZERO(&home);
+	CPU_SET(sched_getcpu() < 0 ? 0 : sched_getcpu(), &home);
+	sched_setaffinity(0, sizeof(home), &home);
 	spare = mmap(NULL, 65 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	read_only = spare + 64 * PAGE;
 	mprotect(read_only, PAGE, PROT_READ);
@@ -830,7 +847,7 @@ static int in_writable_vma(const char *at)
 }
 
 /*
- * A reference was taken, or was not. A device's or pipe's page is the one that is mapped right after. Where the bit of
+ * A reference was taken, or was not. A ring's or pipe's page is the one that is mapped right after. Where the bit of
  * userfaultfd is not known, a store raises the same fault, and says who refused it.
  */
 static long taken(const struct args *a, long answer, int held)
@@ -849,7 +866,7 @@ static long taken(const struct args *a, long answer, int held)
 		return answer;
 	r->held = held;
 	r->at = place[a->page].at;
-	r->pfn = frame_at(r->at);
+	r->pfn = held == IN_PROBE ? 0 : frame_at(r->at);
 	return 0;
 }
 
@@ -1016,8 +1033,7 @@ static long take_by_probe(const struct args *a)
 		ioctl(probe, GP_DROP, &handle);
 	}
 	page.handle = shared->ref[a->ref].handle = take.handle;
-	if (!ioctl(probe, GP_REF, &page) && page.known & GP_KNOWN_PAGE)
-		shared->ref[a->ref].pfn = page.pfn;
+	shared->ref[a->ref].pfn = !ioctl(probe, GP_REF, &page) && page.known & GP_KNOWN_PAGE ? page.pfn : frame_at(p->at);
 	return 0;
 }
 
@@ -1409,6 +1425,35 @@ static long page_out_writing(const struct args *a)
 	long answer = keep_busy();
 
 	return answer ? answer : page_out(a);
+}
+
+//: page_out_here
+static unsigned long swapped_out(void)
+{
+	FILE *file = fopen("/proc/vmstat", "re");
+	unsigned long number = 0;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "pswpout %lu", &number) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return number;
+}
+
+/*
+ * Reclaim of the page that this process maps, as page_out does it for one that nobody else uses. What was written out has
+ * been taken, though another thread may have brought it back.
+ */
+static long page_out_here(const struct args *a)
+{
+	unsigned long before = swapped_out();
+	long answer = pageout(a);
+
+	if (answer == -EBUSY || answer == PASSED_OVER)
+		answer = swapped_out() > before ? 0 : answer;
+	return answer == PASSED_OVER ? unseen("reclaim passed the page over") : answer;
 }
 
 //: swap_space
@@ -2036,6 +2081,271 @@ static void make_ready(int count, char **arguments)
 	}
 	prepare();
 	print_release();
+}
+
+//: at_marks
+/* Where a debugger outside of the machine takes over; they do nothing. Threads are numbered from 0. */
+static void at_symbols(const char *text, size_t length) __attribute__((noinline, noclone, used));
+static void at_symbols(const char *text, size_t length)
+{
+	asm volatile("" ::"r"(text), "r"(length) : "memory");
+}
+
+static void at_next(volatile long *test) __attribute__((noinline, noclone, used));
+static void at_next(volatile long *test)
+{
+	asm volatile("" ::"r"(test) : "memory");
+}
+
+static void at_ready(long number, volatile char *loads) __attribute__((noinline, noclone, used));
+static void at_ready(long number, volatile char *loads)
+{
+	asm volatile("" ::"r"(number), "r"(loads) : "memory");
+}
+
+static void at_go(long number, const char *page) __attribute__((noinline, noclone, used));
+static void at_go(long number, const char *page)
+{
+	asm volatile("" ::"r"(number), "r"(page) : "memory");
+}
+
+static void at_wait(long number) __attribute__((noinline, noclone, used));
+static void at_wait(long number)
+{
+	asm volatile("" ::"r"(number) : "memory");
+}
+
+static void at_done(long number) __attribute__((noinline, noclone, used));
+static void at_done(long number)
+{
+	asm volatile("" ::"r"(number) : "memory");
+}
+
+static void at_spin(void) __attribute__((noinline, noclone, used));
+static void at_spin(void)
+{
+	asm volatile("1: pause; jmp 1b" ::: "memory");
+}
+
+//: racing
+#include <pthread.h>
+
+/*
+ * Operations at the same time: each is done by a thread of its process, thread n on CPU n + 1. Threads have stacks that fork
+ * does not write-protect, but for the one that forks.
+ */
+struct racer {
+	const char *text;
+	action *what;
+	struct args args;
+	int process, parts, on;
+	volatile char loads; /* its CPU is to have the page's PTE in its TLB, as one that may be written through */
+	volatile int finished;
+	volatile long answer;
+};
+
+static struct {
+	struct racer racer[MOST];
+	volatile int finished; /* how many */
+} *racing;
+static int racers;
+
+static void open_race(void)
+{
+	racing = mmap(NULL, sizeof(*racing), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (racing == MAP_FAILED) {
+		perror("mmap");
+		exit(4);
+	}
+}
+
+static long by_itself(int process, action *what, struct args args)
+{
+	(void)process;
+	return what(&args);
+}
+
+static void run_on(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
+/* What this process has of the program and of shared memory, in its page tables: no fault of that comes amid the race. */
+static void be_there(void)
+{
+	extern char __executable_start[], _end[];
+	char *at;
+	int value;
+
+	for (at = __executable_start; at < _end; at += PAGE)
+		touch(at, &value, 0);
+	for (at = (char *)shared; at < (char *)(shared + 1); at += PAGE)
+		__atomic_fetch_or(at, 0, __ATOMIC_SEQ_CST);
+	for (at = (char *)racing; at < (char *)(racing + 1); at += PAGE)
+		__atomic_fetch_or(at, 0, __ATOMIC_SEQ_CST);
+}
+
+/* Who waits for the userfaultfd monitor tries again until nobody is left who could let it go on. */
+static long race_now(long number)
+{
+	struct racer *r = &racing->racer[number];
+	int others, last;
+
+	run_on((int)number + 1);
+	be_there();
+	drain();
+	at_ready(number, &r->loads);
+	if (r->loads)
+		__atomic_fetch_or(place[r->args.page].at, 0, __ATOMIC_SEQ_CST);
+	at_go(number, place[r->args.page].at);
+	do {
+		others = racing->finished;
+		last = others >= racers - 1;
+		r->answer = each_part(by_itself, r->process, r->what, r->parts, r->on, r->args);
+		if (r->answer != BLOCKED)
+			break;
+		at_wait(number);
+	} while (!last);
+	at_done(number);
+	drain();
+	r->finished = 1;
+	__atomic_fetch_add(&racing->finished, 1, __ATOMIC_SEQ_CST);
+	return 0;
+}
+
+static void *race_in_thread(void *number)
+{
+	race_now((long)number);
+	return NULL;
+}
+
+static long race_by_thread(const struct args *a)
+{
+	int kind = racing->racer[a->value].what == fork_child ? MAP_PRIVATE : MAP_SHARED;
+	char *stack = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
+	pthread_attr_t attributes;
+	pthread_t thread;
+
+	if (stack == MAP_FAILED)
+		return unseen("mmap: %s", strerror(errno));
+	memset(stack, 0, 64 * PAGE);
+	racers = a->flags;
+	pthread_attr_init(&attributes);
+	pthread_attr_setstack(&attributes, stack, 64 * PAGE);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&thread, &attributes, race_in_thread, (void *)(long)a->value))
+		return unseen("a thread cannot be made");
+	return 0;
+}
+
+/* A process that ends has no other thread. */
+static long race_to_the_end(const struct args *a)
+{
+	racers = a->flags;
+	return race_now(a->value);
+}
+
+static void racer(int process, const char *text, action *what, int parts, int on, struct args args)
+{
+	racing->racer[racers++] = (struct racer){
+		.text = text, .what = what, .args = args, .process = process, .parts = parts, .on = on
+	};
+}
+
+/* Let the operation begin. `ends`: what tells that its process is gone, or -1. */
+static long begin_racer(int number, int count, int *ends)
+{
+	struct racer *r = &racing->racer[number];
+	struct request end = { race_to_the_end, { .value = number, .flags = count } };
+
+	*ends = -1;
+	if (r->what != leave)
+		return act(r->process, race_by_thread, end.args);
+	*ends = (int)syscall(SYS_pidfd_open, shared->pid[r->process], 0);
+	if (*ends < 0 || send(to[r->process], &end, sizeof(end), MSG_NOSIGNAL) != sizeof(end))
+		return unseen("a process is gone");
+	return 0;
+}
+
+static int races_on(int number, int ends)
+{
+	struct pollfd end = { .fd = ends, .events = POLLIN };
+
+	return ends < 0 ? !racing->racer[number].finished : poll(&end, 1, 0) != 1;
+}
+
+/* All of the line's operations, and what came of each. */
+static void race(void)
+{
+	int ends[MOST], i, count = racers, begun = 0, left = count, waits;
+	long answer = 0;
+
+	racers = racing->finished = 0;
+	while (begun < count && !answer && !test_over) {
+		answer = begin_racer(begun, count, &ends[begun]);
+		begun++;
+	}
+	for (waits = 0; left && !answer && !test_over && waits < 20000; waits++) {
+		usleep(1000);
+		for (left = i = 0; i < count; i++)
+			left += races_on(i, ends[i]);
+	}
+	if (left && !answer && !test_over)
+		answer = unseen("operations at the same time did not end within 20 seconds");
+	for (i = 0; i < count; i++) {
+		struct racer *r = &racing->racer[i];
+
+		step_number++;
+		if (test_over == 2 || (test_over && left))
+			continue;
+		if (r->what == leave)
+			shared->gone[r->process] = YES;
+		tell(r->text, answer ? answer : r->answer);
+	}
+}
+
+//: scheduled
+#include <termios.h>
+
+/* What /proc/kallsyms says, for the debugger to take. */
+static void tell_symbols(void)
+{
+	size_t size = 32 << 20, length = 0;
+	char *text = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int file = open("/proc/kallsyms", O_RDONLY | O_CLOEXEC);
+	ssize_t got;
+
+	while (text != MAP_FAILED && file >= 0 && (got = read(file, text + length, size - length)) > 0)
+		length += got;
+	at_symbols(text, length);
+	munmap(text, size);
+	close(file);
+}
+
+/* Tests one after the other, as often and in the order that a debugger says: their numbers, -1 at the end. */
+int main(int count, char **arguments)
+{
+	volatile long test = -1;
+
+	run_on(0);
+	if (count == 3) {
+		tell_symbols();
+		count = 2;
+	}
+	make_ready(count, arguments);
+	for (;;) {
+		fflush(stdout);
+		tcdrain(STDOUT_FILENO);
+		test = -1;
+		at_next(&test);
+		if (test < 0)
+			return 0;
+		run(tests[test].name, tests[test].run);
+	}
 }
 
 //: main
