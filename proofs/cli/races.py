@@ -12,8 +12,7 @@ import typer
 from model.logic import ModelError
 from proofs.cli.app import print_json, say, write_file
 from proofs.errors import INCONCLUSIVE, OK, VIOLATION
-from proofs.hardware import conform as conforming
-from proofs.hardware import vm
+from proofs.hardware import observing, vm
 from proofs.hardware.schedule import controls, orders, races, report
 from proofs.hardware.schedule.races import Asked, Course, Race
 from proofs.litmus.language import Litmus
@@ -45,7 +44,7 @@ def ask(
     if not images:
         raise ModelError("a debugger decides in virtual machines, not on the running kernel: name some with --vmlinuz")
     releases = [vm.find(image).release for image in images]
-    kernels = [kernel or conforming.kernel_for(release) for release in releases]
+    kernels = [kernel or observing.kernel_for(release) for release in releases]
     found: list[Race] = []
     interrupted = False
     try:

@@ -106,8 +106,8 @@ CONTROLS = (
         {"fork": _SEQUENCE},
     ),
     Control(
-        "unmap-pins", "the page's _refcount lacks a pin from the emptied PTE to the swap entry: try_to_unmap sees none; "
-        "and the entry loses its exclusive bit, which would do by itself",
+        "unmap-pins", "the page's _refcount lacks a pin from the emptied PTE to the swap entry: try_to_unmap sees "
+        "none; and the entry loses its exclusive bit, which would do by itself",
         {"pageout": (
             Effect(Point("empty", _CLEAR.about, WRITTEN, "pte", lambda at: at.reached == "add" and at.pte == 0
                          and at.refcount > PIN), lambda hand: hand.change_refcount(-PIN)),
