@@ -428,9 +428,10 @@ def swap_in_write(kernel: Decisions, p: Term, v: Term) -> Step:
     f = slot_frame(s)
     sole = And(anon(f), kernel.swap_in_reuse(p, v, s, f))
     # Before 6.11 the bit alone keeps the entry read-only; from then on userfaultfd_pte_wp asks the VMA, too.
-    upgrade = And(sole, Not(pte_uffd_wp(p, v)))
+    tracked = uffd_protects if kernel.swap_in_upgrades else pte_uffd_wp
+    upgrade = And(sole, Not(tracked(p, v)))
     if kernel.swap_in_upgrades:
-        upgrade = And(sole, Not(uffd_protects(p, v)), Not(soft_dirty_needs_fault(p, v)))
+        upgrade = And(upgrade, Not(soft_dirty_needs_fault(p, v)))
     dirty = upgrade if kernel.swap_in_upgrades else sole
     waits = writeback(s) if kernel.fault_waits_for_writeback else BoolVal(False)
     return Step(
