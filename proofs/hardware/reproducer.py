@@ -32,9 +32,7 @@ _PROBE_FLAGS = {"pin": "GP_PIN", "write": "GP_WRITE", "longterm": "GP_LONGTERM",
 _PROTECTION = {
     "ro": "PROT_READ", "rw": "PROT_READ | PROT_WRITE", "rwx": "PROT_READ | PROT_WRITE | PROT_EXEC",
 }
-_HIDDEN = {
-    "dirty": "the dirty bit of a PTE: smaps tells it no more than PG_dirty", "misplaced": "the index of a page",
-}
+_HIDDEN = {"dirty": "the dirty bit of a PTE: smaps tells it no more than PG_dirty", "misplaced": "a page's index"}
 _RESERVED = frozenset(re.findall(r"\w+", """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm errno linux
