@@ -24,14 +24,16 @@ RULES = {
 }
 CHANGED = {
     "v4.9": ("v4.8", {"force_proof"}),
-    "v6.1.0": ("v6.1", {"collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp"}),
+    "v6.1.0": ("v6.1", {"collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp", "mremap_clears_uffd_wp"}),
     "6.1.20": ("v6.1", {"collapse_rechecks_uffd_wp"}),
     "v6.3": ("v6.2", {"uffd_restores", "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp"}),
     "v6.6": ("v6.4.0", {"fork_excludes_faults"}),
     "v6.9": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "uffd_move"}),
     "v6.11": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "swap_in_upgrades", "uffd_move"}),
-    "v6.12.0": ("v6.12", {"split_zero_parts", "uffd_move", "move_soft_dirty"}),
-    "v6.14": ("v6.12.0", {"huge_zero_fresh", "huge_zero_unshare", "dontneed_frees_tables", "uffd_move"}),
+    "v6.12.0": ("v6.12", {"split_zero_parts", "uffd_move", "move_soft_dirty", "mremap_clears_uffd_wp"}),
+    "v6.14": ("v6.12.0", {
+        "huge_zero_fresh", "huge_zero_unshare", "dontneed_frees_tables", "uffd_move", "mremap_clears_uffd_wp",
+    }),
     "6.17": ("v6.15", {"uffd_move", "move_soft_dirty"}),
 }
 """Release to a kernel and the decisions in which it differs from that one; no kernel of the model has its rules."""
@@ -40,10 +42,11 @@ IN_DOUBT = {
     "5.10.262": set(), "v5.15": set(), "v5.10": set(), "v7.2": set(), "6.1.0-56-amd64": set(),
     "5.10.5": {
         "soft_dirty_pinned", "swap_out_pinned", "numa_hints", "collapse_rechecks_uffd_wp", "discard_counts",
-        "soft_dirty_lock", "wp_flushes_uffd", "fork_seqcount",
+        "soft_dirty_lock", "wp_flushes_uffd", "fork_seqcount", "early_copy_keeps_uffd_wp",
     },
     "5.11.5": {
         "wp_flushes_uffd", "numa_hints", "discard_counts", "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp",
+        "early_copy_keeps_uffd_wp",
     },
     "v5.11-rc3": {"soft_dirty_lock", "soft_dirty_pinned", "swap_out_pinned"},
     "6.4.7": {
