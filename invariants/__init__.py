@@ -33,7 +33,10 @@ from model.state import (
     exclusive,
     frame_free,
     leaked,
+    mapped,
     maps,
+    misplaced,
+    page_swapped,
     pin_attached,
     pin_dontfork,
     pin_foll_pin,
@@ -280,6 +283,13 @@ FURTHER: tuple[Invariant, ...] = (
         "I1; domain.md F3: ibv_fork_init", (Pin,),
         _reference(lambda k: And(pin_write(k), pin_dontfork(k))), _coherent,
         features=("madv-fork",),
+    ),
+    Invariant(
+        "reverse-mapping",
+        "a page that is mapped, or that a swap entry leads to, is found there by its reverse mapping (anon_vma, index)",
+        "I13; domain.md F33: c50f8e6053b0, 0ea148a79919", (Frame,),
+        lambda f: Or(mapped(f), page_swapped(f)), lambda f: Not(misplaced(f)),
+        features=("uffd-move",),
     ),
 )
 """Invariants about what the default table leaves out."""

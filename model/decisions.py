@@ -40,7 +40,6 @@ from model.state import (
     pte_dirty,
     pte_huge,
     pte_swap_exclusive,
-    pte_uffd_wp,
     pte_write,
     same_pmd,
     slot_frame,
@@ -183,7 +182,7 @@ def swap_in_by_page_count(p: Term, v: Term, s: Term, f: Term) -> Term:
 def swap_in_by_page_count_read_only(p: Term, v: Term, s: Term, f: Term) -> Term:
     """The same once the page is mapped: mapping it writable has cleared FAULT_FLAG_WRITE (do_swap_page of 7.2.13)."""
     writable = And(vma_write(p, v), swap_in_by_exclusive_only(p, v, s, f),
-                   Not(pte_uffd_wp(p, v)), Not(soft_dirty_needs_fault(p, v)))
+                   Not(uffd_protects(p, v)), Not(soft_dirty_needs_fault(p, v)))
     return And(swap_in_by_page_count(p, v, s, f), Not(writable))
 
 
@@ -322,6 +321,16 @@ class Decisions:
     soft_dirty_lock                   clear_refs takes mmap_lock for `read` or `write`
     uffd_across_vmas                  userfaultfd protects a range that more than one VMA covers
     uffd_markers                      userfaultfd protects file mappings, and what it said outlives the PTE
+    register_narrows                  registering with userfaultfd without write-protection ends what there was of it;
+                                      else it is refused
+    unregister_unprotects             unregistering clears uffd-wp where the VMA was registered for it
+    copy_protects_read_only           UFFDIO_COPY with MODE_WP sets uffd-wp in a read-only VMA, too
+    early_copy_keeps_uffd_wp          fork's early copy of a protected page is protected in a child that is registered
+    uffd_move                         UFFDIO_MOVE: there is `none`; it moves a swap entry and is `blind` for the swap
+                                      cache; `carries` the page that it has found there; `rechecks` that it still is
+                                      there, or that none is
+    move_soft_dirty                   what it moves is soft-dirty afterwards, and dirty if it was; else a page is both,
+                                      and a swap entry as it was
     wp_flushes_uffd                   a write fault in a VMA registered for uffd-wp flushes the TLB before it decides
     fork_excludes_faults              no fault of the parent runs during fork (it may where VMAs have their own locks)
     fork_seqcount                     GUP-fast for FOLL_PIN gives up if a fork overlaps (write_protect_seq, row e)
@@ -395,6 +404,12 @@ class Decisions:
     soft_dirty_lock: str = "read"
     uffd_across_vmas: bool = False
     uffd_markers: bool = False
+    register_narrows: bool = True
+    unregister_unprotects: bool = False
+    copy_protects_read_only: bool = False
+    early_copy_keeps_uffd_wp: bool = False
+    uffd_move: str = "none"
+    move_soft_dirty: bool = False
     wp_flushes_uffd: bool = False
     fork_excludes_faults: bool = True
     fork_seqcount: bool = False
@@ -405,6 +420,16 @@ class Decisions:
 DECISIONS = tuple(f.name for f in fields(Decisions) if f.name not in ("name", "about", "base", "cite"))
 """Names of the decisions, in the order of the record."""
 PREDICATES = frozenset(f.name for f in fields(Decisions) if str(f.type).startswith("Predicate"))
+ON_PINNED = ("clear", "skip", "refuse")
+WORDS_ALLOWED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("mprotect_pinned", "soft_dirty_pinned", "uffd_wp_pinned", "mprotect_other_pinned"), ON_PINNED),
+    **dict.fromkeys(("swap_out_pinned", "unmap_pinned", "ksm_referenced", "migrate_referenced"), ("allow", "refuse")),
+    "uffd_unwp_pinned": ("clear", "skip"), "soft_dirty_lock": ("read", "write"),
+    "huge_zero_unshare": ("split", "as-write", "read-only"), "migrate_large": ("split", "whole", "split-partial"),
+    "migration_dirty": ("drop", "soft-dirty", "keep"), "split_zero_parts": ("keep", "map", "map-bare"),
+    "force_proof": ("retry-as-read", "dirty", "exclusive"), "uffd_move": ("none", "blind", "carries", "rechecks"),
+}
+"""Decisions that are one of several words, and those words."""
 
 
 def value_text(value: Any) -> str:

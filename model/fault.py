@@ -51,6 +51,7 @@ from model.state import (
     large,
     live,
     mapped_only_by,
+    missing,
     needs_stable_page,
     nonanon,
     page_swapped,
@@ -78,8 +79,10 @@ from model.state import (
     uffd_armed,
     uffd_marker,
     uffd_protects,
+    unplaced,
     vma_anon,
     vma_huge,
+    vma_missing,
     vma_uffd,
     vma_write,
     writeback,
@@ -146,7 +149,7 @@ def tlb_store(kernel: Decisions, p: Term, v: Term, n: Term) -> Step:
 @rule([P, V], "CPU load", "domain.md 1.2")
 def load(kernel: Decisions, p: Term, v: Term) -> Step:
     """The CPU loads; where the zero page is not modelled, an untouched page reads as zero without a page."""
-    mapped = Or(pte_present(p, v), And(Not(file(v)), Not(backed(v))))
+    mapped = Or(pte_present(p, v), And(Not(file(v)), Not(backed(v)), Not(missing(p, v))))
     return Step([live(p, v), Not(pte_swap(p, v)), Not(pte_cleared(p, v)), mapped])
 
 
@@ -173,7 +176,7 @@ def userfault_wait(kernel: Decisions, p: Term, v: Term) -> Step:
 def anon_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A write fault on an empty PTE maps a fresh zeroed page, writable."""
     return Step(
-        [live(p, v), vma_write(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v)],
+        [live(p, v), vma_write(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v), Not(missing(p, v))],
         [fresh_page(new, ZERO), map_writable(p, v, new), put(uffd_armed(p, v), False), set_exclusive(kernel, new),
          table_for(p, v)],
     )
@@ -210,7 +213,8 @@ def mmap_file(kernel: Decisions, v: Term, n: Term) -> Step:
     untouched = forall(Proc, lambda q: pte_none(q, v))
 
     def unregistered(q: Term) -> list[Update]:
-        return [] if kernel.uffd_markers else put(vma_uffd(q, v), False)
+        new = put(vma_missing(q, v), False)
+        return new if kernel.uffd_markers else new + put(vma_uffd(q, v), False)
 
     return Step(
         [Not(file(v)), untouched],
@@ -223,7 +227,7 @@ def mmap_file(kernel: Decisions, v: Term, n: Term) -> Step:
 def map_backing(kernel: Decisions, p: Term, v: Term) -> Step:
     """A read fault maps the page of the page cache, with uffd-wp where a marker was, or the zero page, read-only."""
     return Step(
-        [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v)],
+        [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v), Not(missing(p, v))],
         [map_read_only(p, v, backing(v), protected=marked(p, v)), table_for(p, v)],
     )
 
@@ -235,7 +239,7 @@ def map_huge_zero(kernel: Decisions, p: Term, v: Term) -> Step:
     do_huge_pmd_anonymous_page prepares an anon_vma before it looks at what the fault is for.
     """
     return Step(
-        [live(p, v), vma_huge(p, v), huge_ready(p, v), Not(file(v)), backed(v)],
+        [live(p, v), vma_huge(p, v), huge_ready(p, v), Not(file(v)), backed(v), Not(missing(p, v))],
         each(
             Page, lambda w: map_read_only(p, w, backing(w), huge=True) + put(vma_anon(p, w), True),
             when=lambda w: block(w) == block(v),
@@ -370,7 +374,7 @@ def swapped_in(p: Term, v: Term, f: Term, writable: Term, dirty: Term) -> list[U
     """do_swap_page's new PTE: read-only unless `writable`; uffd-wp and soft-dirty come from the swap entry."""
     return (
         map_pte(p, v, f) + put(pte_swap(p, v), False) + put(pte_write(p, v), writable) + put(pte_dirty(p, v), dirty)
-        + put(pte_soft_dirty(p, v), Or(pte_soft_dirty(p, v), dirty))
+        + put(pte_soft_dirty(p, v), Or(pte_soft_dirty(p, v), dirty)) + put(unplaced(f), False)
     )
 
 

@@ -15,6 +15,9 @@ WORLD: dict[str, str] = {
     "vm-soft-dirty": "VM_SOFTDIRTY: everything reads as soft-dirty until the first clear_refs; else there has been one",
     "madv-fork": "MADV_DONTFORK, MADV_WIPEONFORK: what fork leaves out, or leaves empty",
     "populate": "MADV_POPULATE_READ, MADV_POPULATE_WRITE: the faults of an access without the access",
+    "uffd": "userfaultfd: registering for missing pages, unregistering, UFFDIO_COPY, UFFDIO_ZEROPAGE",
+    "uffd-move": "UFFDIO_MOVE",
+    "uffd-fork": "the fork event of userfaultfd: children are registered, too",
     "exec": "mprotect(PROT_EXEC): whether VM_EXEC is set decides whether the next mprotect changes anything",
     "stable-writes": "swap devices that need pages which do not change while they are written (SWP_STABLE_WRITES)",
 }
@@ -29,6 +32,7 @@ SPLIT: dict[str, str] = {
     "reclaim-flush": "reclaim unmaps a page and flushes TLBs later (with tlb); splits swap-out too",
     "split-pmd": "splitting a PMD moves its mapping's count to the sub-pages (with huge)",
     "collapse": "collapse looks at the block's pages, then again under locks (with huge)",
+    "move": "UFFDIO_MOVE reads a swap entry, looks into the swap cache, then moves the entry (with uffd-move)",
     "share": "KSM takes a PTE away, looks at its page, gives it back",
 }
 """What is not one step: name to one line."""

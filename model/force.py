@@ -43,6 +43,7 @@ from model.state import (
     leaked,
     live,
     loaded,
+    missing,
     nonanon,
     page_dirty,
     pte_dirty,
@@ -161,7 +162,8 @@ def _map_private(
 def force_anon_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A forced write fault on an empty PTE maps a fresh zeroed page, clean and read-only."""
     return Step(
-        [*_read_only(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v), Not(_reads_again(kernel, p, v))],
+        [*_read_only(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v), Not(missing(p, v)),
+         Not(_reads_again(kernel, p, v))],
         [*_map_private(kernel, p, v, new, ZERO, dirty=False), table_for(p, v)],
     )
 
@@ -171,8 +173,8 @@ def force_anon_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
 def force_huge_fault(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Step:
     """A forced write fault in an empty block maps a fresh zeroed THP, dirty, not writable because the VMA is not."""
     return Step(
-        [*_read_only(p, v), vma_huge(p, v), huge_ready(p, v), Not(file(v)), Not(_reads_again(kernel, p, v)),
-         *fresh_block(v, new)],
+        [*_read_only(p, v), vma_huge(p, v), huge_ready(p, v), Not(file(v)), Not(missing(p, v)),
+         Not(_reads_again(kernel, p, v)), *fresh_block(v, new)],
         [each(
             Page, lambda w: map_read_only(p, w, new(w), dirty=True, huge=True) + put(vma_anon(p, w), True)
             + fresh_page(new(w), ZERO, into) + set_exclusive(kernel, new(w)), when=in_block(v),
@@ -194,7 +196,10 @@ def force_read_again(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """The retry of a forced write maps, as a read, whatever backs the address (before 19be0eaffa3a, 4.9)."""
     if kernel.force_proof != "retry-as-read":
         return None
-    return Step([*_read_only(p, v), pte_none(p, v), backed(v), force_cow(p, v)], map_read_only(p, v, backing(v)))
+    return Step(
+        [*_read_only(p, v), pte_none(p, v), backed(v), Not(missing(p, v)), force_cow(p, v)],
+        map_read_only(p, v, backing(v)),
+    )
 
 
 @rule([P, V], "do_swap_page (write fault)", "domain.md (j) of each kernel; decisions `swap_in_reuse`, `swap_in_frees`",

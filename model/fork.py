@@ -82,8 +82,10 @@ from model.state import (
     vma_exec,
     vma_huge,
     vma_mergeable,
+    vma_missing,
     vma_soft_dirty,
     vma_uffd,
+    vma_unwatched,
     vma_wipeonfork,
     vma_write,
 )
@@ -108,15 +110,8 @@ COPY = Param(
 )
 
 
-@rule([P, CHILD, COPY], "dup_mmap, copy_page_range, copy_present_page",
-      "domain.md (f) of each kernel, 7.2 S1; decision `fork_copies`", lock="write", split=("fork", "tlb"))
-def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
-    """Every page is shared, read-only in both, except those that `fork_copies` names: the child gets its own copy.
-
-    Of a VMA with VM_DONTCOPY or VM_WIPEONFORK nothing is copied, and the parent's PTEs stay as they are. The PMD of a
-    THP to be copied is split, and its sub-pages are copied one by one. Sub-steps: pages are looked at, page tables are
-    copied, TLBs are flushed and the child may run.
-    """
+def _forked(kernel: Decisions, p: Term, q: Term, copy: Any, event: bool = False) -> Staged:
+    """The sub-steps of fork. `event`: the monitor is told of it, so that the child is registered as well."""
     now = SimpleNamespace(
         early=lambda v: copied_early(kernel, p, v), copy=copy,
         # Said of f, not of the PTE, so that "somebody pins f" stays outside the quantifier over pages.
@@ -137,7 +132,7 @@ def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
 
     def copy_tables(to: Any) -> Step:
         updates: list[Any] = [
-            each(Page, lambda v: _inherited(p, q, v, to)),
+            each(Page, lambda v: _inherited(kernel, p, q, v, to, event)),
             each(Page, lambda v: put(pte_write(p, v), False),
                  when=lambda v: And(pte_present(p, v), Not(not_forked(p, v)), Not(to.early(v)))),
             each(Page, lambda v: fresh_page(to.copy(v), frame_value(pte_frame(p, v)))
@@ -170,6 +165,29 @@ def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
         (fork_tested(p, q), fork_shared(p, q)), now, saved,
         save=each(Page, lambda v: put(fork_early(p, v), True) + put(fork_copy(p, v), copy(v)), when=now.early),
     )
+
+
+@rule([P, CHILD, COPY], "dup_mmap, copy_page_range, copy_present_page",
+      "domain.md (f) of each kernel, 7.2 S1; decision `fork_copies`", lock="write", split=("fork", "tlb"))
+def fork(kernel: Decisions, p: Term, q: Term, copy: Any) -> Staged:
+    """Every page is shared, read-only in both, except those that `fork_copies` names: the child gets its own copy.
+
+    Of a VMA with VM_DONTCOPY or VM_WIPEONFORK nothing is copied, and the parent's PTEs stay as they are. The PMD of a
+    THP to be copied is split, and its sub-pages are copied one by one. Sub-steps: pages are looked at, page tables are
+    copied, TLBs are flushed and the child may run.
+    """
+    return _forked(kernel, p, q, copy)
+
+
+@rule([P, CHILD, COPY], "dup_mmap, dup_userfaultfd, copy_present_page",
+      "domain.md 2.14, F24; decision `early_copy_keeps_uffd_wp`", lock="write", features=("uffd-fork",))
+def fork_event(kernel: Decisions, p: Term, q: Term, copy: Any) -> Step:
+    """fork under a monitor that asks for the fork event: the child is registered as its parent is, and keeps uffd-wp.
+
+    Up to 5.13 not in the copy that it gets of a pinned page, which is writable (8f34f1eac382). One step, whatever else
+    is in sub-steps.
+    """
+    return _forked(kernel, p, q, copy, event=True).whole()
 
 
 def _shares(p: Term, f: Term, copied: Callable[[Term], Term]) -> Term:
@@ -217,23 +235,37 @@ def _copies_ptes(p: Term, v: Term) -> Term:
     return Or(Not(nonanon(pte_frame(p, v))), vma_anon(p, v))
 
 
-def _inherited(p: Term, q: Term, v: Term, to: Any) -> list[Update]:
-    """What the child's page table says of v."""
+def _protected_copy(kernel: Decisions, p: Term, v: Term, early: Term) -> Term:
+    """The child's uffd-wp bit where it is registered as its parent is; one that means nothing is cleared
+    (userfaultfd_wp(dst_vma))."""
+    return And(pte_uffd_wp(p, v), vma_uffd(p, v), Or(Not(early), BoolVal(kernel.early_copy_keeps_uffd_wp)))
+
+
+def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: bool) -> list[Update]:
+    """What the child's page table says of v. Without the fork event it is not registered with userfaultfd."""
     early, copied = to.early(v), Not(not_forked(p, v))
+    protected = _protected_copy(kernel, p, v, early) if event else BoolVal(False)
+    # From 5.19 on, since there are markers, a child that is registered needs its page table (vma_needs_copy).
+    needed = And(vma_uffd(p, v), BoolVal(event and kernel.uffd_markers))
+    tables = Or(_copies_ptes(p, v), needed) if event else _copies_ptes(p, v)
+
+    def kept(flag: StateFunction) -> Term:
+        return flag(p, v) if event else BoolVal(False)
+
     return (
         put(vma(q, v), And(vma(p, v), Not(vma_dontfork(p, v)))) + put(vma_apart(q, v), _apart(p, v))
         + put(page_table(q, block(v)), _child_table(p, v, to))
         + put(vma_dontfork(q, v), False) + put(vma_wipeonfork(q, v), vma_wipeonfork(p, v))
         + put(vma_write(q, v), vma_write(p, v)) + put(vma_exec(q, v), vma_exec(p, v))
         + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
-        # Without the fork event the child is not registered with userfaultfd.
-        + put(vma_uffd(q, v), False) + put(pte_uffd_wp(q, v), False) + put(uffd_armed(q, v), False)
-        + put(uffd_marker(q, v), False)
-        + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), copied, _copies_ptes(p, v)))
+        + put(vma_uffd(q, v), kept(vma_uffd)) + put(vma_missing(q, v), kept(vma_missing))
+        + put(vma_unwatched(q, v), False) + put(pte_uffd_wp(q, v), protected) + put(uffd_armed(q, v), kept(uffd_armed))
+        + put(uffd_marker(q, v), And(vma_uffd(p, v), uffd_marker(p, v)) if event else BoolVal(False))
+        + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), copied, tables))
         + put(vma_anon(q, v), And(vma_anon(p, v), Not(vma_wipeonfork(p, v))))
         + put(pte_frame(q, v), If(early, to.copy(v), pte_frame(p, v)))
         + put(pte_huge(q, v), And(pte_huge(p, v), Not(early)))
-        + put(pte_write(q, v), And(early, vma_write(p, v)))
+        + put(pte_write(q, v), And(early, vma_write(p, v), Not(protected)))
         + put(pte_dirty(q, v), Or(early, pte_dirty(p, v)))
         + put(pte_soft_dirty(q, v), Or(early, pte_soft_dirty(p, v)))
         + put(pte_swap(q, v), And(pte_swap(p, v), copied)) + put(pte_slot(q, v), pte_slot(p, v))
@@ -290,4 +322,4 @@ madv_wipeonfork = _advice(
 )
 madv_keeponfork = _advice("madv-keeponfork", vma_wipeonfork, False, "VM_WIPEONFORK is cleared.")
 
-RULES = (fork, *madv_dontfork, *madv_dofork, *madv_wipeonfork, *madv_keeponfork)
+RULES = (fork, fork_event, *madv_dontfork, *madv_dofork, *madv_wipeonfork, *madv_keeponfork)

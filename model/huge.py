@@ -55,6 +55,7 @@ from model.state import (
     mapped_only_by,
     maps,
     maps_folio,
+    missing,
     nonanon,
     page_dirty,
     page_swapped,
@@ -78,6 +79,7 @@ from model.state import (
     unreferenced,
     vma_anon,
     vma_huge,
+    vma_missing,
     vma_uffd,
     vma_write,
 )
@@ -122,7 +124,7 @@ def madvise_hugepage(kernel: Decisions, p: Term, v: Term) -> Step:
 def huge_fault(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Step:
     """A write fault in an empty block maps a fresh zeroed THP by a PMD, writable."""
     return Step(
-        [vma_huge(p, v), huge_ready(p, v), vma_write(p, v), Not(file(v)), *fresh_block(v, new)],
+        [vma_huge(p, v), huge_ready(p, v), vma_write(p, v), Not(file(v)), Not(missing(p, v)), *fresh_block(v, new)],
         [each(
             Page, lambda w: fresh_page(new(w), ZERO, into) + map_writable(p, w, new(w), huge=True)
             + put(uffd_armed(p, w), False) + set_exclusive(kernel, new(w)), when=in_block(v),
@@ -374,7 +376,7 @@ def _fits(kernel: Decisions, p: Term, w: Term, uffd_wp: bool = True) -> Term:
         pte_present(p, w), Not(pte_huge(p, w)), Not(nonanon(f)), unreferenced(f), shared, compound, cached_alone,
     )
     tracked = And(Or(pte_present(p, w), pte_swap(p, w)), pte_uffd_wp(p, w)) if uffd_wp else BoolVal(False)
-    hole = And(_none_or_zero(p, w), Not(vma_uffd(p, w)))
+    hole = And(_none_or_zero(p, w), Not(vma_uffd(p, w)), Not(vma_missing(p, w)))
     return Or(hole, And(Or(page, pte_swap(p, w)), Not(tracked)))
 
 

@@ -11,13 +11,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from model import fault, force, fork, gup, huge, lapses, locks, merge, protect, reclaim, unmap
+from model import fault, force, fork, gup, huge, lapses, locks, merge, protect, reclaim, unmap, userfaultfd
 from model.blame import defect, is_models, nearest, place_of
 
 # All predicates, also those of which no kernel here is made: who writes one finds them beside the kernels.
 from model.decisions import (
     DECISIONS,
     PREDICATES,
+    WORDS_ALLOWED,
     Decisions,
     Predicate,
     always,
@@ -59,10 +60,9 @@ from model.operations import Operation
 from model.state import BY_NAME, CONSTANTS, FUNCTIONS, Bool, fresh
 from model.user_rules import arguments_of, check_decision, check_operation, check_rule
 
-ON_PINNED = ("clear", "skip", "refuse")
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
-    *force.RULES,
+    *force.RULES, *userfaultfd.RULES,
 )
 
 
@@ -86,17 +86,8 @@ class Kernel(Decisions):
     def __post_init__(self) -> None:
         for f in fields(self):
             self._check_kind(f.name, str(f.type), getattr(self, f.name))
-        for name in ("mprotect_pinned", "soft_dirty_pinned", "uffd_wp_pinned", "mprotect_other_pinned"):
-            _one_of(self.name, name, getattr(self, name), ON_PINNED)
-        _one_of(self.name, "uffd_unwp_pinned", self.uffd_unwp_pinned, ("clear", "skip"))
-        _one_of(self.name, "soft_dirty_lock", self.soft_dirty_lock, ("read", "write"))
-        _one_of(self.name, "huge_zero_unshare", self.huge_zero_unshare, ("split", "as-write", "read-only"))
-        _one_of(self.name, "migrate_large", self.migrate_large, ("split", "whole", "split-partial"))
-        _one_of(self.name, "migration_dirty", self.migration_dirty, ("drop", "soft-dirty", "keep"))
-        _one_of(self.name, "split_zero_parts", self.split_zero_parts, ("keep", "map", "map-bare"))
-        _one_of(self.name, "force_proof", self.force_proof, ("retry-as-read", "dirty", "exclusive"))
-        for name in ("swap_out_pinned", "unmap_pinned", "ksm_referenced", "migrate_referenced"):
-            _one_of(self.name, name, getattr(self, name), ("allow", "refuse"))
+        for name, allowed in WORDS_ALLOWED.items():
+            _one_of(self.name, name, getattr(self, name), allowed)
         for lemma in self.lemmas:
             if wrong := defect(lemma, Bool, BY_NAME, CONSTANTS):
                 raise ModelError(f"kernel {self.name}: a lemma {wrong}")
@@ -329,8 +320,8 @@ V5_12 = V5_11.but(
 )
 V5_14 = V5_12.but(
     "v5.14", "R2, and a copy frees the old page's idle swap-cache entry",
-    {"copy_frees_swap_cache": "f4c4a3f48480", "uffd-wp in fork's early copy (needs the fork event)": "8f34f1eac382"},
-    copy_frees_swap_cache=True,
+    {"copy_frees_swap_cache": "f4c4a3f48480", "early_copy_keeps_uffd_wp": "8f34f1eac382"},
+    copy_frees_swap_cache=True, early_copy_keeps_uffd_wp=True,
 )
 V5_16 = V5_14.but(
     "v5.16", "R2, and UFFDIO_CONTINUE installs page cache pages dirty (CVE-2022-2590)",
@@ -353,17 +344,17 @@ V5_19 = V5_18.but(
     "v5.19", "X1: PG_anon_exclusive decides; a read-only FOLL_PIN unshares first",
     {"exclusive_bit": "78fbe906cc90, 6c287605fd56", "unshare": "c89357e27f20", "read_gup": "a7f226604170",
      "fork_copies": "fb3d824d1a46", "swap_in_reuse": "1493a1913e34", "unmap_pinned": "6c287605fd56",
-     "uffd_markers": "PTE_MARKER_UFFD_WP, vma_can_userfault: 5.19, read in 6.1.192"},
+     "uffd_markers, copy_protects_read_only": "vma_can_userfault, mfill_atomic_install_pte: 5.19, read in 6.1.192"},
     exclusive_bit=True, huge_reuse=exclusive_or_page_count, reuse=exclusive_or_page_count,
     reuse_frees_swap_cache=not_exclusive, read_gup=read_exclusive,
     unshare=page_count_is_one_after_swap_cache, fork_copies=copies_pinned_exclusive,
     swap_in_reuse=swap_in_by_exclusive, swap_in_counts=True, unmap_pinned="refuse",
-    uffd_markers=True,
+    uffd_markers=True, copy_protects_read_only=True,
 )
 V6_0 = V5_19.but(
     "v6.0", "X1, and mprotect gives the write bit back to exclusive dirty pages",
-    {"mprotect_restores": "64fe24a3e05e", "force_proof": "5535be309971"}, mprotect_restores=restores_dirty_exclusive,
-    force_proof="exclusive",
+    {"mprotect_restores": "64fe24a3e05e", "force_proof": "5535be309971", "unregister_unprotects": "f369b07c8614"},
+    mprotect_restores=restores_dirty_exclusive, force_proof="exclusive", unregister_unprotects=True,
 )
 V6_1 = V6_0.but(
     "v6.1", "X1, and GUP-fast reads PG_anon_exclusive last",
@@ -407,27 +398,29 @@ V6_12 = V6_2.but(
      "migration_dirty": "mm/migrate.c: pte_clear_soft_dirty is in 6.12, not in 6.6",
      "split_zero_parts": "b1f202060afe; 9658d698a8a8, backport (mm/migrate.c of Debian's 6.12.118)",
      "numa_hints": "folio_maybe_dma_pinned, folio_likely_mapped_shared in change_pte_range, read in 6.12.118",
-     "ksm_keeps_soft_dirty": "replace_page, read in 6.12.118, and in no other",
+     "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "replace_page, madvise_free_pte_range, read in 6.12.118 alone",
      "mremap_clears_uffd_wp": "0cef0bb836e3, backport (mm/mremap.c of Debian's 6.12.118)",
-     "lazyfree_spares_ksm": "madvise_free_pte_range, read in 6.12.118, and in no other", **BY_6_4_COMMITS},
+     "uffd_move, move_soft_dirty": "adef440691ba, backports c50f8e6053b0 0ea148a79919 75cb1cca2c88", **BY_6_4_COMMITS},
     uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True, reuse_large=exclusive_only,
-    numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True,
-    migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map",
+    numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True, move_soft_dirty=True,
+    migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map", uffd_move="rechecks",
     mremap_clears_uffd_wp=True, **BY_6_4,
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
     {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6", "huge_zero_fresh, huge_zero_unshare": "1ced09e0331f (6.13)",
      "dontneed_frees_tables": "6375e95f381e (6.14)", "lazyfree_stays": "try_to_unmap_one, read in 7.2.13; 6.15",
-     "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "not in 7.2.13", "split_zero_parts": "9658d698a8a8 is of 6.18"},
+     "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "not in 7.2.13", "split_zero_parts": "9658d698a8a8 is of 6.18",
+     "uffd_move": "c50f8e6053b0 (6.14); 0ea148a79919 is of 6.16", "move_soft_dirty": "75cb1cca2c88 is of 6.16"},
     reuse_large=exclusive_or_alone, huge_zero_fresh=True, huge_zero_unshare="as-write", dontneed_frees_tables=True,
     lazyfree_stays=True, ksm_keeps_soft_dirty=False, lazyfree_spares_ksm=False, split_zero_parts="map-bare",
+    uffd_move="carries", move_soft_dirty=False,
 )
 V6_18 = V6_15.but(
     "v6.18", "X3, and collapse takes blocks of which no PTE is writable",
     {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in 6.12, not in 7.2; a running 6.18 has not got it",
-     "split_zero_parts": "9658d698a8a8"},
-    collapse_read_only=True, split_zero_parts="map",
+     "split_zero_parts": "9658d698a8a8", "uffd_move": "0ea148a79919 (6.16)", "move_soft_dirty": "75cb1cca2c88 (6.16)"},
+    collapse_read_only=True, split_zero_parts="map", uffd_move="rechecks", move_soft_dirty=True,
 )
 V7_2 = V6_18.but(
     "v7.2", "X4: a swapped-in page is mapped before it may leave the swap cache, so that only its entry's bit decides",
@@ -438,15 +431,16 @@ V7_2 = V6_18.but(
 )
 V7_3_RC7 = V7_2.but(
     "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",
-    {"swap_in_frees": "should_try_to_free_swap, mm/memory.c, read in 7.3-rc7"},
-    swap_in_frees=swap_in_by_exclusive_only,
+    {"swap_in_frees, register_narrows": "should_try_to_free_swap, userfaultfd_register, read in 7.3-rc7"},
+    swap_in_frees=swap_in_by_exclusive_only, register_narrows=False,
 )
 DEBIAN_5_10 = V5_12.but(
     "debian-5.10", "R2, as 5.10.y has it with its backports (read in Debian's 5.10.262)",
     {"fork_seqcount, soft_dirty_lock, soft_dirty_pinned, swap_out_pinned, wp_flushes_uffd": "backports, as in 5.12",
      "numa_hints": "80d47f5de5e3, backport (mm/mprotect.c)", "discard_counts": "6c8e2a256915, backport (mm/rmap.c)",
-     "collapse_rechecks_uffd_wp": "dd47ac428c3f, backport (mm/khugepaged.c)"},
+     "collapse_rechecks_uffd_wp, early_copy_keeps_uffd_wp": "dd47ac428c3f, 8f34f1eac382, backports"},
     numa_hints=page_count_is_one_of_any, discard_counts=True, collapse_rechecks_uffd_wp=True,
+    early_copy_keeps_uffd_wp=True,
 )
 
 

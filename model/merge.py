@@ -36,6 +36,7 @@ from model.state import (
     mapped_only_by,
     maps,
     maps_folio,
+    misplaced,
     nonanon,
     page_dirty,
     page_swapped,
@@ -81,7 +82,9 @@ def _counted(kernel: Decisions, r: Term, u: Term) -> Term:
 
 
 def _protectable(kernel: Decisions, r: Term, u: Term) -> Term:
-    return And(Not(large(pte_frame(r, u))), _counted(kernel, r, u))
+    """write_protect_page does it, of a page that is where its index says (page_address_in_vma)."""
+    f = pte_frame(r, u)
+    return And(Not(large(f)), _counted(kernel, r, u), Not(misplaced(f)))
 
 
 def _equal(p: Term, v: Term, q: Term, w: Term) -> Term:
@@ -290,9 +293,10 @@ def ksm_protect(kernel: Decisions, p: Term, v: Term) -> Staged:
 
 
 def _movable(kernel: Decisions, f: Term) -> list[Term]:
-    """migrate_page: the count is what mappings and the swap or page cache account for. The zero page never moves."""
+    """migrate_page: the count is what mappings and the swap or page cache account for. The zero page never moves, nor
+    what try_to_migrate does not find."""
     counted = unreferenced(f) if kernel.migrate_referenced == "refuse" else BoolVal(True)
-    return [mapped(f), Not(large(f)), Or(Not(nonanon(f)), in_page_cache(f)), counted]
+    return [mapped(f), Not(large(f)), Or(Not(nonanon(f)), in_page_cache(f)), counted, Not(misplaced(f))]
 
 
 def _movable_folio(f: Term) -> list[Term]:

@@ -168,11 +168,12 @@ def faults(access: str, kernel: Decisions) -> tuple[tuple[str, ...], ...]:
 
 
 def blocks(access: str, kernel: Decisions) -> tuple[str, ...]:
-    """Names of the rules by which such an access waits for a userfaultfd monitor: write faults only."""
+    """Names of the rules by which such an access waits for a userfaultfd monitor: missing pages, and write faults."""
     if access == "force":
-        return ("userfault-wait", "force-userfault-wait")
+        return ("userfault-missing", "userfault-wait", "force-userfault-wait")
     writes = access == "store" or (access == "read-gup" and kernel.read_gup_writes)
-    return ("userfault-wait",) if writes else ()
+    missing = ("userfault-missing",) if access in ("load", "store", "read-gup") else ()
+    return (*missing, "userfault-wait") if writes else missing
 
 
 ZERO = frozenset({"zero"})
@@ -180,6 +181,7 @@ HUGE = frozenset({"huge"})
 KSM = frozenset({"ksm"})
 EXEC = frozenset({"exec"})
 MADV_FORK = frozenset({"madv-fork"})
+UFFD = frozenset({"uffd"})
 PIN_SINCE = "5.6"
 """FOLL_PIN, pin_user_pages: domain.md 0.1."""
 UFFD_WP_SINCE = "5.7"
@@ -190,6 +192,8 @@ WIPEONFORK_SINCE = "4.14"
 """MADV_WIPEONFORK, MADV_KEEPONFORK: domain.md 2.14."""
 POPULATE_SINCE = "5.14"
 """MADV_POPULATE_READ, MADV_POPULATE_WRITE: domain.md 2.14."""
+UFFD_MOVE_SINCE = "6.8"
+"""UFFDIO_MOVE: domain.md 2.14."""
 UFFD_CONTINUE_SINCE = "5.14"
 """UFFDIO_CONTINUE of shmem (of hugetlbfs: 5.13): domain.md 2.14."""
 
@@ -238,6 +242,15 @@ def _madv_fork(advice: str, since: str = "") -> Operation:
     )
 
 
+def _registers(*flags: str) -> Operation:
+    rule = "-".join(("uffd-register", *flags))
+    return Operation(
+        "uffd-register", ("v",), (rule,), (f"{rule}-refused",), nothing=(f"{rule}-nothing",), prepares=("split-pmd",),
+        flags=frozenset(flags), refused_first=True, whole=(f"{rule}-range",), whole_refusal=(f"{rule}-range-refused",),
+        features=UFFD, since=UFFD_WP_SINCE if "wp" in flags else "",
+    )
+
+
 def _pageout(then: str, *flags: str) -> Operation:
     """Reclaim. `writing`: the page's writeback goes on, until `writeback-end`; `stable`: to a device that needs pages
     which do not change meanwhile."""
@@ -255,6 +268,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("write", ("v", "n"), ("store",), ("store-refused",), perhaps=("tlb-store",), access="store"),
     Operation("read", ("v",), ("load",), ("load-refused",), access="load", features=ZERO),
     Operation("fork", ("child",), ("fork",)),
+    Operation(
+        "fork", ("child",), ("fork-event",), flags=frozenset({"event"}), features=frozenset({"uffd-fork"}),
+        since=UFFD_WP_SINCE,
+    ),
     Operation("exit", (), ("exit",)),
     Operation("munmap", ("v",), ("munmap", "munmap-nothing"), prepares=("split-pmd",)),
     Operation(
@@ -292,6 +309,20 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("clear-soft-dirty", (), ("clear-soft-dirty",), ("clear-soft-dirty-refused",)),
     _on_range("uffd-wp", "uffd-wp", since=UFFD_WP_SINCE),
     _on_range("uffd-unwp", "uffd-unwp", since=UFFD_WP_SINCE),
+    _registers("missing"),
+    _registers("wp"),
+    _registers("missing", "wp"),
+    _on_range("uffd-unregister", "uffd-unregister", features=UFFD),
+    Operation("uffd-copy", ("v", "n"), ("uffd-copy",), ("uffd-copy-refused",), features=UFFD),
+    Operation(
+        "uffd-copy", ("v", "n"), ("uffd-copy-wp",), ("uffd-copy-wp-refused",), flags=frozenset({"wp"}), features=UFFD,
+        since=UFFD_WP_SINCE,
+    ),
+    Operation("uffd-zeropage", ("v",), ("uffd-zeropage",), ("uffd-copy-refused",), features=UFFD | ZERO),
+    Operation(
+        "uffd-move", ("v", "w"), ("uffd-move", "uffd-move-zero", "uffd-move-swapped"), ("uffd-move-refused",),
+        features=frozenset({"uffd-move", "zero"}), since=UFFD_MOVE_SINCE,
+    ),
     Operation(
         "madv-free", ("v",), ("madv-free", "madv-free-swapped", "madv-free-nothing"), ("madv-free-refused",),
         prepares=("madv-free-split",), features=frozenset({"lazyfree"}),

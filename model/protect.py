@@ -19,6 +19,7 @@ from model.ptes import P, V
 from model.state import (
     Page,
     Span,
+    alike,
     alive,
     file,
     forked_alike,
@@ -46,6 +47,7 @@ from model.state import (
     uffd_unwp_flushing,
     vma_exec,
     vma_mergeable,
+    vma_missing,
     vma_soft_dirty,
     vma_uffd,
     vma_write,
@@ -307,7 +309,8 @@ def _watched(kernel: Decisions, p: Term, span: Span) -> Term:
         return And(span.some(watched), span.every(lambda v: Or(Not(live(p, v)), vma_uffd(p, v))))
     flags = (vma_write, vma_exec, *([vma_mergeable] if span.whole else []))
     return span.every(lambda v: And(
-        watched(v), *(flag(p, v) == flag(p, span.page) for flag in flags), forked_alike(p, v, span.page)
+        watched(v), *(flag(p, v) == flag(p, span.page) for flag in flags), forked_alike(p, v, span.page),
+        alike(vma_missing, p, v, span.page),
     ))
 
 
@@ -341,22 +344,25 @@ def uffd_wp_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     return Step([Or(Not(_watched(kernel, p, span)), span.some(_forbidden(kernel.uffd_wp_pinned, p)))])
 
 
+def unprotected(kernel: Decisions, p: Term, v: Term) -> list[Update]:
+    """uffd_wp_range without MODE_WP: uffd-wp goes, and so does the write bit unless `uffd_restores` gives it back."""
+
+    def restores(r: Term, v: Term, f: Term) -> Term:
+        return And(vma_write(r, v), kernel.uffd_restores(r, v, f))
+
+    return (
+        put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False) + put(uffd_marker(p, v), False)
+        + put(pte_write(p, v), _kept_or_restored(kernel.uffd_unwp_pinned, restores, p, v))
+    )
+
+
 @ranged("UFFDIO_WRITEPROTECT(0): mwriteprotect_range, change_pte_range",
         "domain.md (i) of each kernel; decisions `uffd_restores`, `uffd_unwp_pinned`", lock="read", split=("tlb",))
 def uffd_unwp(kernel: Decisions, p: Term, span: Span) -> Staged:
     """uffd-wp is cleared, and so is the write bit of a page that was not protected; it comes back only where
     `uffd_restores` says so (931298e103c2, 6.3)."""
 
-    def restores(r: Term, v: Term, f: Term) -> Term:
-        return And(vma_write(r, v), kernel.uffd_restores(r, v, f))
-
-    step = Step(
-        [_watched(kernel, p, span), span.in_ptes(p)],
-        [span.each(
-            lambda v: put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False) + put(uffd_marker(p, v), False)
-            + put(pte_write(p, v), _kept_or_restored(kernel.uffd_unwp_pinned, restores, p, v))
-        )],
-    )
+    step = Step([_watched(kernel, p, span), span.in_ptes(p)], [span.each(lambda v: unprotected(kernel, p, v))])
     return flushing_later(step, p, span.covers, uffd_unwp_flushing(p, span.page))
 
 

@@ -14,6 +14,7 @@ from model.state import (
     Proc,
     Slot,
     Value,
+    alike,
     block,
     cached,
     exclusive,
@@ -26,6 +27,7 @@ from model.state import (
     lazyfree,
     leaked,
     live,
+    misplaced,
     nonanon,
     page_dirty,
     pte_dirty,
@@ -40,10 +42,12 @@ from model.state import (
     stale,
     uffd_armed,
     uffd_marker,
+    unplaced,
     vma_anon,
     vma_apart,
     vma_exec,
     vma_mergeable,
+    vma_missing,
     vma_uffd,
     vma_write,
     writeback,
@@ -63,7 +67,8 @@ def fresh_page(
     """
     parts = put(large(f), True) + put(folio(f), of) if of is not None else put(large(f), False)
     plain = put(nonanon(f), not anonymous) + put(ksm(f), False) + put(lazyfree(f), False) + put(leaked(f), False)
-    return parts + plain + put(page_dirty(f), in_cache) + put(frame_value(f), value)
+    placed = put(unplaced(f), in_cache) + put(misplaced(f), False)
+    return parts + plain + placed + put(page_dirty(f), in_cache) + put(frame_value(f), value)
 
 
 def map_pte(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
@@ -171,7 +176,7 @@ def left_marker(kernel: Decisions, q: Term, w: Term) -> list[Update]:
 
 
 VMA_FLAGS = (vma_write, vma_exec, vma_uffd, vma_apart, vma_mergeable)
-"""What VMAs that are one have in common, beside `forked_alike`."""
+"""What VMAs that are one have in common, beside `forked_alike` and `vma_missing`."""
 
 
 def one_vma(p: Term, v: Term) -> Term:
@@ -183,6 +188,6 @@ def one_vma(p: Term, v: Term) -> Term:
 
     def joined(w: Term) -> Term:
         same = [flag(p, w) == flag(p, v) for flag in VMA_FLAGS]
-        return And(live(p, w), Not(file(w)), *same, forked_alike(p, v, w))
+        return And(live(p, w), Not(file(w)), *same, forked_alike(p, v, w), alike(vma_missing, p, v, w))
 
     return forall(Page, lambda w: Implies(block(w) == block(v), joined(w)))

@@ -36,6 +36,7 @@ from model.state import (
     mapped_only_by,
     maps,
     maybe_pinned,
+    misplaced,
     nonanon,
     page_dirty,
     page_swapped,
@@ -61,10 +62,13 @@ S = Param("s", Slot)
 
 
 def _kept_when_cached(kernel: Decisions, f: Term) -> Term:
-    """try_to_unmap refuses: from 5.19 an exclusive page that is maybe pinned (page_try_share_anon_rmap)."""
+    """try_to_unmap refuses: from 5.19 an exclusive page that is maybe pinned (page_try_share_anon_rmap).
+
+    Of a page whose index leads elsewhere it does not find the PTE.
+    """
     if kernel.unmap_pinned == "allow":
-        return BoolVal(False)
-    return And(exclusive(f), maybe_pinned(f)) if kernel.exclusive_bit else maybe_pinned(f)
+        return misplaced(f)
+    return Or(misplaced(f), And(exclusive(f), maybe_pinned(f)) if kernel.exclusive_bit else maybe_pinned(f))
 
 
 def _kept(kernel: Decisions, f: Term) -> Term:
@@ -86,7 +90,7 @@ def _swappable(f: Term) -> list[Term]:
 def _discardable(kernel: Decisions, f: Term) -> Term:
     """try_to_unmap would throw f away: MADV_FREE, not dirty, and from 5.18 without references (6c8e2a256915)."""
     counted = unreferenced(f) if kernel.discard_counts else BoolVal(True)
-    return And(lazyfree(f), Not(page_dirty(f)), counted)
+    return And(lazyfree(f), Not(page_dirty(f)), counted, Not(misplaced(f)))
 
 
 def _discarded(kernel: Decisions, f: Term) -> Term:

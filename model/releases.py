@@ -106,8 +106,9 @@ V6_1_0 = V6_1.but(
 )
 V6_12_0 = V6_12.but(
     "v6.12.0", "v6.12 without what 6.12.y took from later releases",
-    {"split_zero_parts": "9658d698a8a8 is of 6.18", "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13"},
-    split_zero_parts="map-bare", mremap_clears_uffd_wp=False,
+    {"split_zero_parts": "9658d698a8a8 is of 6.18", "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13",
+     "uffd_move": "c50f8e6053b0 is of 6.14, 0ea148a79919 of 6.16", "move_soft_dirty": "75cb1cca2c88 is of 6.16"},
+    split_zero_parts="map-bare", mremap_clears_uffd_wp=False, uffd_move="blind", move_soft_dirty=False,
 )
 MAINLINE: tuple[tuple[Version, Kernel], ...] = tuple((version_of(name), kernel) for name, kernel in (
     ("4.8", V4_8), ("4.14", V4_14), ("5.7", V5_7), ("5.8", V5_8), ("5.9-rc4", V5_9_RC4), ("5.9", V5_9), ("5.11", V5_11),
@@ -141,6 +142,7 @@ CHANGES: tuple[Change, ...] = (
     Change("soft_dirty_pinned", "5.11", "9348b73c2e1b"),
     Change("swap_out_pinned", "5.11", "feb889fb40fa"),
     Change("copy_frees_swap_cache", "5.14", "f4c4a3f48480"),
+    Change("early_copy_keeps_uffd_wp", "5.14", "8f34f1eac382"),
     Change("uffd_continue_dirty", "5.16", "9ae0f87d009c"),
     Change("mremap_looks_first", "5.16", "550a7d60bd5e"),
     Change("uffd_restores", "6.3", "931298e103c2"),
@@ -150,6 +152,7 @@ CHANGES: tuple[Change, ...] = (
     Change("split_keeps_dirty", "6.4", "reverts 624a2c94f5b7"),
     Change("fork_excludes_faults", "6.4", "faults under per-VMA locks"),
     Change("fork_excludes_faults", "6.5", "fb49c455323f"),
+    Change("uffd_move", "6.8", "adef440691ba"),
     Change("migrate_large", "6.9", "7262f208ca68"),
     Change("swap_in_upgrades", "6.11", "c18160dba5ff"),
     Change("split_zero_parts", "6.12", "b1f202060afe"),
@@ -157,7 +160,10 @@ CHANGES: tuple[Change, ...] = (
     Change("huge_zero_unshare", "6.13", "1ced09e0331f"),
     Change("mremap_clears_uffd_wp", "6.13", "0cef0bb836e3"),
     Change("dontneed_frees_tables", "6.14", "6375e95f381e"),
+    Change("uffd_move", "6.14", "c50f8e6053b0"),
     Change("reuse_large", "6.15", "1da190f4d0a6"),
+    Change("uffd_move", "6.16", "0ea148a79919"),
+    Change("move_soft_dirty", "6.16", "75cb1cca2c88"),
     Change("split_zero_parts", "6.18", "9658d698a8a8"),
 )
 """Changes in releases between those of MAINLINE, and candidates."""
@@ -232,12 +238,16 @@ BACKPORTS: tuple[Backport, ...] = (
     Backport(("soft_dirty_pinned",), "5.11", "5.9", "9348b73c2e1b"),
     Backport(("swap_out_pinned",), "5.11", "5.9", "feb889fb40fa"),
     Backport(("wp_flushes_uffd",), "5.12", "5.9", "6ce64428d620"),
+    Backport(("early_copy_keeps_uffd_wp",), "5.14", "5.9", "8f34f1eac382"),
     Backport(("numa_hints",), "5.17", "4.8", "80d47f5de5e3"),
     Backport(("discard_counts",), "5.18", "4.8", "6c8e2a256915"),
     Backport(("force_proof",), "6.0", "5.19", "5535be309971"),
     Backport(("collapse_rechecks_uffd_wp",), "6.3", "5.7", "dd47ac428c3f"),
     Backport(("migration_keeps_uffd_wp",), "6.3", "5.7", "24bf08c4376b"),
     Backport(("fork_excludes_faults",), "6.5", "6.4", "fb49c455323f"),
+    Backport(("uffd_move",), "6.14", "6.8", "c50f8e6053b0"),
+    Backport(("uffd_move",), "6.16", "6.8", "0ea148a79919"),
+    Backport(("move_soft_dirty",), "6.16", "6.8", "75cb1cca2c88"),
     Backport(("split_zero_parts",), "6.18", "6.12", "9658d698a8a8"),
 )
 

@@ -34,7 +34,6 @@ from model.state import (
     pte_soft_dirty,
     pte_swap,
     pte_swap_exclusive,
-    pte_uffd_left,
     pte_uffd_wp,
     pte_write,
     slot_frame,
@@ -48,7 +47,9 @@ from model.state import (
     vma_exec,
     vma_huge,
     vma_mergeable,
+    vma_missing,
     vma_uffd,
+    vma_unwatched,
     vma_wipeonfork,
     vma_write,
     writeback,
@@ -152,9 +153,8 @@ W = Param("w", Page)
 
 def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> Step:
     """What v has moves to w, where whatever was mapped goes. `left`: what becomes of the VMA at v."""
-    bit = put(pte_uffd_wp(p, w), False) if kernel.mremap_clears_uffd_wp else (
-        put(pte_uffd_wp(p, w), pte_uffd_wp(p, v)) + put(pte_uffd_left(p, w), True)
-    )
+    cleared = kernel.mremap_clears_uffd_wp
+    bit = put(pte_uffd_wp(p, w), False if cleared else pte_uffd_wp(p, v)) + put(vma_unwatched(p, w), not cleared)
     moved = [
         put(function(p, w), function(p, v))
         for function in (
@@ -168,8 +168,8 @@ def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> 
             left, put(pte_present(p, v), False), put(pte_swap(p, v), False), *moved,
             put(vma(p, w), True), put(vma_huge(p, w), vma_huge(p, v)), put(vma_apart(p, w), True),
             put(page_table(p, block(w)), Or(page_table(p, block(w)), vma_huge(p, v), vma_huge(p, w))),
-            put(vma_uffd(p, w), False), put(pte_huge(p, w), False), put(pte_soft_dirty(p, w), True),
-            bit, put(uffd_armed(p, w), False), put(force_cow(p, w), False),
+            put(vma_uffd(p, w), False), put(vma_missing(p, w), False), put(pte_huge(p, w), False),
+            put(pte_soft_dirty(p, w), True), bit, put(uffd_armed(p, w), False), put(force_cow(p, w), False),
             put(stale(p, v), False), put(stale(p, w), False),
             *_detach(lambda q, u: And(q == p, u == w)),
             each(Pin, lambda k: put(pin_page(k), w),

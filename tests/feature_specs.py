@@ -4,6 +4,7 @@ litmus tests nor the specifications there notice."""
 from __future__ import annotations
 
 from rule_specs import EVERYWHERE, EXCLUSIVE, LATE, OLD, Spec
+from uffd_specs import UFFD_SPECS
 
 LAZYFREE = (
     Spec("reclaim throws away only what was given up, be it as clean",
@@ -548,4 +549,4 @@ LAST = (
          pages=("page x file 7 rdonly", "page y rdonly")),
 )
 
-UNNOTICED_SPECS = (*LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST)
+UNNOTICED_SPECS = (*LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS)

@@ -270,7 +270,7 @@ def group_of(kernel: Kernel) -> tuple[bool, bool]:
     return kernel.exclusive_bit, "skip" in (kernel.mprotect_pinned, kernel.mprotect_other_pinned)
 
 
-JUDGED = tuple(f for f in WORLD if f not in ("madv-fork", "populate"))
+JUDGED = tuple(f for f in WORLD if f not in ("madv-fork", "populate", "uffd", "uffd-move", "uffd-fork"))
 """Features whose rules' mutations are judged: with madv-fork most lemmas are not kept as they are said."""
 
 

@@ -698,7 +698,7 @@ FEATURE_SPECS = (
           "uffd_armed(A, y)": False, "vma_uffd(A, y)": False, "pin_attached(r)": False,
           "pte_present(A, x)": False}, kernels=EVERYWHERE, pages=("page x uffd", "page y uffd")),
     Spec("... which leaves the uffd-wp bit up to 6.12, where the VMA is registered no more",
-         "A: uffd-wp x; A: mremap x y", {"pte_uffd_wp(A, y)": True, "pte_uffd_left(A, y)": True},
+         "A: uffd-wp x; A: mremap x y", {"pte_uffd_wp(A, y)": True, "vma_unwatched(A, y)": True},
          never=(("userfault-wait", "p=A v=y"),), kernels=("v5.7", "v5.18", "v6.2"),
          pages=("page x uffd", "page y uffd")),
     Spec("... and does not from 6.13 on", "A: uffd-wp x; A: mremap x y", {"pte_uffd_wp(A, y)": False},

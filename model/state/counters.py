@@ -44,6 +44,7 @@ from model.state.functions import (
     mapped,
     maps,
     maps_folio,
+    moving,
     mprotect_flushing,
     nonanon,
     pin_foll_pin,
@@ -54,11 +55,11 @@ from model.state.functions import (
     pte_dirty,
     pte_frame,
     pte_huge,
+    pte_none,
     pte_present,
     pte_slot,
     pte_soft_dirty,
     pte_swap,
-    pte_uffd_left,
     pte_uffd_wp,
     pte_write,
     same_folio,
@@ -72,7 +73,10 @@ from model.state.functions import (
     unreferenced,
     vma,
     vma_dontfork,
+    vma_missing,
     vma_soft_dirty,
+    vma_uffd,
+    vma_unwatched,
     vma_wipeonfork,
     writeback,
 )
@@ -80,10 +84,10 @@ from model.state.functions import (
 # How far the sub-steps of others are.
 
 def mmap_read_held(p: Term) -> Term:
-    """Something holds mmap_lock of p for reading: a fault that copies, an ioctl of userfaultfd that will flush, the
-    retry loop of a FOLL_FORCE write."""
+    """Something holds mmap_lock of p for reading: a fault that copies, an ioctl of userfaultfd that will flush or
+    move, the retry loop of a FOLL_FORCE write."""
     return exists(Page, lambda v: Or(
-        copy_in_progress(p, v), uffd_flushing(p, v), uffd_unwp_flushing(p, v), force_cow(p, v)
+        copy_in_progress(p, v), uffd_flushing(p, v), uffd_unwp_flushing(p, v), force_cow(p, v), moving(p, v)
     ))
 
 
@@ -100,7 +104,7 @@ def forking(p: Term) -> Term:
 def still_to_copy(p: Term, v: Term) -> Term:
     """pte_same: the PTE is what the fault in progress saw, though it may have been something else meanwhile."""
     return And(
-        pte_present(p, v), pte_frame(p, v) == copy_from(p, v), Not(pte_write(p, v)), Not(pte_uffd_wp(p, v)),
+        pte_present(p, v), pte_frame(p, v) == copy_from(p, v), Not(pte_write(p, v)), Not(uffd_protects(p, v)),
         pte_dirty(p, v) == copy_dirty(p, v), pte_soft_dirty(p, v) == copy_soft_dirty(p, v),
     )
 
@@ -108,6 +112,23 @@ def still_to_copy(p: Term, v: Term) -> Term:
 def pte_cleared(p: Term, v: Term) -> Term:
     """ksmd holds the page-table lock, and the PTE is empty meanwhile, whatever its cells say."""
     return Or(ksm_cleared(p, v), ksm_tested(p, v))
+
+
+# userfaultfd
+
+def uffd_protects(p: Term, v: Term) -> Term:
+    """userfaultfd_pte_wp, userfaultfd_huge_pmd_wp: uffd-wp, in a VMA that is registered for it."""
+    return And(pte_uffd_wp(p, v), Not(vma_unwatched(p, v)))
+
+
+def missing(p: Term, v: Term) -> Term:
+    """A fault at (p, v) that finds nothing is the monitor's; what a file holds is in the page cache or swapped out."""
+    return And(vma_missing(p, v), Not(file(v)))
+
+
+def registered(p: Term, v: Term) -> Term:
+    """vma->vm_userfaultfd_ctx.ctx: with userfaultfd, for whatever."""
+    return And(vma(p, v), Or(vma_uffd(p, v), vma_missing(p, v)))
 
 
 # Counters, and flags of pages.
@@ -193,11 +214,6 @@ def anon(f: Term) -> Term:
     return And(Not(nonanon(f)), Not(ksm(f)))
 
 
-def uffd_protects(p: Term, v: Term) -> Term:
-    """userfaultfd_pte_wp, userfaultfd_huge_pmd_wp: the bit, in a VMA that is registered."""
-    return And(pte_uffd_wp(p, v), Not(pte_uffd_left(p, v)))
-
-
 def soft_dirty_needs_fault(p: Term, v: Term) -> Term:
     """pte_needs_soft_dirty_wp: writes are tracked since a clear_refs, and the PTE is not soft-dirty yet."""
     return And(Not(vma_soft_dirty(p)), Not(pte_soft_dirty(p, v)))
@@ -231,6 +247,11 @@ def forked_alike(p: Term, v: Term, w: Term) -> Term:
 def live(p: Term, v: Term) -> Term:
     """The process exists and has a VMA there."""
     return And(alive(p), vma(p, v))
+
+
+def loadable(p: Term, v: Term) -> Term:
+    """A load by p at v returns: it is no fault that only a monitor ends."""
+    return And(live(p, v), Not(And(missing(p, v), pte_none(p, v))))
 
 
 # Fresh elements: nothing refers to them, so any one stands for all.

@@ -54,6 +54,15 @@ vma_uffd = StateFunction(
     "vma_uffd", (Proc, Page), Bool, "registered with userfaultfd for write-protection (VM_UFFD_WP)",
     meaningful=vma, initial=_is_first,
 )
+vma_missing = StateFunction(
+    "vma_missing", (Proc, Page), Bool, "registered with userfaultfd for missing pages (VM_UFFD_MISSING)",
+    meaningful=vma, feature="uffd",
+)
+vma_unwatched = StateFunction(
+    "vma_unwatched", (Proc, Page), Bool,
+    "is not registered for write-protection any more, or mremap brought it: what uffd-wp bits are left there mean "
+    "nothing", meaningful=vma, feature="uffd|mremap",
+)
 vma_huge = StateFunction(
     "vma_huge", (Proc, Page), Bool, "MADV_HUGEPAGE: a THP may be mapped there", meaningful=vma
 )
@@ -110,11 +119,6 @@ pte_dirty = StateFunction(
 pte_uffd_wp = StateFunction(
     "pte_uffd_wp", (Proc, Page), Bool, "uffd-wp bit of a present or swap PTE",
     meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
-)
-pte_uffd_left = StateFunction(
-    "pte_uffd_left", (Proc, Page), Bool,
-    "mremap left the uffd-wp bit where no VMA is registered: what asks the VMA, too, takes it for none",
-    meaningful=lambda p, v: And(Or(pte_present(p, v), pte_swap(p, v)), pte_uffd_wp(p, v)), feature="mremap",
 )
 uffd_marker = StateFunction(
     "uffd_marker", (Proc, Page), Bool,
@@ -205,6 +209,16 @@ leaked = StateFunction(
 extra = StateFunction(
     "extra", (Frame,), Bool, "a transient reference: LRU batch, isolation, speculative get"
 )
+unplaced = StateFunction(
+    "unplaced", (Frame,), Bool,
+    "the page was read into the swap cache and has not been mapped since: it has no anon_vma and no index yet",
+    meaningful=lambda f: Not(frame_free(f)), feature="uffd-move",
+)
+misplaced = StateFunction(
+    "misplaced", (Frame,), Bool,
+    "anon_vma and index of the page lead to where it is not: a walk of its reverse mapping does not find its PTE",
+    meaningful=lambda f: Not(frame_free(f)), feature="uffd-move",
+)
 frame_value = StateFunction(
     "frame_value", (Frame,), Value, "content of the page", meaningful=lambda f: Not(frame_free(f))
 )
@@ -276,23 +290,51 @@ pmd_splitting = StateFunction(
 collapse_scanned = StateFunction(
     "collapse_scanned", (Proc, Page), Bool, "a collapse of the block has looked at its pages, and will look again"
 )
+move_read = StateFunction(
+    "move_read", (Proc, Page), Bool, "UFFDIO_MOVE has read a swap entry that it is to bring here", feature="move"
+)
+move_looked = StateFunction(
+    "move_looked", (Proc, Page), Bool, "... and has looked for its page in the swap cache", feature="move"
+)
+
+
+def moving(p: Term, v: Term) -> Term:
+    """UFFDIO_MOVE is at work on a swap entry that it is to bring to (p, v)."""
+    return Or(move_read(p, v), move_looked(p, v))
+
+
+move_from = StateFunction(
+    "move_from", (Proc, Page), Page, "the page from where it brings the entry", meaningful=moving, feature="move"
+)
+move_slot = StateFunction(
+    "move_slot", (Proc, Page), Slot, "the slot that the entry named", meaningful=moving, feature="move"
+)
+move_found = StateFunction(
+    "move_found", (Proc, Page), Bool, "it has found a page under that slot, and holds it",
+    meaningful=move_looked, feature="move",
+)
+move_page = StateFunction(
+    "move_page", (Proc, Page), Frame, "that page", meaningful=lambda p, v: And(move_looked(p, v), move_found(p, v)),
+    feature="move",
+)
 STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
     uffd_unwp_flushing, mprotect_flushing,
     soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write, seq_moved,
     ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned,
+    move_read, move_looked, move_from, move_slot, move_found, move_page,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
-    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_huge, vma_apart,
-    vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
+    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_missing, vma_unwatched, vma_huge,
+    vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
     block, page_table, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
-    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker, pte_uffd_left,
+    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
     force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork,
     cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree,
-    page_dirty, leaked, extra, frame_value, *STEPS,
+    page_dirty, leaked, unplaced, misplaced, extra, frame_value, *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
 register(FUNCTIONS)
@@ -336,11 +378,12 @@ def held(k: Term) -> Term:
 
 
 def in_flight(f: Term) -> Term:
-    """A sub-step holds f: a fault that copies, a fork that will, or reclaim."""
+    """A sub-step holds f: a fault that copies, a fork that will, reclaim, or UFFDIO_MOVE."""
     return Or(
         unmap_flushing(f),
         exists(Proc, Page, lambda q, w: And(copy_in_progress(q, w), Or(copy_from(q, w) == f, copy_to(q, w) == f))),
         exists(Proc, Page, lambda q, w: And(fork_early(q, w), fork_copy(q, w) == f)),
+        exists(Proc, Page, lambda q, w: And(move_looked(q, w), move_found(q, w), move_page(q, w) == f)),
     )
 
 

@@ -54,7 +54,7 @@ class Draft:
         return found
 
     def processes(self) -> list[str]:
-        return ["A", *re.findall(r"fork (\w+)$", "\n".join(self.steps), re.MULTILINE)]
+        return ["A", *re.findall(r"fork (\w+)(?: event)?$", "\n".join(self.steps), re.MULTILINE)]
 
     def references(self) -> list[str]:
         return re.findall(r": (\w+) = ", "\n".join(self.steps))

@@ -32,6 +32,7 @@ _PROBE_FLAGS = {"pin": "GP_PIN", "write": "GP_WRITE", "longterm": "GP_LONGTERM",
 _PROTECTION = {
     "ro": "PROT_READ", "rw": "PROT_READ | PROT_WRITE", "rwx": "PROT_READ | PROT_WRITE | PROT_EXEC",
 }
+_HIDDEN = {"dirty": "the dirty bit of a PTE: smaps tells it no more than PG_dirty", "misplaced": "a page's index"}
 _RESERVED = frozenset(re.findall(r"\w+", """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm errno linux
@@ -82,7 +83,7 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "read":
             return Action("load", {})
         case "fork":
-            return Action("fork_child", {"child": "q"})
+            return Action("fork_told" if "event" in flags else "fork_child", {"child": "q"})
         case "exit":
             return Action("leave", {})
         case "munmap":
@@ -122,6 +123,14 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
             return Action("clear_soft_dirty", {})
         case "uffd-wp" | "uffd-unwp":
             return Action("uffd_protect", {"value": str(int(operation.word == "uffd-wp"))})
+        case "uffd-register" | "uffd-unregister":
+            modes = " | ".join(f"UFFDIO_REGISTER_MODE_{flag.upper()}" for flag in sorted(flags))
+            return Action("uffd_register", {"value": modes or "0"})
+        case "uffd-copy" | "uffd-zeropage":
+            kind = "0" if operation.word == "uffd-zeropage" else "COPY | PROTECTED" if "wp" in flags else "COPY"
+            return Action("uffd_fill", {"value": str(value), "flags": kind})
+        case "uffd-move":
+            return Action("uffd_move", {"other": "w"})
         case "pageout":
             if "writing" in flags:
                 return Action("page_out_writing", {"child": "p", "flags": "WRITING"}, by_director=True, goes_on=True)
@@ -268,8 +277,11 @@ class _Function:
             raise NotObservable(test.missing)
         if max(len(test.processes), len(test.pages), len(test.references)) > _MOST or len(test.statements) > 64:
             raise NotObservable(f"more than {_MOST} processes, pages or references, or than 64 operations")
-        if any(fact.what == "dirty" for fact in test.facts):
-            raise NotObservable("nothing shows the dirty bit of a PTE: smaps tells it no more than PG_dirty")
+        if len({"event" in s.operation.flags for s in test.statements if s.operation.word == "fork"}) > 1:
+            raise NotObservable("a monitor is told of each fork, or of none")
+        for fact in test.facts:
+            if fact.what in _HIDDEN:
+                raise NotObservable(f"nothing shows {_HIDDEN[fact.what]}")
         taken = _RESERVED | _defined().keys()
         self.names: dict[tuple[str, int], str] = {}
         for kind, names in (
@@ -345,8 +357,8 @@ class _Function:
         """What must be there before the first process is."""
         used = {action.function for action in self.actions}
         slowly = {"stable" in s.operation.flags for s in self.test.statements if "writing" in s.operation.flags}
-        for stable in slowly:
-            yield f'slow_swap("{int(stable)}");'
+        yield from ["told_of_forks = 1;"] * ("fork_told" in used)
+        yield from (f'slow_swap("{int(stable)}");' for stable in slowly)
         if used & {"page_out", "page_out_writing"}:
             yield "own_cgroup();"
         if any(len(group) > 1 for group in self.test.groups):
@@ -412,7 +424,7 @@ class _Function:
             name: self.name(value, part[value]) if value in ("p", "q", "w") else value
             for name, value in action.arguments.items()
         }
-        if action.function == "fork_child":
+        if action.function in ("fork_child", "fork_told"):
             given["child"] = self.name("child", part["child"])
         if "k" in part:
             given = {"ref": self.name("k", part["k"])} | given

@@ -15,13 +15,16 @@ from model.state import (
     Proc,
     Slot,
     Value,
+    cached,
     exclusive,
     file,
     frame_value,
     ksm,
     live,
+    loadable,
     loaded,
     maps,
+    misplaced,
     nonanon,
     pin_frame,
     pin_live,
@@ -30,10 +33,12 @@ from model.state import (
     pte_huge,
     pte_none,
     pte_present,
+    pte_slot,
     pte_soft_dirty,
     pte_swap,
     pte_uffd_wp,
     pte_write,
+    slot_frame,
     slot_free,
     uffd_marker,
     vma,
@@ -73,7 +78,7 @@ class Fact(NamedTuple):
             case "sees", [k, n]:
                 return z3.And(pin_live(k), frame_value(pin_frame(k)) == n)
             case "loads", [p, v, n]:
-                return z3.And(live(p, v), loaded(p, v) == n)
+                return z3.And(loadable(p, v), loaded(p, v) == n)
             case "maps", [p, v, k]:
                 return z3.And(pin_live(k), maps(p, v, pin_frame(k)))
             case "same", [p, v, q, w]:
@@ -120,6 +125,10 @@ OF_ADDRESSES: dict[str, Callable[[Term, Term], Term]] = {
     "dirty": lambda p, v: z3.And(pte_present(p, v), pte_dirty(p, v)),
     "exclusive": _of_page(exclusive),
     "ksm": _of_page(ksm),
+    "misplaced": lambda p, v: z3.Or(
+        z3.And(pte_present(p, v), misplaced(pte_frame(p, v))),
+        z3.And(pte_swap(p, v), cached(pte_slot(p, v)), misplaced(slot_frame(pte_slot(p, v)))),
+    ),
     "zero": lambda p, v: z3.And(pte_present(p, v), z3.Not(file(v)), nonanon(pte_frame(p, v))),
 }
 """What a condition asks of a process and a page: word to a Bool term over both."""
@@ -151,14 +160,14 @@ def elements(scope: Scope) -> dict[str, int]:
 # What a user sees of a state
 
 _P, _V, _K, _S = (z3.Const(name, sort) for name, sort in zip("pvks", (Proc, Page, Pin, Slot), strict=True))
-_LIVE, _LOADED, _HELD, _SEEN = live(_P, _V), loaded(_P, _V), pin_live(_K), frame_value(pin_frame(_K))
+_LIVE, _LOADED, _HELD, _SEEN = loadable(_P, _V), loaded(_P, _V), pin_live(_K), frame_value(pin_frame(_K))
 _FREE = slot_free(_S)
 LOOKED_AT = (_LIVE, _LOADED, _HELD, _SEEN, _FREE)
 """The terms on which the answers of `value_loaded`, `value_seen` and `slots_used` depend."""
 
 
 def value_loaded(interpreter: Interpreter, state: State, p: int, v: int) -> int | None:
-    """What a load by process p from page v gives; None where it may not load."""
+    """What a load by process p from page v gives; None where it may not load, or waits for a monitor."""
     at = {"p": p, "v": v}
     return interpreter.evaluate(_LOADED, state, at) if interpreter.evaluate(_LIVE, state, at) else None
 

@@ -37,8 +37,6 @@ LEGEND = (
 )
 OUT_OF_MODEL = (
     "hugetlb (F1h, F3 on hugetlb, cow.c's hugetlb runs): hugetlb_wp has rules of its own.",
-    "F24, early copy forgets uffd-wp: only a child that keeps userfaultfd through the fork event sees it, and children "
-    "are not registered here.",
     "F23's strace on a DAX private mapping: there are no PFN mappings.",
     "MADV_DONTFORK (cow.c's partially shared THP, cases 17 and 18): the child gets the rest too and unmaps it, or is "
     "gone. So the rest is read-only and not exclusive in the parent, where it would be as it was; by the rules every "

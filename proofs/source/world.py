@@ -74,7 +74,7 @@ WORDS = {w.name: w for w in (
          "the PTE is not soft-dirty"),
     Word("vma-soft-dirty", state.vma_soft_dirty(P), "vma_soft_dirty(p)", "VM_SOFTDIRTY", "no VM_SOFTDIRTY"),
     Word("uffd-wp", state.pte_uffd_wp(P, V), "pte_uffd_wp(p, v)", "uffd-wp is set", "uffd-wp is not set"),
-    Word("uffd-wp-left", state.pte_uffd_left(P, V), "pte_uffd_left(p, v)", "mremap left the uffd-wp bit",
+    Word("uffd-wp-left", state.vma_unwatched(P, V), "vma_unwatched(p, v)", "mremap left the uffd-wp bit",
          "the uffd-wp bit is of a registered VMA"),
     Word("vma-write", state.vma_write(P, V), "vma_write(p, v)", "VM_WRITE", "no VM_WRITE"),
     Word("huge", state.pte_huge(P, V), "pte_huge(p, v)", "mapped by a PMD", "mapped by a PTE"),

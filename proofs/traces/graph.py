@@ -57,13 +57,14 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("pte_uffd_wp", "UW", "uffd-wp"), Flag("uffd_armed", "armed", "uffd armed"),
         Flag("pte_swap_exclusive", "X", "exclusive"), Flag("vma_write", "vma-ro", "read-only VMA", False),
         Flag("vma_dontfork", "dontfork", "DONTFORK"), Flag("vma_wipeonfork", "wipeonfork", "WIPEONFORK"),
+        Flag("vma_missing", "missing", "registered for missing"), Flag("vma_unwatched", "unwatched", "watched no more"),
         Flag("vma", "no-vma", "no VMA", False), Flag("pte_huge", "PMD", "by a PMD"),
     ),
     "frame": (
         Flag("exclusive", "exclusive", "exclusive"), Flag("extra", "extra-ref", "extra ref"),
         Flag("zero_page", "zero-page", "the zero page"), Flag("page_cache", "page-cache", "page cache"),
         Flag("ksm", "KSM", "KSM page"), Flag("large", "THP", "part of a THP"),
-        Flag("lazyfree", "lazyfree", "MADV_FREE"),
+        Flag("lazyfree", "lazyfree", "MADV_FREE"), Flag("misplaced", "misplaced", "not where its index leads"),
     ),
     "reference": (
         Flag("pin_longterm", "longterm", "longterm"), Flag("pin_attached", "detached", "detached", False),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from invariants import invariant
-from model import locks
+from model import locks, userfaultfd
 from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, Kernel
 from model.logic import Scope, System
@@ -29,9 +29,14 @@ STARTS = (
     "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "mmap-soft-dirty",
     "force-swap-in", "ksm-join", "ksm-merge-left", "ksm-merge-undone",
     "madv-dontfork", "madv-dontfork-range", "madv-wipeonfork", "madv-wipeonfork-range",
+    *(f"uffd-{what}{more}" for what in ("register-missing", "register-wp", "register-missing-wp", "unregister")
+      for more in ("", "-range")),
+    "uffd-copy", "uffd-copy-wp", "uffd-move", "uffd-move-zero", "uffd-move-swapped", "fork-event",
 )
-"""What makes huge pages, zero pages, file pages, KSM pages, lazy-free pages, forced writes, copies by KSM, or VMAs that
-fork leaves out."""
+"""What makes huge pages, zero pages, file pages, KSM pages, lazy-free pages, forced writes, copies by KSM, VMAs that
+fork leaves out, or that userfaultfd watches otherwise."""
+LACKING = {"ksm-merge-left", "uffd-move", "uffd-move-zero", "uffd-move-swapped"}
+"""Those of them that a kernel may lack: what it has mended, or what is newer."""
 
 
 def everything(kernel: Kernel, features: Iterable[str], started: bool = True) -> System:
@@ -46,6 +51,7 @@ def everything(kernel: Kernel, features: Iterable[str], started: bool = True) ->
     return System(kernel.name, FUNCTIONS, tuple(kept), CONSTANTS)
 
 
+NEW_OF_USERFAULTFD = {"fork-event", *(template.name for template in userfaultfd.RULES)}
 NAMES_A_PROCESS = ("discard-lazyfree-part",)
 """Its guard names the first process, so states that differ in the names of processes only are counted apart."""
 
@@ -80,7 +86,7 @@ def assert_same_answers(less: System, more: System, claims: list[Claim], scope: 
 def test_a_feature_that_nothing_starts_changes_no_verdict(name: str, scope: Scope) -> None:
     kernel = find_kernel(name)
     more = everything(kernel, WORLD, started=False)
-    assert set(STARTS) - {r.name for r in more.rules} <= {"ksm-merge-left"}, "a kernel has all, but for what it mended"
+    assert set(STARTS) - {r.name for r in more.rules} <= LACKING
     assert len(more.rules) - len(STARTS) > len(system_of(name).rules)
     assert_same_answers(system_of(name), more.without(STARTS), CLAIMS, scope)
 
@@ -108,6 +114,15 @@ def test_without_features_there_are_no_state_functions_of_features() -> None:
     })
     assert {"large", "file", "ksm"} <= {f.name for f in system_of("v6.15@huge,file,ksm").functions}
     assert {*WORLD, *SPLIT} == set(FEATURES)
+
+
+@pytest.mark.parametrize("others", [(), ("ksm", "mremap", "file"), ("huge", "zero"), ("fork", "tlb", "gup-fast")])
+@pytest.mark.parametrize("name", ["v5.8", "v6.15"])
+def test_userfaultfd_that_nobody_asks_for_more_leaves_no_trace_in_any_term(name: str, others: tuple[str, ...]) -> None:
+    kernel = find_kernel(name)
+    on = kernel.system((*others, "uffd", "uffd-fork"))
+    more = [r.name for r in on.rules if r.name in NEW_OF_USERFAULTFD]
+    assert on.without(more).settled().text() == kernel.system(others).text() != on.text()
 
 
 @pytest.mark.parametrize("others", [(), ("ksm", "mremap", "file"), ("huge", "zero"), ("fork", "tlb", "gup-fast")])

@@ -19,19 +19,22 @@ RULES = {
     "v5.9-rc5": "v5.9-rc4", "v5.9-rc7": "v5.9-rc4", "v5.9-rc8": "v5.9", "v5.10": "v5.9", "5.10.262": "debian-5.10",
     "5.10.300": "debian-5.10", "5.10.0-46-amd64": "debian-5.10", "v5.13": "v5.12", "v5.15": "v5.14",
     "5.15.0-91-generic": "v5.14", "v5.16": "v5.16", "5.19.17": "v5.19", "6.1.0-56-amd64": "v6.1", "6.1.192": "v6.1",
-    "v6.2": "v6.2", "6.4.0": "v6.4.0", "6.12.118+deb13-amd64": "v6.12", "6.17": "v6.15", "6.18.2": "v6.18",
+    "v6.2": "v6.2", "6.4.0": "v6.4.0", "6.12.118+deb13-amd64": "v6.12", "6.15.1": "v6.15", "6.18.2": "v6.18",
     "v7.1": "v6.18", "v7.2-rc3": "v7.2", "7.2.13+deb14-amd64": "v7.2", "7.3-amd64": "v7.3-rc7",
 }
 CHANGED = {
     "v4.9": ("v4.8", {"force_proof"}),
-    "v6.1.0": ("v6.1", {"collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp"}),
+    "v6.1.0": ("v6.1", {"collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp", "mremap_clears_uffd_wp"}),
     "6.1.20": ("v6.1", {"collapse_rechecks_uffd_wp"}),
     "v6.3": ("v6.2", {"uffd_restores", "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp"}),
     "v6.6": ("v6.4.0", {"fork_excludes_faults"}),
-    "v6.9": ("v6.4.0", {"fork_excludes_faults", "migrate_large"}),
-    "v6.11": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "swap_in_upgrades"}),
-    "v6.12.0": ("v6.12", {"split_zero_parts"}),
-    "v6.14": ("v6.12.0", {"huge_zero_fresh", "huge_zero_unshare", "dontneed_frees_tables"}),
+    "v6.9": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "uffd_move"}),
+    "v6.11": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "swap_in_upgrades", "uffd_move"}),
+    "v6.12.0": ("v6.12", {"split_zero_parts", "uffd_move", "move_soft_dirty", "mremap_clears_uffd_wp"}),
+    "v6.14": ("v6.12.0", {
+        "huge_zero_fresh", "huge_zero_unshare", "dontneed_frees_tables", "uffd_move", "mremap_clears_uffd_wp",
+    }),
+    "6.17": ("v6.15", {"uffd_move", "move_soft_dirty"}),
 }
 """Release to a kernel and the decisions in which it differs from that one; no kernel of the model has its rules."""
 
@@ -39,10 +42,11 @@ IN_DOUBT = {
     "5.10.262": set(), "v5.15": set(), "v5.10": set(), "v7.2": set(), "6.1.0-56-amd64": set(),
     "5.10.5": {
         "soft_dirty_pinned", "swap_out_pinned", "numa_hints", "collapse_rechecks_uffd_wp", "discard_counts",
-        "soft_dirty_lock", "wp_flushes_uffd", "fork_seqcount",
+        "soft_dirty_lock", "wp_flushes_uffd", "fork_seqcount", "early_copy_keeps_uffd_wp",
     },
     "5.11.5": {
         "wp_flushes_uffd", "numa_hints", "discard_counts", "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp",
+        "early_copy_keeps_uffd_wp",
     },
     "v5.11-rc3": {"soft_dirty_lock", "soft_dirty_pinned", "swap_out_pinned"},
     "6.4.7": {
@@ -52,7 +56,7 @@ IN_DOUBT = {
         "swap_in_reuse", "swap_in_frees", "swap_in_counts", "numa_hints_huge", "ksm_keeps_soft_dirty",
         "lazyfree_spares_ksm",
     },
-    "v7.3-rc3": {"swap_in_frees"},
+    "v7.3-rc3": {"swap_in_frees", "register_narrows"},
 }
 
 

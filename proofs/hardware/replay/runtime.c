@@ -91,7 +91,7 @@ static struct {
 	struct fact fact;
 	pid_t pid[MOST];
 	enum truth gone[MOST];
-	int watched;     /* a page is registered for userfaultfd write-protect */
+	int watched;     /* a page has been registered with userfaultfd */
 	int extra[MOST]; /* handles of transient references, plus one */
 	uint64_t frame;  /* the one that reclaim is to take */
 	struct {
@@ -559,6 +559,39 @@ static long fork_child(const struct args *a)
 	return result(pid);
 }
 
+//: fork_told
+#include <poll.h>
+
+/* Reads the event of a fork, which brings the child's userfaultfd into our table of files, where it stays. */
+static int read_event(void *file)
+{
+	struct pollfd wait = { .fd = *(int *)file, .events = POLLIN };
+	struct uffd_msg message;
+
+	return poll(&wait, 1, 10000) == 1 && read(wait.fd, &message, sizeof(message)) == sizeof(message) ? 0 : 1;
+}
+
+/* fork waits until somebody has read of it: a task that shares our memory, so that it is no fork itself. */
+static long fork_told(const struct args *a)
+{
+	static char stack[16 * PAGE] __attribute__((__aligned__(16)));
+	int file = userfaultfd(), status = 0;
+	pid_t reader, pid;
+
+	if (file < 0)
+		return UNSEEN;
+	reader = clone(read_event, stack + sizeof(stack), CLONE_VM | CLONE_FILES | SIGCHLD, &file);
+	if (reader < 0)
+		return unseen("clone: %s", strerror(errno));
+	pid = fork();
+	if (!pid)
+		serve(a->child);
+	shared->pid[a->child] = pid;
+	if (waitpid(reader, &status, 0) != reader || status)
+		return unseen("nobody was told of the fork");
+	return result(pid);
+}
+
 //: unmap
 static long unmap(const struct args *a)
 {
@@ -705,6 +738,7 @@ static long huge_page(const struct args *a)
 #include <sys/ioctl.h>
 
 static uint64_t userfaultfd_features; /* those that the kernel has */
+static int told_of_forks;	      /* the monitor is to be told of forks, and gets the child's userfaultfd */
 
 /* This process's userfaultfd, whose faults end in SIGBUS instead of waiting for a monitor. */
 static int userfaultfd(void)
@@ -716,6 +750,8 @@ static int userfaultfd(void)
 	if (file >= 0 && owner == getpid())
 		return file;
 	owner = getpid();
+	if (told_of_forks)
+		api.features |= UFFD_FEATURE_EVENT_FORK;
 	file = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (file < 0) {
 		unseen("userfaultfd: %s", strerror(errno));
@@ -785,6 +821,65 @@ static long uffd_continue(const struct args *a)
 	return answer;
 }
 
+//: uffd_register
+/* Register the page, or all of a huge page, for the mode in value; with 0 unregister it. */
+static long uffd_register(const struct args *a)
+{
+	struct place *p = &place[a->page];
+	struct uffdio_register change = { .range = { (uintptr_t)p->at, a->whole ? p->whole : p->length } };
+	int file = userfaultfd();
+
+	if (file < 0)
+		return UNSEEN;
+	shared->watched = 1;
+	change.mode = a->value;
+	return result(ioctl(file, a->value ? UFFDIO_REGISTER : UFFDIO_UNREGISTER, &change));
+}
+
+//: uffd_fill
+#define COPY 1	     /* in args.flags: UFFDIO_COPY, else UFFDIO_ZEROPAGE */
+#define PROTECTED 2 /* with UFFDIO_COPY_MODE_WP */
+
+/* One page that holds the value, or zeros, where nothing is. */
+static long fill(const struct args *a, char *at)
+{
+	static char content[PAGE] __attribute__((__aligned__(4096)));
+	struct uffdio_zeropage zeros = { .range = { (uintptr_t)at, PAGE } };
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)at, .src = (uintptr_t)content, .len = PAGE,
+		.mode = a->flags & PROTECTED ? UFFDIO_COPY_MODE_WP : 0,
+	};
+
+	content[0] = (char)a->value;
+	return result(a->flags & COPY ? ioctl(userfaultfd(), UFFDIO_COPY, &copy) :
+					ioctl(userfaultfd(), UFFDIO_ZEROPAGE, &zeros));
+}
+
+/* The same for each page of a part that has many: the first one decides. */
+static long uffd_fill(const struct args *a)
+{
+	const struct place *p = &place[a->page];
+	long answer = userfaultfd() < 0 ? UNSEEN : fill(a, p->at);
+	char *at;
+
+	if (!answer)
+		for_rest(at, p)
+			fill(a, at);
+	return answer;
+}
+
+//: uffd_move
+/* UFFDIO_MOVE, of 6.8, of the page to where the other one is. */
+static long uffd_move(const struct args *a)
+{
+	struct { uint64_t to, from, length, mode; int64_t moved; } move = {
+		(uintptr_t)place[a->other].at, (uintptr_t)place[a->page].at, place[a->page].length, 0, 0
+	};
+	int file = userfaultfd();
+
+	return file < 0 ? UNSEEN : result(ioctl(file, _IOWR(UFFDIO, 5, move), &move));
+}
+
 //: uffd_bit
 /* The userfaultfd bit of what is at this address: pagemap has it (bit 57) since 5.14, and the probe on each kernel. */
 static enum truth uffd_bit(const char *at)
@@ -809,6 +904,7 @@ static long force_store(const struct args *a)
 	const struct place *p = &place[a->page];
 	char value = (char)a->value, *at;
 	enum truth bit = NO;
+	int missing;
 	long answer;
 
 	if (file < 0)
@@ -822,8 +918,10 @@ static long force_store(const struct args *a)
 			if (pwrite(file, &value, 1, (uintptr_t)at) != 1)
 				break;
 	close(file);
-	if (answer && answer != UNSEEN && shared->watched)
+	if (answer && answer != UNSEEN && shared->watched && !touch(p->at, &missing, 0))
 		bit = uffd_bit(p->at);
+	else if (answer && answer != UNSEEN && shared->watched)
+		bit = YES; /* a page is missing */
 	if (bit == UNKNOWN)
 		return unseen("nobody says whether userfaultfd refused the forced write; the module gup_probe does");
 	return bit ? BLOCKED : answer;
@@ -856,6 +954,8 @@ static long taken(const struct args *a, long answer, int held)
 	enum truth bit;
 	int value;
 
+	if (answer == -EFAULT && shared->watched && touch(place[a->page].at, &value, 0) == BLOCKED)
+		return BLOCKED; /* a page is missing */
 	if (answer == -EFAULT && shared->watched && in_writable_vma(place[a->page].at)) {
 		bit = uffd_bit(place[a->page].at);
 		if (bit == YES || (bit == UNKNOWN && !touch(place[a->page].at, &value, 0) &&
