@@ -32,7 +32,8 @@ from proofs.source.survey import ASKED, kernel_text, survey
 NOT_COUNTED = {
     **dict.fromkeys(
         ("fork-keeps-huge-exclusive", "fork-keeps-sub-pages-exclusive", "fork-parent-huge-writable",
-         "fork-child-huge-writable", "fork-shares-pinned-huge"), "rule fork: the next value of page_table is not a term",
+         "fork-child-huge-writable", "fork-shares-pinned-huge"),
+        "rule fork: the next value of page_table is not a term",
     ),
     **dict.fromkeys(("copy-not-flushed", "copy-no-second-look"),
                     "rule wp-copy.decide may let exclusive matter without writing it"),
