@@ -33,6 +33,7 @@ _LIST_WORDS: list[tuple[str, Any]] = [
     (r"list_empty\(.*\)", True), (r"lru_to_(page|folio)\(.*\)", Thing("page")),
     (r"folio_evictable\(page\)|sc->may_unmap|sc->may_writepage|ignore_references|may_enter_fs\(.*\)", True),
     (r"sc->gfp_mask&__GFP_(IO|FS)|may_enter_fs|folio_test_swapbacked\(page\)|folio_test_dirty\(page\)", True),
+    *((rf"(FOLIO|PAGE)REF_{name}", n) for n, name in enumerate(("RECLAIM", "RECLAIM_CLEAN", "KEEP", "ACTIVATE"))),
     (r"lru_gen_enabled\(\)|can_demote\(.*\)|folio_test_writeback\(page\)|folio_is_file_lru\(page\)", False),
     (r"folio_test_lazyfree\(page\)|folio_test_pmd_mappable\(page\)|folio_test_(active|unevictable)\(page\)", False),
     (r"folio_mapped\(page\)", lambda match, world: world["mapped"]), (r"folio_mapping\(page\)", Thing("its mapping")),
@@ -120,7 +121,7 @@ _UNMAP_WORDS: list[tuple[str, Any]] = [
     (r"pte_swp_mk\w+\(.*\)|swp_entry_to_pte\(.*\)", lambda match, world: Thing(match[0])),
     (r"folio_test_dirty\(page\)", _PG_DIRTY), (r"vma->vm_flags&VM_DROPPABLE|vma_test\(vma,VMA_DROPPABLE_BIT\)", False),
     (r"folio_test_swapbacked\(page\)|folio_test_lazyfree\(page\)", lambda match, world: _swapbacked(match[0], world)),
-    (r"is_migration_entry\(.*\)|is_device_\w+\(.*\)|pte_pfn\(pte\)", False),
+    (r"folio_test_hwpoison\(page\)", False), (r"is_migration_entry\(.*\)|is_device_\w+\(.*\)|pte_pfn\(pte\)", False),
     (r"list_empty\(&mm->mmlist\)", False), (r"mm->mmlist", Thing("mmlist")),
 ]
 _UNMAP_INERT = (

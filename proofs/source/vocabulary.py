@@ -63,7 +63,7 @@ INERT = (
     r"|folio_set_dirty|folio_lock|folio_move_anon_rmap|page_cpupid_xchg_last|folio_xchg_last_cpupid"
     r"|swap_update_readahead|swapcache_clear|folio_ref_(add|sub)|set_pte_range|vmf_anon_prepare|pm_\w+|folio_add_lru\w*"
     r"|lru_cache_add\w*|__?SetPageUptodate|__folio_mark_uptodate|(folio|page)_(dup|remove)_\w*rmap\w*|__page_dup_rmap"
-    r"|atomic_(inc|dec|add|sub)\w*|atomic_read|check_swap_exclusive|softleaf_\w+|swp_\w+|rcu_read_lock|smp_\w+"
+    r"|atomic_(inc|dec|add|sub)\w*|atomic_read|check_swap_exclusive|softleaf_\w+|swp_(?!pte_prepare)\w+|rcu_read_lock|smp_\w+"
     r"|page_private|p[tm][ed]_pfn|folio_clear_\w+|put_page_testzero|raw_read_seqcount|__folio_rmap_sanity_checks|folio_add_large_mapcount"
     r"|folio_inc_large_mapcount|mk_\w+|folio_mk_\w+|pte_advance_pfn|pte_modify|pte_\w*wrprotect"
     r"|folio_(un)?lock_large_mapcount|page_ref_unfreeze|linear_page_index|ptep_set_wrprotect|swp_swap_info|folio_swap|pte_next_swp_offset|set_ptes"

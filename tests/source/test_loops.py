@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,70 @@ def test_an_edit_makes_another_decision(
     tmp_path: Path, file: str, old: str, new: str, decision: str, value: object
 ) -> None:
     assert decided(kernel(tmp_path, file, old, new))[decision] == value
+
+
+# Debian's trees, where there are some
+
+
+def debian(version: str) -> Tree:
+    """The tree of that version. Skips the test where there is none."""
+    folder = Path(os.environ.get("PROOFS_SOURCES", ""))
+    trees = sorted(folder.glob(f"{version}.*")) if os.environ.get("PROOFS_SOURCES") else []
+    if not trees:
+        pytest.skip("no source tree: tools/fetch-sources DIR, and PROOFS_SOURCES=DIR")
+    return Tree(trees[0])
+
+
+def edited(of: Tree, function: str, pattern: str, text: str) -> Tree:
+    """The tree with every place of a regular expression in a function made a text."""
+    found = of.function(function)
+    old = of.text(found.file)
+    assert old is not None
+    begin, end = found.node.start_byte, found.node.end_byte
+    made, places = re.subn(pattern.encode(), text.encode(), old[begin:end], flags=re.S)
+    assert places, f"nothing of {function} is {pattern}"
+    return Tree(of.root, replaced={found.file: old[:begin] + made + old[end:]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("function", "pattern", "text", "fact"), [
+    ("wp_page_copy", r"likely\(pte_same\([^;{]*?\)\)", "1", COPIED),
+    ("do_swap_page", r"if \(unlikely\(!pte_same\(\*vmf->pte, vmf->orig_pte\)\)\)\s+goto out_nomap;", "", SWAPPED_IN),
+    ("do_huge_pmd_wp_page", r"unlikely\(!pmd_same\([^;{]*?\)\)", "0", HUGE_REUSED),
+    ("do_numa_page", r"unlikely\(!pte_same\([^;{]*?\)\)", "0", HINTED),
+    ("replace_page", r"!pte_same\([^;{]*?\)\)", "0)", MERGED),
+    ("shrink_folio_list", r"try_to_unmap_flush_dirty\(\);", "", WRITTEN_OUT),
+    ("shrink_folio_list", r"try_to_unmap_flush\(\);", "", FREED),
+    ("try_to_unmap_one", r"set_tlb_ubc_flush_pending\([^;]*\);", "", NOTED),
+    ("try_to_unmap_one", r"if \(pte_soft_dirty\(pteval\)\)\s+swp_pte = [^;]*;", "", KEPT),
+    ("change_pte_range", r"flush_tlb_batched_pending\([^;]*\);", "", PROTECTED),
+    ("write_protect_page", r" \|\| mm_tlb_flush_pending\(mm\)", "", PENDING),
+])
+def test_an_edit_of_debians_tree_breaks_the_fact(function: str, pattern: str, text: str, fact: str) -> None:
+    tree = debian("6.1")
+    assert FACTS[fact].ask(tree).has(True)
+    found = FACTS[fact].ask(edited(tree, function, pattern, text))
+    assert found.how == READ
+    assert not found.has(True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("into", "of", "function", "decision", "value"), [
+    # c18160dba5ff of 6.11; what reclaim does with a page given up by MADV_FREE changed between 6.12 and 7.2.
+    ("6.1", "6.12", "do_swap_page", "swap_in_upgrades", True),
+    ("6.12", "6.1", "do_swap_page", "swap_in_upgrades", False),
+    ("6.12", "7.2", "try_to_unmap_one", "lazyfree_stays", True),
+    ("7.2", "6.12", "try_to_unmap_one", "lazyfree_stays", False),
+])
+def test_a_function_of_another_version_is_read_as_it_is_there(
+    into: str, of: str, function: str, decision: str, value: object
+) -> None:
+    tree, other = debian(into), debian(of)
+    old, new = tree.function(function), other.function(function)
+    texts = {name: kept.text(found.file) for name, kept, found in (("old", tree, old), ("new", other, new))}
+    assert texts["old"] is not None
+    assert texts["new"] is not None
+    part = texts["new"][new.node.start_byte:new.node.end_byte]
+    mixed = texts["old"][:old.node.start_byte] + part + texts["old"][old.node.end_byte:]
+    assert not ASKED[decision].ask(tree).has(value)
+    assert ASKED[decision].ask(Tree(tree.root, replaced={old.file: mixed})).has(value)
