@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from proofs.naming.specs import Terms, check_spoken, find_invariant, find_kernel
 BMC_DEPTH = 5
 """Steps to which bounded model checking follows an exploration that found nothing."""
 USUAL = Means()
+LOADED = time.time()
+"""When this was loaded."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,18 @@ class Job:
 
 @functools.cache
 def program_digest() -> str:
-    """Hash of this program's own text: results of another version are not taken for ours."""
+    """Hash of this program's own text: results of another version are not taken for ours.
+
+    Where the text has changed since it was loaded, as in a long session, it is not what runs: then one that never comes
+    again.
+    """
     digest = hashlib.sha256()
     root = Path(__file__).parents[2]
     for package in ("model", "invariants", "proofs"):
         for path in sorted((root / package).rglob("*.py")):
             digest.update(path.read_bytes())
+            if path.stat().st_mtime > LOADED:
+                digest.update(os.urandom(16))
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -259,7 +260,7 @@ def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) ->
 def spec_of(value: Kernel | Invariant) -> str:
     """The name by which the kernel or invariant is found again: the model's, `file.py:NAME` of one in a file, or
     `session:name` of any other, by which this process alone finds it."""
-    if value in (*KERNELS, *FURTHER, *INVARIANTS, *FURTHER_INVARIANTS) or is_own(value.name):
+    if value in (*KERNELS, *FURTHER, *INVARIANTS, *FURTHER_INVARIANTS) or _found_as(value):
         return value.name
     if isinstance(value, Kernel) and (release := releases.find(value.name)) is not None and release.kernel == value:
         return value.name
@@ -268,10 +269,22 @@ def spec_of(value: Kernel | Invariant) -> str:
         for name, other in list(vars(module).items()) if file.endswith(".py") and not is_ours(file) else ():
             if other is value:
                 return f"{short_path(file)}:{name}"
-    name = SESSION + value.name
+    # What a name would otherwise be taken to say, of features or a file, is no part of it.
+    odd = re.search(r"[^\w.,-]|\.py", value.name)
+    name = SESSION + (file_name(value.name, "A-Za-z0-9_,-") if odd else value.name)
     if _session.get((type(value), name), (None, 0))[0] is not value:
         _session[type(value), name] = value, next(_serial)
     return name
+
+
+def _found_as(value: Kernel | Invariant) -> bool:
+    """It is the invariant that `find_invariants` gives for its name, which says where it is. A kernel keeps its own
+    name, which may be that of another one's place."""
+    if isinstance(value, Kernel) or not is_own(value.name):
+        return False
+    with contextlib.suppress(ModelError):
+        return find_invariants(value.name) == [value]
+    return False
 
 
 SESSION = "session:"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from invariants import Invariant
 from model import V5_9, V5_19, And, Kernel, ModelError, Not, Pin, Scope, Slot, never
 from model.state import cached, pin_foll_pin, pin_frame, pin_live, slot_frame
 from proofs import scope_of, trace_of, verdicts
+from proofs.check import jobs
 from proofs.check.scopes import SCOPES, scope_called, scope_named
 from proofs.naming import specs
 
@@ -47,6 +49,46 @@ def test_another_one_of_the_same_name_is_another_one(tmp_path: Path) -> None:
         found += verdicts([mine], ["coherence-write-pin"], scope=SMALL, engine="explore", out=tmp_path)
         assert specs.spec_of(mine) == "session:mine"
     assert [cell.verdict for cell in found] == ["VIOLATED", "EXHAUSTED", "VIOLATED"]
+
+
+ODD_NAMES = ("mine.py:MINE", "mine.py", "v5.19", "session:mine", "bare:v5.9", "mine@huge", "a\nb")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_kernel_is_what_it_is_whatever_it_is_called(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5.9's rules under the name of a file's kernel were answered as that one: EXHAUSTED."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("from model import V5_19\nMINE = V5_19.but('mine', 'x')\n")
+    mine = V5_9.but(name, "made here")
+    (cell,) = verdicts([mine], ["coherence-write-pin"], scope=SMALL, engine="explore", out=tmp_path)
+    assert (cell.verdict, cell.length) == ("VIOLATED", 4)
+    assert specs.find_kernel(cell.kernel) is mine
+    assert trace_of(cell).kernel == cell.kernel
+
+
+def test_an_invariant_is_what_it_is_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "from invariants import Invariant\nfrom model.state import Pin, pin_live\n"
+        "SAID = Invariant('said', 'x', 'me', (Pin,), pin_live, pin_live)\n"
+    )
+    (said,) = specs.find_invariants("mine.py:SAID")
+    assert specs.spec_of(said) == "mine.py:SAID"
+    other = dataclasses.replace(claim(), name="mine.py:SAID")
+    assert specs.find_invariant(specs.spec_of(other)).formula.eq(other.formula)
+    (found,) = specs.find_invariants(specs.spec_of(other))
+    assert specs.spec_of(found) == found.name == specs.spec_of(other)
+
+
+def test_what_an_old_text_found_is_not_kept_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session goes on with what it has loaded, while the files change below it."""
+    digest = jobs.program_digest.__wrapped__
+    monkeypatch.setattr(jobs, "LOADED", float("inf"))
+    assert digest() == digest()
+    monkeypatch.setattr(jobs, "LOADED", 0.0)
+    assert digest() != digest()
 
 
 def test_it_is_proved_there_too(tmp_path: Path) -> None:
