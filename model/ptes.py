@@ -28,6 +28,7 @@ from model.state import (
     live,
     nonanon,
     page_dirty,
+    partly_mapped,
     pte_dirty,
     pte_frame,
     pte_huge,
@@ -63,6 +64,7 @@ def fresh_page(
     """
     parts = put(large(f), True) + put(folio(f), of) if of is not None else put(large(f), False)
     plain = put(nonanon(f), not anonymous) + put(ksm(f), False) + put(lazyfree(f), False) + put(leaked(f), False)
+    plain += put(partly_mapped(f), False)
     return parts + plain + put(page_dirty(f), in_cache) + put(frame_value(f), value)
 
 
