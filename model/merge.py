@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,10 @@ from model.decisions import Decisions
 from model.fault import free_idle_after_copy
 from model.huge import split_into_pages
 from model.logic import Param, Stage, Staged, Step, Term, each, exists, forall, put, rule
-from model.ptes import NEW, P, V, fresh_page, leave_swap_cache, migrated_pte, set_exclusive
+from model.ptes import NEW, P, V, fresh_page, leave_swap_cache, migrated_pte, one_vma, set_exclusive
 from model.reclaim import F
 from model.state import (
+    FIRST,
     Frame,
     Page,
     Proc,
@@ -40,6 +42,7 @@ from model.state import (
     nonanon,
     page_dirty,
     page_swapped,
+    partly_mapped,
     pte_dirty,
     pte_frame,
     pte_huge,
@@ -303,6 +306,26 @@ def _movable_folio(f: Term) -> list[Term]:
     return [mapped(f), large(f), unreferenced(f)]
 
 
+def _last_by_ptes(f: Term) -> Term:
+    """try_to_migrate takes a PTE of f's folio away when no PMD maps it any more, and others still do.
+
+    The anon_vma's tree has VMAs by where they begin: the first process's comes before those that fork copied, and the
+    later of two that share the block after all that begin with it; which is taken to have more than one page.
+    """
+
+    def by_ptes(q: Term, w: Term) -> Term:
+        return And(maps_folio(q, w, f), Not(pte_huge(q, w)))
+
+    def no_pmd_but(spared: Callable[[Term], Term]) -> Term:
+        return forall(Proc, Page, lambda r, u: Implies(And(maps_folio(r, u, f), pte_huge(r, u)), spared(r)))
+
+    return Or(
+        And(exists(Proc, Page, by_ptes), no_pmd_but(lambda r: BoolVal(False))),
+        And(exists(Proc, Page, lambda q, w: And(by_ptes(q, w), q != FIRST)), no_pmd_but(lambda r: r == FIRST)),
+        exists(Proc, Page, lambda q, w: And(by_ptes(q, w), Not(one_vma(q, w)))),
+    )
+
+
 def _partially_mapped(f: Term) -> Term:
     """Some part of f's folio has no mapping left: it is seen in the block of one that has."""
 
@@ -349,7 +372,9 @@ def migrate_folio(kernel: Decisions, f: Term) -> Step:
     """A large folio moves as a whole, mapped by PMDs or PTEs, unless somebody holds a reference to any part of it.
 
     As nobody does, nothing tells the new frames from the old ones, and they keep their names here. From 6.9 on one of
-    which a part is no longer mapped is split first (7262f208ca68; of 6.12.118: partially_mapped); in 4.8 each is.
+    which a part is no longer mapped is split first (7262f208ca68; of 6.12.118: partially_mapped); in 4.8 each is. One
+    mapped by PTEs counts as such from its first migration on: __folio_remove_rmap marks it as soon as one PTE is gone,
+    and migrate_folio_move gives the mark to its copy (read in 6.12.118, 7.2.13, 7.3-rc7).
     """
     whole = [
         *each(Proc, Page, lambda q, w: migrated_pte(kernel, q, w, moved=True), when=lambda q, w: maps_folio(q, w, f)),
@@ -360,7 +385,11 @@ def migrate_folio(kernel: Decisions, f: Term) -> Step:
     split = [u for updates in split_into_pages(kernel, f) for u in updates]
     splits = {"whole": BoolVal(False), "split": BoolVal(True)}.get(kernel.migrate_large)
     if splits is None:
-        splits = _partially_mapped(f)
+        splits = Or(_partially_mapped(f), partly_mapped(f))
+        whole += each(
+            Frame, lambda g: put(partly_mapped(g), Or(partly_mapped(g), _last_by_ptes(f))),
+            when=lambda g: same_folio(g, f),
+        )
     return Step(_movable_folio(f), [
         *(replace(u, when=And(splits, u.when)) for u in split),
         *(replace(u, when=And(Not(splits), u.when)) for u in whole),

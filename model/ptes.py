@@ -30,6 +30,7 @@ from model.state import (
     misplaced,
     nonanon,
     page_dirty,
+    partly_mapped,
     pte_dirty,
     pte_frame,
     pte_huge,
@@ -67,7 +68,7 @@ def fresh_page(
     """
     parts = put(large(f), True) + put(folio(f), of) if of is not None else put(large(f), False)
     plain = put(nonanon(f), not anonymous) + put(ksm(f), False) + put(lazyfree(f), False) + put(leaked(f), False)
-    placed = put(unplaced(f), in_cache) + put(misplaced(f), False)
+    placed = put(unplaced(f), in_cache) + put(misplaced(f), False) + put(partly_mapped(f), False)
     return parts + plain + placed + put(page_dirty(f), in_cache) + put(frame_value(f), value)
 
 

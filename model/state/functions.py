@@ -190,6 +190,11 @@ large = StateFunction(
     "large", (Frame,), Bool, "a sub-page of a large folio", meaningful=lambda f: Not(frame_free(f))
 )
 folio = StateFunction("folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=large)
+partly_mapped = StateFunction(
+    "partly_mapped", (Frame,), Bool,
+    "PG_partially_mapped of the large folio: said where a migration has left it, not where a part has no mapping",
+    meaningful=large, feature="migration",
+)
 nonanon = StateFunction(
     "nonanon", (Frame,), Bool, "a page of the page cache, or the zero page", meaningful=lambda f: Not(frame_free(f))
 )
@@ -333,8 +338,8 @@ FUNCTIONS: tuple[StateFunction, ...] = (
     pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
     force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork,
-    cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, nonanon, ksm, lazyfree,
-    page_dirty, leaked, unplaced, misplaced, extra, frame_value, *STEPS,
+    cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, partly_mapped, nonanon, ksm,
+    lazyfree, page_dirty, leaked, unplaced, misplaced, extra, frame_value, *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
 register(FUNCTIONS)

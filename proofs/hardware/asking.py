@@ -23,6 +23,7 @@ from proofs.hardware.shrink import Difference, shrink
 from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
+from proofs.naming.specs import find_kernel
 
 FIRST, BATCH = 100, 500
 """Tests of the first boot, before which nothing runs, and of each other one."""
@@ -51,7 +52,7 @@ class Asking:
         Raises ModelError if there is none, or the folder's tests are others; OSError if nothing can be kept there.
         """
         name = kernel or kernel_for(release)
-        goals = goals_of(name, able(features))
+        goals = goals_of(name, able(find_kernel(name), features))
         self.campaign = Campaign(release, image, name, seed, tuple(sorted(features)), goals)
         self.generator = Generator(seed, goals, features)
         self.record = Record(folder / f"{release}-seed-{seed}.jsonl", self.campaign.head())

@@ -11,7 +11,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from model import releases
 from model.features import WORLD
+from model.kernels import Kernel
 from model.logic import ModelError
 from model.operations import OPERATIONS, Operation
 from proofs.hardware import reproducer
@@ -82,12 +84,15 @@ def draft_of(text: str) -> Draft:
     )
 
 
-def able(features: Collection[str] = WORLD) -> list[Operation]:
-    """The operations that need no other features than those. Huge pages bring the zero page with them."""
+def able(kernel: Kernel, features: Collection[str] = WORLD) -> list[Operation]:
+    """The operations that the kernel's release has, and that need no other features than those. Huge pages bring the
+    zero page with them."""
     having = set(features) | ({"zero"} if "huge" in features else set())
+    release = releases.release_of(kernel)
     return [
         o for o in OPERATIONS
         if o.word not in IMPOSSIBLE and not o.flags & IMPOSSIBLE and o.features - {"zero"} <= having
+        and not (o.since and release and release < releases.version_of(o.since))
     ]
 
 
@@ -97,7 +102,7 @@ class Generator:
     def __init__(self, seed: int, goals: Goals, features: Collection[str] = WORLD) -> None:
         self.seed = seed
         self.goals = goals
-        self.operations = able(features)
+        self.operations = able(goals.kernel, features)
         self.rules = [rules_of(operation, goals.kernel) for operation in self.operations]
         having = set(features) | {"2", *(["zero"] if "huge" in features else [])}
         self.kinds = [kind for kind in KINDS if set(kind.split()) <= having]
@@ -152,7 +157,7 @@ class Generator:
         pages = []
         for page in _NAMES["page"][: chance.choice((1, 2, 2, 2, 3))]:
             attributes = [word for word, odds in (("uffd", 0.25), ("rdonly", 0.1)) if chance.random() < odds]
-            pages.append(" ".join(filter(None, ["page", page, chance.choice(self.kinds), *attributes])))
+            pages.append(self.page(page, chance.choice(self.kinds), *attributes))
         draft = Draft(tuple(pages), ())
         for _ in range(chance.randint(3, 8)):
             draft = self.longer(draft, len(draft.steps), chance)
@@ -171,10 +176,14 @@ class Generator:
                 case _:
                     n = chance.randrange(len(draft.pages))
                     name = draft.pages[n].split()[1]
-                    words = ["page", name, chance.choice(self.kinds), chance.choice(("", "uffd"))]
-                    page = " ".join(filter(None, words))
+                    page = self.page(name, chance.choice(self.kinds), chance.choice(("", "uffd")))
                     draft = replace(draft, pages=(*draft.pages[:n], page, *draft.pages[n + 1:]))
         return draft
+
+    def page(self, name: str, kind: str, *attributes: str) -> str:
+        """The declaration of a page; userfaultfd is told of pages of files where the kernel has markers for them."""
+        told = kind != "file" or self.goals.kernel.uffd_markers
+        return " ".join(["page", name, *kind.split(), *(a for a in attributes if a and (told or a != "uffd"))])
 
     def longer(self, draft: Draft, at: int, chance: random.Random) -> Draft:
         """The draft with one operation more. It may be none that the language allows."""

@@ -27,6 +27,7 @@ from proofs.hardware.generate import Generator, able
 from proofs.hardware.met import Goals, goals_of
 from proofs.litmus import execution, parser
 from proofs.litmus.language import Litmus
+from proofs.naming.specs import find_kernel
 
 SMALL = ("mremap", "numa")
 """Features with which a model is built, and tests are made, in no time."""
@@ -35,7 +36,7 @@ RELEASE = "6.1.0-56-amd64"
 
 @functools.cache
 def goals(features: tuple[str, ...] = SMALL) -> Goals:
-    return goals_of("v6.1", able(features))
+    return goals_of("v6.1", able(find_kernel("v6.1"), features))
 
 
 def in_the_fourth(test: Litmus) -> bool:
@@ -140,8 +141,10 @@ def texts(seed: int, number: int) -> list[str]:
 
 def test_the_same_seed_gives_the_same_tests_in_any_process() -> None:
     asked_again = (
-        f"from proofs.hardware.generate import *; from proofs.hardware.met import goals_of; f = {SMALL}\n"
-        "g = Generator(3, goals_of('v6.1', able(f)), f); print(repr([g.test().text for _ in range(6)]))"
+        "from proofs.hardware.generate import *; from proofs.hardware.met import goals_of\n"
+        "from proofs.naming.specs import find_kernel\n"
+        f"f = {SMALL}; g = Generator(3, goals_of('v6.1', able(find_kernel('v6.1'), f)), f)\n"
+        "print(repr([g.test().text for _ in range(6)]))"
     )
     other = subprocess.run(
         [sys.executable, "-c", asked_again], env=os.environ | {"PYTHONHASHSEED": "7"}, cwd=ROOT, text=True, check=True,
@@ -149,6 +152,17 @@ def test_the_same_seed_gives_the_same_tests_in_any_process() -> None:
     )
     assert other.stdout == repr(texts(3, 6)) + "\n"
     assert not set(texts(3, 6)) & set(texts(4, 6))
+
+
+def test_a_release_is_asked_nothing_that_it_has_not() -> None:
+    """5.10 has no MADV_POPULATE_READ (5.14), and userfaultfd protects no page of a file before 5.19."""
+    old = find_kernel("debian-5.10")
+    assert {o.word for o in able(find_kernel("v6.1"))} - {o.word for o in able(old)} == {"populate", "uffd-continue"}
+    generator = Generator(1, goals_of("debian-5.10", able(old)))
+    pages = {page for number in range(300) for page in generator.made(random.Random(number)).pages}
+    assert any("uffd" in page for page in pages)
+    assert any("file" in page for page in pages)
+    assert not any({"file", "uffd"} <= set(page.split()) for page in pages)
 
 
 def test_every_operation_of_the_language_comes_in_tests_that_a_program_can_do() -> None:
