@@ -48,7 +48,7 @@ class Racer:
     is taken back to, and the loop in which it is; `pte`, `frame`: addresses of the page's PTE and struct page, 0
     without. `ahead`: points that it may come to; it has `reached` the last one, and stands `where`, or `waits` in that.
     `mm`: address of its mm_struct; `effects`: of a control, which has `hidden` so much of the page's reference count;
-    `ends_in`: the function in which its operation is over, if it does not return.
+    `ends_in`: the function in which its operation is over, if it does not return; `passed`: where it was.
     """
 
     number: int
@@ -68,6 +68,7 @@ class Racer:
     effects: tuple[Effect, ...] = ()
     hidden: int = 0
     ends_in: str = ""
+    passed: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class Awaited:
             if not place.waits:
                 self.racer.reached = place.point.name if place.point else DONE
                 self.racer.over = place.point is None
+                self.racer.passed.add(self.racer.reached)
             return True
         if self.racer.frame:
             self.last_refcount = self.refcount
