@@ -204,8 +204,8 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
 
 
 def _taken_out(steering: Steering, test: Litmus) -> frozenset[int]:
-    """Statements, counted from 1, that took a page out, though the program, which looks afterwards, may find that another
-    thread has brought it back."""
+    """Statements, counted from 1, that took a page out, though the program, which looks afterwards, may find that
+    another thread has brought it back."""
     numbers = enumerate(orders.racing(test), 1)
     return frozenset(
         number + 1 for thread, number in numbers

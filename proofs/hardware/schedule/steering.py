@@ -230,6 +230,7 @@ class Steering:
 
     def _to_start(self, racer: Racer) -> None:
         self.unpark(racer)
+        racer.stack = (self._run_to_address(racer, self._syscall)["rsp"] - 1) & -_STACK
         registers = self._run_to_address(racer, self.marks["at_go"])
         racer.page = registers["rsi"]
         tables = PAGE_STRUCTS + (registers["cr3"] & _FRAME) // 4096 * PAGE_STRUCT_BYTES
@@ -336,8 +337,6 @@ class Steering:
         """Let the thread run until it is at the first of these points, or a later one, or its operation is over.
         Threads that wait for others go on by themselves once they can, to their own next points."""
         wanted = points[0].name if points else DONE
-        if not racer.over and racer.stack is None:
-            self._enters(racer)
         if not racer.over:
             self.unpark(racer)
             racer.ahead, racer.waits = tuple(points), ""
@@ -402,20 +401,10 @@ class Steering:
         if registers.interrupts:
             self.park(racer)
 
-    def _enters(self, racer: Racer) -> None:
-        """Let it run to its next system call, which tells its kernel stack, or to the end of its operation."""
-        self.unpark(racer)
-        registers = self._run_to_address(racer, self._syscall, self.marks["at_done"])
-        if registers["rip"] != self._syscall:
-            racer.reached, racer.over = DONE, True
-            self.park(racer)
-            return
-        racer.stack = (registers["rsp"] - 1) & -_STACK
-
-    def _run_to_address(self, racer: Racer, *addresses: int) -> Registers:
-        """Let a thread, whose stack need not be known, run until it executes one of those. Else raises Gone."""
+    def _run_to_address(self, racer: Racer, address: int) -> Registers:
+        """Let a thread, whose stack need not be known, run until it executes that. Else raises Gone."""
         end = time.monotonic() + _LONGEST
-        points = [(BREAKPOINT, address, 1) for address in addresses]
+        points = [(BREAKPOINT, address, 1)]
         while time.monotonic() < end:
             self._insert(points)
             try:
@@ -424,11 +413,11 @@ class Steering:
             finally:
                 self._remove(points)
             registers = self.stub.registers(stop.cpu)
-            if registers["rip"] in addresses:
+            if registers["rip"] == address:
                 if stop.cpu == racer.cpu and self._of_thread(racer, registers):
                     return registers
                 self.stub.step(stop.cpu)
-        raise Gone(f"thread {racer.number} does not come to {self.kernel.name_at(addresses[0])}")
+        raise Gone(f"thread {racer.number} does not come to {self.kernel.name_at(address)}")
 
     def _of_thread(self, racer: Racer, registers: Registers) -> bool:
         """As `mine`; in the kernel a thread with an unknown stack has left its thread pointer where it was."""
