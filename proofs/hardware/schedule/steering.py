@@ -309,6 +309,8 @@ class Steering:
         if self._interrupted(racer, registers):
             return ""
         names = [name for _, name in self.stack_of(racer, registers)]
+        if any("nanosleep" in name for name in names):  # for a time of its own
+            return ""
         if self.mine(racer, registers) and (registers.user or not any(map(_WAITS.search, names[:3]))):
             return ""
         names = [name for name in names if not _PLUMBING.search(name)]
