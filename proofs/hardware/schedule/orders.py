@@ -75,11 +75,7 @@ def completed(order: Sequence[tuple[int, str]], test: Litmus) -> Order:
 def of_trace(trace: Trace, test: Litmus) -> Order:
     """The order of a trace's steps that are at the same time."""
     statements = statements_of(test)
-    texts = [statement.text for statement in statements]
-    steps = [
-        (texts.index(note) + 1, step.rule.name)
-        for note, step in zip(trace.notes, trace.steps, strict=True) if note in texts
-    ]
+    steps = list(_steps(trace, test))
     last = {thread: number for number, (thread, _) in enumerate(steps)}
     found = [(thread, point_after(statements[thread - 1], rule, number == last[thread]))
              for number, (thread, rule) in enumerate(steps)]
@@ -88,9 +84,24 @@ def of_trace(trace: Trace, test: Litmus) -> Order:
 
 def loads_of(trace: Trace, test: Litmus) -> frozenset[int]:
     """Threads that store through an entry of their processor's TLB."""
-    texts = [statement.text for statement in statements_of(test)]
-    pairs = zip(trace.notes, trace.steps, strict=True)
-    return frozenset(texts.index(note) + 1 for note, step in pairs if note in texts and "tlb-store" in step.rule.name)
+    return frozenset(thread for thread, rule in _steps(trace, test) if "tlb-store" in rule)
+
+
+def _steps(trace: Trace, test: Litmus) -> Iterator[tuple[int, str]]:
+    """The steps of the line with operations at the same time: of which thread, and by which rule. Lines before and
+    after may say the same as one of its operations."""
+    texts, numbers = [statement.text for statement in test.statements], racing(test)
+    notes, first, end = trace.notes, 0, len(trace.notes)
+    for text in texts[:numbers[0]]:
+        while first < end and notes[first] == text:
+            first += 1
+    for text in reversed(texts[numbers[-1] + 1:]):
+        while first < end and notes[end - 1] == text:
+            end -= 1
+    mine = [texts[number] for number in numbers]
+    for note, step in zip(notes[first:end], trace.steps[first:end], strict=True):
+        if note in mine:
+            yield mine.index(note) + 1, step.rule.name
 
 
 def around(order: Order) -> Iterator[Order]:

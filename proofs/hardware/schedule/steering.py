@@ -48,7 +48,7 @@ class Racer:
     is taken back to, and the loop in which it is; `pte`, `frame`: addresses of the page's PTE and struct page, 0
     without. `ahead`: points that it may come to; it has `reached` the last one, and stands `where`, or `waits` in that.
     `mm`: address of its mm_struct; `effects`: of a control, which has `hidden` so much of the page's reference count;
-    `ends_in`: the function in which its operation is over, if it does not return.
+    `ends_in`: the function in which its operation is over, if it does not return; `passed`: where it was.
     """
 
     number: int
@@ -68,6 +68,7 @@ class Racer:
     effects: tuple[Effect, ...] = ()
     hidden: int = 0
     ends_in: str = ""
+    passed: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class Awaited:
             if not place.waits:
                 self.racer.reached = place.point.name if place.point else DONE
                 self.racer.over = place.point is None
+                self.racer.passed.add(self.racer.reached)
             return True
         if self.racer.frame:
             self.last_refcount = self.refcount
@@ -228,6 +230,7 @@ class Steering:
 
     def _to_start(self, racer: Racer) -> None:
         self.unpark(racer)
+        racer.stack = (self._run_to_address(racer, self._syscall)["rsp"] - 1) & -_STACK
         registers = self._run_to_address(racer, self.marks["at_go"])
         racer.page = registers["rsi"]
         tables = PAGE_STRUCTS + (registers["cr3"] & _FRAME) // 4096 * PAGE_STRUCT_BYTES
@@ -306,6 +309,8 @@ class Steering:
         if self._interrupted(racer, registers):
             return ""
         names = [name for _, name in self.stack_of(racer, registers)]
+        if any("nanosleep" in name for name in names):  # for a time of its own
+            return ""
         if self.mine(racer, registers) and (registers.user or not any(map(_WAITS.search, names[:3]))):
             return ""
         names = [name for name in names if not _PLUMBING.search(name)]
@@ -334,8 +339,6 @@ class Steering:
         """Let the thread run until it is at the first of these points, or a later one, or its operation is over.
         Threads that wait for others go on by themselves once they can, to their own next points."""
         wanted = points[0].name if points else DONE
-        if not racer.over and racer.stack is None:
-            self._enters(racer)
         if not racer.over:
             self.unpark(racer)
             racer.ahead, racer.waits = tuple(points), ""
@@ -400,20 +403,10 @@ class Steering:
         if registers.interrupts:
             self.park(racer)
 
-    def _enters(self, racer: Racer) -> None:
-        """Let it run to its next system call, which tells its kernel stack, or to the end of its operation."""
-        self.unpark(racer)
-        registers = self._run_to_address(racer, self._syscall, self.marks["at_done"])
-        if registers["rip"] != self._syscall:
-            racer.reached, racer.over = DONE, True
-            self.park(racer)
-            return
-        racer.stack = (registers["rsp"] - 1) & -_STACK
-
-    def _run_to_address(self, racer: Racer, *addresses: int) -> Registers:
-        """Let a thread, whose stack need not be known, run until it executes one of those. Else raises Gone."""
+    def _run_to_address(self, racer: Racer, address: int) -> Registers:
+        """Let a thread, whose stack need not be known, run until it executes that. Else raises Gone."""
         end = time.monotonic() + _LONGEST
-        points = [(BREAKPOINT, address, 1) for address in addresses]
+        points = [(BREAKPOINT, address, 1)]
         while time.monotonic() < end:
             self._insert(points)
             try:
@@ -422,11 +415,11 @@ class Steering:
             finally:
                 self._remove(points)
             registers = self.stub.registers(stop.cpu)
-            if registers["rip"] in addresses:
+            if registers["rip"] == address:
                 if stop.cpu == racer.cpu and self._of_thread(racer, registers):
                     return registers
                 self.stub.step(stop.cpu)
-        raise Gone(f"thread {racer.number} does not come to {self.kernel.name_at(addresses[0])}")
+        raise Gone(f"thread {racer.number} does not come to {self.kernel.name_at(address)}")
 
     def _of_thread(self, racer: Racer, registers: Registers) -> bool:
         """As `mine`; in the kernel a thread with an unknown stack has left its thread pointer where it was."""
