@@ -16,6 +16,7 @@ import numpy as np
 from proofs.derive.circuit import FALSE, Circuit
 from proofs.derive.ground import GroundedStep, Grounder
 from proofs.explore.changes import UNCHANGED, changes
+from proofs.explore.code import PLANES
 from proofs.explore.compress import Compress
 from proofs.explore.flow import Function
 from proofs.explore.ir import INT8, INT64, PTR, Value, any_of, select
@@ -94,7 +95,7 @@ def written_steps(grounder: Grounder, words: int, steps: Sequence[GroundedStep],
                         changing += [plane, bit & ~turned, bit & turned]
         kind = int(any(bit in matter for bit, _ in step.bits))
         numbers += [*gates, *planes.literal(step.guard), kind, len(changing), *changing]
-    return _array([planes.most, len(steps), *numbers])
+    return _program(planes, len(steps), numbers)
 
 
 def written_claims(circuit: Circuit, words: int, claims: Sequence[int], premises: Sequence[int]) -> Array:
@@ -104,11 +105,12 @@ def written_claims(circuit: Circuit, words: int, claims: Sequence[int], premises
     for claim, premise in zip(claims, premises, strict=True):
         numbers += planes.gates([premise, claim ^ 1])
         numbers += [*planes.literal(premise), *planes.literal(claim ^ 1)]
-    return _array([planes.most, len(claims), *numbers])
+    return _program(planes, len(claims), numbers)
 
 
-def _array(numbers: Sequence[int]) -> Array:
-    return np.array([number & ALL for number in numbers], np.uint64)
+def _program(planes: _Planes, parts: int, numbers: Sequence[int]) -> Array:
+    """How many planes it needs, which is number PLANES, of how many steps or claims it is, and those."""
+    return np.array([planes.most, parts, *(number & ALL for number in numbers)], np.uint64)
 
 
 # What reads it
@@ -144,12 +146,11 @@ def gates() -> Function:
     return f
 
 
-def _program(f: Function, start: Value) -> tuple[Value, Value, Value]:
-    """Room for planes, of which that of zeros is made; how many parts a program has; where they begin."""
-    reader = _Reader(start)
-    planes, parts = f.do(f"alloca {V}, i64 {reader.next().name}, align 64", PTR), reader.next()
+def _begun(f: Function, program: Value, planes: Value) -> tuple[Value, Value]:
+    """Makes the plane of zeros; gives how many parts a program has, and where they begin."""
     planes.at(ZEROS, V).store(f.number(V, 0))
-    return planes, parts, reader.here
+    reader = _Reader(program.at(PLANES + 1))
+    return reader.next(), reader.here
 
 
 def _union(plane: Value) -> Value:
@@ -164,13 +165,14 @@ def _planes_of_block(f: Function, context: Value, planes: Value, first: Value, e
 
 
 def expand(words: int, way: str) -> Function:
-    """`expand(context, steps, end)`: the successors of the states up to `end`, in blocks claimed from the cursor on.
+    """`expand(context, program, planes, end)`: the successors of the states up to `end`, in blocks claimed from the
+    cursor on. `planes`: room for as many as the program says.
 
     Leaves early where the table has no room. `way` as in `Compress`.
     """
-    f = Function(INT64, "expand", context=PTR, program=PTR, end=INT64)
-    context, program, end = f.parameters
-    planes, parts, steps = _program(f, program)
+    f = Function(INT64, "expand", context=PTR, program=PTR, planes=PTR, end=INT64)
+    context, program, planes, end = f.parameters
+    parts, steps = _begun(f, program, planes)
     queue, stride, fired = fields(context, "queue stride fired")
     states = States(queue, stride, words)
     taking, compress = f.room(V), Compress(f, way, [f.room(V) for _ in range(words)])
@@ -268,10 +270,12 @@ def _changed(change: _Change, group: Value, old: Sequence[Value]) -> list[Value]
 
 
 def inspect() -> Function:
-    """`inspect(context, claims, from)`: for each open claim the least state that breaks it; where a premise is met."""
-    f = Function(INT64, "inspect", context=PTR, program=PTR, start=INT64)
-    context, program, start = f.parameters
-    planes, parts, claims = _program(f, program)
+    """`inspect(context, program, planes, start)`: for each open claim the least state from there on that breaks it, and
+    where its premise is met. `planes` as in `expand`.
+    """
+    f = Function(INT64, "inspect", context=PTR, program=PTR, planes=PTR, start=INT64)
+    context, program, planes, start = f.parameters
+    parts, claims = _begun(f, program, planes)
     mask = f.room(V)
     seen, still_open, count = fields(context, "seen open count")
     end = count.load()

@@ -37,6 +37,10 @@ def _target() -> Any:
     )
 
 
+PLANES = 0
+"""Where bytecode says for how many planes it needs room."""
+
+
 @dataclass(frozen=True)
 class Assembly:
     """What machine code is made from. `shared` by models, and `settling`, for their symmetry: LLVM IR that follows
@@ -68,21 +72,26 @@ class Code:
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(_object(text)))
         self._engine.finalize_object()
         self._assembly = assembly
-        self._expand = self._function("expand", ctypes.c_void_p)
-        self._inspect = self._function("inspect", ctypes.c_void_p)
+        self._expand = self._function("expand", ctypes.c_void_p, ctypes.c_void_p)
+        self._inspect = self._function("inspect", ctypes.c_void_p, ctypes.c_void_p)
         self.rehash = self._function("rehash", ctypes.c_int64)
         self.settle = self._function("settle", ctypes.c_int64)
 
     def expand(self, context: ctypes.c_void_p, end: int) -> None:
         """Make the successors of the states from the cursor to `end`, while the table has room."""
-        self._expand(context, self._assembly.steps.ctypes.data, end)
+        self._follow(self._expand, context, self._assembly.steps, end)
 
     def inspect(self, context: ctypes.c_void_p, start: int) -> None:
         """Look at the claims in the states from number `start` on."""
-        self._inspect(context, self._assembly.claims.ctypes.data, start)
+        self._follow(self._inspect, context, self._assembly.claims, start)
 
-    def _function(self, name: str, second: Any) -> Any:
-        prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, second, ctypes.c_int64)
+    def _follow(self, function: Any, context: ctypes.c_void_p, program: np.ndarray[Any, Any], number: int) -> None:
+        # A plane is as wide as a cache line, and is to lie in one.
+        planes = np.empty(8 * (int(program[PLANES]) + 1), np.uint64)
+        function(context, program.ctypes.data, -(-planes.ctypes.data // 64) * 64, number)
+
+    def _function(self, name: str, *between: Any) -> Any:
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *between, ctypes.c_int64)
         return prototype(self._engine.get_function_address(name))
 
 
@@ -98,7 +107,7 @@ def _object(text: str) -> bytes:
 
 
 KEPT_OBJECTS = 512
-"""Files of object code in the user's cache, some 20 KB each, @@ from a default check; those that were not used
+"""Files of object code in the user's cache, some 10 KB each, two dozen from a default check; those that were not used
 for longest make room."""
 
 
