@@ -26,7 +26,7 @@ from proofs.explore import code
 from proofs.explore.memory import CHUNK, NONE, Key
 from proofs.explore.paths import predecessors, shortest_paths
 from proofs.explore.progress import Checkpoint, Progress, Standing, expected_states
-from proofs.explore.search import ALL_VIOLATED, WORTH_OPTIMISING, Model
+from proofs.explore.search import ALL_VIOLATED, Model
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,7 +73,7 @@ class Part:
         self.number = number
         self.parts = parts
         self.memory = memory
-        self.code = code.Code(self.model.text, optimised=False)
+        self.code = code.Code(self.model.assembly)
         self.store = self.model.room(memory)
         self.levels: list[int] = []
         self.low = 0
@@ -147,8 +147,6 @@ class Part:
         self.fired.append(np.array(fired, np.int64))
         self.store.workers[0].fired[:] = 0
         self.low = high
-        if not self.code.optimised and self.store.count > WORTH_OPTIMISING:
-            self.code = code.Code(self.model.text, optimised=True)
         return found, seen, fired, np.ascontiguousarray(self.store.queue[:, high : self.store.count].T)
 
     def before(self, depth: int, targets: Sequence[Key]) -> dict[Key, Key]:
@@ -253,9 +251,9 @@ class _Run:
         self.started = started
         self.timeout = timeout
         self.progress = progress
-        text = self.model.text
+        digest = self.model.assembly.digest
         self.shares = [
-            _Share(Checkpoint(folder, f"{text} part {n} of {number}", self.model.words)) for n in range(number)
+            _Share(Checkpoint(folder, f"{digest} part {n} of {number}", self.model.words)) for n in range(number)
         ]
         part = ray.remote(max_restarts=0, num_cpus=1)(Part)
         self.make: Callable[[int], Any] = lambda n: part.remote(question, n, number, memory)

@@ -1,4 +1,4 @@
-"""LLVM text to machine code: compiled, in a process of its own where it is long, and kept on disk."""
+"""LLVM text to machine code, which is kept on disk."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ import ctypes
 import functools
 import hashlib
 import os
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
-
-from proofs.clock import look, seconds_left
-from proofs.errors import OutOfTime
-from proofs.parallel import end_with_parent
+import numpy as np
 
 
 @functools.cache
@@ -31,79 +27,87 @@ def cpu_features() -> frozenset[str]:
     return frozenset(name for name, has in llvm.get_host_cpu_features().items() if has)
 
 
-def _target(level: int) -> Any:
+def _target() -> Any:
     """A target machine; each engine takes one over, so they cannot share it."""
     _initialize()
     known = sorted(llvm.get_host_cpu_features())
     return llvm.Target.from_default_triple().create_target_machine(
-        opt=level, cpu=llvm.get_host_cpu_name(),
+        opt=1, cpu=llvm.get_host_cpu_name(),
         features=",".join(("+" if name in cpu_features() else "-") + name for name in known),
     )
 
 
-WORTH_A_PROCESS = 1 << 20
-"""Characters of machine code whose compilation takes about a second, and may have to be ended before it is done."""
+PLANES = 0
+"""Where bytecode says for how many planes it needs room."""
 
 
-def _compiled(text: str, level: int) -> bytes:
-    """Object code. Raises OutOfTime where it is not made by then."""
-    seconds = seconds_left()
-    if seconds is None or len(text) < WORTH_A_PROCESS:
-        return bytes(_target(level).emit_object(llvm.parse_assembly(text)))
-    # LLVM cannot be told to stop.
-    program = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import _compile; _compile({level})"
-    look()
-    try:
-        return subprocess.run(
-            [sys.executable, "-P", "-c", program, str(Path(__file__).parents[2])], input=text.encode(),
-            stdout=subprocess.PIPE, check=True, timeout=seconds,
-        ).stdout
-    except subprocess.TimeoutExpired:
-        raise OutOfTime("the time is over") from None
-    except subprocess.CalledProcessError as error:
-        raise MemoryError("the compiler was ended") from error
+@dataclass(frozen=True)
+class Assembly:
+    """What machine code is made from. `shared` by models, and `settling`, for their symmetry: LLVM IR that follows
+    `steps` and `claims`, which are bytecode.
+    """
 
+    shared: str
+    settling: str
+    steps: np.ndarray[Any, Any]
+    claims: np.ndarray[Any, Any]
 
-def _compile(level: int) -> None:
-    """What that process does: from standard input to standard output."""
-    end_with_parent()
-    text = sys.stdin.buffer.read().decode()
-    sys.stdout.buffer.write(_target(level).emit_object(llvm.parse_assembly(text)))
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hash of all on which it depends what is found."""
+        parts = (self.shared.encode(), self.settling.encode(), self.steps.tobytes(), self.claims.tobytes())
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 class Code:
-    """Compiled functions; keeps the engine that owns their memory alive. Raises OutOfTime.
+    """Compiled functions; keeps the engine that owns their memory alive.
 
-    `optimised`: takes longer to compile and runs two to three times as fast; taken anyway where it is kept from before.
     Object code is kept in the user's cache, named by a hash of what it was made from.
     """
 
-    def __init__(self, text: str, optimised: bool) -> None:
-        made_for = f"{llvm.llvm_version_info} {llvm.get_host_cpu_name()} {sorted(cpu_features())}"
-        name = hashlib.sha256(f"{made_for}\n{text}".encode()).hexdigest()[:32]
-        kept = kept_object(f"{name}.1.o")
-        self.optimised = optimised or kept is not None
-        level = int(self.optimised)
-        kept = kept or kept_object(f"{name}.{level}.o")
-        if kept is None:
-            # In SSA form with common subterms shared already: optimisation passes cost more than they save.
-            kept = _compiled(text, level)
-            keep_object(f"{name}.{level}.o", kept)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(level))
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(kept))
+    def __init__(self, assembly: Assembly) -> None:
+        # In SSA form with common subterms shared already: optimisation passes cost more than they save.
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
+        for text in (assembly.shared, assembly.settling):
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(_object(text)))
         self._engine.finalize_object()
-        self.expand = self._function("expand")
-        self.inspect = self._function("inspect")
-        self.rehash = self._function("rehash")
-        self.settle = self._function("settle")
+        self._assembly = assembly
+        self._expand = self._function("expand", ctypes.c_void_p, ctypes.c_void_p)
+        self._inspect = self._function("inspect", ctypes.c_void_p, ctypes.c_void_p)
+        self.rehash = self._function("rehash", ctypes.c_int64)
+        self.settle = self._function("settle", ctypes.c_int64)
 
-    def _function(self, name: str) -> Any:
-        prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    def expand(self, context: ctypes.c_void_p, end: int) -> None:
+        """Make the successors of the states from the cursor to `end`, while the table has room."""
+        self._follow(self._expand, context, self._assembly.steps, end)
+
+    def inspect(self, context: ctypes.c_void_p, start: int) -> None:
+        """Look at the claims in the states from number `start` on."""
+        self._follow(self._inspect, context, self._assembly.claims, start)
+
+    def _follow(self, function: Any, context: ctypes.c_void_p, program: np.ndarray[Any, Any], number: int) -> None:
+        # A plane is as wide as a cache line, and is to lie in one.
+        planes = np.empty(8 * (int(program[PLANES]) + 1), np.uint64)
+        function(context, program.ctypes.data, -(-planes.ctypes.data // 64) * 64, number)
+
+    def _function(self, name: str, *between: Any) -> Any:
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *between, ctypes.c_int64)
         return prototype(self._engine.get_function_address(name))
 
 
+def _object(text: str) -> bytes:
+    """Object code of LLVM IR for this processor, kept or made."""
+    made_for = f"{llvm.llvm_version_info} {llvm.get_host_cpu_name()} {sorted(cpu_features())}"
+    name = hashlib.sha256(f"{made_for}\n{text}".encode()).hexdigest()[:32] + ".o"
+    kept = kept_object(name)
+    if kept is None:
+        kept = bytes(_target().emit_object(llvm.parse_assembly(text)))
+        keep_object(name, kept)
+    return kept
+
+
 KEPT_OBJECTS = 512
-"""Files of object code in the user's cache, some 100 KB each, a hundred from a default check; those that were not used
+"""Files of object code in the user's cache, some 10 KB each, two dozen from a default check; those that were not used
 for longest make room."""
 
 

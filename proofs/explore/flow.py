@@ -106,3 +106,18 @@ class Function(Body):
             yield number
             following = number + step
             again(following < end, following)
+
+    @contextmanager
+    def repeating(self, times: Value, *start: Value) -> Iterator[tuple[Callable[..., None], list[Value]]]:
+        """What is written inside is done so many times, or never, with the turn's number and values: `start` at first.
+
+        It ends with a call of the function that is given: the values of the next turn, or of afterwards.
+        """
+        head = self.block("turn", INT64, *(value.kind for value in start))
+        body, after = self.block("body"), self.block("after")
+        self.jump(head(0, *start))
+        number, *values = self.begin(head)
+        self.branch(number < times, body(), after())
+        self.begin(body)
+        yield lambda *following: self.jump(head(number + 1, *following)), [number, *values]
+        self.begin(after)

@@ -92,7 +92,7 @@ class Memory:
 
     def inspect(self, code: Code, low: int, broken: Collection[int]) -> list[int]:
         """Look at the claims in the states from number `low` on; the numbers of those that are broken only now."""
-        code.inspect(self.workers[0].address, low, self.count)
+        code.inspect(self.workers[0].address, low)
         found = [c for c in range(self.claims) if c not in broken and self.first[c][-1] != NONE]
         self.open[found] = 0
         return found
@@ -109,7 +109,7 @@ class Memory:
         """Expand states from number `low` (a block begins there); returns the first that is not expanded."""
         self.cursor[0] = low
         threads = self.threads if high - low >= WORTH_THREADS else 1
-        _together([functools.partial(code.expand, w.address, 0, high) for w in self.workers[:threads]])
+        _together([functools.partial(code.expand, w.address, high) for w in self.workers[:threads]])
         return min(high, int(self.cursor[0]))
 
     def grow(self, code: Code) -> None:

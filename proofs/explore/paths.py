@@ -60,7 +60,7 @@ def predecessors(
         hits[:] = 0
         worker.cache[:] = 0
         cursor[0] = start
-        code.expand(worker.address, 0, end)
+        code.expand(worker.address, end)
         if not hits.any():
             continue
         if end - start > 1:

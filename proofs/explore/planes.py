@@ -34,7 +34,7 @@ def transpose() -> Function:
 
 def planes(words: int) -> Function:
     """The planes of all bits of the states from number `first` on; those beyond the queue's end are no states."""
-    f = Function("internal void", "planes", context=PTR, planes="ptr noalias", first=INT64)
+    f = Function("void", "planes", context=PTR, planes="ptr noalias", first=INT64)
     context, target, first = f.parameters
     queue, stride = fields(context, "queue stride")
     for w in range(words):
@@ -69,7 +69,7 @@ def _lanes_exchanged(f: Function, rows: list[Value]) -> list[Value]:
 
 def present() -> Function:
     """The plane that tells which states of a block there are, if `left` are from its beginning on."""
-    f = Function(f"internal {V}", "present", left=INT64)
+    f = Function(V, "present", left=INT64)
     (left,) = f.parameters
     starts = Value(f, V, "<" + ", ".join(f"i64 {64 * e}" for e in range(8)) + ">")
     none, all_64 = f.number(V, 0), f.number(V, 64)

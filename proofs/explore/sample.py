@@ -28,7 +28,7 @@ class _Walk:
         self.grounder = Grounder(system, scope)
         self._steps = self.grounder.steps()
         symmetry = Symmetry(frames(self.grounder), (), tuple(self.grounder.bit_of_cell)) if reduce else None
-        self._code = Code(machine.assembly(self.grounder, self._steps, [], [], symmetry), optimised=False)
+        self._code = Code(machine.assembly(self.grounder, self._steps, [], [], symmetry))
         self.words = machine.state_words(self.grounder)
         self.start = packed_words(initial_states(self.grounder), self.words)
 

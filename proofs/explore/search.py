@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +26,13 @@ TELL = 0.5
 """Seconds between two reports of progress."""
 LEAST = 3.0
 """Seconds that making the machine code may take whatever the time limit: one that goes on later must get to a state."""
-WORTH_OPTIMISING = 1_500_000
-"""States from which compiling better code pays: a quarter to half a second for 0.4 microseconds less for each state."""
 
 
 class Model:
     """A system in a scope with claims about it, ready to be explored.
 
-    `reduce`: count states that differ by a renaming of elements as one. `text`: the machine code, on which all that is
-    found depends. `first`: the representative of the initial state, as words.
+    `reduce`: count states that differ by a renaming of elements as one. `assembly`: what its machine code is made
+    from, on which all that is found depends. `first`: the representative of the initial state, as words.
     """
 
     def __init__(self, system: System, scope: Scope, claims: Sequence[Claim], reduce: bool) -> None:
@@ -46,7 +43,7 @@ class Model:
         self.claims = claims
         self.grounder = grounder
         self.steps = grounder.steps()
-        self.text = machine.assembly(grounder, self.steps, formulas, premises, symmetry)
+        self.assembly = machine.assembly(grounder, self.steps, formulas, premises, symmetry)
         self.words = machine.state_words(grounder)
         self._represent = symmetry.canonical if symmetry else lambda state: state
         self._interpreter = Interpreter(system, scope)
@@ -98,15 +95,15 @@ def explore(
     try:
         with done_by(deadline):
             model = Model(system, scope, claims, reduce)
-            code = Code(model.text, optimised=False)
+            code = Code(model.assembly)
     except OutOfTime:
         unseen = tuple(Finding(claim, None, False) for claim in claims)
         fired = {rule.name: 0 for rule in system.rules}
         late = f"out of time after {timeout:g} s"
         return Exploration(unseen, False, late, 0, 0, -1, (), fired, time.monotonic() - started)
     store = model.room(memory, threads)
-    checkpoint = Checkpoint(checkpoints, model.text, store.words) if checkpoints else None
-    run = _Run(model, code, store, started, deadline, timeout, checkpoint, progress)
+    checkpoint = Checkpoint(checkpoints, model.assembly.digest, store.words) if checkpoints else None
+    run = _Run(model, code, store, started, timeout, checkpoint, progress)
     run.begin(checkpoints)
     run.search(len(claims) if stop_at_violations else None)
     if checkpoint and run.stopped in ("", ALL_VIOLATED):
@@ -122,11 +119,11 @@ class _Run:
     """
 
     def __init__(
-        self, model: Model, code: Code, store: Memory, started: float, deadline: float | None, timeout: float | None,
+        self, model: Model, code: Code, store: Memory, started: float, timeout: float | None,
         checkpoint: Checkpoint | None, progress: Callable[[Progress], None] | None,
     ) -> None:
         self.model, self.code, self.store = model, code, store
-        self.started, self.deadline, self.timeout = started, deadline, timeout
+        self.started, self.timeout = started, timeout
         self.checkpoint, self.progress = checkpoint, progress
         self.levels: list[int] = []
         self.broken: dict[int, int] = {}
@@ -166,9 +163,6 @@ class _Run:
             if enough is not None and len(self.broken) == enough:
                 self.stopped = ALL_VIOLATED
                 return
-            if not self.code.optimised and self.store.count > WORTH_OPTIMISING:
-                with contextlib.suppress(OutOfTime), done_by(self.deadline):
-                    self.code = Code(self.model.text, optimised=True)
 
     def _expand(self, high: int) -> None:
         """Expand the states before `high`, unless time or memory runs out."""

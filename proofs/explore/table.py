@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from proofs.explore.flow import Function
 from proofs.explore.ir import INT8, INT64, PTR, Value, any_of, select, vector
-from proofs.explore.layout import BATCH, CACHE, NORMAL, ROOM, SEARCH, M, States, V, address, fields, keys_of, slots
+from proofs.explore.layout import BATCH, CACHE, NORMAL, ROOM, SEARCH, States, V, address, fields, keys_of, slots
 
 Canonical = Callable[[Sequence[Value]], Sequence[Value]]
 """From the words of eight states to those of their representatives."""
@@ -20,39 +20,9 @@ BUSY = 1
 """The last word of a key that a thread is writing; no state has it, as there the marker is set."""
 
 
-def append(words: int, compress: bool) -> Function:
-    """Put some of eight states behind the first `end` of a buffer; gives the new end.
-
-    `compress`: by AVX-512's instruction for it, which may write beyond that end.
-    """
-    states = {f"word{w}": V for w in range(words)}
-    f = Function("internal i64", "append", buffer=PTR, end=INT64, chosen=INT8, **states)
-    buffer, end, chosen, *state = f.parameters
-    waiting = States(buffer, ROOM, words)
-    bits = chosen.cast("zext", INT64)
-    if compress:
-        lanes, none = chosen.cast("bitcast", M), f.number(V, 0)
-        waiting.store(end, [f.call(V, "llvm.x86.avx512.mask.compress.v8i64", word, none, lanes) for word in state])
-        f.ret(end + f.call(INT64, "llvm.ctpop.i64", bits))
-        return f
-    # Lanes are taken by numbers that are known only then.
-    copies = [f.room(V) for _ in state]
-    for copy, word in zip(copies, state, strict=True):
-        copy.store(word)
-    with f.when(bits.equals(0)):
-        f.ret(end)
-    with f.loop(bits, end) as (again, (left, at)):
-        lane = left.lowest()
-        waiting.store(at, [copy.at(lane).load() for copy in copies])
-        rest, following = left & (left - 1), at + 1
-        again(rest.differs(0), rest, following)
-    f.ret(following)
-    return f
-
-
 def settle(words: int, kind: int, canonical: Canonical) -> Function:
     """Empty a buffer of the thread's: enter what is new into the table, and put it at the end of the queue."""
-    f = Function("internal void", f"settle{kind}", "noinline", context=PTR)
+    f = Function("void", f"settle{kind}", context=PTR)
     (context,) = f.parameters
     waiting_at = address(context, f"waiting{kind}")
     waiting = waiting_at.load()
