@@ -268,3 +268,26 @@ def test_what_a_verdict_is_of_is_kept_with_hashes_functions_and_lines(tmp_path: 
         subprocess.run([*git, *words], check=True)
     assert re.fullmatch("[0-9a-f]{40}", Tree(small.root).commit)
     assert re.fullmatch(r"[0-9a-f]{40}\+", Tree(small.root, replaced={"mm/gup.c": b""}).commit)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lapse", "claim", "features", "steps"), [
+    ("unmap-forgets", "uffd-wp", (), 3), ("swap-entry-always-exclusive", "isolation-mapping", (), 4),
+    ("reclaim-forgets-flush", "tlb", ("--split", "tlb,reclaim-flush"), 5),
+    ("ksm-dirty-uncounted", "coherence-get", ("--with", "ksm"), 4),
+    ("ksm-exclusive-uncounted", "coherence-read-pin", ("--with", "ksm"), 5),
+    ("ksm-gives-back-writable", "isolation-mapping", ("--with", "ksm"), 4),
+    ("collapse-referenced", "coherence-write-pin", ("--with", "huge"), 3),
+    ("mprotect-huge-writable", "isolation-mapping", ("--with", "huge"), 4),
+    ("fork-shares-pinned-huge", "coherence-write-pin", ("--with", "huge"), 6),
+    ("gup-fast-takes-files", "coherence-longterm-pin", ("--with", "file", "--split", "gup-fast"), 5),
+])
+def test_a_lapse_breaks_a_claim_in_so_many_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lapse: str, claim: str, features: tuple[str, ...], steps: int
+) -> None:
+    kernel = tmp_path / "kernel.py"
+    made = f"V6_1.but('read', 'a lapse', lapses=({lapse!r},))"
+    kernel.write_text(f"from model.kernels import V6_1\n\nREAD = {made}\n", encoding="utf-8")
+    asked = ("-i", claim, *features, "--engine", "bmc", "--depth", str(steps), "--workers", "1")
+    assert main(["check", "-k", f"{kernel}:READ", *asked, "-o", str(tmp_path / "out")]) == VIOLATION
+    assert f"V {steps}" in capsys.readouterr().out
