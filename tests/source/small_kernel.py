@@ -81,6 +81,9 @@ static vm_fault_t wp_page_copy(struct vm_fault *vmf)
 	} else {
 		entry = maybe_mkwrite(pte_mkdirty(entry), vma);
 	}
+	vmf->pte = pte_offset_map_lock(vma->vm_mm, vmf->pmd, vmf->address, &vmf->ptl);
+	if (!pte_same(*vmf->pte, vmf->orig_pte))
+		return 0;
 	ptep_clear_flush(vma, vmf->address, vmf->pte);
 	set_pte_at(vma->vm_mm, vmf->address, vmf->pte, entry);
 	page_remove_rmap(old, vma);
