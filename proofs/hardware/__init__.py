@@ -1,4 +1,4 @@
 """Litmus tests as programs on real kernels, here or in a virtual machine.
 
-May import, beside model, invariants and the files above: naming, litmus, compare.
+May import, beside model, invariants and the files above: derive, naming, litmus, compare.
 """
