@@ -108,6 +108,7 @@ def spaced(pattern: str) -> str:
 
 
 _HUGE = ("mm/huge_memory.c",)
+_UFFD = ("mm/userfaultfd.c", "fs/userfaultfd.c")
 _COLLAPSE = ("mm/khugepaged.c",)
 _MEMORY = ("mm/memory.c",)
 
@@ -167,6 +168,26 @@ PATTERNS: tuple[Pattern, ...] = (
         (True, r"\bvmi, dst_vma, end\b"), (False, r"dst_vma = find_dst_vma\("))),
     Pattern("uffd_markers", ("mm/mprotect.c",), (), ((True, r"make_pte_marker\( PTE_MARKER_UFFD_WP \)"),), False,
             anchors=("change_pte_range",)),
+    Pattern("register_narrows", _UFFD, ("userfaultfd_register",), (
+        (False, r"VM_UFFD_WP( \| \w+)* \) & ~vm_flags"),), True,
+            beside=r"\bvma_can_userfault\("),
+    Pattern("unregister_unprotects", _UFFD, ("userfaultfd_unregister", "userfaultfd_clear_vma"), (
+        (True, r"uffd_wp_range\(|\bMM_CP_UFFD_WP_RESOLVE\b"),), False,
+            beside=r"\bNULL_VM_UFFD_CTX\b"),
+    Pattern("copy_protects_read_only", _UFFD, (
+        "mfill_atomic_install_pte", "mcopy_atomic_install_pte", "mcopy_atomic_pte",
+    ), (
+        (False, r"\( (dst_vma->vm_flags & VM_WRITE|writable) \) \{ if \( wp_copy \)"), (True, r"pte_mkuffd\w*\("))),
+    Pattern("early_copy_keeps_uffd_wp", _MEMORY, ("copy_present_page",), (
+        (True, r"userfaultfd_(pte_wp|protected|wp)\( dst_vma|pte_mkuffd\w*\("),), False, absent=False,
+            beside=r"\bmaybe_mkwrite\(", anchors=("copy_page_range",)),
+    Pattern("uffd_move", _UFFD, ("move_pages_pte", "move_pages_ptes", "move_swap_pte"), (
+        ("rechecks", r"entry\.val != src_folio->swap\.val"),
+        ("carries", r"\b(filemap_get_folio|swap_cache_get_folio)\("), ("blind", r"move_swap_pte\(")), absent="none",
+            anchors=("mfill_atomic", "__mcopy_atomic")),
+    Pattern("move_soft_dirty", _UFFD, ("move_swap_pte",), (
+        (True, r"pte_swp_mksoft_dirty\("),), False, absent=False,
+            beside=r"\bset_pte_at\(", anchors=("mfill_atomic", "__mcopy_atomic")),
     Pattern("fork_excludes_faults", ("kernel/fork.c", "mm/mmap.c"), ("dup_mmap",), (
         (True, r"\bvma_start_write\w*\( mpnt \)"), (False, r"\bVMA_LOCK\b")), True,
             beside=r"\bmmap_(write_)?lock"),
