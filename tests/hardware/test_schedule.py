@@ -398,12 +398,21 @@ def test_orders_beside_one_are_all_interleavings_nearest_first() -> None:
 # Programs
 
 
+def steerable(test: Litmus) -> bool:
+    try:
+        races.check(test)
+    except NotObservable:
+        return False
+    return True
+
+
 @needs_compiler
 def test_every_race_of_the_suite_is_a_program_that_a_debugger_can_steer(tmp_path: Path) -> None:
-    tests = races_of_the_suite()
+    tests = [test for test in races_of_the_suite() if steerable(test)]
+    assert {test.name for test in races_of_the_suite()} - {test.name for test in tests} == {
+        "F17-uffd-continue-dirty", "F33r-uffd-move-race", "F33s-uffd-move-reused",
+    }  # fmt: skip
     for test in tests:
-        if test.name != "F17-uffd-continue-dirty":
-            races.check(test)
         with pytest.raises(NotObservable, match="no program decides which comes first"):
             reproducer.check(test)
     text = reproducer.program(tests, end="scheduled")
