@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -601,9 +600,9 @@ def test_gup_fast_pins_what_reclaim_has_taken(image: Path, tmp_path: Path, monke
         found = runner.run(F9R, order)
         assert found.outcome is not None, found
         assert found.outcome.condition == old, found
-        assert [w.point for w in itertools.takewhile(lambda w: w.point, found.went)][:5] == [
-            "age", "read", "add", "grab", "check"
-        ]
+        seen = [went.point for went in found.went]
+        assert seen.index("read") < seen.index("grab")
+        assert seen.index("add") < seen.index("grab") < seen.index("check") < seen.index("clear")
         # F4g: a FOLL_GET that is complete before fork write-protects the PTE is lost, on every kernel.
         get = runner.tests[1]
         late = runner.run(get, orders.parsed("1:check 2:copy 1:done", get))
