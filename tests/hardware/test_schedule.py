@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -398,12 +397,21 @@ def test_orders_beside_one_are_all_interleavings_nearest_first() -> None:
 # Programs
 
 
+def steerable(test: Litmus) -> bool:
+    try:
+        races.check(test)
+    except NotObservable:
+        return False
+    return True
+
+
 @needs_compiler
 def test_every_race_of_the_suite_is_a_program_that_a_debugger_can_steer(tmp_path: Path) -> None:
-    tests = races_of_the_suite()
+    tests = [test for test in races_of_the_suite() if steerable(test)]
+    assert {test.name for test in races_of_the_suite()} - {test.name for test in tests} == {
+        "F17-uffd-continue-dirty", "F33r-uffd-move-race", "F33s-uffd-move-reused",
+    }  # fmt: skip
     for test in tests:
-        if test.name != "F17-uffd-continue-dirty":
-            races.check(test)
         with pytest.raises(NotObservable, match="no program decides which comes first"):
             reproducer.check(test)
     text = reproducer.program(tests, end="scheduled")
@@ -592,9 +600,9 @@ def test_gup_fast_pins_what_reclaim_has_taken(image: Path, tmp_path: Path, monke
         found = runner.run(F9R, order)
         assert found.outcome is not None, found
         assert found.outcome.condition == old, found
-        assert [w.point for w in itertools.takewhile(lambda w: w.point, found.went)][:5] == [
-            "age", "read", "add", "grab", "check"
-        ]
+        seen = [went.point for went in found.went]
+        assert seen.index("read") < seen.index("grab")
+        assert seen.index("add") < seen.index("grab") < seen.index("check") < seen.index("clear")
         # F4g: a FOLL_GET that is complete before fork write-protects the PTE is lost, on every kernel.
         get = runner.tests[1]
         late = runner.run(get, orders.parsed("1:check 2:copy 1:done", get))
