@@ -120,7 +120,7 @@ MAINLINE: tuple[tuple[Version, Kernel], ...] = tuple((version_of(name), kernel) 
 
 
 @dataclass(frozen=True)
-class Change:
+class ReleaseChange:
     """When a decision changed, between two kernels of MAINLINE: the first release, or candidate, that has it."""
 
     decision: str
@@ -128,43 +128,43 @@ class Change:
     commit: str
 
 
-CHANGES: tuple[Change, ...] = (
-    Change("force_proof", "4.9", "19be0eaffa3a"),
-    Change("migrate_large", "4.14", "616b8371539a"),
-    Change("touch_dirties_pmd", "4.15", "a8f97366452e"),
-    *(Change(decision, "5.9-rc4", "09854ba94c6a, a308c71bf1e6, 1a0cf26323c8") for decision in (
+CHANGES: tuple[ReleaseChange, ...] = (
+    ReleaseChange("force_proof", "4.9", "19be0eaffa3a"),
+    ReleaseChange("migrate_large", "4.14", "616b8371539a"),
+    ReleaseChange("touch_dirties_pmd", "4.15", "a8f97366452e"),
+    *(ReleaseChange(decision, "5.9-rc4", "09854ba94c6a, a308c71bf1e6, 1a0cf26323c8") for decision in (
         "reuse", "reuse_frees_swap_cache", "read_gup", "read_gup_nonanon", "read_gup_writes", "unshare", "trylock",
         "reuse_ksm",
     )),
-    Change("fork_copies", "5.9-rc8", "70e806e4e645"),
-    Change("fork_seqcount", "5.11-rc1", "57efa1fe5957"),
-    Change("soft_dirty_lock", "5.11", "29a951dfb3c3"),
-    Change("soft_dirty_pinned", "5.11", "9348b73c2e1b"),
-    Change("swap_out_pinned", "5.11", "feb889fb40fa"),
-    Change("copy_frees_swap_cache", "5.14", "f4c4a3f48480"),
-    Change("early_copy_keeps_uffd_wp", "5.14", "8f34f1eac382"),
-    Change("uffd_continue_dirty", "5.16", "9ae0f87d009c"),
-    Change("mremap_looks_first", "5.16", "550a7d60bd5e"),
-    Change("uffd_restores", "6.3", "931298e103c2"),
-    Change("migration_keeps_uffd_wp", "6.3", "24bf08c4376b"),
-    Change("collapse_rechecks_uffd_wp", "6.3", "dd47ac428c3f"),
-    Change("uffd_across_vmas", "6.4", "a1b92a3f14"),
-    Change("split_keeps_dirty", "6.4", "reverts 624a2c94f5b7"),
-    Change("fork_excludes_faults", "6.4", "faults under per-VMA locks"),
-    Change("fork_excludes_faults", "6.5", "fb49c455323f"),
-    Change("uffd_move", "6.8", "adef440691ba"),
-    Change("migrate_large", "6.9", "7262f208ca68"),
-    Change("swap_in_upgrades", "6.11", "c18160dba5ff"),
-    Change("split_zero_parts", "6.12", "b1f202060afe"),
-    Change("huge_zero_fresh", "6.13", "1ced09e0331f"),
-    Change("huge_zero_unshare", "6.13", "1ced09e0331f"),
-    Change("mremap_clears_uffd_wp", "6.13", "0cef0bb836e3"),
-    Change("dontneed_frees_tables", "6.14", "6375e95f381e"),
-    Change("uffd_move", "6.14", "c50f8e6053b0"),
-    Change("reuse_large", "6.15", "1da190f4d0a6"),
-    Change("uffd_move", "6.16", "0ea148a79919"),
-    Change("move_soft_dirty", "6.16", "75cb1cca2c88"),
-    Change("split_zero_parts", "6.18", "9658d698a8a8"),
+    ReleaseChange("fork_copies", "5.9-rc8", "70e806e4e645"),
+    ReleaseChange("fork_seqcount", "5.11-rc1", "57efa1fe5957"),
+    ReleaseChange("soft_dirty_lock", "5.11", "29a951dfb3c3"),
+    ReleaseChange("soft_dirty_pinned", "5.11", "9348b73c2e1b"),
+    ReleaseChange("swap_out_pinned", "5.11", "feb889fb40fa"),
+    ReleaseChange("copy_frees_swap_cache", "5.14", "f4c4a3f48480"),
+    ReleaseChange("early_copy_keeps_uffd_wp", "5.14", "8f34f1eac382"),
+    ReleaseChange("uffd_continue_dirty", "5.16", "9ae0f87d009c"),
+    ReleaseChange("mremap_looks_first", "5.16", "550a7d60bd5e"),
+    ReleaseChange("uffd_restores", "6.3", "931298e103c2"),
+    ReleaseChange("migration_keeps_uffd_wp", "6.3", "24bf08c4376b"),
+    ReleaseChange("collapse_rechecks_uffd_wp", "6.3", "dd47ac428c3f"),
+    ReleaseChange("uffd_across_vmas", "6.4", "a1b92a3f14"),
+    ReleaseChange("split_keeps_dirty", "6.4", "reverts 624a2c94f5b7"),
+    ReleaseChange("fork_excludes_faults", "6.4", "faults under per-VMA locks"),
+    ReleaseChange("fork_excludes_faults", "6.5", "fb49c455323f"),
+    ReleaseChange("uffd_move", "6.8", "adef440691ba"),
+    ReleaseChange("migrate_large", "6.9", "7262f208ca68"),
+    ReleaseChange("swap_in_upgrades", "6.11", "c18160dba5ff"),
+    ReleaseChange("split_zero_parts", "6.12", "b1f202060afe"),
+    ReleaseChange("huge_zero_fresh", "6.13", "1ced09e0331f"),
+    ReleaseChange("huge_zero_unshare", "6.13", "1ced09e0331f"),
+    ReleaseChange("mremap_clears_uffd_wp", "6.13", "0cef0bb836e3"),
+    ReleaseChange("dontneed_frees_tables", "6.14", "6375e95f381e"),
+    ReleaseChange("uffd_move", "6.14", "c50f8e6053b0"),
+    ReleaseChange("reuse_large", "6.15", "1da190f4d0a6"),
+    ReleaseChange("uffd_move", "6.16", "0ea148a79919"),
+    ReleaseChange("move_soft_dirty", "6.16", "75cb1cca2c88"),
+    ReleaseChange("split_zero_parts", "6.18", "9658d698a8a8"),
 )
 """Changes in releases between those of MAINLINE, and candidates."""
 
@@ -261,7 +261,7 @@ Doubts = dict[str, tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Found:
+class ReleaseKernel:
     """The kernel whose rules a release has. `why`: for people. `doubts`: decisions of which it is not known on which
     side of a change the release is; the kernel has one of the two values."""
 
@@ -284,7 +284,7 @@ def known() -> str:
 
 
 @functools.cache
-def find(name: str) -> Found | None:
+def find(name: str) -> ReleaseKernel | None:
     """The kernel whose rules the release of that name has; None if the name is that of no release.
 
     `v6.1` and `6.1` are the model's kernel, which has the rules of 6.1.192; `6.1.0` is the release without backports.
@@ -302,7 +302,8 @@ def find(name: str) -> Found | None:
     exact = next((k for k in (*KERNELS, *FURTHER) if k.name == f"v{name.removeprefix('v')}"), None)
     if exact is not None:
         branch = BRANCHES.get(version[:2])
-        return Found(exact, f"as read in {version}.{branch.patch}" if branch else exact.about, _doubts(version, exact))
+        why = f"as read in {version}.{branch.patch}" if branch else exact.about
+        return ReleaseKernel(exact, why, _doubts(version, exact))
     changed, doubts = _of_mainline(version)
     if release.patch or release.build is not None:
         return _of_branch(name, release, changed, doubts)
@@ -404,7 +405,7 @@ def _doubts(version: Version, kernel: Kernel) -> Doubts:
     }
 
 
-def _of_branch(name: str, release: Release, changed: Changed, doubts: Doubts) -> Found:
+def _of_branch(name: str, release: Release, changed: Changed, doubts: Doubts) -> ReleaseKernel:
     """What a stable release or a distribution's has, from what its mainline release has."""
     version = release.version
     base = _with(_earlier(version)[1], "", changed)
@@ -423,7 +424,7 @@ def _of_branch(name: str, release: Release, changed: Changed, doubts: Doubts) ->
     if release.patch >= branch.patch or (
         release.build is not None and branch.build is not None and release.build >= branch.build
     ):
-        return Found(branch.kernel, was_read, {})
+        return ReleaseKernel(branch.kernel, was_read, {})
     for decision in differing(base, branch.kernel):
         since = branch.since.get(decision)
         if since is None or release.build is not None:
@@ -444,7 +445,7 @@ def _with(kernel: Kernel, name: str, changed: Changed) -> Kernel:
     )
 
 
-def _found(version: Version, changed: Changed, doubts: Doubts, more: str = "", patch: int = 0) -> Found:
+def _found(version: Version, changed: Changed, doubts: Doubts, more: str = "", patch: int = 0) -> ReleaseKernel:
     """The kernel of the model that has those rules, or one made for the release."""
     (before, earlier), later = _earlier(version), _later(version)
     plain = f"v{version}"
@@ -465,7 +466,7 @@ def _found(version: Version, changed: Changed, doubts: Doubts, more: str = "", p
         )
     else:
         why = same.about
-    return Found(same or made, "; ".join(filter(None, (why, more))), doubts)
+    return ReleaseKernel(same or made, "; ".join(filter(None, (why, more))), doubts)
 
 
 def _shown(value: Any) -> str:

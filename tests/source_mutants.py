@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.decisions import value_text
-from proofs.source.csource import Function, Node, Tree, defect, text_of
+from proofs.source.csource import CFunction, Node, Tree, defect, text_of
 from proofs.source.expressions import ASSERTS
-from proofs.source.findings import NOT_READ, READ, Finding
+from proofs.source.findings import NOT_READ, READ, DecisionFinding
 from proofs.source.granted import GRANTED
 from proofs.source.survey import ASKED
 from proofs.source.vocabulary import EFFECTS, RENAMED
@@ -49,7 +49,7 @@ class Edit:
         return old[:self.begin] + self.text + old[self.end:]
 
 
-def edits(function: Function) -> Iterator[Edit]:
+def edits(function: CFunction) -> Iterator[Edit]:
     """All edits of a function."""
     def edit(node: Node, text: str, what: str) -> Edit:
         return Edit(function.name, function.file, node.start_byte, node.end_byte, text.encode(),
@@ -110,7 +110,7 @@ class Outcome:
     changed: tuple[str, ...]
 
 
-def _told(finding: Finding) -> tuple[object, ...]:
+def _told(finding: DecisionFinding) -> tuple[object, ...]:
     return finding.how, tuple(map(value_text, finding.values)), finding.words, finding.why and finding.how
 
 

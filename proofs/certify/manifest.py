@@ -19,8 +19,8 @@ from typing import Any
 
 from model.logic import ModelError, System, Term
 from proofs import json_text, store
-from proofs.certify.obligations import Clause, clause_of, obligations, parsed
-from proofs.naming.specs import Terms, features_of, file_in, file_name, find_invariant, find_kernel, system_of
+from proofs.certify.obligations import CertifiedClause, clause_of, obligations, parsed
+from proofs.naming.specs import TermDigests, features_of, file_in, file_name, find_invariant, find_kernel, system_of
 from proofs.words import in_words
 
 SCHEMA = 1
@@ -85,7 +85,7 @@ def manifest_path(folder: Path, spec: str, name: str, without: Sequence[str] = (
     return folder / file_name(spec) / f"{file_name(name + less)}.json"
 
 
-def unlike(manifest: Path, asked: Terms) -> str:
+def unlike(manifest: Path, asked: TermDigests) -> str:
     """Why the manifest is no certificate of those terms, of the first claim; empty if it says that it is one.
 
     It is compared with what was asked, and not verified. Raises ModelError if there are no such terms.
@@ -104,7 +104,7 @@ def unlike(manifest: Path, asked: Terms) -> str:
     return "" if (claim.variables, claim.body) in rows else f"it does not state what {name} does"
 
 
-def spoiled(manifest: Path, asked: Terms) -> str:
+def spoiled(manifest: Path, asked: TermDigests) -> str:
     """Why a manifest that lies where that of those terms should is no certificate of them; empty if there is none, or
     it says itself that it is for other terms, as after a change of the kernel."""
     if not manifest.exists():
@@ -117,7 +117,7 @@ def spoiled(manifest: Path, asked: Terms) -> str:
     return unlike(manifest, asked)
 
 
-def _is_of(read: Mapping[str, Any], asked: Terms) -> str:
+def _is_of(read: Mapping[str, Any], asked: TermDigests) -> str:
     """Why the manifest is of another kernel, other features, another invariant or other rules; empty if it is not."""
     name, _ = asked.claims[0]
     for what, said, wanted in (
@@ -179,7 +179,7 @@ def _expect(true: bool, reason: str) -> None:
         raise _RefusedError(reason)
 
 
-def _clauses(rows: Any, system: System) -> list[Clause]:
+def _clauses(rows: Any, system: System) -> list[CertifiedClause]:
     """The clauses of a manifest."""
     _expect(isinstance(rows, list), "the manifest's clauses are not a list")
     clauses = []
@@ -258,14 +258,14 @@ def described(manifest: Path, as_json: bool = False) -> str:
     return "\n".join(lines)
 
 
-def opened_together(wanted: Sequence[tuple[Path, Terms | None]]) -> list[Opened]:
+def opened_together(wanted: Sequence[tuple[Path, TermDigests | None]]) -> list[Opened]:
     """Manifests, each with what it has to be of, None for what it says itself. Raises ModelError as `Terms.compare`."""
     for terms in dict.fromkeys(asked for _, asked in wanted if asked is not None):
         terms.compare()
     return [_opened(Path(os.path.abspath(path)), asked) for path, asked in wanted]
 
 
-def _opened(path: Path, asked: Terms | None) -> Opened:
+def _opened(path: Path, asked: TermDigests | None) -> Opened:
     """The manifest, compared with what the model and its clauses give, and with what was asked."""
     kernel, name = path.parent.name, path.stem
     without: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ MOST_INSTANCES = 100_000
 # Clauses
 
 @dataclass(frozen=True, order=True)
-class Clause:
+class CertifiedClause:
     """A closed formula: `body` (SMT-LIB text) for all values of the variables.
 
     `chooses`: it says that for all elements there is one, and is assumed only of elements that a file names.
@@ -63,18 +63,18 @@ class Clause:
         return frozenset(tokenize(self.body))
 
 
-def clause_of(formula: Term, system: System) -> Clause:
+def clause_of(formula: Term, system: System) -> CertifiedClause:
     """The clause that says the closed formula. Raises ModelError if it mentions what the system does not have."""
     names = vocabulary_of(system)
     formula = system.reduced(formula)
     chooses = any(depends_on(formula, True, ()))
     if not (z3.is_quantifier(formula) and formula.is_forall()):
-        return Clause((), write_term(formula, names), chooses)
+        return CertifiedClause((), write_term(formula, names), chooses)
     variables = bind(formula, names, ())
-    return Clause(variables, write_term(formula.body(), names, tuple(name for name, _ in variables)), chooses)
+    return CertifiedClause(variables, write_term(formula.body(), names, tuple(name for name, _ in variables)), chooses)
 
 
-def parsed(variables: Variables, body: str, system: System) -> Clause:
+def parsed(variables: Variables, body: str, system: System) -> CertifiedClause:
     """The clause of that text. Raises ModelError unless it is one formula, as `clause_of` writes it."""
     text = quantify("forall", variables, body)
     # Looked at before z3 sees it: text that closed its parenthesis early could give z3 commands of its own.
@@ -83,7 +83,7 @@ def parsed(variables: Variables, body: str, system: System) -> Clause:
     if not balanced or not re.fullmatch(r"[\w!=>() -]*", text, re.ASCII):
         raise ModelError("is not one formula")
     formula = _read(text, system)
-    if formula is None or (clause := clause_of(formula, system)) != Clause(variables, body):
+    if formula is None or (clause := clause_of(formula, system)) != CertifiedClause(variables, body):
         raise ModelError("is not written as certificates write it")
     return clause
 
@@ -161,7 +161,7 @@ def _next_value(function: StateFunction, updates: Sequence[Update], names: Mappi
     return f"(define-fun {function.name}!next {declare(cell)} {function.range.name()} {result})"
 
 
-def _assumed(clauses: Sequence[Clause], elements: Mapping[str, Sequence[str]]) -> list[str]:
+def _assumed(clauses: Sequence[CertifiedClause], elements: Mapping[str, Sequence[str]]) -> list[str]:
     """The clauses as hypotheses.
 
     Where one says that for all elements there is one, it is assumed only of those that the file names: the whole
@@ -202,7 +202,8 @@ def _declaration(name: str, signature: Sequence[str]) -> str:
 
 
 def _obligation(
-    about: str, system: System, given: Sequence[Clause], facts: Sequence[str], denied: Mapping[str, Clause],
+    about: str, system: System, given: Sequence[CertifiedClause], facts: Sequence[str],
+    denied: Mapping[str, CertifiedClause],
     parameters: Mapping[str, tuple[str, ...]] | None = None,
 ) -> str:
     """The file that asks whether all `given` and the `facts` hold and yet one of `denied` (name to clause) does not.
@@ -244,7 +245,7 @@ def _initially(function: StateFunction, names: Mapping[str, str]) -> list[str]:
     return [f"(define-fun {function.name} {declare(cell)} {function.range.name()} {text})"]
 
 
-def _kept(rule: Rule, system: System, clauses: Sequence[Clause]) -> str | None:
+def _kept(rule: Rule, system: System, clauses: Sequence[CertifiedClause]) -> str | None:
     """The obligation that the rule keeps the clauses, None if it changes nothing of which they speak."""
     writes: dict[str, list[Update]] = {}
     for update in rule.updates:
@@ -257,14 +258,14 @@ def _kept(rule: Rule, system: System, clauses: Sequence[Clause]) -> str | None:
     spoken = frozenset().union(*(c.functions for c in touched.values()))
     facts = [f"(assert {write_term(g, names)})" for g in rule.guard]
     facts += [_next_value(us[0].function, us, names) for name, us in writes.items() if name in spoken]
-    after = {name: Clause(c.variables, _next(c.body, writes)) for name, c in touched.items()}
+    after = {name: CertifiedClause(c.variables, _next(c.body, writes)) for name, c in touched.items()}
     parameters = {
         called[p.name]: (p.sort.name(),) if p.over is None else (p.over.name(), p.sort.name()) for p in rule.params
     }
     return _obligation(f"Rule {symbol_of(rule.name)} keeps every clause.", system, clauses, facts, after, parameters)
 
 
-def obligations(system: System, stated: Invariant, clauses: Sequence[Clause]) -> dict[str, str]:
+def obligations(system: System, stated: Invariant, clauses: Sequence[CertifiedClause]) -> dict[str, str]:
     """What has to be unsatisfiable, name to SMT-LIB text: `initiation`, `safety`, and `rule NAME` for each rule that
     changes something of which a clause speaks.
 

@@ -13,7 +13,7 @@ from model.logic import ModelError
 from proofs.certify.manifest import Checked, Opened, manifests_in, opened_together
 from proofs.certify.solvers import BUILT_IN, ask_all
 from proofs.clock import check_time
-from proofs.naming.specs import Terms
+from proofs.naming.specs import TermDigests
 from proofs.parallel import each_done
 
 
@@ -33,7 +33,7 @@ def _judged(
 
 def verify(
     paths: Path | Sequence[Path], solvers: Sequence[str] = BUILT_IN, timeout: float = 60, workers: int = 2,
-    progress: Callable[[int, int], Any] = lambda done, total: None, asked: Mapping[Path, Terms] | None = None,
+    progress: Callable[[int, int], Any] = lambda done, total: None, asked: Mapping[Path, TermDigests] | None = None,
 ) -> list[Checked]:
     """Check manifests, or all those in folders: each is the proof that it says it is, and every solver says so.
 

@@ -19,7 +19,7 @@ PROGRAM = "cow-proofs"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BuildOutcome:
     """A cell and what a build makes of it. `failure`: why it fails the build, empty if it does not. `open`: it is not
     decided, which is no success. `trace`: the counterexample, of a violated cell."""
 
@@ -35,7 +35,7 @@ class Outcome:
         return f"{self.table}/{self.cell.kernel}" if self.table else self.cell.kernel
 
 
-def outcome(cell: Cell, table: Table, unexpected: str | None, partial: bool) -> Outcome:
+def outcome(cell: Cell, table: Table, unexpected: str | None, partial: bool) -> BuildOutcome:
     """What a build makes of a cell of the table.
 
     `unexpected`: the line that says that it is not as expected. `partial`: nothing is expected, a violation fails.
@@ -44,7 +44,7 @@ def outcome(cell: Cell, table: Table, unexpected: str | None, partial: bool) -> 
     statement = f"violated in {cell.length} steps: {find_invariant(cell.invariant).statement}" if violated else ""
     trace = trace_of(cell, table.scope) if violated else None
     failure = unexpected or (statement if partial else "")
-    return Outcome(table.name, cell, failure, cell.verdict in ("UNKNOWN", "BOUNDED"), trace)
+    return BuildOutcome(table.name, cell, failure, cell.verdict in ("UNKNOWN", "BOUNDED"), trace)
 
 
 def _verdict(cell: Cell) -> str:
@@ -58,10 +58,10 @@ def _verdict(cell: Cell) -> str:
     return ": ".join(filter(None, (f"{cell.verdict} {evidence}".strip(), cell.note)))
 
 
-def to_junit(outcomes: Sequence[Outcome]) -> str:
+def to_junit(outcomes: Sequence[BuildOutcome]) -> str:
     """JUnit XML: a suite for each kernel, a case for each invariant. What is not decided is an error."""
     root = ElementTree.Element("testsuites", name=PROGRAM)
-    suites: dict[str, list[Outcome]] = {}
+    suites: dict[str, list[BuildOutcome]] = {}
     for each in outcomes:
         suites.setdefault(each.suite, []).append(each)
     for name, members in suites.items():
@@ -106,7 +106,7 @@ def _flow(trace: Trace) -> dict[str, Any]:
     ]}]}
 
 
-def to_sarif(outcomes: Sequence[Outcome]) -> str:
+def to_sarif(outcomes: Sequence[BuildOutcome]) -> str:
     """SARIF: a result for each violated cell, an error if it fails the build, else a note; and one for each that
     is open."""
     names = list(dict.fromkeys(o.cell.invariant for o in outcomes))
@@ -131,7 +131,7 @@ def to_sarif(outcomes: Sequence[Outcome]) -> str:
     }, indent=1, ensure_ascii=False) + "\n"
 
 
-def to_markdown(outcomes: Sequence[Outcome]) -> str:
+def to_markdown(outcomes: Sequence[BuildOutcome]) -> str:
     """Tables of verdicts, and the steps of each counterexample that fails the build.
 
     Lines are those of a mail, but for headings and for names that are wider.
@@ -151,7 +151,7 @@ def to_markdown(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tables(outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _tables(outcomes: Sequence[BuildOutcome]) -> Iterator[str]:
     """A row for each invariant, a column for each kernel; where that is too wide, one table below the other."""
     names = list(dict.fromkeys(o.cell.invariant for o in outcomes))
     marks = {(o.suite, o.cell.invariant): mark(o.cell) for o in outcomes}

@@ -16,7 +16,7 @@ from model.logic import Scope, System
 from proofs.check.cells import Cell, Table, claim_of, with_contents
 from proofs.check.engines import ENGINES
 from proofs.engine import Claim, Means, Query
-from proofs.naming.specs import Terms, check_spoken, find_invariant, find_kernel, system_of, terms_of
+from proofs.naming.specs import TermDigests, check_spoken, find_invariant, find_kernel, system_of, terms_of
 
 BMC_DEPTH = 5
 """Steps to which bounded model checking follows an exploration that found nothing."""
@@ -42,7 +42,7 @@ class Job:
     without: tuple[str, ...]
     key: str
     table: str = ""
-    terms: Terms | None = None
+    terms: TermDigests | None = None
 
     def cone(self) -> System:
         """The part of the kernel's system on which its invariants can depend."""

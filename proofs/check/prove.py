@@ -18,7 +18,7 @@ from proofs.data import CERTIFICATES
 from proofs.errors import EngineError
 from proofs.induct.mine import Clause, Miner
 from proofs.induct.search import Cti, Proof, Search, Unproved, dead_rules, state_of, unwritten
-from proofs.naming.specs import Terms, find_invariant, find_kernel, system_of, terms_of
+from proofs.naming.specs import TermDigests, find_invariant, find_kernel, system_of, terms_of
 from proofs.parallel import each_done
 from proofs.traces.picture import to_svg
 from proofs.traces.trace import execute, write
@@ -39,7 +39,7 @@ class ProofJob:
     without: tuple[str, ...]
     seconds: float
     folder: Path
-    terms: tuple[Terms, ...] = ()
+    terms: tuple[TermDigests, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def jobs(
     by_kernel: dict[str, list[str]] = {}
     for spec, name in wanted:
         by_kernel.setdefault(spec, []).append(name)
-    same: dict[tuple[str, tuple[str, ...]], list[Terms]] = {}
+    same: dict[tuple[str, tuple[str, ...]], list[TermDigests]] = {}
     for spec, names in by_kernel.items():
         terms = terms_of(spec, names, without)
         same.setdefault((terms.system, tuple(names)), []).append(terms)

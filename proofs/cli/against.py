@@ -12,7 +12,7 @@ from proofs.check.cells import Cell, CellKey, Table
 from proofs.check.scopes import in_words
 from proofs.cli.app import PROJECT, version
 from proofs.compare import against as rows
-from proofs.compare.answer import Answer, to_text
+from proofs.compare.answer import KernelComparison, to_text
 from proofs.compare.changed import SECONDS, changes
 from proofs.compare.diff import NOT_FOLLOWED, Difference, shortest
 from proofs.compare.lockstep import Bounds
@@ -50,7 +50,7 @@ def check_kernels(specs: Sequence[str]) -> None:
 def answers(
     table: Table, found: Mapping[CellKey, Cell], tell: float, memory: int,
     progress: Callable[[str], Any] = lambda stage: None,
-) -> list[Answer]:
+) -> list[KernelComparison]:
     """The first kernel of the table against each of the others.
 
     `tell`: seconds for a test that tells them apart; `memory`: bytes for an exploration.
@@ -70,12 +70,12 @@ def answers(
     return told
 
 
-def verdicts_alone(table: Table, found: Mapping[CellKey, Cell], stopped: str) -> list[Answer]:
+def verdicts_alone(table: Table, found: Mapping[CellKey, Cell], stopped: str) -> list[KernelComparison]:
     """As `answers`, of the verdicts alone. `stopped`: why there is no more."""
     (old, _), *others = table.kernels
     huge = "huge" in features_of(old)[1]
     return [
-        Answer(
+        KernelComparison(
             old, new, kernel.about, tuple(rows.compared(table, old, new, found)), None, None,
             f"Decisions and tests were not compared: {stopped}." if stopped else "", in_words(table.scope, huge),
             table.invariants,
@@ -84,7 +84,7 @@ def verdicts_alone(table: Table, found: Mapping[CellKey, Cell], stopped: str) ->
     ]
 
 
-def print_answers(told: Sequence[Answer], given: Sequence[str] | None) -> None:
+def print_answers(told: Sequence[KernelComparison], given: Sequence[str] | None) -> None:
     """As text, or with the arguments `given` on the command line as a mail."""
     for number, each in enumerate(told):
         if number:
@@ -93,7 +93,7 @@ def print_answers(told: Sequence[Answer], given: Sequence[str] | None) -> None:
         print(to_text(each) if given is None else to_mail(each, command, f"{PROJECT} {version()}"), end="")
 
 
-def exit_code(told: Sequence[Answer]) -> int:
+def exit_code(told: Sequence[KernelComparison]) -> int:
     """1 if something is worse, else 3 if that is not decided, else 0."""
     return rows.exit_code([row for each in told for row in each.rows])
 

@@ -41,7 +41,7 @@ from proofs.hardware import observing, reproducer, selftest, telling
 from proofs.hardware.observing import Observation
 from proofs.hardware.schedule import controls
 from proofs.hardware.schedule.orders import racing
-from proofs.hardware.schedule.races import ORDERS, Asked, check
+from proofs.hardware.schedule.races import ORDERS, RaceRequest, check
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
 from proofs.litmus.execution import Outcome
@@ -135,7 +135,7 @@ def replay(
     test = read_test(file, kernel)
     if schedule:
         check(test)
-        asked = Asked(number, order, repeat, controls.named(without) if without else None)
+        asked = RaceRequest(number, order, repeat, controls.named(without) if without else None)
         return races.ask([test], [vmlinuz] if vmlinuz else [], kernel, asked, as_json=as_json)
     if order or repeat > 1 or without:
         raise ModelError("--order, --repeat and --without are for --schedule")
@@ -211,7 +211,7 @@ def conform(
         if here or identify:
             raise ModelError("--races takes neither --here nor --identify")
         found = [test for test in tests if racing(test)]
-        return races.ask(found, vmlinuz or (), kernel, Asked(orders), out, as_json)
+        return races.ask(found, vmlinuz or (), kernel, RaceRequest(orders), out, as_json)
     images: list[Path | None] = [*(vmlinuz or ())]
     if here or not (images or observed_in):
         images.append(None)

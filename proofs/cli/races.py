@@ -14,7 +14,7 @@ from proofs.cli.app import print_json, say, write_file
 from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import observing, vm
 from proofs.hardware.schedule import controls, orders, races, report
-from proofs.hardware.schedule.races import Asked, Course, Race
+from proofs.hardware.schedule.races import Course, Race, RaceRequest
 from proofs.litmus.language import Litmus
 
 ScheduleOption = Annotated[bool, typer.Option("--schedule", help=(
@@ -36,7 +36,7 @@ RacesOption = Annotated[bool, typer.Option("--races", help=(
 
 
 def ask(
-    tests: Sequence[Litmus], images: Sequence[Path], kernel: str, asked: Asked, out: Path | None = None,
+    tests: Sequence[Litmus], images: Sequence[Path], kernel: str, asked: RaceRequest, out: Path | None = None,
     as_json: bool = False,
 ) -> int:
     """Run the tests on each kernel, hold them against that kernel of the model (empty: against the one that has the

@@ -50,7 +50,7 @@ from proofs.cli.ending import explained
 from proofs.cli.examples import epilog
 from proofs.clock import check_time
 from proofs.compare import answer
-from proofs.compare.answer import Answer
+from proofs.compare.answer import KernelComparison
 from proofs.data import EXPECTED
 from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.explore import cluster as clusters
@@ -166,7 +166,7 @@ def check(
     tests = reports.tests_in(litmus or (), [spec for spec, _ in asked.kernels])
     real = reports.replayed(replayed) if replayed is not None else []
     stopped, code = "", OK
-    judged: list[Answer] = []
+    judged: list[KernelComparison] = []
     try:
         writable_folder(out)
         if report is not None:

@@ -17,7 +17,7 @@ WIDTH = 80
 
 
 @dataclass(frozen=True)
-class Answer:
+class KernelComparison:
     """One kernel against another. `changes`: None where they were not worked out. `telling`: a shortest test that tells
     them apart; `untold`: why there is none. `scope`: in words. `statements`: of the invariants, by name."""
 
@@ -41,7 +41,7 @@ class Answer:
         return ", ".join(f"{number} {each}" for number, each in numbers if number) or "nothing to compare"
 
 
-def to_text(answer: Answer) -> str:
+def to_text(answer: KernelComparison) -> str:
     """The comparison in 80 columns: verdicts, what is worse, decisions, a test, and what to do next."""
     lines = [*wrapped(f"{answer.new} against {answer.old}: {answer.counts()}", WIDTH), "", *_table(answer), ""]
     cells = [c for row in answer.rows for c in (row.old, row.new) if c is not None]
@@ -61,7 +61,7 @@ def to_text(answer: Answer) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(answer: Answer) -> Iterator[str]:
+def _table(answer: KernelComparison) -> Iterator[str]:
     """A row for each invariant, the worst first; marks as in a table of kernels."""
     rows = [(row.invariant, mark(row.old), mark(row.new), row.judged) for row in answer.rows]
     new = answer.new if len(answer.new) <= WIDTH // 3 else "new"
@@ -114,7 +114,7 @@ def _answered(change: Change) -> str:
     )
 
 
-def _told_test(answer: Answer) -> list[str]:
+def _told_test(answer: KernelComparison) -> list[str]:
     if answer.telling is None:
         return wrapped(answer.untold, WIDTH) if answer.untold else []
     one, other = answer.telling.answers
@@ -125,7 +125,7 @@ def _told_test(answer: Answer) -> list[str]:
     ]
 
 
-def _told_advice(answer: Answer) -> list[str]:
+def _told_advice(answer: KernelComparison) -> list[str]:
     """What to do where something is open, in a line for each cell of the new kernel; the same advice once."""
     by_advice: dict[str, list[str]] = {}
     for row in answer.rows:
@@ -138,7 +138,7 @@ def _told_advice(answer: Answer) -> list[str]:
     return lines
 
 
-def to_json(answer: Answer) -> dict[str, Any]:
+def to_json(answer: KernelComparison) -> dict[str, Any]:
     """The comparison as `check --against --json` has it beside the results."""
     changes = answer.changes
     return {

@@ -22,7 +22,7 @@ from proofs.compare.lockstep import (
     Bounds,
     Move,
     Pages,
-    Search,
+    SearchResult,
     Side,
     search,
 )
@@ -42,7 +42,7 @@ PROOF_SECONDS = 60.0
 """Time limit, at most, for proving that there is no difference."""
 OWN = "own_rules"
 """Stands among the decisions for the rules of a user's own that some operation takes."""
-NOTHING = Search(0, 0, True, "", 0)
+NOTHING = SearchResult(0, 0, True, "", 0)
 """No search was needed."""
 Seen = dict[tuple[str, tuple[int, ...]], Any]
 """What one execution shows, in words of Fact: ("refused", (2,)) to whether it is so, ("loads", (p, v)) and
@@ -94,7 +94,7 @@ class Report:
     b: str
     features: tuple[str, ...]
     bounds: Bounds
-    search: Search
+    search: SearchResult
     causes: tuple[Cause, ...]
     silent: tuple[str, ...]
     elsewhere: tuple[str, ...]
@@ -253,7 +253,7 @@ def _sides(
 def shortest(
     a: str, b: str, features: Sequence[str], bounds: Bounds,
     progress: Callable[[int, int, int], Any] = lambda depth, done, of: None,
-) -> tuple[Difference | None, Search]:
+) -> tuple[Difference | None, SearchResult]:
     """A shortest sequence that the two kernels end otherwise, as a litmus test, and how far it was looked for.
 
     Rules of a user's own that no operation takes are left out. Raises as `compare` does.

@@ -87,7 +87,7 @@ class Held(NamedTuple):
     write: bool
 
 
-class Node(NamedTuple):
+class Possibility(NamedTuple):
     """What is possible after the sequence `came`, for one series of what its calls returned.
 
     sides      the situations of both kernels
@@ -298,7 +298,7 @@ def operations(features: Iterable[str], own: Iterable[Operation] = ()) -> tuple[
     return tuple(found.values())
 
 
-def _moves(node: Node, known: Sequence[Operation], bounds: Bounds, sides: Sequence[Side]) -> Iterator[Move]:
+def _moves(node: Possibility, known: Sequence[Operation], bounds: Bounds, sides: Sequence[Side]) -> Iterator[Move]:
     """The operations that may come next."""
     stored = {value for move in node.came for name, value in move.bound if name == "n"}
     # KSM compares values: a store may repeat one. To all others they are names.
@@ -330,7 +330,7 @@ def _moves(node: Node, known: Sequence[Operation], bounds: Bounds, sides: Sequen
             yield from (Move(operation, p, tuple(bound.items())) for p in actors)
 
 
-def _next(node: Node, move: Move, returned: str, sides: tuple[Any, Any]) -> Node:
+def _next(node: Possibility, move: Move, returned: str, sides: tuple[Any, Any]) -> Possibility:
     processes, held, bound = list(node.processes), list(node.held), dict(move.bound)
     if returned == "done":
         if move.operation.word == "exit":
@@ -341,7 +341,7 @@ def _next(node: Node, move: Move, returned: str, sides: tuple[Any, Any]) -> Node
             held[bound["k"]] = Held(move.p, "write" in move.operation.flags)
         if move.operation.word == "drop":
             held[bound["k"]] = None
-    return Node(sides, tuple(processes), tuple(held), node.pages, (*node.came, move))
+    return Possibility(sides, tuple(processes), tuple(held), node.pages, (*node.came, move))
 
 
 class _Names:
@@ -355,12 +355,12 @@ class _Names:
             {"Proc": p, "Page": v, "Block": v, "Pin": k} for p, v, k in itertools.product(procs, pages, pins)
         ]
 
-    def key(self, node: Node, sides: Sequence[Side]) -> Any:
+    def key(self, node: Possibility, sides: Sequence[Side]) -> Any:
         """Equal for nodes that differ by names only."""
         return min(self._key(node, sides, names) for names in self.all)
 
     @staticmethod
-    def _key(node: Node, sides: Sequence[Side], names: Mapping[str, tuple[int, ...]]) -> Any:
+    def _key(node: Possibility, sides: Sequence[Side], names: Mapping[str, tuple[int, ...]]) -> Any:
         def moved(of: Sequence[Any], sort: str) -> tuple[Any, ...]:
             return tuple(of[names[sort].index(i)] for i in range(len(of)))
 
@@ -378,7 +378,7 @@ class _Names:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchResult:
     """What a search did. `depth`: it looked at every sequence of at most so many operations. `complete`: and of any
     length. `stopped`: why it ended before the depth asked for. `unfollowed`: how often an operation was left out
     because the model has no rule for it there."""
@@ -393,7 +393,7 @@ class Search:
 def search(
     a: Side, b: Side, features: Sequence[str], bounds: Bounds, found: Callable[[Pages, tuple[Move, ...]], Any],
     progress: Callable[[int, int, int], Any],
-) -> Search:
+) -> SearchResult:
     """Follow both kernels; `found(pages, sequence)` is told each sequence that differs and whose beginning does not;
     once it says True, that is enough.
 
@@ -402,19 +402,19 @@ def search(
     started = time.monotonic()
     sides, names = (a, b), _Names(bounds)
     known = operations(features, own_operations(side.kernel for side in sides))
-    level: list[Node] = []
+    level: list[Possibility] = []
     for pages in itertools.combinations_with_replacement(_page_kinds(features, sides), bounds.pages):
         starts = frozenset({a.start(pages)}), frozenset({b.start(pages)})
         processes = ("alive", *["new"] * (bounds.processes - 1))
-        level.append(Node(starts, processes, (None,) * bounds.references, pages, ()))
+        level.append(Possibility(starts, processes, (None,) * bounds.references, pages, ()))
     seen = {names.key(node, sides) for node in level}
     unfollowed = 0
     for depth in range(1, bounds.depth + 1):
-        following: list[Node] = []
+        following: list[Possibility] = []
         for done, node in enumerate(level):
             progress(depth, done, len(level))
             if bounds.seconds is not None and time.monotonic() - started > bounds.seconds:
-                return Search(len(seen), depth - 1, False, f"out of time after {bounds.seconds:g} s", unfollowed)
+                return SearchResult(len(seen), depth - 1, False, f"out of time after {bounds.seconds:g} s", unfollowed)
             for move in _moves(node, known, bounds, sides):
                 after = a.after_all(move, node.sides[0]), b.after_all(move, node.sides[1])
                 if after[0] is None or after[1] is None:
@@ -428,15 +428,15 @@ def search(
                         new[key] = (returned, child)
                 if any(_differ(child, sides) for _, child in new.values()):
                     if found(node.pages, (*node.came, move)):
-                        return Search(len(seen), depth - 1, False, "one is found", unfollowed)
+                        return SearchResult(len(seen), depth - 1, False, "one is found", unfollowed)
                     continue
                 seen.update(new)
                 # A thread that waits for the monitor ends the test.
                 following += [child for returned, child in new.values() if returned != "blocked"]
         level = following
         if not level:
-            return Search(len(seen), depth, True, "", unfollowed)
-    return Search(len(seen), bounds.depth, False, "", unfollowed)
+            return SearchResult(len(seen), depth, True, "", unfollowed)
+    return SearchResult(len(seen), bounds.depth, False, "", unfollowed)
 
 
 def _page_kinds(features: Sequence[str], sides: Sequence[Side]) -> list[frozenset[str]]:
@@ -453,6 +453,6 @@ def _page_kinds(features: Sequence[str], sides: Sequence[Side]) -> list[frozense
     return [frozenset(words) for words in (*plain, ("uffd",), *([("file",)] if "file" in features else []))]
 
 
-def _differ(node: Node, sides: tuple[Side, Side]) -> bool:
+def _differ(node: Possibility, sides: tuple[Side, Side]) -> bool:
     seen = [{side.seen(s.state) for s in found} for side, found in zip(sides, node.sides, strict=True)]
     return seen[0] != seen[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 from model.logic import ModelError
 from proofs.check.cells import Cell
 from proofs.compare.against import ASIDE, BETTER, SAME, UNDECIDED, WORSE, advice
-from proofs.compare.answer import Answer, told_changes
+from proofs.compare.answer import KernelComparison, told_changes
 from proofs.litmus.language import Litmus
 from proofs.litmus.retell import retell
 from proofs.naming.specs import find_kernel, formula_of, system_of
@@ -31,7 +31,7 @@ _CALLS: Mapping[str, str] = {
 `python -m proofs reproducer` makes whole programs."""
 
 
-def to_mail(answer: Answer, command: str, version: str) -> str:
+def to_mail(answer: KernelComparison, command: str, version: str) -> str:
     """The comparison as a mail: what was asked, verdicts, what is worse step by step, decisions, a test, what is open.
 
     `command`: what was typed; `version`: of the program.
@@ -71,7 +71,7 @@ def _reach() -> list[str]:
     )
 
 
-def _verdicts(answer: Answer) -> Iterator[str]:
+def _verdicts(answer: KernelComparison) -> Iterator[str]:
     """The promises by what became of them, each with both verdicts in words."""
     for judged, heading in (
         (WORSE, f"Worse: {answer.old} keeps, {answer.new} breaks"), (UNDECIDED, "Not decided"),
@@ -97,7 +97,7 @@ def _in_words(cell: Cell) -> str:
     }[cell.verdict] + (", with nothing to speak of" if cell.vacuous else "")
 
 
-def _worse(answer: Answer, cell: Cell) -> Iterator[str]:
+def _worse(answer: KernelComparison, cell: Cell) -> Iterator[str]:
     """The counterexample: the claim, each step with the state after it, and as a program."""
     yield from wrapped(f"{cell.invariant} on {answer.new}", MAIL)
     yield "-" * min(MAIL, len(f"{cell.invariant} on {answer.new}"))

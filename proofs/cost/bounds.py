@@ -15,7 +15,7 @@ from model.logic import Term
 from model.state import alive
 from proofs.certify import solvers
 from proofs.cost.chains import Chain, Costs, said_before, with_number
-from proofs.cost.meters import METERS, P_, SECONDS, V_, Operation
+from proofs.cost.meters import METERS, P_, SECONDS, V_, MeteredAccess
 from proofs.errors import EngineError
 
 SOUGHT_WITH = frozenset({
@@ -85,7 +85,7 @@ def obligation(costs: Costs, *terms: Term) -> str:
     return "(set-logic UF)\n" + text.replace("'", "~")
 
 
-def bounds(costs: Costs, operation: Operation, chains: Sequence[Chain]) -> dict[str, Bound]:
+def bounds(costs: Costs, operation: MeteredAccess, chains: Sequence[Chain]) -> dict[str, Bound]:
     """For each meter the most that any of the chains costs, and whether z3 and cvc5 agree that there are no others."""
     listed = {tuple(rule.name for rule in chain.rules) for chain in chains}
     start = Chain((), costs.system.reduced(And(alive(P_), operation.start(P_, V_))), ())

@@ -14,7 +14,7 @@ from model.costs import ONE, PER_SUBPAGE, Charge, Count
 from model.kernels import Kernel
 from model.logic import ModelError, Rule, System, Term, functions_in
 from model.state import Slot, alive, block, frame_value, pte_frame, pte_present, pte_slot, pte_swap, slot_frame
-from proofs.cost.meters import COPIES, DEPTH, LEMMAS, P_, SECONDS, SLOTS, V_, Operation, slot_left
+from proofs.cost.meters import COPIES, DEPTH, LEMMAS, P_, SECONDS, SLOTS, V_, MeteredAccess, slot_left
 from proofs.derive.steps import after
 from proofs.errors import EngineError
 from proofs.induct.mine import Clause, Miner
@@ -130,7 +130,7 @@ class Costs:
         due = [replace(c, when=self.system.reduced(said_before(before, self.system.reduced(c.when)))) for c in due]
         return [c for c in due if not z3.is_false(c.when)]
 
-    def chains(self, operation: Operation, priced: bool = True) -> list[Chain]:
+    def chains(self, operation: MeteredAccess, priced: bool = True) -> list[Chain]:
         """Every chain of faults of the operation, those that another one goes on from among them."""
         found: list[Chain] = []
         start = self.system.reduced(And(alive(P_), operation.start(P_, V_)))
@@ -170,16 +170,16 @@ class Costs:
         when = z3.Exists([a], self.system.reduced(newly(a)))
         return [Charge(SLOTS, ONE, when, "cached")] if self.possible(chain.guard, when) else []
 
-    def sums(self, chain: Chain, *where: Term) -> list[Profile]:
+    def sums(self, chain: Chain, *where: Term) -> list[ChargeProfile]:
         """What can be due together, in states where `where` holds."""
-        found: list[Profile] = []
+        found: list[ChargeProfile] = []
         solver = self._solver
         solver.push()
         solver.add(chain.guard, *(self.system.reduced(term) for term in where))
 
         def choose(number: int, due: tuple[int, ...]) -> None:
             if number == len(chain.charges):
-                found.append(Profile(chain, due))
+                found.append(ChargeProfile(chain, due))
                 return
             when = chain.charges[number].when
             for holds in (True, False):
@@ -196,7 +196,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Profile:
+class ChargeProfile:
     """Charges, by number, that are due together, all others not."""
 
     chain: Chain

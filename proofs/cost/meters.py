@@ -59,7 +59,7 @@ P_, V_ = z3.Const("p", Proc), z3.Const("v", Page)
 
 
 @dataclass(frozen=True)
-class Operation:
+class MeteredAccess:
     """An access by (p, v) in the states where `start` holds. `access`: as in model/operations.py; or a rule's name.
 
     `shared`: it is a fault of the fork-heavy workload.
@@ -95,14 +95,14 @@ def _thp(p: Term, v: Term) -> Term:
     return And(_maps(p, v), pte_huge(p, v), large(pte_frame(p, v)))
 
 
-OPERATIONS: tuple[Operation, ...] = (
-    Operation("write small", "a write to a small page mapped read-only", "store", small, shared=True),
-    Operation("write swapped", "a write to a page that is swapped out", "store", swapped),
-    Operation("pin small", "FOLL_PIN for reading, of a small page mapped read-only", "read-gup", small),
-    Operation("fork", "fork, small pages", "fork", lambda p, v: BoolVal(True)),
-    Operation("write sub-page", "a write to a sub-page of a THP, mapped read-only by a PTE", "store", _sub_page,
+OPERATIONS: tuple[MeteredAccess, ...] = (
+    MeteredAccess("write small", "a write to a small page mapped read-only", "store", small, shared=True),
+    MeteredAccess("write swapped", "a write to a page that is swapped out", "store", swapped),
+    MeteredAccess("pin small", "FOLL_PIN for reading, of a small page mapped read-only", "read-gup", small),
+    MeteredAccess("fork", "fork, small pages", "fork", lambda p, v: BoolVal(True)),
+    MeteredAccess("write sub-page", "a write to a sub-page of a THP, mapped read-only by a PTE", "store", _sub_page,
               ("huge",), shared=True),
-    Operation("write THP", "a write to a THP mapped read-only by a PMD", "store", _thp, ("huge",), shared=True),
+    MeteredAccess("write THP", "a write to a THP mapped read-only by a PMD", "store", _thp, ("huge",), shared=True),
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from model.costs import LOCKS, MAPCOUNTS, Count
 from model.logic import ModelError
 from proofs.cost.meters import COPIES, METERS, OPERATIONS
-from proofs.cost.tables import SITUATIONS, Cell, Table
+from proofs.cost.tables import SITUATIONS, CostTable, OperationCost
 from proofs.cost.workload import SUBPAGES, workload
 from proofs.hardware import observing, reproducer, vm
 from proofs.traces.svg import CHANGED, GREY, INK, PALE, PAPER, PIN, SWAP, VIOLATED, add, put_text, rounded, wrap
@@ -52,7 +52,7 @@ class Saved:
         return f"{self.before} to {self.after}, THP {'on' if self.thp else 'off'}"
 
 
-def saved(tables: Sequence[Table], work: Workload) -> list[Saved]:
+def saved(tables: Sequence[CostTable], work: Workload) -> list[Saved]:
     """For each kernel and the next one that pays less for the workload: how much."""
     found = []
     for thp in (False, True):
@@ -110,7 +110,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def to_text(tables: Sequence[Table], work: Workload, measured: Measured | None) -> str:
+def to_text(tables: Sequence[CostTable], work: Workload, measured: Measured | None) -> str:
     """Everything for a terminal: a table for each meter, kernels by operations, then slots, workload and times."""
     lines = ["The most that one access costs, undisturbed, whatever came before:", ""]
     lines += _columns([["", o.name, o.about] for o in OPERATIONS])
@@ -135,19 +135,19 @@ def to_text(tables: Sequence[Table], work: Workload, measured: Measured | None) 
     return "\n".join([*lines, *sorted(stopped)]) + "\n"
 
 
-def _row(table: Table, meter: str) -> list[str]:
+def _row(table: CostTable, meter: str) -> list[str]:
     cells = {cell.operation: cell for cell in table.cells if cell.meter == meter}
     return [str(cells[o.name]) if o.name in cells else "-" for o in OPERATIONS]
 
 
-def _doubt(cell: Cell) -> str:
+def _doubt(cell: OperationCost) -> str:
     """Why the number may not be the last word; empty if it is."""
     if not cell.bound.proved:
         return ", ".join(f"{solver} says {said}" for solver, said in cell.bound.answers.items() if said != "unsat")
     return cell.stopped if not cell.exact else ""
 
 
-def _workload_text(tables: Sequence[Table], work: Workload) -> list[str]:
+def _workload_text(tables: Sequence[CostTable], work: Workload) -> list[str]:
     rows = [["kernel", "THP", "write faults", LOCKS, "spread over", MAPCOUNTS, "per fault", COPIES]]
     for table in tables:
         for thp in (False, True):
@@ -182,7 +182,7 @@ def _measured_text(measured: Measured) -> list[str]:
 
 # JSON
 
-def to_json(tables: Sequence[Table], work: Workload, measured: Measured | None) -> dict[str, Any]:
+def to_json(tables: Sequence[CostTable], work: Workload, measured: Measured | None) -> dict[str, Any]:
     """The same as one object; counts as the numbers of ones, sub-pages and pages that they are made of."""
     return {
         "schema": 1,
@@ -240,7 +240,7 @@ class _Axes:
         return self.left + PANEL * across, BOTTOM - (BOTTOM - TOP) * up
 
 
-def to_svg(tables: Sequence[Table], work: Workload, measured: Measured | None) -> str:
+def to_svg(tables: Sequence[CostTable], work: Workload, measured: Measured | None) -> str:
     """Left, mapcount reads of the workload by the number of processes; right, the gain from not making them, by what
     one costs."""
     svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
@@ -294,7 +294,7 @@ def _draw_legend(svg: ET.Element, left: float, entries: Sequence[tuple[str, str]
     return y
 
 
-def _draw_reads(svg: ET.Element, tables: Sequence[Table], work: Workload) -> float:
+def _draw_reads(svg: ET.Element, tables: Sequence[CostTable], work: Workload) -> float:
     """A line for each number of reads; those that could not be told apart are one. Returns the y below."""
     most = max(2, work.processes)
     counts = sorted({max(1, round(most ** (i / 12))) for i in range(13)})
@@ -320,7 +320,7 @@ def _draw_reads(svg: ET.Element, tables: Sequence[Table], work: Workload) -> flo
     return _draw_legend(svg, LEFT, entries)
 
 
-def _draw_gain(svg: ET.Element, tables: Sequence[Table], work: Workload, measured: Measured | None) -> float:
+def _draw_gain(svg: ET.Element, tables: Sequence[CostTable], work: Workload, measured: Measured | None) -> float:
     """Returns the y below."""
     axes = _Axes(LEFT + PANEL + GAP, (1e-3, 1e2), (1.0, 1e3))
     titles = ("What that may gain", "cost of one read or lock, in per cent of a write fault", "speed-up in per cent")

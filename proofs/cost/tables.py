@@ -36,7 +36,7 @@ from model.state import (
 from proofs.check.scopes import scope_of
 from proofs.cost.bounds import Bound, bounds
 from proofs.cost.chains import Chain, Costs, said_before
-from proofs.cost.meters import METERS, OPERATIONS, P_, SECONDS, V_, Operation, idle, small, swapped
+from proofs.cost.meters import METERS, OPERATIONS, P_, SECONDS, V_, MeteredAccess, idle, small, swapped
 from proofs.cost.worst import Worst, worst
 from proofs.errors import EngineError
 from proofs.naming.specs import file_name
@@ -50,7 +50,7 @@ SCOPES = {(): scope_of(2, 1, 3, 1, 1), ("huge",): scope_of(2, 2, 4, 1, 1, 2, 1)}
 # All of a kernel.
 
 @dataclass(frozen=True)
-class Cell:
+class OperationCost:
     """The cost of one operation, by name, on one meter: the greatest reached, and the most there can be.
 
     `steps`: the path to it, ending with the faults; `trace`: the file that has it, empty if there is none. `stopped`:
@@ -77,22 +77,22 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class CostTable:
     """What one kernel's operations cost. `cells`: those of the operations that it has. `fates`: situation to what may
     become of an idle slot. `shared`: write to what it costs where others map the page too, meter by meter."""
 
     kernel: str
-    cells: tuple[Cell, ...]
+    cells: tuple[OperationCost, ...]
     slot_outcomes: dict[str, str]
     shared: dict[str, dict[str, Count]]
 
 
-def table(spec: str, out: Path | None = None, seconds: float = SECONDS) -> Table:
+def table(spec: str, out: Path | None = None, seconds: float = SECONDS) -> CostTable:
     """The costs of a kernel. `out`: a folder for the traces of the worst cases; `seconds`: each query and exploration.
 
     Raises UnpricedError where a decision of the kernel's has no price.
     """
-    cells: list[Cell] = []
+    cells: list[OperationCost] = []
     always: dict[str, dict[str, Count]] = {}
     slot_outcomes: dict[str, str] = {}
     for features, scope in SCOPES.items():
@@ -107,21 +107,21 @@ def table(spec: str, out: Path | None = None, seconds: float = SECONDS) -> Table
                 always[op.name] = shared(costs, op, listed)
         if not features:
             slot_outcomes = {situation.name: slot_outcome(costs, situation) for situation in SITUATIONS}
-    return Table(spec, tuple(cells), slot_outcomes, always)
+    return CostTable(spec, tuple(cells), slot_outcomes, always)
 
 
-def _cell(spec: str, op: Operation, meter: str, reached: Worst, bound: Bound, out: Path | None) -> Cell:
+def _cell(spec: str, op: MeteredAccess, meter: str, reached: Worst, bound: Bound, out: Path | None) -> OperationCost:
     trace, path = reached.trace, ""
     if trace is not None and out is not None:
         path = str(out / f"{file_name(spec)}.{op.name.replace(' ', '-')}.{meter.replace(' ', '-')}.trace.json")
         write(trace, Path(path))
     steps = () if trace is None else tuple(trace.label(n) for n in range(len(trace.steps)))
-    return Cell(op.name, meter, reached.count, steps, reached.stopped, bound, path)
+    return OperationCost(op.name, meter, reached.count, steps, reached.stopped, bound, path)
 
 
-def tables(specs: Sequence[str], out: Path | None, workers: int, progress: Callable[[int], Any]) -> list[Table]:
+def tables(specs: Sequence[str], out: Path | None, workers: int, progress: Callable[[int], Any]) -> list[CostTable]:
     """The costs of kernels, as `table`, in that order."""
-    done: dict[str, Table] = {}
+    done: dict[str, CostTable] = {}
     for spec, found in each_done(functools.partial(table, out=out), specs, workers):
         done[spec] = found
         progress(len(done))
@@ -131,7 +131,7 @@ def tables(specs: Sequence[str], out: Path | None, workers: int, progress: Calla
 # What becomes of an idle slot.
 
 @dataclass(frozen=True)
-class Situation:
+class SlotSituation:
     """(p, v) has a page whose slot s no page table needs, or will not after the access. `holds`: of (p, v, s)."""
 
     name: str
@@ -145,16 +145,16 @@ def _mapped_idle(p: Term, v: Term, s: Term) -> Term:
     return And(small(p, v), Not(pte_write(p, v)), idle(s), slot_frame(s) == f, unreferenced(f))
 
 
-SITUATIONS: tuple[Situation, ...] = (
-    Situation("write, alone", "a write to a page that nobody else maps", "store",
+SITUATIONS: tuple[SlotSituation, ...] = (
+    SlotSituation("write, alone", "a write to a page that nobody else maps", "store",
               lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
-    Situation("write, shared", "a write to a page that others map too", "store",
+    SlotSituation("write, shared", "a write to a page that others map too", "store",
               lambda p, v, s: And(_mapped_idle(p, v, s), Not(mapped_only_by(p, v, pte_frame(p, v))),
                                   Not(exclusive(pte_frame(p, v))))),
-    Situation("swap-in to write", "a write to a page that is swapped out, and mapped or named nowhere else",
+    SlotSituation("swap-in to write", "a write to a page that is swapped out, and mapped or named nowhere else",
               "store", lambda p, v, s: And(swapped(p, v), pte_slot(p, v) == s, swapped_only_by(p, v, s),
                                            cached(s), Not(mapped(slot_frame(s))), unreferenced(slot_frame(s)))),
-    Situation("unmap, last", "munmap of a page that nobody else maps", "munmap",
+    SlotSituation("unmap, last", "munmap of a page that nobody else maps", "munmap",
               lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
 )
 
@@ -166,11 +166,11 @@ _SLOT_OUTCOMES = {
 """Access to (the slot is freed, the process keeps the page) to words."""
 
 
-def slot_outcome(costs: Costs, situation: Situation) -> str:
+def slot_outcome(costs: Costs, situation: SlotSituation) -> str:
     """What may become of slot and page in any state of any size, where no attempt at the page lock fails."""
     s, f = z3.Const("s", Slot), z3.Const("f", Frame)
     start = And(alive(P_), live(P_, V_), situation.holds(P_, V_, s), slot_frame(s) == f)
-    operation = Operation(situation.name, situation.about, situation.access, lambda p, v: start)
+    operation = MeteredAccess(situation.name, situation.about, situation.access, lambda p, v: start)
     outcomes: set[str] = set()
     for chain in costs.chains(operation, priced=False):
         if any(rule.environment for rule in chain.rules):
@@ -192,7 +192,7 @@ def _not_alone(p: Term, v: Term) -> Term:
     return And(others, Not(exclusive(f)), Not(in_swap_cache(f)), unreferenced(f))
 
 
-def shared(costs: Costs, operation: Operation, chains: Sequence[Chain]) -> dict[str, Count]:
+def shared(costs: Costs, operation: MeteredAccess, chains: Sequence[Chain]) -> dict[str, Count]:
     """What a write pays, meter by meter, to a page that other processes map too and nobody else refers to.
 
     Raises EngineError if that is not always the same.

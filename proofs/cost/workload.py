@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from model.costs import LOCKS
 from proofs.cost.meters import COPIES, METERS
-from proofs.cost.tables import Table
+from proofs.cost.tables import CostTable
 
 # The fork-heavy workload of the discussion.
 
@@ -24,7 +24,7 @@ class Total:
     locked: int
 
 
-def workload(found: Table, processes: int, size: int, thp: bool) -> Total:
+def workload(found: CostTable, processes: int, size: int, thp: bool) -> Total:
     """`processes` children of a process that has filled `size` bytes and waits; each writes all of them once.
 
     `thp`: huge pages wherever they fit; what is left at the end is small pages.

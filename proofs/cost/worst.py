@@ -13,8 +13,8 @@ from model.costs import Count
 from model.logic import Rule, Scope, Term, names_in
 from model.state import Slot
 from proofs.cost.bounds import SOUGHT_WITH
-from proofs.cost.chains import Chain, Costs, Profile, copies
-from proofs.cost.meters import METERS, P_, SECONDS, SLOTS, V_, Operation, slot_left
+from proofs.cost.chains import Chain, ChargeProfile, Costs, copies
+from proofs.cost.meters import METERS, P_, SECONDS, SLOTS, V_, MeteredAccess, slot_left
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.engine import Claim
 from proofs.errors import EngineError
@@ -24,7 +24,7 @@ from proofs.traces.trace import Trace, execute
 
 # The greatest cost in a scope.
 
-Key = tuple[Operation, str]
+Key = tuple[MeteredAccess, str]
 """An operation and a meter."""
 
 
@@ -39,7 +39,7 @@ class Worst:
 
 
 def worst(
-    costs: Costs, scope: Scope, chains: Mapping[Operation, Sequence[Chain]], seconds: float = SECONDS
+    costs: Costs, scope: Scope, chains: Mapping[MeteredAccess, Sequence[Chain]], seconds: float = SECONDS
 ) -> dict[Key, Worst]:
     """For each operation and meter the greatest cost that some state of the scope has. `seconds`: each exploration."""
     profiles = {op: [p for chain in listed for p in costs.sums(chain)] for op, listed in chains.items()}
@@ -71,7 +71,7 @@ def _conjuncts(term: Term) -> list[Term]:
 
 
 def _reached(
-    costs: Costs, scope: Scope, wanted: Sequence[Sequence[Profile]], seconds: float
+    costs: Costs, scope: Scope, wanted: Sequence[Sequence[ChargeProfile]], seconds: float
 ) -> tuple[list[tuple[Instance, ...] | None], str]:
     """For each group of profiles the steps to a nearest state in which one of them holds, or None; and why exploration
     was cut short, empty if it was not."""
@@ -99,7 +99,7 @@ def _reached(
 
 
 def _with_faults(
-    costs: Costs, scope: Scope, key: Key, among: Sequence[Profile], path: Sequence[Instance]
+    costs: Costs, scope: Scope, key: Key, among: Sequence[ChargeProfile], path: Sequence[Instance]
 ) -> Trace:
     """The path and then the faults of one of the profiles, executed, and what they pay counted again step by step.
 

@@ -11,7 +11,7 @@ from proofs.explore.layout import ALL
 
 
 @dataclass(frozen=True)
-class Change:
+class WordChange:
     """What a step does to one word of the state: (word & keep) | set, and what depends on the state.
 
     `moves`: (source word, distance to the left, mask of the targets). `chosen`: (bit's mask, literal of its value).
@@ -23,10 +23,10 @@ class Change:
     chosen: tuple[tuple[int, int], ...]
 
 
-UNCHANGED = Change(ALL, 0, (), ())
+UNCHANGED = WordChange(ALL, 0, (), ())
 
 
-def changes(grounder: Grounder, step: GroundedStep, words: int) -> list[Change]:
+def changes(grounder: Grounder, step: GroundedStep, words: int) -> list[WordChange]:
     """For each word of a state what the step does to it, given that its guard holds."""
     look()
     circuit = grounder.circuit
@@ -50,6 +50,6 @@ def changes(grounder: Grounder, step: GroundedStep, words: int) -> list[Change]:
         elif literal != FALSE:
             chosen[word].append((mask, literal))
     return [
-        Change(keep[w], ones[w], tuple((s, d, m) for (s, d), m in moves[w].items()), tuple(chosen[w]))
+        WordChange(keep[w], ones[w], tuple((s, d, m) for (s, d), m in moves[w].items()), tuple(chosen[w]))
         for w in range(words)
     ]

@@ -41,7 +41,7 @@ _QUIET = {
 
 
 @dataclass(frozen=True)
-class Question:
+class ClusterTask:
     """What to explore. `make`: gives the system and the claims, on whatever machine it is called; it can be pickled."""
 
     make: Callable[[], tuple[System, Sequence[Claim]]]
@@ -68,7 +68,7 @@ def owner(states: States, parts: int) -> np.ndarray[Any, Any]:
 class Part:
     """The states of one part, and what it does when the driver asks. `levels`: its shares of those that are whole."""
 
-    def __init__(self, question: Question, number: int, parts: int, memory: int) -> None:
+    def __init__(self, question: ClusterTask, number: int, parts: int, memory: int) -> None:
         self.model = question.model()
         self.number = number
         self.parts = parts
@@ -206,7 +206,7 @@ def each_done(
 
 
 def explore(
-    ray: Any, question: Question, *, timeout: float | None = None, memory: int = 8 << 30,
+    ray: Any, question: ClusterTask, *, timeout: float | None = None, memory: int = 8 << 30,
     stop_at_violations: bool = False, progress: Callable[[Progress], None] | None = None,
     checkpoints: Path | None = None, parts: int | None = None,
     level_done: Callable[[Sequence[int], Sequence[Any]], None] = lambda levels, actors: None,
@@ -243,7 +243,7 @@ class _Run:
     """An exploration under way, seen by the driver."""
 
     def __init__(
-        self, ray: Any, question: Question, folder: Path, number: int, memory: int, started: float,
+        self, ray: Any, question: ClusterTask, folder: Path, number: int, memory: int, started: float,
         timeout: float | None, progress: Callable[[Progress], None] | None,
     ) -> None:
         self.ray = ray

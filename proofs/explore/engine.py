@@ -22,7 +22,7 @@ def explored(query: Query, means: Means) -> list[Evidence]:
         )
     else:
         found = cluster.explore(
-            means.ray, cluster.Question(query.make, query.scope, query.reduce), timeout=query.timeout,
+            means.ray, cluster.ClusterTask(query.make, query.scope, query.reduce), timeout=query.timeout,
             stop_at_violations=True, memory=means.memory, checkpoints=means.checkpoints, progress=progress,
         )
     return [_evidence(found, finding) for finding in found.findings]

@@ -20,7 +20,7 @@ from proofs.traces.trace import default_names
 
 
 @dataclass(frozen=True)
-class Machine:
+class SequentialCircuit:
     """A grounded system and one claim, as a sequential circuit.
 
     state     the literal of each state bit; its name; its initial value; the literal of its next value
@@ -41,7 +41,7 @@ class Machine:
     bad: int
 
 
-def machine_of(about: str, system: System, scope: Scope, claim: Term) -> Machine:
+def machine_of(about: str, system: System, scope: Scope, claim: Term) -> SequentialCircuit:
     """The machine of that part of the system on which the claim depends. `about`: one line for readers of the file."""
     system = system.restricted(system.cone([claim]))
     grounder = Grounder(system, scope)
@@ -59,7 +59,7 @@ def machine_of(about: str, system: System, scope: Scope, claim: Term) -> Machine
         circuit.xor2(now, circuit.any(changed)) for now, changed in zip(grounder.inputs, changes, strict=True)
     )
     start = grounder.initial()
-    return Machine(
+    return SequentialCircuit(
         about, circuit, tuple(grounder.inputs), tuple(_bit_names(grounder)),
         tuple(bool(start >> i & 1) for i in range(grounder.bits)), following, choice, names,
         tuple(step.instance for step in steps), grounder.formula(claim) ^ 1,
@@ -111,7 +111,7 @@ def _bit_names(grounder: Grounder) -> Iterable[str]:
             yield f"{function.name}({elements})" + (f".{bit}" if width > 1 else "")
 
 
-def _comments(machine: Machine, mark: str) -> list[str]:
+def _comments(machine: SequentialCircuit, mark: str) -> list[str]:
     """What the file is, and what the numbers of steps mean."""
     lines = [f"{mark} {machine.about}", f"{mark} The input step gives the number of the step that is tried:"]
     for number, instance in enumerate(machine.steps):
@@ -151,7 +151,7 @@ def _smt_definitions(
     return lines, [signed(literal) for literal in literals]
 
 
-def to_smt2(machine: Machine, depth: int) -> str:
+def to_smt2(machine: SequentialCircuit, depth: int) -> str:
     """SMT-LIB 2: satisfiable if and only if the claim can be broken by at most `depth` steps."""
     if depth < 0:
         raise ModelError(f"a depth is 0 or more, not {depth}")
@@ -176,7 +176,7 @@ def to_smt2(machine: Machine, depth: int) -> str:
     return "\n".join([*lines, "(check-sat)", ""])
 
 
-def to_vmt(machine: Machine) -> str:
+def to_vmt(machine: SequentialCircuit) -> str:
     """VMT: SMT-LIB 2 with annotations for next states, initial states, transitions and the property."""
     state = [f"|{name}|" for name in machine.names]
     lines = [*_comments(machine, ";")]
@@ -199,7 +199,7 @@ def to_vmt(machine: Machine) -> str:
 
 # BTOR2
 
-def to_btor2(machine: Machine) -> str:
+def to_btor2(machine: SequentialCircuit) -> str:
     """BTOR2, of bit vectors of one bit."""
     lines = [*_comments(machine, ";"), "1 sort bitvec 1", "2 zero 1", "3 one 1"]
     count = 3
@@ -234,7 +234,7 @@ def to_btor2(machine: Machine) -> str:
 
 # AIGER
 
-def to_aiger(machine: Machine) -> bytes:
+def to_aiger(machine: SequentialCircuit) -> bytes:
     """AIGER 1.9, binary, with one bad-state literal. A latch holds whether its bit differs from its initial value."""
     inputs, latches = len(machine.choice), len(machine.state)
     ands: list[tuple[int, int]] = []

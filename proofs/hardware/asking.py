@@ -19,7 +19,7 @@ from proofs.hardware.conform import Conformance
 from proofs.hardware.generate import Asked, Generator, able
 from proofs.hardware.met import goals_of
 from proofs.hardware.observing import UNFINISHED, Observation, kernel_for, observations
-from proofs.hardware.shrink import Difference, shrink
+from proofs.hardware.shrink import KernelDifference, shrink
 from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
@@ -31,7 +31,7 @@ Progress = Callable[[int, str], None]
 """Hears how many tests have been asked, and what is done now."""
 
 
-class Run(Protocol):
+class BatchRunner(Protocol):
     """What a kernel does in tests, by name; as `observing.run_in` of an image."""
 
     def __call__(
@@ -44,7 +44,7 @@ class Asking:
     run and by those before it that the folder knows of."""
 
     def __init__(
-        self, release: str, run: Run, seed: int, folder: Path, *, image: str = "", kernel: str = "",
+        self, release: str, run: BatchRunner, seed: int, folder: Path, *, image: str = "", kernel: str = "",
         features: Collection[str] = WORLD, progress: Progress = lambda done, what: None,
     ) -> None:
         """`image`: hash of what is run. `kernel`: of the model, else the one that describes the release.
@@ -125,7 +125,7 @@ class Asking:
         """Make the differences smaller that are as they were found. One that ends or hangs a machine stays as it is."""
         campaign = self.campaign
         found = [
-            campaign.shrunk.get(found.litmus, Difference(found.litmus, text, found))
+            campaign.shrunk.get(found.litmus, KernelDifference(found.litmus, text, found))
             for text, found in campaign.different() if found.status == conform.DISAGREE
         ]
         for some in shrink(

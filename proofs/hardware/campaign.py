@@ -16,7 +16,7 @@ from proofs.hardware.conform import DIFFERENT, NOT_OBSERVABLE, Conformance
 from proofs.hardware.generate import Asked, Generator
 from proofs.hardware.met import Goals
 from proofs.hardware.observing import Observation
-from proofs.hardware.shrink import REPEATS, Difference, kind_of
+from proofs.hardware.shrink import REPEATS, KernelDifference, kind_of
 from proofs.litmus.parser import parse
 
 SHOWN = 5
@@ -38,7 +38,7 @@ class Campaign:
     features: tuple[str, ...]
     goals: Goals
     asked: list[tuple[str, Conformance]] = field(default_factory=list)
-    shrunk: dict[str, Difference] = field(default_factory=dict)
+    shrunk: dict[str, KernelDifference] = field(default_factory=dict)
     met: set[str] = field(default_factory=set)
 
     def different(self) -> list[tuple[str, Conformance]]:
@@ -78,7 +78,7 @@ class Campaign:
             try:
                 found = Conformance(**line["found"])
                 if "again" in line:
-                    self.shrunk[found.litmus] = Difference(
+                    self.shrunk[found.litmus] = KernelDifference(
                         found.litmus, line["text"], found, line["again"], line["smallest"]
                     )
                 # Two runs at once may have asked the same.
@@ -129,9 +129,9 @@ class Record:
 # Telling
 
 
-def kinds(campaign: Campaign) -> dict[str, list[Difference]]:
+def kinds(campaign: Campaign) -> dict[str, list[KernelDifference]]:
     """The differences that come each time, by what their smallest tests have in common; the most frequent first."""
-    found: dict[str, list[Difference]] = {}
+    found: dict[str, list[KernelDifference]] = {}
     for each in campaign.shrunk.values():
         if not each.flaky:
             found.setdefault(kind_of(each.text), []).append(each)

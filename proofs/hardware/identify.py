@@ -99,7 +99,7 @@ class Knowledge:
         return not any(self.refutes(test, record) for test in wanted)
 
 
-class Search:
+class RecordSearch:
     """The nearest records by z3; `bases`: the kernels from one of which the difference is to be small."""
 
     def __init__(self, known: Knowledge, bases: Sequence[Kernel]) -> None:
@@ -210,7 +210,7 @@ def identify(
         raise ModelError("nothing was observed of any test that can be followed")
     bases = [base] if base is not None else [*KERNELS, *FURTHER]
     try:
-        search = Search(known, bases)
+        search = RecordSearch(known, bases)
     except KeyError as error:
         raise ModelError(f"no kernel of the model has {error.args[0]}: start from another one") from None
     conflict: tuple[str, ...] = ()
@@ -248,7 +248,7 @@ def _open(known: Knowledge, record: Record, tests: Sequence[str]) -> Iterator[tu
 
 
 def _others(
-    search: Search, base: Kernel, changes: Mapping[str, Any], tests: Sequence[str]
+    search: RecordSearch, base: Kernel, changes: Mapping[str, Any], tests: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Other records as near to the kernel, in which some decision that changed is the kernel's own."""
     own = record_of(base)

@@ -26,7 +26,7 @@ Compare = Callable[[Sequence[Litmus]], dict[str, Conformance]]
 
 
 @dataclass(frozen=True)
-class Difference:
+class KernelDifference:
     """A test in which kernel and model differ. `found`: how, when it was asked last; `again`: how often of REPEATS it
     differed when it was asked again, None before; `smallest`: no smaller test of it differs each time."""
 
@@ -43,8 +43,8 @@ class Difference:
 
 
 def shrink(
-    differences: Sequence[Difference], compare: Compare, progress: Callable[[str], None] = lambda what: None
-) -> Iterator[list[Difference]]:
+    differences: Sequence[KernelDifference], compare: Compare, progress: Callable[[str], None] = lambda what: None
+) -> Iterator[list[KernelDifference]]:
     """Make each as small as it gets, in at most ROUNDS rounds: after each, those that are new or smaller or at an end.
 
     Flaky ones stay as they were. What did not come to its end goes on from what was given last.
@@ -65,7 +65,7 @@ def shrink(
         yield changed
 
 
-def _smaller_ones(growing: Sequence[Difference], compare: Compare) -> list[Difference]:
+def _smaller_ones(growing: Sequence[KernelDifference], compare: Compare) -> list[KernelDifference]:
     """Each a step smaller, or the smallest if no smaller test of it differs as it does, and each time."""
     tests: dict[str, Litmus] = {}
     texts: dict[str, str] = {}
@@ -74,7 +74,7 @@ def _smaller_ones(growing: Sequence[Difference], compare: Compare) -> list[Diffe
             tests[f"c{at}-{n}"] = replace(test, name=f"c{at}-{n}")
             texts[f"c{at}-{n}"] = text
     answers = compare(list(tests.values())) if tests else {}
-    hopeful: list[Difference] = []
+    hopeful: list[KernelDifference] = []
     for at, difference in enumerate(growing):
         still = [
             name for name, answer in answers.items()
@@ -84,14 +84,14 @@ def _smaller_ones(growing: Sequence[Difference], compare: Compare) -> list[Diffe
             replace(difference, text=texts[name], found=replace(answers[name], litmus=difference.name))
             for name in sorted(still, key=lambda name: _size(texts[name]))[:HOPEFUL]
         ]
-    steady: dict[str, Difference] = {}
+    steady: dict[str, KernelDifference] = {}
     for smaller, again in zip(hopeful, _repeated(hopeful, compare), strict=True):
         if again == REPEATS:
             steady.setdefault(smaller.name, smaller)
     return [steady.get(d.name) or replace(d, smallest=True) for d in growing]
 
 
-def _repeated(differences: Sequence[Difference], compare: Compare) -> list[int]:
+def _repeated(differences: Sequence[KernelDifference], compare: Compare) -> list[int]:
     """How often of REPEATS times each differs as it did."""
     again = [
         replace(parse(d.text, d.name), name=f"a{at}-{n}") for at, d in enumerate(differences) for n in range(REPEATS)

@@ -52,7 +52,7 @@ _BATCH = 24
 
 
 @dataclass(frozen=True)
-class Row:
+class TestRow:
     """One test: what is expected of it and what is published.
 
     `group`: the part of the document in which it stands. `expected`: kernel to mark. `published`: column to entry, as
@@ -76,7 +76,7 @@ class Suite:
     """`columns`: name to kernels. `reasons`: of a whole group of rows."""
 
     columns: Mapping[str, tuple[str, ...]]
-    rows: tuple[Row, ...]
+    rows: tuple[TestRow, ...]
     reasons: Mapping[str, str]
 
     @property
@@ -85,7 +85,7 @@ class Suite:
 
 
 @dataclass(frozen=True)
-class Cell:
+class KernelAnswer:
     """What one kernel answers. `reason`: why it is UNKNOWN. `picture`: file name of its trace, empty without one."""
 
     answer: Answer
@@ -98,10 +98,10 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Found:
+class MatrixAnswers:
     """Answers by (test, kernel), and the pictures that they name."""
 
-    cells: Mapping[tuple[str, str], Cell]
+    cells: Mapping[tuple[str, str], KernelAnswer]
     pictures: Mapping[str, str]
 
     def unexpected(self, suite: Suite) -> list[str]:
@@ -152,7 +152,7 @@ def _toml(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _rows(folder: Path, data: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> Iterator[Row]:
+def _rows(folder: Path, data: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> Iterator[TestRow]:
     """The rows of the published matrix in its order, then the rest in the order of the table of answers."""
     published = data.get("matrix", {}).get("rows", {})
     for name in dict.fromkeys([*published, *data["answers"]]):
@@ -160,7 +160,7 @@ def _rows(folder: Path, data: Mapping[str, Any], columns: Mapping[str, tuple[str
         about = parser.read(path).about
         title, marks = published.get(name, ("", ""))
         variant = f"{name.partition('-')[0]} {about}" if name.startswith("F") else ""
-        yield Row(
+        yield TestRow(
             name, title or variant or about, MATRIX if title else VARIANTS if variant else OTHER,
             path.read_text(encoding="utf-8"),
             _by_kernel(data["answers"][name], columns) | data.get("exceptions", {}).get(name, {}),
@@ -169,7 +169,7 @@ def _rows(folder: Path, data: Mapping[str, Any], columns: Mapping[str, tuple[str
         )
 
 
-def _cow_rows(cow: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> Iterator[Row]:
+def _cow_rows(cow: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> Iterator[TestRow]:
     expected = {
         (case, environment): (marks, cow["published"].get(table.get("published", ""), {}).get(case, ""))
         for table in cow["table"] for environment in table["environments"] for case, marks in table["answers"].items()
@@ -178,7 +178,7 @@ def _cow_rows(cow: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) ->
         for case in cow_selftest.CASES:
             if environment in case.environments:
                 marks, published = expected[case.key, environment.name]
-                yield Row(
+                yield TestRow(
                     cow_selftest.name_of(case, environment), f"{case.number} {case.about}", COW + environment.name,
                     cow_selftest.text_of(case, environment), _by_kernel(marks, columns),
                     _by_column(cow["published"]["columns"], published, columns) if published else {},
@@ -205,9 +205,9 @@ def _by_column(names: str, marks: str, columns: Iterable[str]) -> dict[str, str]
 
 def ask(
     suite: Suite, workers: int, pictures: bool, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Found:
+) -> MatrixAnswers:
     """What every kernel of the suite answers to every row."""
-    by_features: dict[frozenset[str], list[Row]] = {}
+    by_features: dict[frozenset[str], list[TestRow]] = {}
     for row in suite.rows:
         by_features.setdefault(parser.parse(row.text, row.name).features, []).append(row)
     jobs = [
@@ -215,7 +215,7 @@ def ask(
         for rows in by_features.values() for at in range(0, len(rows), _BATCH)
     ]
     jobs.sort(key=lambda job: -len(job[0]))
-    cells: dict[tuple[str, str], Cell] = {}
+    cells: dict[tuple[str, str], KernelAnswer] = {}
     drawn: dict[str, str] = {}
     for _, (some, more) in each_done(_answers, jobs, workers):
         cells |= some
@@ -226,22 +226,22 @@ def ask(
             cell, other = cells[row.name, kernel], cells[row.drawn_as, kernel]
             if cell.answer == other.answer:
                 cells[row.name, kernel] = replace(cell, picture=other.picture)
-    return Found(cells, drawn)
+    return MatrixAnswers(cells, drawn)
 
 
 def _answers(
-    job: tuple[tuple[Row, ...], tuple[str, ...], bool]
-) -> tuple[dict[tuple[str, str], Cell], dict[str, str]]:
+    job: tuple[tuple[TestRow, ...], tuple[str, ...], bool]
+) -> tuple[dict[tuple[str, str], KernelAnswer], dict[str, str]]:
     """A worker's share: the cells of some rows on all kernels, and their pictures."""
     rows, kernels, pictures = job
-    cells: dict[tuple[str, str], Cell] = {}
+    cells: dict[tuple[str, str], KernelAnswer] = {}
     drawn: dict[str, str] = {}
     for row in rows:
         name, test = row.name, parser.parse(row.text, row.name)
         traces: dict[str, Trace] = {}
         for kernel in kernels:
             found = execution.answer(test, find_kernel(kernel), system_of(with_features(kernel, test.features)))
-            cells[name, kernel] = Cell(found.answer, found.reason)
+            cells[name, kernel] = KernelAnswer(found.answer, found.reason)
             if found.trace is not None:
                 traces[kernel] = by_operation(after_each(row.start, found.trace))
         for shared, svg in _drawn(traces) if pictures and not row.drawn_as else ():
@@ -333,7 +333,7 @@ def smaller(svg: str) -> str:
 # Showing
 
 
-def spread(kernels: Sequence[str], cells: Mapping[str, Cell]) -> str:
+def spread(kernels: Sequence[str], cells: Mapping[str, KernelAnswer]) -> str:
     """A column's mark: one for all its kernels, or for which of them it is B."""
     marks = [cells[k].mark for k in kernels]
     if len(set(marks)) == 1:
@@ -347,7 +347,7 @@ def spread(kernels: Sequence[str], cells: Mapping[str, Cell]) -> str:
     return "B " + ", ".join(k.removeprefix("v") for k in bad)
 
 
-def _cells(row: Row, suite: Suite, found: Found, linked: bool) -> Iterator[str]:
+def _cells(row: TestRow, suite: Suite, found: MatrixAnswers, linked: bool) -> Iterator[str]:
     """The row's entries in the suite's columns, with the published ones where they are others."""
     for column, kernels in suite.columns.items():
         cells = {k: found.cells[row.name, k] for k in kernels}
@@ -358,7 +358,7 @@ def _cells(row: Row, suite: Suite, found: Found, linked: bool) -> Iterator[str]:
         yield shown + (f" ({said})" if said != mark else "")
 
 
-def _groups(suite: Suite) -> Iterator[tuple[str, str, list[Row]]]:
+def _groups(suite: Suite) -> Iterator[tuple[str, str, list[TestRow]]]:
     """(group, heading, its rows)."""
     environments = {COW + e.name: e.about for e in cow_selftest.ENVIRONMENTS}
     headings = {
@@ -369,7 +369,7 @@ def _groups(suite: Suite) -> Iterator[tuple[str, str, list[Row]]]:
         yield group, headings[group], [*rows]
 
 
-def to_text(suite: Suite, found: Found) -> str:
+def to_text(suite: Suite, found: MatrixAnswers) -> str:
     """All tables for a terminal."""
     lines = [f"{name:3} {', '.join(kernels)}" for name, kernels in suite.columns.items()]
     for _, heading, rows in _groups(suite):
@@ -380,7 +380,7 @@ def to_text(suite: Suite, found: Found) -> str:
     return "\n".join([*lines, "", LEGEND]) + "\n"
 
 
-def to_markdown(suite: Suite, found: Found, tests: str) -> str:
+def to_markdown(suite: Suite, found: MatrixAnswers, tests: str) -> str:
     """The document; `tests` is the path from its folder to the suite's."""
     lines = [
         "# Every failure on every kernel",
@@ -412,7 +412,7 @@ def to_markdown(suite: Suite, found: Found, tests: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_json(suite: Suite, found: Found) -> dict[str, Any]:
+def to_json(suite: Suite, found: MatrixAnswers) -> dict[str, Any]:
     """All answers, with what was expected."""
     return {
         "schema": 1,
@@ -428,7 +428,7 @@ def to_json(suite: Suite, found: Found) -> dict[str, Any]:
     }
 
 
-def write(suite: Suite, found: Found, out: Path, folder: Path) -> None:
+def write(suite: Suite, found: MatrixAnswers, out: Path, folder: Path) -> None:
     """The document `out` and its pictures; pictures of an earlier one go. Raises OSError."""
     pictures = out.parent / PICTURES
     pictures.mkdir(parents=True, exist_ok=True)

@@ -140,7 +140,7 @@ def system_with(kernel: Kernel, features: frozenset[str]) -> System:
 
 
 @dataclass(frozen=True)
-class Terms:
+class TermDigests:
     """What one process built of a kernel, less the rules `without`, and of invariants: digests, for others to compare
     with what they build. `claims`: by the invariants' names."""
 
@@ -160,10 +160,10 @@ class Terms:
             )
 
 
-def terms_of(spec: str, names: Iterable[str], without: tuple[str, ...] = ()) -> Terms:
+def terms_of(spec: str, names: Iterable[str], without: tuple[str, ...] = ()) -> TermDigests:
     """What this process builds of the kernel and of the invariants of those names. Raises ModelError."""
     claims = tuple((name, claim_digest(find_invariant(name))) for name in names)
-    return Terms(spec, without, _digest_of(spec, without, state_of(spec)), claims)
+    return TermDigests(spec, without, _digest_of(spec, without, state_of(spec)), claims)
 
 
 @functools.lru_cache(_MOST_SYSTEMS)

@@ -28,7 +28,7 @@ from proofs.errors import EngineError, TraceError
 from proofs.induct.mine import Clause, Miner
 from proofs.induct.search import Proof, Search
 from proofs.naming.specs import (
-    Terms,
+    TermDigests,
     features_of,
     files_digest,
     find_invariant,
@@ -61,7 +61,7 @@ class CornerJob:
     seconds: float
     out: Path
     key: str
-    terms: Terms | None = None
+    terms: TermDigests | None = None
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ def restrict(
     return [done[job.key] for job in work]
 
 
-def _certificates(job: CornerJob, corner: Corner) -> dict[Path, Terms]:
+def _certificates(job: CornerJob, corner: Corner) -> dict[Path, TermDigests]:
     """The certificates of the corner's sufficient sets, and what each has to be of."""
     sets = {Path(str(d.evidence)): spec_of(job.base, (*job.variants, *d.restrictions))
             for d in corner.minimal_sufficient}

@@ -12,7 +12,7 @@ from z3 import And, If, Not, Or
 
 from model.decisions import always, reused_by_mapcount
 from proofs.source.faults import NO, YES
-from proofs.source.findings import Candidate, Question, holds
+from proofs.source.findings import Candidate, DecisionReader, holds
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing
 from proofs.source.vocabulary import ANON, FREE, VMA, vocabulary
@@ -49,24 +49,24 @@ def _asked(given: Sequence[Term]) -> Any:
 _SMALL, _PLAIN = Not(word("large")), Not(word("uffd-wp"))
 _UNREFERENCED = And(Not(word("referenced")), Not(word("transient")))
 _ALONE = (word("alone"), Not(word("referenced")), Not(word("transient")), Not(word("swap-cache")))
-QUESTIONS: tuple[Question, ...] = (
-    Question("collapse_shared", _ISOLATES, _asked((_SMALL, _PLAIN, Not(word("swap-cache")))), _accepts, lambda: [
+QUESTIONS: tuple[DecisionReader, ...] = (
+    DecisionReader("collapse_shared", _ISOLATES, _asked((_SMALL, _PLAIN, Not(word("swap-cache")))), _accepts, lambda: [
         Candidate(True, _UNREFERENCED), Candidate(False, And(_UNREFERENCED, word("alone")))],
         "a page of order 0 that is not in the swap cache", _FILES),
-    Question("collapse_compound", _ISOLATES, _asked((word("large"), _PLAIN, *_ALONE)), _accepts,
+    DecisionReader("collapse_compound", _ISOLATES, _asked((word("large"), _PLAIN, *_ALONE)), _accepts,
              lambda: [Candidate(True, YES), Candidate(False, NO)], "a sub-page of a large folio that a PTE maps",
              _FILES),
-    Question("collapse_cached", _ISOLATES, _asked((_SMALL, _PLAIN, word("swap-cache"))), _accepts, lambda: [
+    DecisionReader("collapse_cached", _ISOLATES, _asked((_SMALL, _PLAIN, word("swap-cache"))), _accepts, lambda: [
         Candidate(always, _UNREFERENCED),
         Candidate(reused_by_mapcount, And(_UNREFERENCED, Or(word("writable"),
                                                             abstracted(reused_by_mapcount(P, V, F)))))],
         "a page of order 0 in the swap cache", _FILES),
-    Question("collapse_rechecks_uffd_wp", _ISOLATES, _asked((_SMALL, *_ALONE)), _accepts,
+    DecisionReader("collapse_rechecks_uffd_wp", _ISOLATES, _asked((_SMALL, *_ALONE)), _accepts,
              lambda: [Candidate(True, _PLAIN), Candidate(False, YES)], "a page of order 0 that nobody else has",
              _FILES),
 )
-GRANTED: tuple[Question, ...] = (
-    Question("collapse takes only pages that nobody refers to", _ISOLATES, _asked((_SMALL,)),
+GRANTED: tuple[DecisionReader, ...] = (
+    DecisionReader("collapse takes only pages that nobody refers to", _ISOLATES, _asked((_SMALL,)),
              lambda path: YES if path.end == "return" else _UNREFERENCED if path.end == "stop" else None, holds,
              "a page of order 0", _FILES, lapse="collapse-referenced"),
 )

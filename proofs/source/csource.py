@@ -136,7 +136,7 @@ def branches(node: Node, config: Mapping[str, bool]) -> list[tuple[bool | None, 
 
 
 @dataclass(frozen=True)
-class Function:
+class CFunction:
     """The definition of a function: its name, file, parameters' names, and node."""
 
     name: str
@@ -197,7 +197,7 @@ class Tree:
         if missing:
             raise ModelError(f"{root} is no kernel tree: it has no {' and no '.join(missing)}")
         self._parser = parser()
-        self._functions: dict[str, dict[str, list[tuple[bool | None, Function]]]] = {}
+        self._functions: dict[str, dict[str, list[tuple[bool | None, CFunction]]]] = {}
         self._texts: dict[str, bytes | None] = {}
 
     @cached_property
@@ -250,11 +250,11 @@ class Tree:
             return ""
         return "" if head.returncode else head.stdout.strip() + ("+" if changed else "")
 
-    def functions(self, file: str) -> dict[str, list[tuple[bool | None, Function]]]:
+    def functions(self, file: str) -> dict[str, list[tuple[bool | None, CFunction]]]:
         """Functions defined in a file, by name; each with whether the configuration compiles it."""
         if file not in self._functions:
             text = self.text(file)
-            found: dict[str, list[tuple[bool | None, Function]]] = {}
+            found: dict[str, list[tuple[bool | None, CFunction]]] = {}
             if text is not None:
                 plain = _BLANKED.sub(lambda m: re.sub(rb"[^\n]", b" ", m[0]), text)
                 # A macro that begins a loop is no statement of C; as long a loop stands for it.
@@ -262,12 +262,12 @@ class Tree:
                 for compiled, node in _definitions(self._parser.parse(plain).root_node, self.config, True):
                     name = declared_name(node.child_by_field_name("declarator"))
                     if name is not None:
-                        function = Function(text_of(name), file, _parameters(node), node)
+                        function = CFunction(text_of(name), file, _parameters(node), node)
                         found.setdefault(function.name, []).append((compiled, function))
             self._functions[file] = found
         return self._functions[file]
 
-    def find(self, name: str, files: tuple[str, ...] = ()) -> Function | None:
+    def find(self, name: str, files: tuple[str, ...] = ()) -> CFunction | None:
         """The function of that name in those files, or any that is read; None if there is none.
 
         Raises NotRead if it is defined several times and the configuration does not say which counts.
@@ -286,7 +286,7 @@ class Tree:
                 raise NotRead(f"{name} is defined at {places}; the configuration does not say which counts")
         return None
 
-    def function(self, *names: str, files: tuple[str, ...] = ()) -> Function:
+    def function(self, *names: str, files: tuple[str, ...] = ()) -> CFunction:
         """The first function there is of those names. Raises NotRead if there is none."""
         for name in names:
             if (found := self.find(name, files)) is not None:

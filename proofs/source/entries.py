@@ -13,7 +13,7 @@ from z3 import And, Bool, BoolVal, Not, Or
 
 from model.decisions import as_it_was, never
 from proofs.source.faults import NO, SMALL, SMALL_WORDS, YES, flags, huge
-from proofs.source.findings import Candidate, Question, Together, absent, holds, no_exclusive_bit, predicates
+from proofs.source.findings import Candidate, DecisionReader, Together, absent, holds, no_exclusive_bit, predicates
 from proofs.source.others import ANONYMOUS, COMMITS, FORK_WORDS, HINTING, HINTING_INERT, NUMA_WORDS
 from proofs.source.paths import Path
 from proofs.source.values import Event, Term, Thing, Value, truth
@@ -64,10 +64,11 @@ COPY_INERT = (
 
 
 def _copying(name: str, given: Sequence[Term], outcome: Any, candidates: Any, words: str,
-             facts: Sequence[Term] = SMALL, **more: Any) -> Question:
+             facts: Sequence[Term] = SMALL, **more: Any) -> DecisionReader:
     asked = vocabulary((*facts, *given), COPY_WORDS, inert=COPY_INERT, events=(
         *_COPYING, *_CLEARED, *_SET, *_REMOVED, "free_swap_cache"))
-    return Question(name, ("wp_page_copy",), asked, outcome, candidates, f"{SMALL_WORDS}; {words}", _MEMORY, **more)
+    said = f"{SMALL_WORDS}; {words}"
+    return DecisionReader(name, ("wp_page_copy",), asked, outcome, candidates, said, _MEMORY, **more)
 
 
 def _of_return(says: Callable[[Path], bool]) -> Callable[[Path], Term | None]:
@@ -80,7 +81,7 @@ def _copied_in_order(path: Path) -> bool:
     return order == sorted(order) and order[0] >= 0 and _new(event(path, *_SET)) and _new(event(path, *_COPYING))
 
 
-COPIES: tuple[Question, ...] = (
+COPIES: tuple[DecisionReader, ...] = (
     _copying("copy_frees_swap_cache", (WRITE, Not(UNSHARE)),
              _of_return(lambda path: event(path, "free_swap_cache") is not None), flags(), "a write fault that copies"),
     _copying("unshare_writable", (UNSHARE, Not(WRITE)), _of_return(lambda p: made_by(event(p, *_SET), _WRITABLE)),
@@ -122,10 +123,10 @@ def _given_back(commits: tuple[str, ...]) -> Callable[[Path], Term | None]:
     return outcome
 
 
-def _hint(function: str, file: str, given: Sequence[Term], commits: tuple[str, ...], words: str) -> Question:
+def _hint(function: str, file: str, given: Sequence[Term], commits: tuple[str, ...], words: str) -> DecisionReader:
     facts = (ANON, Not(word("ksm")), LOCAL == 0, FREE, word("vma-write"), *given)
     asked = vocabulary(facts, HINT_WORDS, events=commits, inert=HINT_INERT)
-    return Question(
+    return DecisionReader(
         "numa_write", (function,), asked, _given_back(commits), lambda: predicates("numa_write"), words, (file,))
 
 
@@ -140,11 +141,11 @@ def _remembered(write: str, *commits: str) -> Callable[[Path], Term | None]:
 
 
 def _hinted(function: str, file: str, given: Sequence[Term], commits: tuple[str, ...], write: str, words: str
-            ) -> Question:
+            ) -> DecisionReader:
     asked = vocabulary(
         (ANON, Not(word("ksm")), LOCAL == 0, *given), [*HINTING, (r"pmdp_invalidate\w*\(.*\)", Thing("pmd"))],
         events=commits, inert=HINTING_INERT, once=True, stops=COMMITS)
-    return Question(
+    return DecisionReader(
         "numa_write", (function,), asked, _remembered(write, *commits, *COMMITS),
         lambda: [Candidate(as_it_was, YES), Candidate(never, NO)], words, (file,),
         settled=absent("numa_write", None, r"_savedwrite\b", files=(file,), anchors=(function,)))
@@ -166,7 +167,7 @@ NUMA = Together("numa_write", (
           "a THP in a writable private VMA that is not moved"),
 ), _alike)
 
-QUESTIONS: tuple[Question | Together, ...] = (*COPIES, NUMA)
+QUESTIONS: tuple[DecisionReader | Together, ...] = (*COPIES, NUMA)
 
 # What rules take for granted
 
@@ -175,13 +176,13 @@ _SOURCE = ("ptep_set_wrprotect", "wrprotect_ptes")
 _FORK_EVENTS = (*_SET, *_SOURCE, "copy_mc_user_highpage", "pte_wrprotect")
 
 
-def _forking(name: str, says: Callable[[Path], bool], **more: Any) -> Question:
+def _forking(name: str, says: Callable[[Path], bool], **more: Any) -> DecisionReader:
     asked = vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), [
         (r"userfaultfd_(wp|rwp|protected)\((child|vma)\)", False), (r"copy_mc_user_highpage\(.*\)", 0),
         (r"pte_clear_uffd(_wp)?\((.*)\)", lambda match, world: Thing(match[2])), (r"&new page->page", _NEW_PAGE),
         *FORK_WORDS],
         events=_FORK_EVENTS, inert=r"(page|folio)_add_\w+|pte_mkold")
-    return Question(name, _FORK, asked, _of_return(says), holds, "an anonymous page of order 0 in a private VMA",
+    return DecisionReader(name, _FORK, asked, _of_return(says), holds, "an anonymous page of order 0 in a private VMA",
                     _MEMORY, **more)
 
 
@@ -231,14 +232,14 @@ _THP_FORK = [
 ]
 
 
-def _thp(name: str, says: Callable[[Path], Term], **more: Any) -> Question:
+def _thp(name: str, says: Callable[[Path], Term], **more: Any) -> DecisionReader:
     asked = vocabulary((ANON, Not(word("ksm")), word("large"), word("huge"), LOCAL == 0), _THP_FORK,
                        events=("pmdp_set_wrprotect", "set_pmd_at"), stops=("__split_huge_pmd",),
                        inert=r"pgtable_trans_huge_\w+|mm_inc_nr_ptes|pte_free|mm_get_huge_\w+|page_dup_\w+|pmd_wrprotect")
 
     def outcome(path: Path) -> Term | None:
         return YES if path.end == "stop" else says(path) if path.end == "return" else None
-    return Question(name, ("copy_huge_pmd",), asked, outcome, holds, "a THP in a private VMA", _HUGE_FILE, **more)
+    return DecisionReader(name, ("copy_huge_pmd",), asked, outcome, holds, "a THP in a private VMA", _HUGE_FILE, **more)
 
 
 _STARTS = ("ptep_modify_prot_start", "modify_prot_start_ptes")
@@ -333,12 +334,12 @@ def _kept_bits(path: Path) -> Term | None:
     return And(*(Or(Not(word(name)), BoolVal(made_by(made, call))) for name, call in bits))
 
 
-def _written(bit: str, how: str, lapse: str) -> tuple[Question, ...]:
+def _written(bit: str, how: str, lapse: str) -> tuple[DecisionReader, ...]:
     """What is given to a writer is mapped writable, or dirty."""
     return (
         _copying(f"a copy for a writer is mapped {bit}", _REUSES, _mapped(how, *_SET), holds,
                  "a write fault that copies", lapse=f"copy-{lapse}"),
-        Question(f"a page that is reused is mapped {bit}", ("wp_page_reuse",),
+        DecisionReader(f"a page that is reused is mapped {bit}", ("wp_page_reuse",),
                  vocabulary((*SMALL, *_REUSES, word("vma-write")), events=("ptep_set_access_flags",)),
                  _mapped(how, "ptep_set_access_flags"), holds, "an anonymous page of order 0 in a writable VMA",
                  _MEMORY, lapse=f"reuse-{lapse}"),
@@ -347,7 +348,7 @@ def _written(bit: str, how: str, lapse: str) -> tuple[Question, ...]:
     )
 
 
-GRANTED: tuple[Question, ...] = (
+GRANTED: tuple[DecisionReader, ...] = (
     _copying(_ORDER, (), _of_return(_copied_in_order), holds, "a fault that copies", lapse="copy-not-flushed"),
     *_written("writable", _WRITABLE, "read-only"), *_written("dirty", _DIRTY, "clean"),
     _copying(_KEEPS, (UNSHARE, Not(WRITE)), _kept_bits, holds, "a fault for a reader that copies", facts=SMALL_ANY,
@@ -357,7 +358,7 @@ GRANTED: tuple[Question, ...] = (
     _forking("fork leaves the parent's PTE of a page that it copies as it was", _source_kept,
              lapse="fork-copy-protects-parent"),
     _forking("what fork shares is write-protected in the child, too", _child_protected, lapse="fork-child-writable"),
-    Question(_BATCH, ("folio_try_dup_anon_rmap_ptes",), vocabulary(
+    DecisionReader(_BATCH, ("folio_try_dup_anon_rmap_ptes",), vocabulary(
         (ANON, Not(word("ksm")), word("large"), Not(word("huge")), LOCAL == 0),
         [(r"nr_pages", 2), (r"page\+1", Thing("next page")),
          (r"page_folio\(next page\)", Thing("page")), (r"next page\+1", Thing("another folio")),
@@ -367,24 +368,24 @@ GRANTED: tuple[Question, ...] = (
         settled=absent(_BATCH, None, r"\bfolio_try_dup_anon_rmap_ptes\b", files=_RMAP,
                        anchors=("page_try_dup_anon_rmap", "page_dup_rmap")),
         lapse="fork-keeps-sub-pages-exclusive"),
-    Question("mprotect takes a PTE away while it changes it, so that no bit that the CPU sets is lost",
+    DecisionReader("mprotect takes a PTE away while it changes it, so that no bit that the CPU sets is lost",
              ("change_pte_range",), vocabulary(ANONYMOUS, [(r"cp_flags&MM_CP_\w+", False), *HINTING], stops=COMMITS,
                                               events=_STARTS, once=True, inert=HINTING_INERT), _taken_first, holds,
              "a present PTE of an anonymous page, mprotect to read-only", ("mm/mprotect.c",),
              lapse="mprotect-loses-dirty"),
-    Question("clear_refs takes a PTE away while it changes it, so that no bit that the CPU sets is lost",
+    DecisionReader("clear_refs takes a PTE away while it changes it, so that no bit that the CPU sets is lost",
              ("clear_soft_dirty",),
              vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
                         events=(*COMMITS, *_STARTS)), _taken_first, holds, "a present PTE", ("fs/proc/task_mmu.c",),
              lapse="clear-refs-loses-dirty"),
-    Question(_SUB_PAGES, ("change_pte_range",), _BATCHES, _each_sub_page, holds,
+    DecisionReader(_SUB_PAGES, ("change_pte_range",), _BATCHES, _each_sub_page, holds,
              "two sub-pages of a large folio, of which read-only PTEs map both", ("mm/mprotect.c",),
              settled=no_exclusive_bit(_SUB_PAGES), lapse="mprotect-sub-pages-writable"),
-    Question(_UPGRADES, ("change_huge_pmd",), _UPGRADING, _upgraded, holds,
+    DecisionReader(_UPGRADES, ("change_huge_pmd",), _UPGRADING, _upgraded, holds,
              "a read-only PMD of a private, writable VMA that maps a THP", _HUGE_FILE,
              settled=absent(_UPGRADES, None, r"\bMM_CP_TRY_CHANGE_WRITABLE\b", files=_HUGE_FILE,
                             anchors=("change_huge_pmd",)), lapse="mprotect-huge-writable"),
-    Question(_ALIKE, ("change_pte_range",), _BATCHES, _alike_in_batch, holds, "two sub-pages of a large folio",
+    DecisionReader(_ALIKE, ("change_pte_range",), _BATCHES, _alike_in_batch, holds, "two sub-pages of a large folio",
              ("mm/mprotect.c",)),
     _thp("fork write-protects a THP that it shares",
          lambda path: BoolVal(event(path, "pmdp_set_wrprotect") is not None), lapse="fork-parent-huge-writable"),

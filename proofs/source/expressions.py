@@ -14,7 +14,7 @@ from typing import Any
 
 import z3
 
-from proofs.source.csource import Function, Node, NotRead, Tree, decided, text_of
+from proofs.source.csource import CFunction, Node, NotRead, Tree, decided, text_of
 from proofs.source.values import UNKNOWN, Event, Flags, State, Term, Thing, Value, equal, number, text, truth
 
 MOST_PATHS = 4000
@@ -62,7 +62,7 @@ class Expressions(ABC):
         self._solver = z3.Solver()
         self._solver.add(*vocabulary.facts)
         self._feasible: dict[Any, tuple[bool, tuple[Term, ...]]] = {}
-        self._stack: list[Function] = []
+        self._stack: list[CFunction] = []
         self._count = 0
 
     # Places, names, conditions

@@ -10,7 +10,7 @@ from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import always, never, not_exclusive
 from proofs.source.csource import Tree
-from proofs.source.findings import ALL, Candidate, Finding, Question, absent, of_slot, predicates
+from proofs.source.findings import ALL, Candidate, DecisionFinding, DecisionReader, absent, of_slot, predicates
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing, truth
 from proofs.source.vocabulary import (
@@ -55,9 +55,11 @@ def flags(yes: Any = True, no: Any = False) -> Callable[[], list[Candidate]]:
     return lambda: [Candidate(yes, YES), Candidate(no, NO)]
 
 
-def _wp(decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
+def _wp(
+    decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any
+) -> DecisionReader:
     asked = vocabulary(given, stops=more.pop("stops", WP_STOPS), events=more.pop("events", ()))
-    return Question(decision, ("do_wp_page",), asked, outcome, candidates, words, ("mm/memory.c",), **more)
+    return DecisionReader(decision, ("do_wp_page",), asked, outcome, candidates, words, ("mm/memory.c",), **more)
 
 
 def _frees(path: Path) -> Term | None:
@@ -88,7 +90,7 @@ _LARGE = (ANON, Not(word("ksm")), word("large"), Not(word("huge")), Not(word("uf
 _SOLE = (word("alone"), Not(word("referenced")), Not(word("transient")),
          word("page-mapped-once"), word("mapped-once"), Not(word("swap-cache")))
 
-WRITE_FAULTS: tuple[Question, ...] = (
+WRITE_FAULTS: tuple[DecisionReader, ...] = (
     _wp("reuse", (*SMALL[1:], *_WRITE), stops_at(("wp_page_reuse",), COPIES), lambda: [
         Candidate(c.value, And(ANON, c.formula)) for c in predicates("reuse")],
         SMALL_WORDS.replace("an anonymous page, no", "no")),
@@ -132,15 +134,15 @@ HUGE_INERT = r"pmdp_huge_clear_flush\w*|transparent_hugepage_enabled|prep_transh
 
 def huge(
     decision: str, given: tuple[Term, ...], zero: bool, outcome: Any, candidates: Any, words: str, **more: Any
-) -> Question:
+) -> DecisionReader:
     """A question about a write fault on a PMD that maps a THP, or the huge zero page."""
     asked = vocabulary((*_HUGE, *given, ZERO if zero else Not(ZERO)), HUGE_WORDS, stops=_HUGE_STOPS, events=_MAPPED,
                        inert=HUGE_INERT)
-    return Question(
+    return DecisionReader(
         decision, ("do_huge_pmd_wp_page",), asked, outcome, candidates, words, ("mm/huge_memory.c",), **more)
 
 
-def _zero_unshare(tree: Tree) -> Finding | None:
+def _zero_unshare(tree: Tree) -> DecisionFinding | None:
     return absent("huge_zero_unshare", "split", r"\bFAULT_FLAG_UNSHARE\b", files=("mm/huge_memory.c",),
                   anchors=("do_huge_pmd_wp_page",))(tree)
 
@@ -158,7 +160,7 @@ def _splits(path: Path) -> Term | None:
 
 
 _THP = "a THP that a PMD maps, so that it is not under writeback, not the huge zero page; its lock is free"
-HUGE_FAULTS: tuple[Question, ...] = (
+HUGE_FAULTS: tuple[DecisionReader, ...] = (
     huge("huge_reuse", _WRITE, False, stops_at(("pmdp_set_access_flags",), (*_SPLITS, *_COPIES_HUGE)),
          lambda: predicates("huge_reuse"), _THP),
     huge("huge_copies", _WRITE, False, stops_at(_COPIES_HUGE, (*_SPLITS, "pmdp_set_access_flags")), lambda: [
@@ -202,10 +204,12 @@ def keeps_bits(path: Path) -> Term | None:
                Or(Not(word("uffd-wp")), BoolVal("pte_mkuffd" in made)))
 
 
-def swap(decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any) -> Question:
+def swap(
+    decision: str, given: tuple[Term, ...], outcome: Any, candidates: Any, words: str, **more: Any
+) -> DecisionReader:
     """A question about a fault on a swap entry whose page is in the swap cache."""
     asked = swap_vocabulary((*_SWAPPED, *given), events=(*MAPS, *more.pop("events", ())), stops=("do_wp_page",))
-    return Question(decision, ("do_swap_page",), asked, outcome, candidates, words, ("mm/memory.c",), **more)
+    return DecisionReader(decision, ("do_swap_page",), asked, outcome, candidates, words, ("mm/memory.c",), **more)
 
 
 def _swap_frees() -> list[Candidate]:
@@ -233,12 +237,12 @@ def _upgrades() -> list[Candidate]:
     return [Candidate(False, NO), Candidate(True, And(word("swap-exclusive"), kept, _NO_TRACKING))]
 
 
-def _no_bit(tree: Tree) -> Finding | None:
+def _no_bit(tree: Tree) -> DecisionFinding | None:
     return absent("swap_in_counts", False, r"\bpte_swp_exclusive\b", files=("mm/memory.c",),
                   anchors=("do_swap_page",))(tree)
 
 
-SWAP_FAULTS: tuple[Question, ...] = (
+SWAP_FAULTS: tuple[DecisionReader, ...] = (
     swap("swap_in_reuse", (*_WRITE, Not(SWAP_FULL), word("vma-write")), _maps_writable, _swap_reuse,
           f"{_SWAPPED_WORDS}; a write fault in a writable VMA"),
     swap("swap_in_frees", (*_WRITE, Not(SWAP_FULL), word("vma-write")), leaves_cache, _swap_frees,

@@ -13,7 +13,7 @@ import z3
 
 from model.decisions import value_text
 from model.kernels import FURTHER, KERNELS, Kernel
-from proofs.source.csource import Function, NotRead, Tree, defect
+from proofs.source.csource import CFunction, NotRead, Tree, defect
 from proofs.source.expressions import Vocabulary
 from proofs.source.paths import Path, Reader
 from proofs.source.values import UNKNOWN, Term
@@ -46,7 +46,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Finding:
+class DecisionFinding:
     """What a tree decides.
 
     how: `read` (proved of all paths), `pattern` (found in the text), `absence` (nothing in the text shows
@@ -107,13 +107,13 @@ def plain(pattern: str) -> str:
 
 def absent(
     decision: str, value: Any, *words: str, files: tuple[str, ...], anchors: tuple[str, ...]
-) -> Callable[[Tree], Finding | None]:
+) -> Callable[[Tree], DecisionFinding | None]:
     """That value, if none of the words (regular expressions) is in the files, and one of the anchors is.
 
     anchors: functions in which the words would stand. A name that is much like one that is missing may be its new
     name, so nothing is found then.
     """
-    def settled(tree: Tree) -> Finding | None:
+    def settled(tree: Tree) -> DecisionFinding | None:
         if any(tree.text(file) is None for file in files) or any(tree.mentions(word, *files) for word in words):
             return None
         what = ", ".join(plain(word) for word in words)
@@ -121,11 +121,12 @@ def absent(
         for word in words:
             if like := similar(tree, plain(word), files):
                 raise NotRead(f"there is no {plain(word)} in {', '.join(files)}, but {like}, which may be its new name")
-        return Finding(decision, ABSENCE, (value,), (f"absent: looked for {what} in {', '.join(files)}; {place}",))
+        said = f"absent: looked for {what} in {', '.join(files)}; {place}"
+        return DecisionFinding(decision, ABSENCE, (value,), (said,))
     return settled
 
 
-def no_exclusive_bit(decision: str, value: Any = None) -> Callable[[Tree], Finding | None]:
+def no_exclusive_bit(decision: str, value: Any = None) -> Callable[[Tree], DecisionFinding | None]:
     """That value, if the tree has no PG_anon_exclusive (before 5.19)."""
     return absent(decision, value, r"\bPageAnonExclusive\b", files=("include/linux/page-flags.h",),
                   anchors=("PageAnon", "folio_test_anon"))
@@ -154,7 +155,7 @@ def of_slot(value: Any) -> Term:
 _FOLLOWED: WeakKeyDictionary[Tree, dict[tuple[int, str], tuple[Reader, list[Path]]]] = WeakKeyDictionary()
 
 
-def _followed(tree: Tree, vocabulary: Vocabulary, function: Function) -> tuple[Reader, list[Path]]:
+def _followed(tree: Tree, vocabulary: Vocabulary, function: CFunction) -> tuple[Reader, list[Path]]:
     """The paths of a function, which several questions may ask of with one vocabulary, and who followed them."""
     known = _FOLLOWED.setdefault(tree, {})
     key = (id(vocabulary), function.name)
@@ -165,7 +166,7 @@ def _followed(tree: Tree, vocabulary: Vocabulary, function: Function) -> tuple[R
 
 
 @dataclass(frozen=True)
-class Question:
+class DecisionReader:
     """How one decision is read from C.
 
     functions: where it is taken; the first that there is counts. outcome: what a path decides, as a term, or None for a
@@ -184,7 +185,7 @@ class Question:
     candidates: Callable[[], list[Candidate]]
     given: str = ""
     files: tuple[str, ...] = ()
-    settled: Callable[[Tree], Finding | None] | None = None
+    settled: Callable[[Tree], DecisionFinding | None] | None = None
     also: Callable[[Tree], None] | None = None
     parameters: tuple[tuple[str, Term], ...] = ()
     transform: Callable[[Term], Term] = z3.simplify
@@ -193,7 +194,7 @@ class Question:
     lapse: str = ""
     beyond: tuple[Term, ...] = ()
 
-    def ask(self, tree: Tree) -> Finding:
+    def ask(self, tree: Tree) -> DecisionFinding:
         """What the tree decides. What cannot be read says why, and is no error."""
         try:
             if self.settled is not None and (finding := self.settled(tree)) is not None:
@@ -203,11 +204,12 @@ class Question:
                 self.also(tree)
             return self._found(*_followed(tree, self.vocabulary, function))
         except NotRead as error:
-            return Finding(self.decision, NOT_READ, why=str(error), given=self.given)
+            return DecisionFinding(self.decision, NOT_READ, why=str(error), given=self.given)
         except ValueError as error:
-            return Finding(self.decision, NOT_READ, why=f"what the model asks has no word: {error}", given=self.given)
+            why = f"what the model asks has no word: {error}"
+            return DecisionFinding(self.decision, NOT_READ, why=why, given=self.given)
 
-    def _found(self, reader: Reader, paths: Sequence[Path]) -> Finding:
+    def _found(self, reader: Reader, paths: Sequence[Path]) -> DecisionFinding:
         where = tuple(f"{name} {place}" for name, place in reader.functions.items())
         facts = (*self.vocabulary.facts, *self.compared)
         decided, ignored = [], set()
@@ -230,7 +232,7 @@ class Question:
 
     def _compared(
         self, formula: Term, facts: Sequence[Term], where: tuple[str, ...], ignored: tuple[str, ...]
-    ) -> Finding:
+    ) -> DecisionFinding:
         values, differs = [], []
         for each in self.candidates():
             state = solved(facts, formula != each.formula)
@@ -251,7 +253,7 @@ class Question:
                 python, words = _said(inside, anywhere, self.parameters)
             except ValueError as error:
                 why = f"the model has no state function for all of: {error}"
-        return Finding(
+        return DecisionFinding(
             self.decision, READ, tuple(values), where, why, python, words, self.given, tuple(differs), ignored)
 
 
@@ -260,7 +262,7 @@ class Together:
     """A decision that several functions take together. joined: its values, of the values that each has."""
 
     decision: str
-    parts: tuple[Question, ...]
+    parts: tuple[DecisionReader, ...]
     joined: Callable[[list[Any]], list[Any]]
 
     @property
@@ -271,7 +273,7 @@ class Together:
     def files(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(file for part in self.parts for file in part.files))
 
-    def ask(self, tree: Tree) -> Finding:
+    def ask(self, tree: Tree) -> DecisionFinding:
         """What the tree decides, if each part is read and has a known value."""
         found = [part.ask(tree) for part in self.parts]
         open_ones = [f for f in found if not f.decided or not f.values]

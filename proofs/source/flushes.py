@@ -12,7 +12,7 @@ from typing import Any
 from z3 import And, BoolVal, Implies, Not, Or
 
 from proofs.source.entries import HINT_INERT, HINT_WORDS, event, made_by
-from proofs.source.findings import Question, absent, holds, no_exclusive_bit
+from proofs.source.findings import DecisionReader, absent, holds, no_exclusive_bit
 from proofs.source.others import ANONYMOUS, COMMITS, KSM_INERT, WALK, changing, succeeds
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing
@@ -42,8 +42,8 @@ def _flushed_first(path: Path) -> Term | None:
     return BoolVal(True) if path.end in ("return", "stop") else None
 
 
-def _before_loop(who: str, file: str, *functions: str, lapse: str = "") -> Question:
-    return Question(
+def _before_loop(who: str, file: str, *functions: str, lapse: str = "") -> DecisionReader:
+    return DecisionReader(
         f"{who} sees to flushes that reclaim has put off", functions,
         vocabulary(ANONYMOUS, _BEFORE, stops=_LOOPS, events=(_BATCHED,), inert=_BEFORE_INERT, once=True),
         _flushed_first, holds, "a table of PTEs", (file,), lapse=lapse)
@@ -86,8 +86,8 @@ def _as_it_was(path: Path) -> Term | None:
     return And(Implies(done, good), Or(done, BoolVal(made.arguments[-1] == "pte")))
 
 
-def _ksmd(fact: str, outcome: Any, **more: Any) -> Question:
-    return Question(fact, ("write_protect_page",), _LOOKING, outcome, holds,
+def _ksmd(fact: str, outcome: Any, **more: Any) -> DecisionReader:
+    return DecisionReader(fact, ("write_protect_page",), _LOOKING, outcome, holds,
                     "an anonymous page of order 0 that a PTE maps", ("mm/ksm.c",), **more)
 
 
@@ -102,8 +102,8 @@ def _moved_flushed(path: Path) -> Term | None:
     return Implies(PENDING, BoolVal(path.end != "stop" or event(path, "flush_tlb_range") is not None))
 
 
-GRANTED: tuple[Question, ...] = (
-    Question(_MOVES, ("do_huge_pmd_numa_page",), vocabulary(
+GRANTED: tuple[DecisionReader, ...] = (
+    DecisionReader(_MOVES, ("do_huge_pmd_numa_page",), vocabulary(
         (ANON, Not(word("ksm")), LOCAL == 0, word("large"), word("huge")),
         [(r"numa_node_id\(\)", Thing("this node")), (r"page_to_nid\(.*\)", Thing("its node")),
          (r"mpol_misplaced\(.*\)", Thing("another node")), *HINT_WORDS],
@@ -112,7 +112,7 @@ GRANTED: tuple[Question, ...] = (
         "a THP on another node", ("mm/huge_memory.c",),
         settled=absent(_MOVES, None, r"\bmigrate_misplaced_transhuge_page\b", files=("mm/huge_memory.c",),
                        anchors=("do_huge_pmd_numa_page",))),
-    Question("mprotect sees to flushes that reclaim has put off",
+    DecisionReader("mprotect sees to flushes that reclaim has put off",
              ("change_pte_range",), changing(ANONYMOUS, (), (_BATCHED,)), _flushed_first, holds,
              "a present PTE of an anonymous page", ("mm/mprotect.c",), lapse="mprotect-leaves-flush"),
     _before_loop("munmap", "mm/memory.c", "zap_pte_range", lapse="munmap-leaves-flush"),

@@ -13,7 +13,7 @@ from z3 import BoolVal, Not, Or
 
 from proofs.source import collapse, entries, flushes, gup, rechecks, reclaim
 from proofs.source.faults import SMALL, WP_STOPS, YES, huge, keeps_bits, leaves_cache, stops_at, swap
-from proofs.source.findings import Question, holds, no_exclusive_bit
+from proofs.source.findings import DecisionReader, holds, no_exclusive_bit
 from proofs.source.others import (
     ANONYMOUS,
     COMMITS,
@@ -91,35 +91,35 @@ def _sets_uffd(path: Path) -> Term | None:
 
 
 _WP = (*SMALL, WRITE, Not(UNSHARE))
-GRANTED: tuple[Question, ...] = (
-    Question("fork clears PG_anon_exclusive of what it shares", _FORK,
+GRANTED: tuple[DecisionReader, ...] = (
+    DecisionReader("fork clears PG_anon_exclusive of what it shares", _FORK,
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
              _ends(lambda path: Not(_exclusive(path)), _COPIED), holds, "an anonymous page of order 0",
              ("mm/memory.c",),
              settled=no_exclusive_bit("fork clears PG_anon_exclusive of what it shares"),
              lapse="fork-keeps-exclusive"),
-    Question("fork write-protects what it shares", _FORK,
+    DecisionReader("fork write-protects what it shares", _FORK,
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, events=_PROTECTS,
                         inert=r"page_add_\w+"),
              _ends(lambda path: Or(Not(word("writable")), _called(*_PROTECTS)(path)), _COPIED), holds,
              "an anonymous page of order 0 in a private VMA", ("mm/memory.c",), lapse="fork-parent-writable"),
-    Question("a page that is reused becomes exclusive", ("do_wp_page",), vocabulary(_WP, stops=WP_STOPS), _reused,
+    DecisionReader("a page that is reused becomes exclusive", ("do_wp_page",), vocabulary(_WP, stops=WP_STOPS), _reused,
              holds, "an anonymous page of order 0", ("mm/memory.c",),
              settled=no_exclusive_bit("a page that is reused becomes exclusive"),
              lapse="reuse-not-exclusive"),
     huge("a THP that is reused becomes exclusive", (WRITE, Not(UNSHARE)), False, _reused, holds, "a THP",
          settled=no_exclusive_bit("a THP that is reused becomes exclusive"),
          lapse="huge-reuse-not-exclusive"),
-    *(Question(f"clear_refs {does}", ("clear_soft_dirty",),
+    *(DecisionReader(f"clear_refs {does}", ("clear_soft_dirty",),
                vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
                           events=("ptep_modify_prot_commit", call)),
                _ends(_cleared(call)), holds, "a present PTE", ("fs/proc/task_mmu.c",), lapse=lapse)
       for does, call, lapse in (("write-protects", "pte_wrprotect", "clear-refs-writable"),
                                 ("clears the soft-dirty bit", "pte_clear_soft_dirty", "clear-refs-soft-dirty"))),
-    Question("a page that leaves the swap cache is dirty", ("folio_free_swap", "try_to_free_swap"),
+    DecisionReader("a page that leaves the swap cache is dirty", ("folio_free_swap", "try_to_free_swap"),
              vocabulary((*ANONYMOUS, word("swap-cache")), events=("folio_set_dirty",)), _ends(_dirtied), holds,
              "a page of the swap cache", ("mm/swapfile.c",)),
-    *(Question(fact, ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
+    *(DecisionReader(fact, ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
                vocabulary((*ANONYMOUS, word("exclusive"))), _if_done(says), holds, "an exclusive page of order 0",
                ("include/linux/rmap.h",), settled=no_exclusive_bit(fact), lapse=lapse)
       for fact, says, lapse in (
@@ -127,7 +127,7 @@ GRANTED: tuple[Question, ...] = (
            "unmap-pinned"),
           ("an exclusive page that is made shared is not exclusive any more", lambda path: Not(_exclusive(path)),
            "unmap-keeps-exclusive"))),
-    Question("without MM_CP_TRY_CHANGE_WRITABLE no PTE becomes writable", ("change_pte_range",),
+    DecisionReader("without MM_CP_TRY_CHANGE_WRITABLE no PTE becomes writable", ("change_pte_range",),
              changing((*ANONYMOUS, Not(word("writable"))), ()),
              lambda path: None if restores(path) is None else Not(restores(path)), holds,
              "a read-only PTE of an anonymous page", ("mm/mprotect.c",), lapse="mprotect-gives-write-bit"),
@@ -135,10 +135,10 @@ GRANTED: tuple[Question, ...] = (
          "a read fault, swap not half full", lapse="swap-in-read-frees"),
     swap("swap-in keeps soft-dirty and uffd-wp", (Not(WRITE), Not(UNSHARE), Not(SWAP_FULL)), keeps_bits, holds,
          "a read fault, swap not half full", events=("pte_mksoft_dirty", "pte_mkuffd"), lapse="swap-in-forgets"),
-    Question("UFFDIO_WRITEPROTECT sets uffd-wp", ("change_pte_range",), changing(
+    DecisionReader("UFFDIO_WRITEPROTECT sets uffd-wp", ("change_pte_range",), changing(
         (*ANONYMOUS, Not(word("writable"))), ("MM_CP_UFFD_WP",), ("pte_mkuffd",)), _sets_uffd, holds,
         "a PTE of an anonymous page", ("mm/mprotect.c",), lapse="uffd-wp-forgotten"),
-    Question("ksmd takes the PTE away before it counts references, and write-protects", ("write_protect_page",),
+    DecisionReader("ksmd takes the PTE away before it counts references, and write-protects", ("write_protect_page",),
              vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT,
                         events=("ptep_clear_flush", "pte_wrprotect")),
              _counted_first, holds, "a page that a writable PTE maps", ("mm/ksm.c",), lapse="ksm-counts-first"),

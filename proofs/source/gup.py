@@ -12,7 +12,16 @@ from model import decisions
 from model.kernels import FURTHER, KERNELS
 from proofs.source.csource import NotRead, Tree
 from proofs.source.faults import NO, YES, flags
-from proofs.source.findings import PATTERN, Candidate, Finding, Question, Together, absent, holds, no_exclusive_bit
+from proofs.source.findings import (
+    PATTERN,
+    Candidate,
+    DecisionFinding,
+    DecisionReader,
+    Together,
+    absent,
+    holds,
+    no_exclusive_bit,
+)
 from proofs.source.others import ANONYMOUS
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing, Value, truth
@@ -94,16 +103,16 @@ def _no_other_way(tree: Tree) -> None:
         raise NotRead(f"the flags of reads are changed at {place}, which follow_page_pte does not see")
 
 
-def _made_writes(decision: str, value: Any) -> Callable[[Tree], Finding | None]:
+def _made_writes(decision: str, value: Any) -> Callable[[Tree], DecisionFinding | None]:
     """That value, where reads of COW mappings become writes (17839856fd58, 5.8): found as a pattern."""
-    def settled(tree: Tree) -> Finding | None:
+    def settled(tree: Tree) -> DecisionFinding | None:
         place = tree.mentions(r"if \(should_force_cow_break\([^;]*\)\)\s*foll_flags \|= FOLL_WRITE;", *_FILES)
-        return (place and Finding(decision, PATTERN, (value,), (f"reads are made writes at {place}",))) or None
+        return (place and DecisionFinding(decision, PATTERN, (value,), (f"reads are made writes at {place}",))) or None
     return settled
 
 
-def _slow(decision: str, given: tuple[Term, ...], candidates: Any, words: str, **more: Any) -> Question:
-    return Question(
+def _slow(decision: str, given: tuple[Term, ...], candidates: Any, words: str, **more: Any) -> DecisionReader:
+    return DecisionReader(
         decision, ("follow_page_pte",), vocabulary((*given, *_READ_GUP), _GUP_WORDS, inert=_GUP_INERT), _taken,
         candidates, words, _FILES, also=_no_other_way, **more)
 
@@ -147,13 +156,13 @@ def _throughout(formula: Term) -> Term:
     return BoolVal(solved((*MAPPED, *ANONYMOUS), Not(formula)) is None)
 
 
-_READER = Question(
+_READER = DecisionReader(
     "gup_fast_ordered", ("gup_must_unshare",),
     vocabulary((*ANONYMOUS, *_READ_GUP, FOLL_PIN), events=("smp_rmb", "smp_mb", "PageAnonExclusive")),
     in_order("smp_rmb", "PageAnonExclusive"), flags(), "a FOLL_PIN for reading of an anonymous page", _HEADERS,
     transform=_throughout,
     settled=no_exclusive_bit("gup_fast_ordered", False))
-_SHARER = Question(
+_SHARER = DecisionReader(
     "gup_fast_ordered", ("folio_try_share_anon_rmap_pte", "page_try_share_anon_rmap"),
     vocabulary((*ANONYMOUS, word("exclusive")), events=(
         "smp_mb", "smp_mb__after_atomic", "folio_maybe_dma_pinned", "ClearPageAnonExclusive")),
@@ -166,14 +175,14 @@ def _all_true(values: list[Any]) -> list[Any]:
     return [all(values)]
 
 
-QUESTIONS: tuple[Question | Together, ...] = (
+QUESTIONS: tuple[DecisionReader | Together, ...] = (
     _slow("read_gup", ANONYMOUS, _gup_values, "an anonymous page of order 0, a read, the PTE read-only",
           parameters=(("foll_pin", FOLL_PIN),), settled=_made_writes("read_gup", decisions.read_as_write)),
     _slow("read_gup_nonanon", (Not(ANON), Not(word("ksm")), Not(word("large"))), _nonanon_values,
           "a page of the page cache or the zero page, a read, the PTE read-only",
           parameters=(("foll_pin", FOLL_PIN), ("longterm", LONGTERM)),
           settled=_made_writes("read_gup_nonanon", decisions.never)),
-    Question("force_proof", ("can_follow_write_pte",),
+    DecisionReader("force_proof", ("can_follow_write_pte",),
              vocabulary((Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, FOLL_WRITE), [
                  (r"vma->vm_flags&VM_(SHARED|MAYSHARE)", SHARED_VMA), (r"vma->vm_flags&VM_MAYWRITE", MAYWRITE)]),
              lambda path: truth(path.value) if path.end == "return" and path.value is not None else None,
@@ -216,17 +225,17 @@ def _if_taken(needs: Term) -> Callable[[Path], Term | None]:
     return outcome
 
 
-def _fast(name: str, given: tuple[Term, ...], needs: Term, words: str, **more: Any) -> Question:
+def _fast(name: str, given: tuple[Term, ...], needs: Term, words: str, **more: Any) -> DecisionReader:
     asked = vocabulary(given, [*_FAST_WORDS, *_GUP_WORDS], once=True, inert=_GUP_INERT,
                        effects=dict.fromkeys(_GRABS, _grab))
-    return Question(name, ("gup_fast_pte_range", "gup_pte_range"), asked, _if_taken(needs), holds, words, _FILES,
+    return DecisionReader(name, ("gup_fast_pte_range", "gup_pte_range"), asked, _if_taken(needs), holds, words, _FILES,
                     **more)
 
 
 _AGAIN = "GUP-fast looks at the PTE and the PMD again once it holds the page"
 _UNSHARES = "GUP-fast leaves pages that are not exclusive to slow GUP"
 _NO_VMA = "GUP-fast, which has no VMA, leaves what is no anonymous page to slow GUP if it is for long"
-GRANTED: tuple[Question, ...] = (
+GRANTED: tuple[DecisionReader, ...] = (
     _fast(_AGAIN, ANONYMOUS, And(_OLD_PTE == _NEW_PTE, _OLD_PMD == _NEW_PMD), "an anonymous page of order 0",
           lapse="gup-fast-no-second-look"),
     _fast(_UNSHARES, (*ANONYMOUS, FOLL_PIN), Or(word("writable"), FOLL_WRITE, word("exclusive")),

@@ -8,7 +8,7 @@ from z3 import And, BoolVal, Not
 
 from proofs.source.entries import event, made_by
 from proofs.source.faults import NO
-from proofs.source.findings import Candidate, Question
+from proofs.source.findings import Candidate, DecisionReader
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing
 from proofs.source.vocabulary import ANON, VMA, vocabulary
@@ -33,8 +33,8 @@ def _entry_bit(path: Path) -> Term | None:
     return BoolVal(made_by(made, r"\bpmd_swp_mkuffd(_wp)?\("))
 
 
-QUESTIONS: tuple[Question, ...] = (
-    Question("migration_keeps_uffd_wp", ("set_pmd_migration_entry",), vocabulary(
+QUESTIONS: tuple[DecisionReader, ...] = (
+    DecisionReader("migration_keeps_uffd_wp", ("set_pmd_migration_entry",), vocabulary(
         (ANON, Not(word("ksm")), LOCAL == 0, VMA, word("large"), word("huge"),
          Not(And(word("exclusive"), word("pinned")))), _WORDS,
         events=("set_pmd_at",), inert=_INERT), _entry_bit,

@@ -10,7 +10,7 @@ from z3 import And, Bool, BoolVal, Not
 from model import decisions
 from proofs.source.expressions import Vocabulary
 from proofs.source.faults import NO, YES, stops_at
-from proofs.source.findings import Candidate, Question, absent, predicates
+from proofs.source.findings import Candidate, DecisionReader, absent, predicates
 from proofs.source.paths import Path
 from proofs.source.values import Flags, Term, Thing, truth
 from proofs.source.vocabulary import (
@@ -60,8 +60,8 @@ def _copies(path: Path) -> Term | None:
     return NO if path.end == "return" else None
 
 
-FORK: tuple[Question, ...] = (
-    Question("fork_copies", ("copy_present_ptes", "copy_present_pte"),
+FORK: tuple[DecisionReader, ...] = (
+    DecisionReader("fork_copies", ("copy_present_ptes", "copy_present_pte"),
              vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
              _copies, lambda: predicates("fork_copies"),
              "an anonymous page of order 0 in a private VMA; there is memory for a copy", ("mm/memory.c",)),
@@ -107,11 +107,11 @@ HINTING_INERT = r"tlb_\w+|lazy_mmu_\w+|xchg_page_\w+|page_anon_exclusive_\w+|pmd
 
 def _protecting(decision: str, flags_on: tuple[str, ...], candidates: Any, given: tuple[Term, ...], words: str,
                 functions: tuple[str, ...] = ("change_pte_range",), files: tuple[str, ...] = ("mm/mprotect.c",),
-                stops: tuple[str, ...] = _STARTS, outcome: Any = _protects, **more: Any) -> Question:
+                stops: tuple[str, ...] = _STARTS, outcome: Any = _protects, **more: Any) -> DecisionReader:
     on = "|".join(flags_on)
     extra = [*NUMA_WORDS, *([(rf"cp_flags&({on})", True)] if on else []), (r"cp_flags&MM_CP_\w+", False)]
     asked = vocabulary(given, extra, stops=stops, once=True, inert=r"tlb_\w+|lazy_mmu_\w+|xchg_page_\w+")
-    return Question(decision, functions, asked, outcome, candidates, words, files, **more)
+    return DecisionReader(decision, functions, asked, outcome, candidates, words, files, **more)
 
 
 def _pinned_values(*values: str) -> Any:
@@ -129,8 +129,8 @@ def _takes_pmd(path: Path) -> Term | None:
     return NO if path.end == "return" else None
 
 
-PROTECT: tuple[Question, ...] = (
-    Question("soft_dirty_pinned", ("clear_soft_dirty",),
+PROTECT: tuple[DecisionReader, ...] = (
+    DecisionReader("soft_dirty_pinned", ("clear_soft_dirty",),
              vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
                         events=("ptep_modify_prot_commit",)),
              _clears, _pinned_values("clear", "skip"), "a present PTE of an anonymous page in a private VMA",
@@ -178,15 +178,15 @@ def changing(given: Sequence[Term], on: tuple[str, ...], events: tuple[str, ...]
                       inert=r"tlb_\w+|lazy_mmu_\w+|page_anon_exclusive_\w+")
 
 
-def _restoring(decision: str, on: tuple[str, ...], given: tuple[Term, ...], words: str, **more: Any) -> Question:
+def _restoring(decision: str, on: tuple[str, ...], given: tuple[Term, ...], words: str, **more: Any) -> DecisionReader:
     def values() -> list[Candidate]:
         return [Candidate(c.value, And(c.formula, ANON, Not(PROTNONE))) for c in predicates(decision)]
 
-    return Question(decision, ("change_pte_range",), changing((*_RESTORE, *given), on), restores, values, words,
+    return DecisionReader(decision, ("change_pte_range",), changing((*_RESTORE, *given), on), restores, values, words,
                     ("mm/mprotect.c",), beyond=(PROTNONE,), **more)
 
 
-RESTORE: tuple[Question, ...] = (
+RESTORE: tuple[DecisionReader, ...] = (
     _restoring("mprotect_restores", ("MM_CP_TRY_CHANGE_WRITABLE",), (),
                "a page of order 0 that a read-only PTE maps in a private, writable VMA, its protection changed"),
     _restoring("uffd_restores", ("MM_CP_TRY_CHANGE_WRITABLE", "MM_CP_UFFD_WP_RESOLVE"), (Not(word("uffd-wp")),),
@@ -217,12 +217,12 @@ _MOVING_INERT = (
     r"XA_STATE|(page|folio)_index|page_has_private|folio_test_(private|swapbacked|large_rmappable)|PageSwapBacked"
     r"|__(folio_set_s|SetPageS)wap[bB]acked|mod_mthp_stat"
 )
-MOVE: tuple[Question, ...] = (
-    Question("migrate_referenced", ("folio_migrate_mapping", "migrate_page_move_mapping"),
+MOVE: tuple[DecisionReader, ...] = (
+    DecisionReader("migrate_referenced", ("folio_migrate_mapping", "migrate_page_move_mapping"),
              vocabulary((*ANONYMOUS, Not(word("swap-cache"))), _MOVING, inert=_MOVING_INERT, start={"cached": False}),
              succeeds, _REFUSES, "an anonymous page of order 0 that is not in the swap cache and that nothing maps now",
              ("mm/migrate.c",)),
-    Question("ksm_referenced", ("write_protect_page",),
+    DecisionReader("ksm_referenced", ("write_protect_page",),
              vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT), succeeds, _REFUSES,
              "an anonymous page of order 0 that a writable PTE maps", ("mm/ksm.c",)),
 )

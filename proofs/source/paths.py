@@ -8,7 +8,7 @@ from typing import Any
 
 import z3
 
-from proofs.source.csource import Function, Node, NotRead, branches, declared_name, defect, text_of
+from proofs.source.csource import CFunction, Node, NotRead, branches, declared_name, defect, text_of
 from proofs.source.expressions import MOST_PATHS, Expressions
 from proofs.source.values import UNKNOWN, State, Term, Thing, Value, same, truth
 
@@ -41,7 +41,7 @@ class Reader(Expressions):
 
     # What is asked for
 
-    def paths(self, function: Function) -> list[Path]:
+    def paths(self, function: CFunction) -> list[Path]:
         """All paths of the function. Raises NotRead if there are too many, or it does not parse."""
         if (wrong := defect(function.node)) is not None:
             raise NotRead(f"{function.name} does not parse at {function.place(wrong)}")
@@ -60,7 +60,7 @@ class Reader(Expressions):
             ends.append(Path(kind, value, at))
         return ends
 
-    def _given(self, name: str, function: Function, state: State) -> Value:
+    def _given(self, name: str, function: CFunction, state: State) -> Value:
         """A parameter: what the vocabulary calls so, else something of which nothing is known."""
         word = self._word(self._renamed(name), state)
         if word is not None:

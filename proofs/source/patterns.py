@@ -14,7 +14,7 @@ from typing import Any
 
 from model import decisions
 from proofs.source.csource import NotRead, Tree, without_comments
-from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, Finding, anchored, similar
+from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, DecisionFinding, anchored, similar
 
 _NONE = object()
 
@@ -38,12 +38,12 @@ class Pattern:
     beside: str = ""
     anchors: tuple[str, ...] = ()
 
-    def ask(self, tree: Tree) -> Finding:
+    def ask(self, tree: Tree) -> DecisionFinding:
         """What the tree shows. What cannot be found says why, and is no error."""
         try:
             texts = self._texts(tree)
         except NotRead as error:
-            return Finding(self.decision, NOT_READ, why=str(error))
+            return DecisionFinding(self.decision, NOT_READ, why=str(error))
         if not texts:
             return self._without(tree)
         for value, pattern in self.choices:
@@ -51,42 +51,42 @@ class Pattern:
                 if found := re.search(spaced(pattern), text, re.S):
                     place = f"{file}:{line + text.count(chr(10), 0, found.start())}"
                     shown = " ".join(found[0].split())
-                    return Finding(self.decision, PATTERN, (value,), (f"{shown[:90]} at {place}",))
+                    return DecisionFinding(self.decision, PATTERN, (value,), (f"{shown[:90]} at {place}",))
         where = ", ".join(f"{file}:{line}" for file, line, _ in texts)
         if self.otherwise is _NONE:
             known = "; ".join(decisions.value_text(value) for value, _ in self.choices)
-            return Finding(self.decision, NOT_READ, why=f"nothing at {where} shows which it is of {known}")
+            return DecisionFinding(self.decision, NOT_READ, why=f"nothing at {where} shows which it is of {known}")
         return self._missing(tree, texts, where)
 
-    def _without(self, tree: Tree) -> Finding:
+    def _without(self, tree: Tree) -> DecisionFinding:
         """There is no such function."""
         missing = " or ".join(self.functions) or " or ".join(self.files)
         if self.absent is _NONE or all(tree.text(file) is None for file in self.files):
-            return Finding(self.decision, NOT_READ, why=f"there is no {missing} in {', '.join(self.files)}")
+            return DecisionFinding(self.decision, NOT_READ, why=f"there is no {missing} in {', '.join(self.files)}")
         try:
             place = anchored(tree, self.files, self.anchors, missing)
             for name in self.functions:
                 if like := similar(tree, name, self.files):
                     raise NotRead(f"there is no {name}, but {like}, which may be its new name")
         except NotRead as error:
-            return Finding(self.decision, NOT_READ, why=str(error))
-        return Finding(self.decision, ABSENCE, (self.absent,), (f"absent: looked for {missing}; {place}",))
+            return DecisionFinding(self.decision, NOT_READ, why=str(error))
+        return DecisionFinding(self.decision, ABSENCE, (self.absent,), (f"absent: looked for {missing}; {place}",))
 
-    def _missing(self, tree: Tree, texts: Sequence[tuple[str, int, str]], where: str) -> Finding:
+    def _missing(self, tree: Tree, texts: Sequence[tuple[str, int, str]], where: str) -> DecisionFinding:
         """Nothing of what shows another value is there: that counts only where it would stand."""
         names = dict.fromkeys(name for _, pattern in self.choices for name in names_in(pattern))
         sought = ", ".join(names) or "anything else"
         try:
             place = anchored(tree, self.files, self.anchors, sought) if self.anchors else ""
         except NotRead as error:
-            return Finding(self.decision, NOT_READ, why=str(error))
+            return DecisionFinding(self.decision, NOT_READ, why=str(error))
         beside = next((found[0] for _, _, text in texts if (found := re.search(spaced(self.beside), text, re.S))), None)
         if self.beside and beside is None:
             why = f"neither {sought} nor what it would stand beside is at {where}"
-            return Finding(self.decision, NOT_READ, why=why)
+            return DecisionFinding(self.decision, NOT_READ, why=why)
         near = " ".join((beside or "").split())[:60]
         said = f"absent: looked for {sought} in {where}" + (f", beside {near}" if near else "")
-        return Finding(self.decision, ABSENCE, (self.otherwise,), (f"{said}; {place}" if place else said,))
+        return DecisionFinding(self.decision, ABSENCE, (self.otherwise,), (f"{said}; {place}" if place else said,))
 
     def _texts(self, tree: Tree) -> list[tuple[str, int, str]]:
         if not self.functions:

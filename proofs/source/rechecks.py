@@ -15,7 +15,7 @@ from z3 import And, Bool, BoolVal, Int, Not
 from proofs.source.entries import COPY_INERT, COPY_WORDS, HINT_INERT, HINT_WORDS
 from proofs.source.expressions import Vocabulary
 from proofs.source.faults import HUGE_INERT, HUGE_WORDS, MAPS
-from proofs.source.findings import Question, holds
+from proofs.source.findings import DecisionReader, holds
 from proofs.source.others import KSM_INERT
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing, Value, truth
@@ -56,7 +56,7 @@ def _timed(known: Vocabulary, sets: Sequence[str], held: bool) -> Vocabulary:
 def _question(
     fact: str, functions: tuple[str, ...], file: str, known: Vocabulary, sets: Sequence[str], words: str,
     held: bool = False, stop: str = "", lapse: str = "",
-) -> Question:
+) -> DecisionReader:
     """Whether all `sets`, and the call `stop` at which a path ends, come after a look at their time.
 
     held: the caller has the lock and has looked.
@@ -67,7 +67,7 @@ def _question(
             return And(looked, _unchanged(path.state.world["time"], held))
         return looked if path.end in ("return", "stop") else None
 
-    return Question(fact, functions, _timed(known, sets, held), outcome, holds, words, (file,), lapse=lapse)
+    return DecisionReader(fact, functions, _timed(known, sets, held), outcome, holds, words, (file,), lapse=lapse)
 
 
 _MIGRATES: list[tuple[str, Any]] = [
@@ -91,7 +91,7 @@ _REPLACED: list[tuple[str, Any]] = [
     (r"is_zero_pfn\(.*\)", Bool("the zero page takes its place")),
 ]
 _ONE = "an anonymous page of order 0"
-GRANTED: tuple[Question, ...] = (
+GRANTED: tuple[DecisionReader, ...] = (
     _question("a copy is mapped only where the PTE is still what was copied", ("wp_page_copy",), "mm/memory.c",
               vocabulary(_SMALL, COPY_WORDS, inert=COPY_INERT), ("set_ptes", "set_pte_at_notify", "ptep_clear_flush",
                                                                  "ptep_clear_flush_notify"),

@@ -14,7 +14,7 @@ from z3 import And, Bool, BoolVal, Implies, Not
 from proofs.source.entries import event, made_by, place_of
 from proofs.source.expressions import Vocabulary
 from proofs.source.faults import NO, YES
-from proofs.source.findings import Candidate, Question, holds, no_exclusive_bit
+from proofs.source.findings import Candidate, DecisionReader, holds, no_exclusive_bit
 from proofs.source.others import ANONYMOUS
 from proofs.source.paths import Path
 from proofs.source.values import Term, Thing, Value
@@ -89,18 +89,18 @@ def _freed_flushed(path: Path) -> Term | None:
     return YES
 
 
-LISTED: tuple[Question, ...] = (
-    Question("swap_out_pinned", _LIST, _listed((Not(word("swap-cache")), Not(_EMPTY), FREE),
+LISTED: tuple[DecisionReader, ...] = (
+    DecisionReader("swap_out_pinned", _LIST, _listed((Not(word("swap-cache")), Not(_EMPTY), FREE),
                                          (*_TO_SWAP, "try_to_unmap")), _adds,
              lambda: [Candidate("refuse", Not(word("pinned"))), Candidate("allow", YES)],
              f"{_ONE} that is mapped, not in the swap cache, and that reclaim may write out", _VMSCAN),
 )
 _CACHED = _listed((word("swap-cache"),), ("pageout",), ("try_to_unmap", *_FLUSHES, *_FREES))
-LISTED_GRANTED: tuple[Question, ...] = (
-    Question("reclaim flushes TLBs before it writes out what it has unmapped", _LIST,
+LISTED_GRANTED: tuple[DecisionReader, ...] = (
+    DecisionReader("reclaim flushes TLBs before it writes out what it has unmapped", _LIST,
              _CACHED, _written_flushed, holds,
              f"{_ONE} in the swap cache, dirty", _VMSCAN, lapse="reclaim-frees-unflushed"),
-    Question("reclaim flushes TLBs before it frees what it has unmapped", _LIST,
+    DecisionReader("reclaim flushes TLBs before it frees what it has unmapped", _LIST,
              _CACHED, _freed_flushed, holds,
              "pages that have been unmapped", _VMSCAN, lapse="reclaim-frees-unflushed"),
 )
@@ -185,32 +185,32 @@ def _flush_noted(path: Path) -> Term:
 _SWAPPING = _unmapping((word("swap-cache"),))
 _COUNTED = And(Not(word("referenced")), Not(word("transient")))
 _GIVEN_UP = f"{_ONE}, given up by MADV_FREE"
-UNMAPPED: tuple[Question, ...] = (
-    Question("unmap_pinned", _UNMAP, _SWAPPING, _ended(lambda path: BoolVal(_unmapped(path))),
+UNMAPPED: tuple[DecisionReader, ...] = (
+    DecisionReader("unmap_pinned", _UNMAP, _SWAPPING, _ended(lambda path: BoolVal(_unmapped(path))),
              lambda: [Candidate("allow", YES), Candidate("refuse", Not(And(word("exclusive"), word("pinned")))),
                       Candidate("refuse", Not(word("pinned")))],
              f"{_ONE} in the swap cache", _RMAP),
-    Question("discard_counts", _UNMAP, _unmapping((Not(word("swap-cache")),), lazyfree=True),
+    DecisionReader("discard_counts", _UNMAP, _unmapping((Not(word("swap-cache")),), lazyfree=True),
              _ended(lambda path: BoolVal(_unmapped(path))),
              lambda: [Candidate(True, And(Not(_PG_DIRTY), _COUNTED)), Candidate(False, Not(_PG_DIRTY))],
              f"{_GIVEN_UP}; who looks at it holds a reference", _RMAP),
-    Question("lazyfree_stays", _UNMAP, _unmapping((Not(word("swap-cache")), Not(_PG_DIRTY)), lazyfree=True),
+    DecisionReader("lazyfree_stays", _UNMAP, _unmapping((Not(word("swap-cache")), Not(_PG_DIRTY)), lazyfree=True),
              _ended(lambda path: BoolVal(event(path, *_SWAPBACKED) is None)),
              lambda: [Candidate(True, YES), Candidate(False, NO)], f"{_GIVEN_UP}, clean, with a reference", _RMAP,
              when=_ended(lambda path: BoolVal(not _unmapped(path)))),
 )
 _SWAPPED = "a page that goes to swap"
-UNMAPPED_GRANTED: tuple[Question, ...] = (
-    Question("reclaim notes each flush that it puts off", _UNMAP, _SWAPPING,
+UNMAPPED_GRANTED: tuple[DecisionReader, ...] = (
+    DecisionReader("reclaim notes each flush that it puts off", _UNMAP, _SWAPPING,
              _if_unmapped(_flush_noted), holds, _SWAPPED, _RMAP,
              lapse="reclaim-forgets-flush"),
-    Question("reclaim keeps soft-dirty and uffd-wp in the swap entry", _UNMAP, _SWAPPING,
+    DecisionReader("reclaim keeps soft-dirty and uffd-wp in the swap entry", _UNMAP, _SWAPPING,
              _if_unmapped(_kept_in_entry), holds, _SWAPPED, _RMAP, lapse="unmap-forgets"),
-    Question("a swap entry is exclusive where the page was", _UNMAP, _SWAPPING,
+    DecisionReader("a swap entry is exclusive where the page was", _UNMAP, _SWAPPING,
              _if_unmapped(_exclusive_in_entry), holds, _SWAPPED, _RMAP,
              settled=no_exclusive_bit("a swap entry is exclusive where the page was"),
              lapse="swap-entry-always-exclusive"),
-    Question("reclaim marks a page dirty whose PTE was", _UNMAP, _SWAPPING,
+    DecisionReader("reclaim marks a page dirty whose PTE was", _UNMAP, _SWAPPING,
              _if_unmapped(_dirtied), holds, _SWAPPED, _RMAP),
 )
 QUESTIONS = (*LISTED, *UNMAPPED)

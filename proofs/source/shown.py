@@ -10,7 +10,7 @@ from model.features import SPLIT
 from model.lapses import LAPSES
 from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, READ
 from proofs.source.granted import GRANTED
-from proofs.source.survey import ASKED, DIFFERS, EQUAL, Reading, Row
+from proofs.source.survey import ASKED, DIFFERS, EQUAL, DecisionRow, Reading
 
 _HOW = {READ: "all paths", PATTERN: "pattern", ABSENCE: "absence", NOT_READ: ""}
 _MARK = {READ: "", PATTERN: " ·", ABSENCE: " ··", NOT_READ: ""}
@@ -33,7 +33,7 @@ def rows_of(reading: Reading) -> list[list[str]]:
     return table
 
 
-def notes_of(row: Row, nearest: str) -> list[str]:
+def notes_of(row: DecisionRow, nearest: str) -> list[str]:
     """What is to be said of a decision that is not simply equal: lines of C, a state, a formula, what is missing."""
     finding, said = row.finding, []
     if row.status == NOT_READ:

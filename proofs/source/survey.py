@@ -13,10 +13,10 @@ from model.user_rules import arguments_of
 from proofs.naming.specs import variable_of
 from proofs.source import collapse, entries, faults, granted, gup, migration, others, reclaim
 from proofs.source.csource import Tree
-from proofs.source.findings import ABSENCE, ALL, NOT_READ, PATTERN, READ, Finding, Question, Together
+from proofs.source.findings import ABSENCE, ALL, NOT_READ, PATTERN, READ, DecisionFinding, DecisionReader, Together
 from proofs.source.patterns import PATTERNS, Pattern
 
-ASKED: dict[str, Question | Together | Pattern] = {
+ASKED: dict[str, DecisionReader | Together | Pattern] = {
     **{each.decision: each for each in (
         *faults.QUESTIONS, *entries.QUESTIONS, *gup.QUESTIONS, *others.QUESTIONS, *reclaim.QUESTIONS,
         *collapse.QUESTIONS, *migration.QUESTIONS)},
@@ -27,10 +27,10 @@ EQUAL, DIFFERS = "equal", "differs"
 
 
 @dataclass(frozen=True)
-class Row:
+class DecisionRow:
     """One decision: what was found, the nearest kernel's value, and how the two compare."""
 
-    finding: Finding
+    finding: DecisionFinding
     value: Any
     status: str
 
@@ -59,23 +59,23 @@ class Reading:
     commit: str
     files: dict[str, str]
     nearest: Kernel
-    rows: tuple[Row, ...]
-    granted: tuple[Row, ...]
+    rows: tuple[DecisionRow, ...]
+    granted: tuple[DecisionRow, ...]
 
-    def differing(self) -> tuple[Row, ...]:
+    def differing(self) -> tuple[DecisionRow, ...]:
         return tuple(row for row in self.rows if row.status == DIFFERS)
 
-    def replaced(self) -> tuple[Row, ...]:
+    def replaced(self) -> tuple[DecisionRow, ...]:
         """Those that differ and can be said in the model."""
         return tuple(row for row in self.differing() if row.finding.values or row.finding.python)
 
-    def lapses(self) -> tuple[tuple[Row, str], ...]:
+    def lapses(self) -> tuple[tuple[DecisionRow, str], ...]:
         """What does not hold of what rules take for granted, and the name of the model's lapse that says so."""
         named = {question.decision: question.lapse for question in granted.GRANTED}
         return tuple((row, named[row.decision]) for row in self.granted
                      if row.status == DIFFERS and named[row.decision])
 
-    def outside(self) -> tuple[Row, ...]:
+    def outside(self) -> tuple[DecisionRow, ...]:
         """What the kernel that was read does not say of the tree: not read, not to be said, or against all rules."""
         said = (*self.replaced(), *(row for row, _ in self.lapses()))
         return tuple(row for row in (*self.rows, *self.granted) if row.status != EQUAL and row not in said)
@@ -97,31 +97,31 @@ def survey(tree: Tree, progress: Callable[[str, int, int], Any] = lambda decisio
     findings = []
     for n, decision in enumerate(DECISIONS):
         progress(decision, n, len(DECISIONS))
-        findings.append(_asked(ASKED[decision], tree) if decision in ASKED else Finding(
+        findings.append(_asked(ASKED[decision], tree) if decision in ASKED else DecisionFinding(
             decision, NOT_READ, why="no question and no pattern is known for it"))
     near = nearest(tree.version, findings)
     rows = []
     for each in findings:
         value = value_of(near, each.decision)
         status = NOT_READ if not each.decided else EQUAL if each.has(value) else DIFFERS
-        rows.append(Row(each, value, status))
+        rows.append(DecisionRow(each, value, status))
     facts = []
     for question in granted.GRANTED:
         finding = _asked(question, tree)
         holds = finding.has(True) or None in finding.values
-        facts.append(Row(finding, True, NOT_READ if not finding.decided else EQUAL if holds else DIFFERS))
+        facts.append(DecisionRow(finding, True, NOT_READ if not finding.decided else EQUAL if holds else DIFFERS))
     return Reading(
         str(tree.root), tree.version, tree.digest(), tree.commit, tree.hashes(), near, tuple(rows), tuple(facts))
 
 
-def _asked(question: Question | Together | Pattern, tree: Tree) -> Finding:
+def _asked(question: DecisionReader | Together | Pattern, tree: Tree) -> DecisionFinding:
     try:
         return question.ask(tree)
     except RecursionError:
-        return Finding(question.decision, NOT_READ, why="the source is nested too deep to be followed")
+        return DecisionFinding(question.decision, NOT_READ, why="the source is nested too deep to be followed")
 
 
-def nearest(version: str, findings: Sequence[Finding]) -> Kernel:
+def nearest(version: str, findings: Sequence[DecisionFinding]) -> Kernel:
     """The kernel of the model that decides most of it alike; of several, that of the nearest version."""
     def distance(kernel: Kernel) -> tuple[int, int, float]:
         unlike = sum(f.decided and not f.has(value_of(kernel, f.decision)) for f in findings)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from proofs.check.cells import Cell
-from proofs.check.ci import Outcome, to_markdown
+from proofs.check.ci import BuildOutcome, to_markdown
 from proofs.cli.main import main
 
 SCOPE = ["--scope", "2,1,2,1,1"]
@@ -102,7 +102,7 @@ def test_markdown_of_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_table_of_many_kernels_is_several_in_markdown() -> None:
     kernels = [f"a-kernel-{number}" for number in range(9)]
     cells = [Cell(kernel, "an-invariant", "PROVED", "all", 0.0, False, clauses=n) for n, kernel in enumerate(kernels)]
-    lines = to_markdown([Outcome("", cell, "", False, None) for cell in cells]).splitlines()
+    lines = to_markdown([BuildOutcome("", cell, "", False, None) for cell in cells]).splitlines()
     heads = [line for line in lines if line.startswith("|  |")]
     assert " ".join(heads).replace("|", " ").split() == kernels
     assert len(heads) > 1

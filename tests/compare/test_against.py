@@ -19,7 +19,7 @@ from proofs.cli.main import main
 from proofs.compare import against
 from proofs.compare.against import ASIDE, BETTER, SAME, UNDECIDED, WORSE, Compared, advice, exit_code, judged
 from proofs.compare.alike import Known, candidates, unlike
-from proofs.compare.answer import Answer, to_text, told_changes
+from proofs.compare.answer import KernelComparison, to_text, told_changes
 from proofs.compare.changed import ALIKE, OTHERWISE, UNREACHED, UNREAD, added, changes
 from proofs.explore.search import explore
 from proofs.naming.specs import find_kernel, system_of
@@ -114,7 +114,8 @@ def test_changes_that_never_matter_are_told_apart_and_said() -> None:
     assert found.alike
     assert found.explored is None
     rows = (Compared("uffd-wp", cell("PROVED"), cell("EXHAUSTED", "no proof: no proof after 1 s"), SAME),)
-    said = to_text(Answer("v7.2", "my.py:DEADER", "dead", rows, found, None, "", "small", (invariant("uffd-wp"),)))
+    claims = (invariant("uffd-wp"),)
+    said = to_text(KernelComparison("v7.2", "my.py:DEADER", "dead", rows, found, None, "", "small", claims))
     assert said.startswith("my.py:DEADER against v7.2: 1 the same\n")
     assert max(map(len, said.splitlines())) <= 80
     assert "\n\n\n" not in said

@@ -27,7 +27,7 @@ def side(kernel: Kernel, bounds: Bounds) -> Side:
     return Side(kernel, kernel.system(lockstep.ALWAYS), bounds)
 
 
-def found(a: Kernel, b: Kernel, bounds: Bounds) -> tuple[lockstep.Search, list[tuple[Pages, tuple[Move, ...]]]]:
+def found(a: Kernel, b: Kernel, bounds: Bounds) -> tuple[lockstep.SearchResult, list[tuple[Pages, tuple[Move, ...]]]]:
     sequences: list[tuple[Pages, tuple[Move, ...]]] = []
     searched = lockstep.search(
         side(a, bounds), side(b, bounds), lockstep.ALWAYS, bounds, lambda pages, s: sequences.append((pages, s)),

@@ -130,7 +130,7 @@ def test_the_workload_run_in_the_model_pays_what_the_formula_says(spec: str, exp
     found = {
         op.name: tables.shared(of_kernel, op, of_kernel.chains(op)) for op in OPERATIONS if op.shared and op.features
     }
-    table = tables.Table(spec, (), {}, {**found, "write small": {meter: Count() for meter in METERS}})
+    table = tables.CostTable(spec, (), {}, {**found, "write small": {meter: Count() for meter in METERS}})
     # The same by the formula, N being 512 there.
     blocks = workload.workload(table, 1, 512 * 4096, thp=True).counts[MAPCOUNTS]
     assert blocks == {3: 513, 9: 513 * 513, 0: 0}[expected]

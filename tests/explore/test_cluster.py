@@ -18,7 +18,7 @@ from proofs.check.scopes import scope_of
 from proofs.check.tables import run
 from proofs.engine import Exploration
 from proofs.explore import cluster
-from proofs.explore.cluster import Question, owner
+from proofs.explore.cluster import ClusterTask, owner
 from proofs.explore.search import explore
 
 SCOPE = scope_of(2, 1, 2, 1, 1)
@@ -31,8 +31,8 @@ def job(name: str) -> Job:
     return Job(name, names, SCOPE, "explore", None, 0, (), "")
 
 
-def question(name: str) -> Question:
-    return Question(functools.partial(system_and_claims, job(name)), SCOPE)
+def question(name: str) -> ClusterTask:
+    return ClusterTask(functools.partial(system_and_claims, job(name)), SCOPE)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from proofs.cli.main import main
 from proofs.derive.interpreter import Interpreter
 from proofs.explore.search import explore
 from proofs.export import circuits
-from proofs.export.circuits import Machine, machine_of
+from proofs.export.circuits import SequentialCircuit, machine_of
 from proofs.export.tla import camel, claim_name, module_name, to_cfg, to_tla
 from proofs.naming.specs import built, features_spec, system_of
 
@@ -63,7 +63,7 @@ class Cell:
     length: int | None
 
     @property
-    def machine_of(self) -> Machine:
+    def machine_of(self) -> SequentialCircuit:
         return machine_of("a cell", self.system, self.scope, self.claim.formula)
 
 
@@ -77,7 +77,7 @@ def cell_of(spec: str, name: str, sizes: tuple[int, ...]) -> Cell:
     return Cell(system, scope, claim, found.states, None if path is None else len(path))
 
 
-def made(kernel: str, name: str, scope: Scope = SCOPE) -> Machine:
+def made(kernel: str, name: str, scope: Scope = SCOPE) -> SequentialCircuit:
     return machine_of(kernel, system_of(kernel), scope, invariant(name).formula)
 
 
@@ -198,7 +198,7 @@ def abc() -> str:
     return found
 
 
-def asked(abc: str, made_: Machine, folder: Path, commands: str) -> str:
+def asked(abc: str, made_: SequentialCircuit, folder: Path, commands: str) -> str:
     file = folder / "exported.aig"
     file.write_bytes(circuits.to_aiger(made_))
     return subprocess.run(

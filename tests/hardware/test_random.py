@@ -317,8 +317,8 @@ def test_what_two_runs_at_once_have_asked_counts_once(monkeypatch: pytest.Monkey
 # Making differences smaller
 
 
-def difference(text: str, kernel: str, real: Callable[[Litmus], bool]) -> shrink.Difference:
-    return shrink.Difference("t", text, answers(kernel, real)([parser.parse(text, "t")])["t"])
+def difference(text: str, kernel: str, real: Callable[[Litmus], bool]) -> shrink.KernelDifference:
+    return shrink.KernelDifference("t", text, answers(kernel, real)([parser.parse(text, "t")])["t"])
 
 
 def answers(kernel: str, errs: Callable[[Litmus], bool]) -> shrink.Compare:

@@ -16,7 +16,7 @@ from proofs.cli.main import main
 from proofs.data import SUITE as FOLDER
 from proofs.litmus import cow_selftest, execution, matrix, parser
 from proofs.litmus.execution import Answer
-from proofs.litmus.matrix import Cell, Found, Suite
+from proofs.litmus.matrix import KernelAnswer, MatrixAnswers, Suite
 from proofs.naming.specs import find_kernel, system_of, with_features
 from proofs.traces.picture import to_svg
 from proofs.traces.trace import Trace
@@ -27,9 +27,11 @@ PAIRS = [(case, environment) for case in cow_selftest.CASES for environment in c
 OF_MARK = {"B": Answer.BROKEN, ".": Answer.HOLDS, "?": Answer.UNKNOWN}
 
 
-def as_expected(suite: Suite) -> Found:
+def as_expected(suite: Suite) -> MatrixAnswers:
     """What would be found if every answer were as expected."""
-    return Found({(r.name, k): Cell(OF_MARK[mark]) for r in suite.rows for k, mark in r.expected.items()}, {})
+    return MatrixAnswers({
+        (r.name, k): KernelAnswer(OF_MARK[mark]) for r in suite.rows for k, mark in r.expected.items()
+    }, {})
 
 
 def trace_of(text: str, kernel: Kernel = V5_7) -> Trace:
@@ -114,7 +116,7 @@ def test_every_kernel_gives_what_is_expected_of_cow_c(environment: cow_selftest.
     ],
 )
 def test_a_column_says_of_which_kernels_it_speaks(bad: str, shown: str) -> None:
-    cells = {k: Cell(Answer.BROKEN if k in bad.split() else Answer.HOLDS) for k in ("v1", "v2", "v3")}
+    cells = {k: KernelAnswer(Answer.BROKEN if k in bad.split() else Answer.HOLDS) for k in ("v1", "v2", "v3")}
     assert matrix.spread(("v1", "v2", "v3"), cells) == shown
 
 

@@ -60,7 +60,7 @@ IN_DOUBT = {
 }
 
 
-def found(name: str) -> releases.Found:
+def found(name: str) -> releases.ReleaseKernel:
     release = find(name)
     assert release is not None
     return release

@@ -36,7 +36,7 @@ _APPEND = "nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
 _BOOT = 240.0
 
 
-class Machine:
+class SteeredMachine:
     """A machine that stands where the program asks for its first test. `marks`: places in the program by name."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Machine:
 
 
 @contextlib.contextmanager
-def booted(vmlinuz: Path, text: str, racers: int, cache: Path) -> Iterator[Machine]:
+def booted(vmlinuz: Path, text: str, racers: int, cache: Path) -> Iterator[SteeredMachine]:
     """A machine with so many processors for threads, that runs the C program `text` (runtime.c, section `scheduled`).
 
     `cache`: where symbols are kept. Raises ModelError if qemu or the compiler is missing, NotObservable without
@@ -114,7 +114,7 @@ def booted(vmlinuz: Path, text: str, racers: int, cache: Path) -> Iterator[Machi
         process = stack.enter_context(vm.running(command, errors))
         stub = Stub(folder / "stub")
         stack.callback(stub.close)
-        machine = Machine(stub, process, folder, _marks(program), cpus)
+        machine = SteeredMachine(stub, process, folder, _marks(program), cpus)
         if known is None:
             pairs = _asked(machine)
             symbols.keep(vmlinuz, cache, pairs)
@@ -124,7 +124,7 @@ def booted(vmlinuz: Path, text: str, racers: int, cache: Path) -> Iterator[Machi
         yield machine
 
 
-def _asked(machine: Machine) -> list[tuple[int, str]]:
+def _asked(machine: SteeredMachine) -> list[tuple[int, str]]:
     """The symbols that the program has read for us: qemu writes the program's memory to a file."""
     cpu, _ = machine.run_to_marks(("at_symbols",), _BOOT)
     registers = machine.stub.registers(cpu)

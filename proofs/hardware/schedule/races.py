@@ -23,7 +23,7 @@ from proofs.hardware.observing import observations
 from proofs.hardware.schedule import orders, points
 from proofs.hardware.schedule.controls import Control
 from proofs.hardware.schedule.gdbstub import Gone
-from proofs.hardware.schedule.machine import Machine, booted
+from proofs.hardware.schedule.machine import SteeredMachine, booted
 from proofs.hardware.schedule.orders import Order
 from proofs.hardware.schedule.steering import Steering, Went
 from proofs.litmus import execution, matrix
@@ -38,7 +38,7 @@ _SECONDS = 90.0  # for a test to come to its operations at the same time, and fr
 
 
 @dataclass(frozen=True)
-class Asked:
+class RaceRequest:
     """What is asked of a kernel: `most` orders of a test, each `repeat` times, from `order` on (empty: from that of the
     model), without the protection that `control` takes away."""
 
@@ -164,7 +164,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
         self.text = reproducer.program(self.tests, end="scheduled") if tests else ""
         self.racers = max((len(orders.racing(test)) for test in tests), default=0)
         self._open = contextlib.ExitStack()
-        self._machine: Machine | None = None
+        self._machine: SteeredMachine | None = None
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -174,7 +174,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
         self._machine = None
         self._open.close()
 
-    def started(self) -> Machine:
+    def started(self) -> SteeredMachine:
         """The machine, booted if there is none. Raises ModelError, NotObservable and Gone as `booted`."""
         if self._machine is None:
             self._machine = self._open.enter_context(booted(self.vmlinuz, self.text, self.racers, cache()))
@@ -231,7 +231,7 @@ def _steered(steering: Steering, test: Litmus, order: Order, control: Control | 
 
 
 def run_orders(
-    runner: Runner, race: Race, order: Order, loads: frozenset[int], asked: Asked,
+    runner: Runner, race: Race, order: Order, loads: frozenset[int], asked: RaceRequest,
     heard: Callable[[Course], None],
 ) -> None:
     """Run a test in that order and in those beside it, and note the runs in `race`."""
@@ -243,7 +243,7 @@ def run_orders(
 
 
 def raced(
-    tests: Sequence[Litmus], vmlinuz: Path, release: str, kernel: str, asked: Asked,
+    tests: Sequence[Litmus], vmlinuz: Path, release: str, kernel: str, asked: RaceRequest,
     heard: Callable[[Race, Course], None] = lambda race, course: None,
 ) -> Iterator[Race]:
     """Each of the tests on the kernel of that image, held against that kernel of the model. Raises ModelError for an

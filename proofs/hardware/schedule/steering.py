@@ -22,7 +22,7 @@ from proofs.hardware.schedule.machine import (
     REFCOUNT,
     REST,
     TABLES_MM,
-    Machine,
+    SteeredMachine,
 )
 from proofs.hardware.schedule.points import DONE, PRESENT, Point
 
@@ -193,7 +193,7 @@ class Went:
 class Steering:
     """One round of a test, from the program's asking for a test to its asking for the next one."""
 
-    machine: Machine
+    machine: SteeredMachine
     racers: dict[int, Racer] = field(default_factory=dict)
     notes: dict[str, bytes] = field(default_factory=dict)
     _spin: int = 0
