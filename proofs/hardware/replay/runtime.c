@@ -2165,43 +2165,43 @@ static void make_ready(int count, char **arguments)
 
 //: at_marks
 /* Where a debugger outside of the machine takes over; they do nothing. Threads are numbered from 0. */
-static void at_symbols(const char *text, size_t length) __attribute__((noinline, noclone, used));
+static void at_symbols(const char *text, size_t length) __attribute__((noinline, used));
 static void at_symbols(const char *text, size_t length)
 {
 	asm volatile("" ::"r"(text), "r"(length) : "memory");
 }
 
-static void at_next(volatile long *test) __attribute__((noinline, noclone, used));
+static void at_next(volatile long *test) __attribute__((noinline, used));
 static void at_next(volatile long *test)
 {
 	asm volatile("" ::"r"(test) : "memory");
 }
 
-static void at_ready(long number, volatile char *loads) __attribute__((noinline, noclone, used));
+static void at_ready(long number, volatile char *loads) __attribute__((noinline, used));
 static void at_ready(long number, volatile char *loads)
 {
 	asm volatile("" ::"r"(number), "r"(loads) : "memory");
 }
 
-static void at_go(long number, const char *page) __attribute__((noinline, noclone, used));
+static void at_go(long number, const char *page) __attribute__((noinline, used));
 static void at_go(long number, const char *page)
 {
 	asm volatile("" ::"r"(number), "r"(page) : "memory");
 }
 
-static void at_wait(long number) __attribute__((noinline, noclone, used));
+static void at_wait(long number) __attribute__((noinline, used));
 static void at_wait(long number)
 {
 	asm volatile("" ::"r"(number) : "memory");
 }
 
-static void at_done(long number) __attribute__((noinline, noclone, used));
+static void at_done(long number) __attribute__((noinline, used));
 static void at_done(long number)
 {
 	asm volatile("" ::"r"(number) : "memory");
 }
 
-static void at_spin(void) __attribute__((noinline, noclone, used));
+static void at_spin(void) __attribute__((noinline, used));
 static void at_spin(void)
 {
 	asm volatile("1: pause; jmp 1b" ::: "memory");
@@ -2224,7 +2224,7 @@ struct racer {
 	volatile long answer;
 };
 
-static struct {
+static struct field {
 	struct racer racer[MOST];
 	volatile int finished; /* how many */
 } *racing;
