@@ -5,9 +5,7 @@ Sources: domain.md 1.3.1.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from model.operations import OPERATIONS, PIN_SINCE, Operation, form_of, gup
+from model.operations import OPERATIONS, PIN_SINCE, Operation, form_of
 
 _OLDEST = "4.8"
 _NO_FORCE = "6.2"
@@ -15,16 +13,6 @@ _NO_FORCE = "6.2"
 _DIO_PINS = "6.5"
 """a7e689dd1c06 (bio_iov_iter_get_pages), 1ccf164ec866 (fs/direct-io.c): iov_iter_extract_pages."""
 _IO_URING = "5.1"
-_FORCED = tuple(
-    replace(
-        plain := gup(word, goal, *flags), goal=(goal, f"{goal}-force"), refusal=("gup-read-refused",), access="force",
-        features=plain.features | {"force", "zero"},
-    ) for word, goal, *flags in (
-        ("get", "get-write", "write", "force"), ("pin", "pin-write-longterm", "write", "longterm", "force"),
-    )
-)
-"""FOLL_FORCE | FOLL_WRITE, as RDMA had it. In a writable VMA FOLL_FORCE changes nothing; in a read-only one it breaks
-COW."""
 
 
 COMMITS = {("dio", _DIO_PINS): "a7e689dd1c06, 1ccf164ec866", ("rdma", _NO_FORCE): "b40656aa7d55"}
@@ -34,7 +22,7 @@ COMMITS = {("dio", _DIO_PINS): "a7e689dd1c06, 1ccf164ec866", ("rdma", _NO_FORCE)
 def form(text: str) -> Operation:
     """The operation of a form."""
     word, *flags = text.split()
-    found = form_of(word, frozenset(flags), (*OPERATIONS, *_FORCED))
+    found = form_of(word, frozenset(flags), OPERATIONS)
     assert found is not None, text
     return found
 

@@ -178,6 +178,7 @@ def blocks(access: str, kernel: Decisions) -> tuple[str, ...]:
 
 ZERO = frozenset({"zero"})
 HUGE = frozenset({"huge"})
+FORCE = frozenset({"force"})
 KSM = frozenset({"ksm"})
 EXEC = frozenset({"exec"})
 MADV_FORK = frozenset({"madv-fork"})
@@ -213,6 +214,16 @@ def gup(word: str, goal: str, *flags: str) -> Operation:
         quick="" if word == "vmsplice" else f"fast-{goal}", access="store" if write else "read-gup", reference=True,
         prepares=("gup-touch",) if write else (), features=frozenset() if write else ZERO,
         since=PIN_SINCE if word == "pin" else "",
+    )
+
+
+def _forced(word: str, goal: str, *flags: str) -> Operation:
+    """get_user_pages with FOLL_FORCE | FOLL_WRITE. In a writable VMA FOLL_FORCE changes nothing; in a read-only one it
+    breaks COW."""
+    plain = gup(word, goal, *flags, "force")
+    return replace(
+        plain, goal=(goal, f"{goal}-force"), refusal=("gup-read-refused",), quick="", access="force",
+        features=FORCE | ZERO,
     )
 
 
@@ -296,6 +307,8 @@ OPERATIONS: tuple[Operation, ...] = (
     gup("pin", "pin-write", "write"),
     gup("pin", "pin-read-longterm", "longterm"),
     gup("pin", "pin-write-longterm", "write", "longterm"),
+    _forced("get", "get-write", "write"),
+    _forced("pin", "pin-write-longterm", "write", "longterm"),
     Operation("drop", ("k",), ("unpin",), ("reference-missing",)),
     Operation("dma", ("k", "n"), ("dma-store",), ("reference-missing",)),
     Operation(

@@ -97,7 +97,9 @@ class _Trees:
     def kept(self) -> list[tuple[str, list[str], Node]]:
         """Of each function whose cells do not always matter: its name, those of its index, and when they do."""
         found = ((f.name, *self.system.kept_where(f)) for f in self.system.functions)
-        return [(name, _names(bound), node(term)) for name, bound, term in found if term is not None]
+        return [
+            (name, _names(bound), node(self.system.reduced(term))) for name, bound, term in found if term is not None
+        ]
 
     def of(self, rule: Rule) -> tuple[list[Node], list[_UpdateTree]]:
         """Its guard and updates."""
