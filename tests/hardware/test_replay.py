@@ -126,8 +126,10 @@ def test_all_of_the_suite_but_races_and_the_page_lock_can_be_done() -> None:
     left = [each for each in whole_suite() if each.name not in done]
     lock = [each for each in left if all(len(group) == 1 for group in each.groups)]
     assert {s.operation.word for each in lock for s in each.statements} >= {"trylock-fails"}
+    hidden = [each for each in lock if any(fact.what == "misplaced" for fact in each.facts)]
+    named = [each for each in lock if any(s.operation.forms for s in each.statements)]  # as -k says
     assert all(any(s.operation.word == "trylock-fails" for s in each.statements)
-               or any(fact.what == "misplaced" for fact in each.facts) for each in lock)
+               for each in lock if each not in hidden + named)
 
 
 @needs_compiler
