@@ -25,9 +25,10 @@ SMALL = scope_of(2, 1, 2, 1, 1)
 CLAIMS = [claim_of(invariant(name)) for name in ("coherence-write-pin", "coherence-read-pin", "isolation-mapping")]
 STARTS = (
     "madvise-hugepage", "collapse", "backing-read", "file-read", "mmap-file", "uffd-continue", "ksm-merge", "migrate",
-    "numa-hint", "madv-free", "mremap", "force-store", "force-anon-fault", "force-cow-fault", "force-wp-reuse",
+    "numa-hint", "madv-free", "mremap", "mremap-dontunmap", "force-store", "force-anon-fault", "force-cow-fault",
+    "force-wp-reuse",
     "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "mmap-soft-dirty",
-    "force-swap-in", "ksm-join", "ksm-merge-left", "ksm-merge-undone",
+    "force-swap-in", "get-write-force", "pin-write-longterm-force", "ksm-join", "ksm-merge-left", "ksm-merge-undone",
     "madv-dontfork", "madv-dontfork-range", "madv-wipeonfork", "madv-wipeonfork-range",
     *(f"uffd-{what}{more}" for what in ("register-missing", "register-wp", "register-missing-wp", "unregister")
       for more in ("", "-range")),
