@@ -872,12 +872,12 @@ static long uffd_fill(const struct args *a)
 /* UFFDIO_MOVE, of 6.8, of the page to where the other one is. */
 static long uffd_move(const struct args *a)
 {
-	struct { uint64_t to, from, length, mode; int64_t moved; } move = {
+	struct { uint64_t to, from, length, mode; int64_t moved; } range = {
 		(uintptr_t)place[a->other].at, (uintptr_t)place[a->page].at, place[a->page].length, 0, 0
 	};
 	int file = userfaultfd();
 
-	return file < 0 ? UNSEEN : result(ioctl(file, _IOWR(UFFDIO, 5, move), &move));
+	return file < 0 ? UNSEEN : result(ioctl(file, _IOWR(UFFDIO, 5, range), &range));
 }
 
 //: uffd_bit
@@ -920,8 +920,8 @@ static long force_store(const struct args *a)
 	close(file);
 	if (answer && answer != UNSEEN && shared->watched && !touch(p->at, &missing, 0))
 		bit = uffd_bit(p->at);
-	else if (answer && answer != UNSEEN && shared->watched)
-		bit = YES; /* a page is missing */
+	else if (answer && answer != UNSEEN && shared->watched && !msync(p->at, PAGE, MS_ASYNC))
+		bit = YES; /* a page is missing, of what is mapped */
 	if (bit == UNKNOWN)
 		return unseen("nobody says whether userfaultfd refused the forced write; the module gup_probe does");
 	return bit ? BLOCKED : answer;
