@@ -92,6 +92,7 @@ static struct {
 	pid_t pid[MOST];
 	enum truth gone[MOST];
 	int watched;     /* a page has been registered with userfaultfd */
+	int missing;     /* ... by uffd_register, so that a page may be missing; to ask for one maps it where none is */
 	int extra[MOST]; /* handles of transient references, plus one */
 	uint64_t frame;  /* the one that reclaim is to take */
 	struct {
@@ -831,7 +832,7 @@ static long uffd_register(const struct args *a)
 
 	if (file < 0)
 		return UNSEEN;
-	shared->watched = 1;
+	shared->watched = shared->missing = 1;
 	change.mode = a->value;
 	return result(ioctl(file, a->value ? UFFDIO_REGISTER : UFFDIO_UNREGISTER, &change));
 }
@@ -954,7 +955,7 @@ static long taken(const struct args *a, long answer, int held)
 	enum truth bit;
 	int value;
 
-	if (answer == -EFAULT && shared->watched && touch(place[a->page].at, &value, 0) == BLOCKED)
+	if (answer == -EFAULT && shared->missing && touch(place[a->page].at, &value, 0) == BLOCKED)
 		return BLOCKED; /* a page is missing */
 	if (answer == -EFAULT && shared->watched && in_writable_vma(place[a->page].at)) {
 		bit = uffd_bit(place[a->page].at);
