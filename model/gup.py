@@ -91,16 +91,13 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
             return And(vma_write(p, v), pte_write(p, v))
         return may_read(kernel, p, v, pte_frame(p, v), foll_pin, longterm)
 
-    def remembered(p: Term) -> list[Update]:
-        return remembers_pin(p, foll_pin)
-
     def slow(kernel: Decisions, p: Term, v: Term, k: Term) -> Step:
         touched = [] if foll_pin or write or not kernel.touch_dirties_pmd else each(
             Page, lambda w: put(pte_dirty(p, w), True), when=lambda w: same_pmd(p, v, p, w)
         )
         return Step(
             [live(p, v), pte_present(p, v), allowed(kernel, p, v)],
-            [counts(k), *taken(p, v, k), remembered(p), touched],
+            [counts(k), *taken(p, v, k), remembers_pin(p, foll_pin), touched],
         )
 
     def quick(kernel: Decisions, p: Term, v: Term, k: Term) -> Staged:
@@ -125,7 +122,7 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
                 Stage("read", lambda view: Step(
                     [live(p, v), pte_present(p, v), Not(pte_cleared(p, v)), allowed(kernel, p, v),
                      *([Not(forking(p))] if counted else [])],
-                    [remembered(p)],
+                    [remembers_pin(p, foll_pin)],
                 )),
                 Stage("grab", lambda view: goes_on([]), recheck=lambda view: Not(frame_free(f)), back="undo-grab"),
                 Stage("check", lambda view: goes_on(counts(k)), recheck=unchanged, back="undo"),

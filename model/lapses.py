@@ -189,7 +189,7 @@ def _not_huge_page(copies: Any) -> Any:
     return lambda p, v, f: And(copies(p, v, f), Not(pte_huge(p, v)))
 
 
-_FORK = ("fork",)
+_FORK = ("fork", "fork-event")
 _FAST_READS = ("fast-pin-read", "fast-pin-read-longterm")
 _FAST = tuple(f"fast-{kind}-{way}{term}" for kind, term in (("get", ""), ("pin", ""), ("pin", "-longterm"))
               for way in ("read", "write"))
@@ -302,8 +302,8 @@ LAPSES: dict[str, Lapse] = {
         "munmap leaves TLB entries whose flush reclaim has put off", ("munmap", "dontneed"),
         _present_only, features=_LATE),
     "mremap-leaves-flush": Lapse(
-        "mremap leaves TLB entries whose flush reclaim has put off", ("mremap",), _present_only,
-        features=(*_LATE, "mremap")),
+        "mremap leaves TLB entries whose flush reclaim has put off", ("mremap", "mremap-dontunmap"),
+        _present_only, features=(*_LATE, "mremap")),
     "madv-free-leaves-flush": Lapse(
         "MADV_FREE leaves TLB entries whose flush reclaim has put off", ("madv-free-swapped",), _present_only,
         features=(*_LATE, "lazyfree")),

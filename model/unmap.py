@@ -151,6 +151,12 @@ def exit(kernel: Decisions, p: Term) -> Step:
 W = Param("w", Page)
 
 
+def references_follow(p: Term, v: Term, w: Term) -> list[Update]:
+    """References that p took at v are to what it has at w from now on."""
+    return each(Pin, lambda k: put(pin_page(k), w),
+                when=lambda k: And(pin_live(k), pin_attached(k), pin_proc(k) == p, pin_page(k) == v))
+
+
 def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> Step:
     """What v has moves to w, where whatever was mapped goes. `left`: what becomes of the VMA at v."""
     cleared = kernel.mremap_clears_uffd_wp
@@ -171,9 +177,7 @@ def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> 
             put(vma_uffd(p, w), False), put(vma_missing(p, w), False), put(pte_huge(p, w), False),
             put(pte_soft_dirty(p, w), True), bit, put(uffd_armed(p, w), False), put(force_cow(p, w), False),
             put(stale(p, v), False), put(stale(p, w), False),
-            *_detach(lambda q, u: And(q == p, u == w)),
-            each(Pin, lambda k: put(pin_page(k), w),
-                 when=lambda k: And(pin_live(k), pin_attached(k), pin_proc(k) == p, pin_page(k) == v)),
+            *_detach(lambda q, u: And(q == p, u == w)), references_follow(p, v, w),
         ],
     )
 

@@ -14,13 +14,11 @@ from z3 import And, BoolVal, If, Not, Or
 
 from model.decisions import Decisions
 from model.fault import table_for
-from model.logic import Param, RuleTemplate, Stage, Staged, Step, Term, Update, each, put, rule
+from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, put, rule
 from model.protect import ranged, unprotected
 from model.ptes import NEW, N, P, V, fresh_page, map_pte, map_read_only, set_exclusive
 from model.state import (
     Frame,
-    Page,
-    Pin,
     Span,
     alike,
     backed,
@@ -40,10 +38,6 @@ from model.state import (
     move_read,
     move_slot,
     nonanon,
-    pin_attached,
-    pin_live,
-    pin_page,
-    pin_proc,
     pte_dirty,
     pte_frame,
     pte_huge,
@@ -70,10 +64,10 @@ from model.state import (
     vma_unwatched,
     vma_write,
 )
+from model.unmap import W, references_follow
 
 UFFD = ("uffd",)
 MOVE = ("uffd-move",)
-W = Param("w", Page)
 
 
 # Registering
@@ -246,11 +240,7 @@ def _zero_movable(p: Term, v: Term) -> list[Term]:
 
 def _arrives(p: Term, v: Term, w: Term) -> list[Any]:
     """References to what moves from v to w follow it, and w gets a page table."""
-    follow = each(
-        Pin, lambda k: put(pin_page(k), w),
-        when=lambda k: And(pin_live(k), pin_attached(k), pin_proc(k) == p, pin_page(k) == v),
-    )
-    return [put(stale(p, v), False), put(vma_anon(p, w), True), table_for(p, w), follow]
+    return [put(stale(p, v), False), put(vma_anon(p, w), True), table_for(p, w), references_follow(p, v, w)]
 
 
 @rule([P, V, W], "UFFDIO_MOVE: move_present_pte", "domain.md 2.14; decisions `uffd_move`, `move_soft_dirty`",

@@ -12,6 +12,11 @@ from typing import Any
 from proofs import json_text
 
 
+def user_cache() -> Path:
+    """The folder for what is kept for all runs of a user: XDG_CACHE_HOME, else ~/.cache. It may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cow-proofs"
+
+
 def keep(path: Path, key: str, content: Any) -> None:
     """Write what is to be found there under that key, all of it or nothing. Raises OSError."""
     write(path, json.dumps({"of": key, "content": content, "digest": _digest(key, content)}))

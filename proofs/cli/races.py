@@ -13,6 +13,7 @@ from model.logic import ModelError
 from proofs.cli.app import print_json, say, write_file
 from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import observing, vm
+from proofs.hardware.conform import AGREE, DISAGREE
 from proofs.hardware.schedule import controls, orders, races, report
 from proofs.hardware.schedule.races import Course, Race, RaceRequest
 from proofs.litmus.language import Litmus
@@ -60,9 +61,9 @@ def ask(
         write_file(out, report.to_markdown(found))
     if as_json:
         print_json({"schema": 1, "results": report.to_json(found)})
-    if any(race.status == races.DISAGREE for race in found):
+    if any(race.status == DISAGREE for race in found):
         return VIOLATION
-    return OK if found and not interrupted and all(race.status == races.AGREE for race in found) else INCONCLUSIVE
+    return OK if found and not interrupted and all(race.status == AGREE for race in found) else INCONCLUSIVE
 
 
 def _heard(race: Race, course: Course) -> None:

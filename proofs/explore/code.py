@@ -8,11 +8,12 @@ import functools
 import hashlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
+
+from proofs import store
 
 
 @functools.cache
@@ -111,14 +112,10 @@ KEPT_OBJECTS = 512
 for longest make room."""
 
 
-def _kept_directory() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cow-proofs"
-
-
 def kept_object(name: str) -> bytes | None:
     """What was kept under that name; None if nothing was, or it is not whole."""
     try:
-        path = _kept_directory() / name
+        path = store.user_cache() / name
         content = path.read_bytes()
     except (OSError, RuntimeError):
         return None
@@ -131,7 +128,7 @@ def kept_object(name: str) -> bytes | None:
 def keep_object(name: str, code: bytes) -> None:
     """Keep object code for the next time; where nothing can be written, nothing is kept."""
     with contextlib.suppress(OSError, RuntimeError):
-        directory = _kept_directory()
+        directory = store.user_cache()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         written = directory / f"{name}.{os.getpid()}"
         written.write_bytes(hashlib.sha256(code).digest() + code)

@@ -53,10 +53,14 @@ def conform(
     ]
 
 
+def expected_of(test: Litmus, kernel: str) -> tuple[frozenset[Outcome], str]:
+    """All outcomes that the model's kernel of that name has, and why it may have others, if it may."""
+    return execution.outcomes(test, find_kernel(kernel), system_of(with_features(kernel, test.features)))
+
+
 def compare(test: Litmus, kernel: str, observation: Observation) -> Conformance:
     """One observation held against the model's kernel of that name."""
-    system = system_of(with_features(kernel, test.features))
-    expected, stuck = execution.outcomes(test, find_kernel(kernel), system)
+    expected, stuck = expected_of(test, kernel)
     return held_against(test, kernel, expected, stuck, observation)
 
 

@@ -23,9 +23,10 @@ from proofs.cli import main
 from proofs.data import SUITE
 from proofs.errors import NotObservable
 from proofs.hardware import reproducer, vm
+from proofs.hardware.conform import AGREE, DISAGREE, NOT_OBSERVABLE
 from proofs.hardware.schedule import controls, gdbstub, orders, points, races, report, symbols
 from proofs.hardware.schedule.gdbstub import BREAKPOINT, Gone, Registers, Stop, Stub
-from proofs.hardware.schedule.races import AGREE, DISAGREE, NOT_OBSERVABLE, NOT_SEEN, Course, Race
+from proofs.hardware.schedule.races import NOT_SEEN, Course, Race
 from proofs.hardware.schedule.steering import Went
 from proofs.litmus import matrix, parser
 from proofs.litmus.execution import Outcome

@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.logic import ModelError
+from proofs import store
 from proofs.errors import NotObservable
 from proofs.hardware import reproducer
+from proofs.hardware.conform import AGREE, DISAGREE, NOT_OBSERVABLE, expected_of
 from proofs.hardware.observing import observations
 from proofs.hardware.schedule import orders, points
 from proofs.hardware.schedule.controls import Control
@@ -31,7 +32,7 @@ from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 from proofs.naming.specs import find_kernel, system_of, with_features
 
-AGREE, DISAGREE, NOT_SEEN, NOT_OBSERVABLE = "agree", "disagree", "not-seen", "not-observable"
+NOT_SEEN = "not-seen"
 ORDERS = 20
 """Orders of a test that are tried on a kernel."""
 _SECONDS = 90.0  # for a test to come to its operations at the same time, and from there to its end
@@ -145,15 +146,9 @@ def _elsewhere(test: Litmus, kernel: str) -> list[str]:
 
 def prepared(test: Litmus, release: str, kernel: str) -> Race:
     """What the model says of a test, before a kernel is asked."""
-    system = system_of(with_features(kernel, test.features))
-    expected, stuck = execution.outcomes(test, find_kernel(kernel), system)
+    expected, stuck = expected_of(test, kernel)
     answer = execution.answer_of(test, (outcome.condition for outcome in expected), stuck)
     return Race(test, release, kernel, str(answer), expected, stuck, "")
-
-
-def cache() -> Path:
-    """Where symbols are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cow-proofs"
 
 
 class Runner(contextlib.AbstractContextManager["Runner"]):
@@ -177,7 +172,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
     def started(self) -> SteeredMachine:
         """The machine, booted if there is none. Raises ModelError, NotObservable and Gone as `booted`."""
         if self._machine is None:
-            self._machine = self._open.enter_context(booted(self.vmlinuz, self.text, self.racers, cache()))
+            self._machine = self._open.enter_context(booted(self.vmlinuz, self.text, self.racers, store.user_cache()))
             self._machine.lines()
         return self._machine
 
@@ -249,6 +244,7 @@ def raced(
     """Each of the tests on the kernel of that image, held against that kernel of the model. Raises ModelError for an
     order that a test has not."""
     hopeless: dict[str, str] = {}
+    tests = [test.on(find_kernel(kernel)) for test in tests]
     for test in tests:
         try:
             check(test)

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from proofs.hardware.conform import DISAGREE, NOT_OBSERVABLE
 from proofs.hardware.conform import shown as shown_outcome
 from proofs.hardware.schedule import orders, points
-from proofs.hardware.schedule.races import DISAGREE, NOT_OBSERVABLE, NOT_SEEN, Course, Race
+from proofs.hardware.schedule.races import NOT_SEEN, Course, Race
 
 
 def went(course: Course) -> str:
