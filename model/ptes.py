@@ -43,6 +43,7 @@ from model.state import (
     stale,
     uffd_armed,
     uffd_marker,
+    uffd_protects,
     unplaced,
     vma_anon,
     vma_apart,
@@ -172,7 +173,7 @@ def left_marker(kernel: Decisions, q: Term, w: Term) -> list[Update]:
     """
     if not kernel.uffd_markers:
         return put(uffd_marker(q, w), False)
-    here = If(Or(pte_present(q, w), pte_swap(q, w)), pte_uffd_wp(q, w), uffd_marker(q, w))
+    here = If(Or(pte_present(q, w), pte_swap(q, w)), uffd_protects(q, w), uffd_marker(q, w))
     return put(uffd_marker(q, w), And(file(w), here))
 
 
