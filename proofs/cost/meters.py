@@ -101,7 +101,7 @@ OPERATIONS: tuple[MeteredAccess, ...] = (
     MeteredAccess("pin small", "FOLL_PIN for reading, of a small page mapped read-only", "read-gup", small),
     MeteredAccess("fork", "fork, small pages", "fork", lambda p, v: BoolVal(True)),
     MeteredAccess("write sub-page", "a write to a sub-page of a THP, mapped read-only by a PTE", "store", _sub_page,
-              ("huge",), shared=True),
+                  ("huge",), shared=True),
     MeteredAccess("write THP", "a write to a THP mapped read-only by a PMD", "store", _thp, ("huge",), shared=True),
 )
 

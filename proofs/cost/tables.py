@@ -147,15 +147,15 @@ def _mapped_idle(p: Term, v: Term, s: Term) -> Term:
 
 SITUATIONS: tuple[SlotSituation, ...] = (
     SlotSituation("write, alone", "a write to a page that nobody else maps", "store",
-              lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
+                  lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
     SlotSituation("write, shared", "a write to a page that others map too", "store",
-              lambda p, v, s: And(_mapped_idle(p, v, s), Not(mapped_only_by(p, v, pte_frame(p, v))),
-                                  Not(exclusive(pte_frame(p, v))))),
+                  lambda p, v, s: And(_mapped_idle(p, v, s), Not(mapped_only_by(p, v, pte_frame(p, v))),
+                                      Not(exclusive(pte_frame(p, v))))),
     SlotSituation("swap-in to write", "a write to a page that is swapped out, and mapped or named nowhere else",
-              "store", lambda p, v, s: And(swapped(p, v), pte_slot(p, v) == s, swapped_only_by(p, v, s),
-                                           cached(s), Not(mapped(slot_frame(s))), unreferenced(slot_frame(s)))),
+                  "store", lambda p, v, s: And(swapped(p, v), pte_slot(p, v) == s, swapped_only_by(p, v, s),
+                                               cached(s), Not(mapped(slot_frame(s))), unreferenced(slot_frame(s)))),
     SlotSituation("unmap, last", "munmap of a page that nobody else maps", "munmap",
-              lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
+                  lambda p, v, s: And(_mapped_idle(p, v, s), mapped_only_by(p, v, pte_frame(p, v)))),
 )
 
 _SLOT_OUTCOMES = {

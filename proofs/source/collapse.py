@@ -54,19 +54,19 @@ QUESTIONS: tuple[DecisionReader, ...] = (
         Candidate(True, _UNREFERENCED), Candidate(False, And(_UNREFERENCED, word("alone")))],
         "a page of order 0 that is not in the swap cache", _FILES),
     DecisionReader("collapse_compound", _ISOLATES, _asked((word("large"), _PLAIN, *_ALONE)), _accepts,
-             lambda: [Candidate(True, YES), Candidate(False, NO)], "a sub-page of a large folio that a PTE maps",
-             _FILES),
+                   lambda: [Candidate(True, YES), Candidate(False, NO)], "a sub-page of a large folio that a PTE maps",
+                   _FILES),
     DecisionReader("collapse_cached", _ISOLATES, _asked((_SMALL, _PLAIN, word("swap-cache"))), _accepts, lambda: [
         Candidate(always, _UNREFERENCED),
         Candidate(reused_by_mapcount, And(_UNREFERENCED, Or(word("writable"),
                                                             abstracted(reused_by_mapcount(P, V, F)))))],
         "a page of order 0 in the swap cache", _FILES),
     DecisionReader("collapse_rechecks_uffd_wp", _ISOLATES, _asked((_SMALL, *_ALONE)), _accepts,
-             lambda: [Candidate(True, _PLAIN), Candidate(False, YES)], "a page of order 0 that nobody else has",
-             _FILES),
+                   lambda: [Candidate(True, _PLAIN), Candidate(False, YES)], "a page of order 0 that nobody else has",
+                   _FILES),
 )
 GRANTED: tuple[DecisionReader, ...] = (
     DecisionReader("collapse takes only pages that nobody refers to", _ISOLATES, _asked((_SMALL,)),
-             lambda path: YES if path.end == "return" else _UNREFERENCED if path.end == "stop" else None, holds,
-             "a page of order 0", _FILES, lapse="collapse-referenced"),
+                   lambda path: YES if path.end == "return" else _UNREFERENCED if path.end == "stop" else None, holds,
+                   "a page of order 0", _FILES, lapse="collapse-referenced"),
 )

@@ -88,7 +88,7 @@ def _as_it_was(path: Path) -> Term | None:
 
 def _ksmd(fact: str, outcome: Any, **more: Any) -> DecisionReader:
     return DecisionReader(fact, ("write_protect_page",), _LOOKING, outcome, holds,
-                    "an anonymous page of order 0 that a PTE maps", ("mm/ksm.c",), **more)
+                          "an anonymous page of order 0 that a PTE maps", ("mm/ksm.c",), **more)
 
 
 _MOVES = "NUMA balancing flushes what is pending before it moves a THP"
@@ -113,8 +113,8 @@ GRANTED: tuple[DecisionReader, ...] = (
         settled=absent(_MOVES, None, r"\bmigrate_misplaced_transhuge_page\b", files=("mm/huge_memory.c",),
                        anchors=("do_huge_pmd_numa_page",))),
     DecisionReader("mprotect sees to flushes that reclaim has put off",
-             ("change_pte_range",), changing(ANONYMOUS, (), (_BATCHED,)), _flushed_first, holds,
-             "a present PTE of an anonymous page", ("mm/mprotect.c",), lapse="mprotect-leaves-flush"),
+                   ("change_pte_range",), changing(ANONYMOUS, (), (_BATCHED,)), _flushed_first, holds,
+                   "a present PTE of an anonymous page", ("mm/mprotect.c",), lapse="mprotect-leaves-flush"),
     _before_loop("munmap", "mm/memory.c", "zap_pte_range", lapse="munmap-leaves-flush"),
     _before_loop("mremap", "mm/mremap.c", "move_ptes", lapse="mremap-leaves-flush"),
     _before_loop("MADV_FREE", "mm/madvise.c", "madvise_free_pte_range", lapse="madv-free-leaves-flush"),

@@ -183,11 +183,11 @@ QUESTIONS: tuple[DecisionReader | Together, ...] = (
           parameters=(("foll_pin", FOLL_PIN), ("longterm", LONGTERM)),
           settled=_made_writes("read_gup_nonanon", decisions.never)),
     DecisionReader("force_proof", ("can_follow_write_pte",),
-             vocabulary((Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, FOLL_WRITE), [
-                 (r"vma->vm_flags&VM_(SHARED|MAYSHARE)", SHARED_VMA), (r"vma->vm_flags&VM_MAYWRITE", MAYWRITE)]),
-             lambda path: truth(path.value) if path.end == "return" and path.value is not None else None,
-             _force_values, "a write to a page of order 0, no KSM page", _FILES,
-             also=_asked_by("can_follow_write_pte", "follow_page_pte", files=_FILES)),
+                   vocabulary((Not(word("ksm")), Not(word("large")), Not(word("huge")), LOCAL == 0, FOLL_WRITE), [
+                       (r"vma->vm_flags&VM_(SHARED|MAYSHARE)", SHARED_VMA), (r"vma->vm_flags&VM_MAYWRITE", MAYWRITE)]),
+                   lambda path: truth(path.value) if path.end == "return" and path.value is not None else None,
+                   _force_values, "a write to a page of order 0, no KSM page", _FILES,
+                   also=_asked_by("can_follow_write_pte", "follow_page_pte", files=_FILES)),
     Together("gup_fast_ordered", (_READER, _SHARER), _all_true),
 )
 
@@ -229,7 +229,7 @@ def _fast(name: str, given: tuple[Term, ...], needs: Term, words: str, **more: A
     asked = vocabulary(given, [*_FAST_WORDS, *_GUP_WORDS], once=True, inert=_GUP_INERT,
                        effects=dict.fromkeys(_GRABS, _grab))
     return DecisionReader(name, ("gup_fast_pte_range", "gup_pte_range"), asked, _if_taken(needs), holds, words, _FILES,
-                    **more)
+                          **more)
 
 
 _AGAIN = "GUP-fast looks at the PTE and the PMD again once it holds the page"

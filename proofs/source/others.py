@@ -62,9 +62,9 @@ def _copies(path: Path) -> Term | None:
 
 FORK: tuple[DecisionReader, ...] = (
     DecisionReader("fork_copies", ("copy_present_ptes", "copy_present_pte"),
-             vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
-             _copies, lambda: predicates("fork_copies"),
-             "an anonymous page of order 0 in a private VMA; there is memory for a copy", ("mm/memory.c",)),
+                   vocabulary((*ANONYMOUS, Not(word("uffd-wp"))), FORK_WORDS, stops=COPY_STOPS, inert=r"page_add_\w+"),
+                   _copies, lambda: predicates("fork_copies"),
+                   "an anonymous page of order 0 in a private VMA; there is memory for a copy", ("mm/memory.c",)),
 )
 
 
@@ -131,10 +131,10 @@ def _takes_pmd(path: Path) -> Term | None:
 
 PROTECT: tuple[DecisionReader, ...] = (
     DecisionReader("soft_dirty_pinned", ("clear_soft_dirty",),
-             vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
-                        events=("ptep_modify_prot_commit",)),
-             _clears, _pinned_values("clear", "skip"), "a present PTE of an anonymous page in a private VMA",
-             ("fs/proc/task_mmu.c",)),
+                   vocabulary(ANONYMOUS, [(r"pgtable_supports_soft_dirty\(\)", True), (r"pte_none\(pte\)", False)],
+                              events=("ptep_modify_prot_commit",)),
+                   _clears, _pinned_values("clear", "skip"), "a present PTE of an anonymous page in a private VMA",
+                   ("fs/proc/task_mmu.c",)),
     _protecting("mprotect_pinned", (), _pinned_values("clear", "skip"), ANONYMOUS,
                 "a present PTE of an anonymous page; mprotect"),
     _protecting("mprotect_other_pinned", ("MM_CP_TRY_CHANGE_WRITABLE", "MM_CP_DIRTY_ACCT"),
@@ -183,7 +183,7 @@ def _restoring(decision: str, on: tuple[str, ...], given: tuple[Term, ...], word
         return [Candidate(c.value, And(c.formula, ANON, Not(PROTNONE))) for c in predicates(decision)]
 
     return DecisionReader(decision, ("change_pte_range",), changing((*_RESTORE, *given), on), restores, values, words,
-                    ("mm/mprotect.c",), beyond=(PROTNONE,), **more)
+                          ("mm/mprotect.c",), beyond=(PROTNONE,), **more)
 
 
 RESTORE: tuple[DecisionReader, ...] = (
@@ -219,11 +219,11 @@ _MOVING_INERT = (
 )
 MOVE: tuple[DecisionReader, ...] = (
     DecisionReader("migrate_referenced", ("folio_migrate_mapping", "migrate_page_move_mapping"),
-             vocabulary((*ANONYMOUS, Not(word("swap-cache"))), _MOVING, inert=_MOVING_INERT, start={"cached": False}),
-             succeeds, _REFUSES, "an anonymous page of order 0 that is not in the swap cache and that nothing maps now",
-             ("mm/migrate.c",)),
+        vocabulary((*ANONYMOUS, Not(word("swap-cache"))), _MOVING, inert=_MOVING_INERT, start={"cached": False}),
+        succeeds, _REFUSES, "an anonymous page of order 0 that is not in the swap cache and that nothing maps now",
+        ("mm/migrate.c",)),
     DecisionReader("ksm_referenced", ("write_protect_page",),
-             vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT), succeeds, _REFUSES,
-             "an anonymous page of order 0 that a writable PTE maps", ("mm/ksm.c",)),
+                   vocabulary((*ANONYMOUS, word("writable")), [*WALK, *OWNED], inert=KSM_INERT), succeeds, _REFUSES,
+                   "an anonymous page of order 0 that a writable PTE maps", ("mm/ksm.c",)),
 )
 QUESTIONS = (*FORK, *PROTECT, *RESTORE, *MOVE)

@@ -98,11 +98,11 @@ LISTED: tuple[DecisionReader, ...] = (
 _CACHED = _listed((word("swap-cache"),), ("pageout",), ("try_to_unmap", *_FLUSHES, *_FREES))
 LISTED_GRANTED: tuple[DecisionReader, ...] = (
     DecisionReader("reclaim flushes TLBs before it writes out what it has unmapped", _LIST,
-             _CACHED, _written_flushed, holds,
-             f"{_ONE} in the swap cache, dirty", _VMSCAN, lapse="reclaim-frees-unflushed"),
+                   _CACHED, _written_flushed, holds,
+                   f"{_ONE} in the swap cache, dirty", _VMSCAN, lapse="reclaim-frees-unflushed"),
     DecisionReader("reclaim flushes TLBs before it frees what it has unmapped", _LIST,
-             _CACHED, _freed_flushed, holds,
-             "pages that have been unmapped", _VMSCAN, lapse="reclaim-frees-unflushed"),
+                   _CACHED, _freed_flushed, holds,
+                   "pages that have been unmapped", _VMSCAN, lapse="reclaim-frees-unflushed"),
 )
 
 # try_to_unmap_one
@@ -187,31 +187,31 @@ _COUNTED = And(Not(word("referenced")), Not(word("transient")))
 _GIVEN_UP = f"{_ONE}, given up by MADV_FREE"
 UNMAPPED: tuple[DecisionReader, ...] = (
     DecisionReader("unmap_pinned", _UNMAP, _SWAPPING, _ended(lambda path: BoolVal(_unmapped(path))),
-             lambda: [Candidate("allow", YES), Candidate("refuse", Not(And(word("exclusive"), word("pinned")))),
-                      Candidate("refuse", Not(word("pinned")))],
-             f"{_ONE} in the swap cache", _RMAP),
+                   lambda: [Candidate("allow", YES), Candidate("refuse", Not(And(word("exclusive"), word("pinned")))),
+                            Candidate("refuse", Not(word("pinned")))],
+                   f"{_ONE} in the swap cache", _RMAP),
     DecisionReader("discard_counts", _UNMAP, _unmapping((Not(word("swap-cache")),), lazyfree=True),
-             _ended(lambda path: BoolVal(_unmapped(path))),
-             lambda: [Candidate(True, And(Not(_PG_DIRTY), _COUNTED)), Candidate(False, Not(_PG_DIRTY))],
-             f"{_GIVEN_UP}; who looks at it holds a reference", _RMAP),
+                   _ended(lambda path: BoolVal(_unmapped(path))),
+                   lambda: [Candidate(True, And(Not(_PG_DIRTY), _COUNTED)), Candidate(False, Not(_PG_DIRTY))],
+                   f"{_GIVEN_UP}; who looks at it holds a reference", _RMAP),
     DecisionReader("lazyfree_stays", _UNMAP, _unmapping((Not(word("swap-cache")), Not(_PG_DIRTY)), lazyfree=True),
-             _ended(lambda path: BoolVal(event(path, *_SWAPBACKED) is None)),
-             lambda: [Candidate(True, YES), Candidate(False, NO)], f"{_GIVEN_UP}, clean, with a reference", _RMAP,
-             when=_ended(lambda path: BoolVal(not _unmapped(path)))),
+                   _ended(lambda path: BoolVal(event(path, *_SWAPBACKED) is None)),
+                   lambda: [Candidate(True, YES), Candidate(False, NO)], f"{_GIVEN_UP}, clean, with a reference", _RMAP,
+                   when=_ended(lambda path: BoolVal(not _unmapped(path)))),
 )
 _SWAPPED = "a page that goes to swap"
 UNMAPPED_GRANTED: tuple[DecisionReader, ...] = (
     DecisionReader("reclaim notes each flush that it puts off", _UNMAP, _SWAPPING,
-             _if_unmapped(_flush_noted), holds, _SWAPPED, _RMAP,
-             lapse="reclaim-forgets-flush"),
+                   _if_unmapped(_flush_noted), holds, _SWAPPED, _RMAP,
+                   lapse="reclaim-forgets-flush"),
     DecisionReader("reclaim keeps soft-dirty and uffd-wp in the swap entry", _UNMAP, _SWAPPING,
-             _if_unmapped(_kept_in_entry), holds, _SWAPPED, _RMAP, lapse="unmap-forgets"),
+                   _if_unmapped(_kept_in_entry), holds, _SWAPPED, _RMAP, lapse="unmap-forgets"),
     DecisionReader("a swap entry is exclusive where the page was", _UNMAP, _SWAPPING,
-             _if_unmapped(_exclusive_in_entry), holds, _SWAPPED, _RMAP,
-             settled=no_exclusive_bit("a swap entry is exclusive where the page was"),
-             lapse="swap-entry-always-exclusive"),
+                   _if_unmapped(_exclusive_in_entry), holds, _SWAPPED, _RMAP,
+                   settled=no_exclusive_bit("a swap entry is exclusive where the page was"),
+                   lapse="swap-entry-always-exclusive"),
     DecisionReader("reclaim marks a page dirty whose PTE was", _UNMAP, _SWAPPING,
-             _if_unmapped(_dirtied), holds, _SWAPPED, _RMAP),
+                   _if_unmapped(_dirtied), holds, _SWAPPED, _RMAP),
 )
 QUESTIONS = (*LISTED, *UNMAPPED)
 GRANTED = (*LISTED_GRANTED, *UNMAPPED_GRANTED)
