@@ -407,7 +407,7 @@ def by_proof(
     pool: ProcessPoolExecutor, places: Mapping[tuple[str, str], Sequence[str]]
 ) -> dict[tuple[str, str], dict[str, bool]]:
     """Whether each mutation is proved equivalent, by kernel; kernels of a group with the same rule share the answer."""
-    first: dict[tuple[tuple[str, str], str, tuple[bool, bool]], str] = {}
+    first: dict[tuple[tuple[str, str], str, mutant_proofs.Group], str] = {}
     alike: dict[tuple[tuple[str, str], str], str] = {}
     asked: dict[str, list[tuple[str, str]]] = {}
     for key, kernels in places.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import z3
 from z3 import And, Implies, Not, Or
@@ -264,22 +265,32 @@ def invariant(rules: Sequence[Rule], lemmas: Iterable[Term]) -> list[Term]:
         kept = [lemma for i, lemma in enumerate(kept) if i not in wrong]
 
 
-def group_of(kernel: Kernel) -> tuple[bool, bool]:
-    """Kernels with the same answer have their lemmas in common: has it PG_anon_exclusive, and may an mprotect spare
-    the write bit of a PTE?"""
-    return kernel.exclusive_bit, "skip" in (kernel.mprotect_pinned, kernel.mprotect_other_pinned)
-
-
 JUDGED = tuple(f for f in WORLD if f not in ("madv-fork", "populate", "uffd", "uffd-move", "uffd-fork"))
 """Features whose rules' mutations are judged: with madv-fork most lemmas are not kept as they are said."""
 
 
+class Group(NamedTuple):
+    """What kernels that have their lemmas in common agree in."""
+
+    exclusive_bit: bool
+    spares: bool
+    "An mprotect may spare the write bit of a PTE."
+    never: frozenset[str]
+    "Names of the state functions that are false in every state of the kernel."
+
+
 @functools.cache
-def known_of(group: tuple[bool, bool]) -> tuple[Term, ...]:
+def group_of(kernel: Kernel) -> Group:
+    """What the kernel's lemmas depend on."""
+    spares = "skip" in (kernel.mprotect_pinned, kernel.mprotect_other_pinned)
+    return Group(kernel.exclusive_bit, spares, frozenset(f.name for f in kernel.system(JUDGED).false))
+
+
+@functools.cache
+def known_of(group: Group) -> tuple[Term, ...]:
     """What is known of every reachable state of the kernels of a group."""
     systems = [k.system(JUDGED) for k in (*KERNELS, *FURTHER) if group_of(k) == group]
     rules = {(rule.name, rule.text()): rule for system in systems for rule in system.rules}
-    assert len({frozenset(f.name for f in system.false) for system in systems}) == 1, group
     return tuple(invariant(list(rules.values()), map(systems[0].reduced, LEMMAS)))
 
 

@@ -63,7 +63,7 @@ def test_a_mutant_that_lacks_nothing_writes_what_the_rule_does() -> None:
 def test_what_is_assumed_of_states_holds_and_tells_mutants_apart() -> None:
     """Of kernels with PG_anon_exclusive every lemma does. A VMA is implied by what it maps; that nothing else of the
     folio is written by a fault into the page cache is seen from its cells."""
-    assert len(mutant_proofs.known_of((True, False))) == len(mutant_proofs.LEMMAS)
+    assert len(mutant_proofs.known_of(mutant_proofs.group_of(by_name("v7.2")))) == len(mutant_proofs.LEMMAS)
     keys = [("unmerge-copy", "guard vma(p, v)"), ("unmerge-copy", "guard ksm(pte_frame(p, v))")]
     assert list(proved("v7.2", keys).values()) == [True, False]
     assert noticed_by_cells(("file-read", "update ksm(new) := False"), ["v7.2"])[0] == "v7.2"
