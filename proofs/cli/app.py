@@ -27,7 +27,7 @@ from model.logic import ModelError
 from proofs.cli.ending import is_mistaken
 from proofs.errors import EXIT_CODES
 from proofs.litmus import execution as litmus_tests
-from proofs.litmus import language, suite
+from proofs.litmus import language, parser, suite
 from proofs.litmus import retell as retelling
 from proofs.naming.specs import (
     file_of,
@@ -271,6 +271,14 @@ def read_test(file: Path, kernel: str = "") -> language.Litmus:
         return found[0].on(find_kernel(kernel)) if kernel else found[0]
     trace = traces.read(file, system_of, formula_of)
     return retelling.retell(trace, find_kernel(trace.kernel)).litmus
+
+
+def test_text(file: Path, test: language.Litmus) -> str:
+    """The text of the test that `read_test` gives of that file."""
+    if file.suffix == ".json":
+        trace = traces.read(file, system_of, formula_of)
+        return retelling.retell(trace, find_kernel(trace.kernel)).text
+    return parser.read_text(file) if suite.is_file(str(file)) else suite.text_of(test.name)
 
 
 def predict(test: language.Litmus, kernel: str) -> dict[str, Iterable[litmus_tests.Outcome]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,7 @@ from proofs.cli.app import (
     progress_bar,
     read_test,
     say,
+    test_text,
     version,
     writable_folder,
     write_file,
@@ -126,6 +128,9 @@ def replay(
     number: races.OrdersOption = ORDERS,
     repeat: races.RepeatOption = 1,
     without: races.WithoutOption = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=(
+        "With --schedule: a folder to write that can be sent: test, C program, order, and a script that runs it."
+    ))] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Do a litmus test or a trace on a real kernel, step by step, and compare with the model."""
@@ -136,9 +141,11 @@ def replay(
     if schedule:
         check(test)
         asked = RaceRequest(number, order, repeat, controls.named(without) if without else None)
-        return races.ask([test], [vmlinuz] if vmlinuz else [], kernel, asked, as_json=as_json)
-    if order or repeat > 1 or without:
-        raise ModelError("--order, --repeat and --without are for --schedule")
+        text = test_text(file, test)
+        keep = functools.partial(races.write_directory, text=text, out=out) if out else None
+        return races.ask([test], [vmlinuz] if vmlinuz else [], kernel, asked, keep, as_json)
+    if order or repeat > 1 or without or out:
+        raise ModelError("--order, --repeat, --without and --out are for --schedule")
     reproducer.check(test)
     [[seen]] = observing.observe(
         [test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds, kernel=kernel
@@ -211,7 +218,8 @@ def conform(
         if here or identify:
             raise ModelError("--races takes neither --here nor --identify")
         found = [test for test in tests if racing(test)]
-        return races.ask(found, vmlinuz or (), kernel, RaceRequest(orders), out, as_json)
+        table = functools.partial(races.write_table, out=out) if out else None
+        return races.ask(found, vmlinuz or (), kernel, RaceRequest(orders), table, as_json)
     images: list[Path | None] = [*(vmlinuz or ())]
     if here or not (images or observed_in):
         images.append(None)

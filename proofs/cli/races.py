@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from model.logic import ModelError
-from proofs.cli.app import print_json, say, write_file
-from proofs.errors import INCONCLUSIVE, OK, VIOLATION
+from proofs.cli.app import print_json, say, writable_folder, write_file
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION, NotObservable
 from proofs.hardware import observing, vm
 from proofs.hardware.conform import AGREE, DISAGREE
-from proofs.hardware.schedule import controls, orders, races, report
+from proofs.hardware.schedule import controls, directory, orders, races, report
 from proofs.hardware.schedule.races import Course, Race, RaceRequest
 from proofs.litmus.language import Litmus
 
@@ -37,11 +37,11 @@ RacesOption = Annotated[bool, typer.Option("--races", help=(
 
 
 def ask(
-    tests: Sequence[Litmus], images: Sequence[Path], kernel: str, asked: RaceRequest, out: Path | None = None,
-    as_json: bool = False,
+    tests: Sequence[Litmus], images: Sequence[Path], kernel: str, asked: RaceRequest,
+    keep: Callable[[Sequence[Race]], None] | None = None, as_json: bool = False,
 ) -> int:
     """Run the tests on each kernel, hold them against that kernel of the model (empty: against the one that has the
-    release's rules), and tell. Exit code 1 for a disagreement, 3 where something was not seen."""
+    release's rules), `keep` what was found, and tell. Exit code 1 for a disagreement, 3 for what was not seen."""
     if not images:
         raise ModelError("a debugger decides in virtual machines, not on the running kernel: name some with --vmlinuz")
     releases = [vm.find(image).release for image in images]
@@ -57,13 +57,32 @@ def ask(
     except KeyboardInterrupt:
         say("interrupted: what was printed is of the tests that were done")
         interrupted = True
-    if out is not None:
-        write_file(out, report.to_markdown(found))
+    if keep is not None:
+        keep(found)
     if as_json:
         print_json({"schema": 1, "results": report.to_json(found)})
     if any(race.status == DISAGREE for race in found):
         return VIOLATION
     return OK if found and not interrupted and all(race.status == AGREE for race in found) else INCONCLUSIVE
+
+
+def write_table(found: Sequence[Race], out: Path) -> None:
+    """Write what was found as a Markdown table."""
+    write_file(out, report.to_markdown(found))
+
+
+def write_directory(found: Sequence[Race], text: str, out: Path) -> None:
+    """Write the race as a folder that can be sent, unless it was not begun; `text`: of its test."""
+    for race in found:
+        try:
+            files = directory.files_of(race, text)
+        except NotObservable:
+            continue
+        folder = writable_folder(out)
+        for name, content in files.items():
+            write_file(folder / name, content)
+        (folder / directory.SCRIPT).chmod(0o755)
+        say(f"{out / directory.SCRIPT} KERNEL runs it again")
 
 
 def _heard(race: Race, course: Course) -> None:

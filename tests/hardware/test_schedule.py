@@ -20,6 +20,7 @@ from real_kernels import needs_compiler, real_kernels
 from model.logic import ModelError
 from proofs import errors
 from proofs.cli import main
+from proofs.cli import races as schedule_cli
 from proofs.data import SUITE
 from proofs.errors import NotObservable
 from proofs.hardware import reproducer, vm
@@ -31,6 +32,7 @@ from proofs.hardware.schedule.steering import Went
 from proofs.litmus import matrix, parser
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
+from proofs.litmus.suite import text_of
 
 NOTHING: frozenset[int] = frozenset()
 
@@ -561,7 +563,7 @@ def test_the_running_kernel_is_never_steered(capsys: pytest.CaptureFixture[str])
 
 def test_an_order_needs_a_schedule(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["replay", "F9r", "--order", "1:read"]) == errors.USAGE
-    assert "--order, --repeat and --without are for --schedule" in line_of(capsys)
+    assert "--order, --repeat, --without and --out are for --schedule" in line_of(capsys)
 
 
 def bzimage(path: Path) -> Path:
@@ -584,6 +586,39 @@ def test_without_qemu_it_is_not_observable_as_before(
     assert [line.split(": ", 2)[2] for line in told] == [
         "not-observable; qemu-system-x86_64 is not installed (Debian package qemu-system-x86)"
     ] * 2
+
+
+def test_a_race_is_a_directory_whose_script_asks_for_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order is one in which the test ended as it asks about, though another one was the first."""
+    race = races.prepared(F9R, "5.10.0-46-amd64", "debian-5.10")
+    race.first, late = orders.parsed("1:read 2:add", F9R), orders.parsed(S7, F9R)
+    broken = next(outcome for outcome in race.expected if outcome.condition)
+    held = next(outcome for outcome in race.expected if not outcome.condition)
+    race.courses = [Course(race.first, (), held, "", 1.0), *[Course(late, (), broken, "", 1.0)] * 2]
+    schedule_cli.write_directory([race], text_of(F9R.name), tmp_path / "sent")
+    files = {path.name for path in (tmp_path / "sent").iterdir()}
+    assert files == {f"{F9R.name}.litmus", f"{F9R.name}.c", "schedule", "run.sh"}
+    assert "its condition was true in 2 of 2 runs" in (tmp_path / "sent" / "run.sh").read_text()
+    # What stands for Python prints its arguments.
+    echo = tmp_path / "python"
+    echo.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    echo.chmod(0o755)
+    monkeypatch.setenv("PYTHON", str(echo))
+    asked = subprocess.run(
+        [tmp_path / "sent" / "run.sh", "vmlinuz", "50"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert asked[:3] == ["-m", "proofs", "replay"]
+    assert asked[4:] == ["--schedule", "--order", orders.shown(late), "--orders", "1", "--repeat", "50",
+                         "--vmlinuz", "vmlinuz"]
+    assert parser.parse(Path(asked[3]).read_text(), F9R.name).statements == F9R.statements
+
+
+def test_of_a_test_that_cannot_be_steered_no_directory_is_written(tmp_path: Path) -> None:
+    race = races.prepared(F9R, "5.10.0-46-amd64", "debian-5.10")
+    schedule_cli.write_directory([race], text_of(F9R.name), tmp_path / "sent")
+    assert not (tmp_path / "sent").exists()
 
 
 # Real kernels

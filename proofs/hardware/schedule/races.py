@@ -68,8 +68,8 @@ class Course:
 @dataclass
 class Race:
     """A test on a kernel: `kernel` of the model, its `answer` and all `expected` outcomes, why it may have others
-    (`stuck`), from whose trace the first order is (`source`), and what was run. With a `control` the kernel is another
-    one than the model's: what the test asks about has to be seen."""
+    (`stuck`), the `first` order (empty if it cannot be steered), from whose trace that is (`source`), and what was run.
+    With a `control` the kernel is another one than the model's: what the test asks about has to be seen."""
 
     test: Litmus
     release: str
@@ -81,6 +81,7 @@ class Race:
     courses: list[Course] = field(default_factory=list)
     reason: str = ""
     control: Control | None = None
+    first: Order = ()
 
     @property
     def wanted(self) -> bool:
@@ -226,11 +227,10 @@ def _steered(steering: Steering, test: Litmus, order: Order, control: Control | 
 
 
 def run_orders(
-    runner: Runner, race: Race, order: Order, loads: frozenset[int], asked: RaceRequest,
-    heard: Callable[[Course], None],
+    runner: Runner, race: Race, loads: frozenset[int], asked: RaceRequest, heard: Callable[[Course], None]
 ) -> None:
-    """Run a test in that order and in those beside it, and note the runs in `race`."""
-    for each in itertools.islice(orders.around(order), asked.most):
+    """Run a test in its first order and in those beside it, and note the runs in `race`."""
+    for each in itertools.islice(orders.around(race.first), asked.most):
         for _ in range(asked.repeat):
             course = runner.run(race.test, each, loads, asked.control)
             race.courses.append(course)
@@ -256,13 +256,13 @@ def raced(
             race = prepared(test, release, kernel)
             race.control, race.reason = asked.control, hopeless.get(test.name, missing)
             if not race.reason:
-                first, loads = first_order(race)
+                race.first, loads = first_order(race)
                 if asked.order:
-                    first, race.source = orders.parsed(asked.order, test), ""
+                    race.first, race.source = orders.parsed(asked.order, test), ""
                 missing = _begun(runner)
                 try:
                     if not missing:
-                        run_orders(runner, race, first, loads, asked, functools.partial(heard, race))
+                        run_orders(runner, race, loads, asked, functools.partial(heard, race))
                 except (NotObservable, Gone) as error:
                     missing, race.reason = "", str(error)
                 race.reason = race.reason or missing
