@@ -99,9 +99,9 @@ def test_k_induction_agrees_with_exploration(kernel: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kernel", "scope"), [(k.name, SMALL) for k in KERNELS[::2]] + [("v5.9", DEFAULT), ("v6.15", DEFAULT)]
+    ("kernel", "scope"), [(k.name, SMALL) for k in KERNELS[1::4]] + [("v5.9", DEFAULT), ("v6.15", DEFAULT)]
 )
-def test_k_induction_agrees_with_exploration_on_every_kernel(kernel: str, scope: Scope) -> None:
+def test_k_induction_agrees_with_exploration_on_further_kernels(kernel: str, scope: Scope) -> None:
     agrees(kernel, scope)
 
 

@@ -486,7 +486,9 @@ def machine_states(of: System, scope: Scope, most: int = 1 << 17) -> list[State]
 
 
 @pytest.mark.slow
-@every_story_and_era
+@pytest.mark.parametrize(("kernel", "story"), [
+    pytest.param(k, s, id=f"{k}-{s.name.replace(' ', '-')}") for s in (*STORIES, *FEATURE_STORIES) for k in s.quick
+])
 def test_reduced_exploration_has_one_state_for_each_orbit(kernel: str, story: Story) -> None:
     of, oracle = story.of(kernel), reached(kernel, story)
     interpreter = Interpreter(of, story.scope)
@@ -521,7 +523,7 @@ def test_reduced_exploration_has_one_state_for_each_orbit(kernel: str, story: St
 
 @pytest.mark.parametrize(("kernel", "story"), [
     pytest.param(s.quick[0] if s.quick else "v5.19", s, id=s.name.replace(" ", "-"), marks=marks) for s, marks in (
-        (STORIES[1], ()), *((s, pytest.mark.slow) for s in (STORIES[2], STORIES[5], *FEATURE_STORIES)),
+        (STORIES[1], ()), *((s, pytest.mark.slow) for s in (STORIES[2], STORIES[5], *FEATURE_STORIES[:-1])),
     )
 ])
 def test_steps_that_name_the_least_of_equal_elements_reach_a_renaming_of_every_state_as_soon(
@@ -745,13 +747,13 @@ def test_bounded_model_checking_agrees_in_wide_scopes_and_with_features(kernel: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", ["v5.7", "v5.9", "v5.19", "v6.15"])
+@pytest.mark.parametrize("kernel", ["v5.9", "v6.15"])
 def test_bounded_model_checking_agrees_on_broken_kernels(kernel: str) -> None:
-    """One in forty of the kernels with a guard or an update left out; some of them let a cell matter without writing
+    """One in eighty of the kernels with a guard or an update left out; some of them let a cell matter without writing
     it, and then elements that look alike are not."""
     claims = [claim(i) for i in applicable(kernel) if i.name in SAMPLE]
     violated = 0
-    for mutant in itertools.islice(mutants(system(kernel), by_name(kernel).system(STARTED)), 1, None, 40):
+    for mutant in itertools.islice(mutants(system(kernel), by_name(kernel).system(STARTED)), 1, None, 80):
         of = mutant.system.restricted(mutant.system.cone([f for c in claims for f in (c.formula, c.premise)]))
         explored = explore(of, SMALL, claims, reduce=False)
         unrolling = Unrolling(of, SMALL, reduce=not unwritten(of, of.rules, []))
