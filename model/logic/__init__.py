@@ -3,8 +3,8 @@
 Nothing here knows of memory management. A *state function* is an uninterpreted z3 function that describes part of a
 state; a *rule* is one atomic step, a guard and updates of state functions; a *system* is an initial state and rules.
 All of them are z3 terms, so every engine derives its own form from the same text. Whoever says or reads a model
-imports it from here; the files below are in the order in which each builds on those before: terms, functions, rules,
-system.
+imports it from here; the files below are in the order in which each builds on those before: nodes, terms, functions,
+rules, system.
 """
 
 from model.logic.functions import (
@@ -18,6 +18,7 @@ from model.logic.functions import (
     put,
     register,
 )
+from model.logic.nodes import names_in
 from model.logic.rules import (
     KINDS,
     Param,
@@ -38,11 +39,11 @@ from model.logic.terms import (
     Term,
     binders_open,
     by_term,
+    by_terms,
     exists,
     folded,
     forall,
     kind_text,
-    names_in,
     short,
     sort_text,
     text_of,
@@ -68,6 +69,7 @@ __all__ = [
     "binders_open",
     "by_rule",
     "by_term",
+    "by_terms",
     "each",
     "exists",
     "folded",

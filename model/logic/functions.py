@@ -9,7 +9,8 @@ from typing import Any
 
 import z3
 
-from model.logic.terms import ModelError, Sort, Term, bind, by_term, kind_text, names_in, short, sort_text
+from model.logic.nodes import application, is_of, names_in
+from model.logic.terms import ModelError, Sort, Term, bind, by_term, kind_text, short, sort_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,8 @@ class StateFunction:
         object.__setattr__(self, "decl", z3.Function(self.name, *self.domain, self.range))
 
     def __call__(self, *args: Term) -> Term:
+        if len(args) == len(self.domain) and all(map(is_of, args, self.domain)):
+            return application(self.decl, args, self.is_bool)
         try:
             return self.decl(*args)
         except z3.Z3Exception as error:

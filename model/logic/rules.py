@@ -11,7 +11,8 @@ from typing import Any
 import z3
 
 from model.logic.functions import StateFunction, Update, functions_in, put
-from model.logic.terms import ModelError, Result, Sort, Term, folded, kind_text, names_in, short, text_of
+from model.logic.nodes import is_false, is_true, names_in
+from model.logic.terms import ModelError, Result, Sort, Term, folded, kind_text, short, text_of
 
 
 def by_rule(function: Callable[[Rule, frozenset[StateFunction]], Result]) -> Callable[
@@ -191,12 +192,14 @@ class Rule:
     @functools.cached_property
     def functions_spoken(self) -> frozenset[str]:
         """Names of the state functions in `terms`."""
-        return frozenset().union(*(functions_in(term) for term in self.terms()))
+        terms = [*self.guard, *(t for u in self.updates for t in (*u.index, u.value, u.when))]
+        terms += [p.needed for p in self.params if p.over is not None]
+        return frozenset(u.function.name for u in self.updates).union(*map(functions_in, terms))
 
     def rewritten(self, rewrite: Callable[[Term], Term]) -> Rule | None:
         """The rule with every term rewritten, without what became trivial; None if it can then never be taken."""
         guard = [rewrite(g) for g in self.guard]
-        if any(z3.is_false(g) for g in guard):
+        if any(is_false(g) for g in guard):
             return None
         updates = (
             replace(u, index=tuple(rewrite(i) for i in u.index), value=rewrite(u.value), when=rewrite(u.when))
@@ -204,8 +207,8 @@ class Rule:
         )
         params = (p if p.over is None else replace(p, needed=rewrite(p.needed)) for p in self.params)
         return replace(
-            self, params=tuple(params), guard=tuple(g for g in guard if not z3.is_true(g)),
-            updates=tuple(u for u in updates if not z3.is_false(u.when)),
+            self, params=tuple(params), guard=tuple(g for g in guard if not is_true(g)),
+            updates=tuple(u for u in updates if not is_false(u.when)),
         )
 
 

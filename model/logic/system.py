@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import z3
 
 from model.logic.functions import StateFunction, functions_in, initial_value, meaning
+from model.logic.nodes import is_false, is_true
 from model.logic.rules import Rule, by_rule, not_writing
 from model.logic.terms import ModelError, Sort, Term, by_term, folded, text_of
 
@@ -85,7 +86,7 @@ class System:
         false = {f.name: f for f in self.functions if f.is_bool and initial_value(f)[1] is None}
         while True:
             rules = [rest for r in self.rules if (rest := _rule_assuming(r, false.values())) is not None]
-            rising = {u.function.name for r in rules for u in r.updates if not z3.is_false(u.value)} & false.keys()
+            rising = {u.function.name for r in rules for u in r.updates if not is_false(u.value)} & false.keys()
             if not rising:
                 break
             false = {name: f for name, f in false.items() if name not in rising}
@@ -166,7 +167,7 @@ def _function_assuming(function: StateFunction, assume: Callable[[Term], Term]) 
     bound, term = meaning(function)
     if term is None or (rewritten := assume(term)).eq(term):
         return function
-    if z3.is_true(rewritten):
+    if is_true(rewritten):
         return replace(function, meaningful=None)
     return replace(function, meaningful=lambda *cell: z3.substitute(rewritten, *zip(bound, cell, strict=True)))
 

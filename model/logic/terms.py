@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import z3
+
+from model.logic.nodes import QUANTIFIER, children_of, id_of, is_false, is_true, kind_of, names_in
 
 # z3's classes carry no usable types; the alias says what is meant.
 Term = Any
 Sort = Any
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 _open_binders = 0
 
 
@@ -21,10 +24,27 @@ def by_term(function: Callable[[Term], Result]) -> Callable[[Term], Result]:
 
     @functools.wraps(function)
     def look(term: Term) -> Result:
-        key = term.get_id()
+        key = id_of(term)
         if key not in known:
             # z3 reuses the id of a term that nobody holds, so the term is kept beside what is known of it.
             known[key] = (term, function(term))
+        return known[key][1]
+
+    return look
+
+
+def by_terms(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorator: a function of some terms is computed once for the same terms under as many binders, after which what
+    it binds is named."""
+    known: dict[tuple[int, ...], tuple[tuple[Term, ...], Result]] = {}
+
+    @functools.wraps(function)
+    def look(*terms: Arguments.args, **named: Arguments.kwargs) -> Result:
+        if named or not all(isinstance(term, z3.ExprRef) for term in terms):
+            return function(*terms, **named)
+        key = (_open_binders, *(id_of(term) for term in terms))
+        if key not in known:
+            known[key] = (terms, function(*terms, **named))
         return known[key][1]
 
     return look
@@ -46,26 +66,6 @@ OPERATORS = {
 def text_of(term: Term) -> str:
     """The term as SMT-LIB text."""
     return str(term.sexpr())
-
-
-@by_term
-def names_in(term: Term) -> frozenset[str]:
-    """Names of the functions and constants, state functions among them, that occur in a term."""
-    found: set[str] = set()
-    seen: set[int] = set()
-    stack = [term]
-    while stack:
-        t = stack.pop()
-        if t.get_id() in seen:
-            continue
-        seen.add(t.get_id())
-        if z3.is_quantifier(t):
-            stack.append(t.body())
-        elif z3.is_app(t):
-            if t.decl().kind() == z3.Z3_OP_UNINTERPRETED:
-                found.add(t.decl().name())
-            stack.extend(t.children())
-    return frozenset(found)
 
 
 def bind(sorts: Sequence[Sort], body: Callable[..., Any]) -> tuple[list[Term], Any]:
@@ -119,33 +119,39 @@ def folded(term: Term) -> Term:
 
     z3's own simplifier orders arguments by their age, so that equal systems would get unequal texts.
     """
-    if z3.is_quantifier(term):
-        return _folded_quantifier(term)
-    if not z3.is_app(term) or not term.children():
+    kind = kind_of(term)
+    if kind == QUANTIFIER:
+        return _folded_quantifier(term) if z3.is_quantifier(term) else term
+    children = children_of(term)
+    if not children:
         return term
-    args = [folded(c) for c in term.children()]
-    if z3.is_not(term):
+    args = [folded(c) for c in children]
+    if kind == z3.Z3_OP_NOT:
         return _negated(args[0])
-    if z3.is_and(term) or z3.is_or(term):
-        unit, stop = (z3.is_true, z3.is_false) if z3.is_and(term) else (z3.is_false, z3.is_true)
-        rest = [a for a in args if not unit(a)]
-        if any(stop(a) for a in rest):
-            return z3.BoolVal(z3.is_or(term))
+    if kind in (z3.Z3_OP_AND, z3.Z3_OP_OR):
+        unit, stop = _ENDS if kind == z3.Z3_OP_AND else _ENDS[::-1]
+        kinds = [kind_of(a) for a in args]
+        if stop in kinds:
+            return z3.BoolVal(kind == z3.Z3_OP_OR)
+        rest = [a for a, of in zip(args, kinds, strict=True) if of != unit]
         if len(rest) < 2:
-            return rest[0] if rest else z3.BoolVal(z3.is_and(term))
-        return z3.And(*rest) if z3.is_and(term) else z3.Or(*rest)
-    if z3.is_implies(term):
-        if z3.is_false(args[0]) or z3.is_true(args[1]):
+            return rest[0] if rest else z3.BoolVal(kind == z3.Z3_OP_AND)
+        return z3.And(*rest) if kind == z3.Z3_OP_AND else z3.Or(*rest)
+    if kind == z3.Z3_OP_IMPLIES:
+        if is_false(args[0]) or is_true(args[1]):
             return z3.BoolVal(True)
-        if z3.is_true(args[0]):
+        if is_true(args[0]):
             return args[1]
-        return _negated(args[0]) if z3.is_false(args[1]) else z3.Implies(*args)
-    if term.decl().kind() == z3.Z3_OP_ITE:
+        return _negated(args[0]) if is_false(args[1]) else z3.Implies(*args)
+    if kind == z3.Z3_OP_ITE:
         condition, then, otherwise = args
-        if z3.is_true(condition) or z3.is_false(condition):
-            return then if z3.is_true(condition) else otherwise
+        if is_true(condition) or is_false(condition):
+            return then if is_true(condition) else otherwise
         return then if then.eq(otherwise) else z3.If(condition, then, otherwise)
-    return term if all(a.eq(c) for a, c in zip(args, term.children(), strict=True)) else term.decl()(*args)
+    return term if all(a.eq(c) for a, c in zip(args, children, strict=True)) else term.decl()(*args)
+
+
+_ENDS = z3.Z3_OP_TRUE, z3.Z3_OP_FALSE
 
 
 def _folded_quantifier(term: Term) -> Term:
@@ -170,8 +176,8 @@ def _folded_quantifier(term: Term) -> Term:
 
 
 def _negated(term: Term) -> Term:
-    if z3.is_true(term) or z3.is_false(term):
-        return z3.BoolVal(z3.is_false(term))
+    if is_true(term) or is_false(term):
+        return z3.BoolVal(is_false(term))
     return z3.Not(term)
 
 

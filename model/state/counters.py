@@ -8,7 +8,7 @@ from __future__ import annotations
 import z3
 from z3 import And, Implies, Not, Or
 
-from model.logic import Sort, StateFunction, Term, exists, forall
+from model.logic import Sort, StateFunction, Term, by_terms, exists, forall
 from model.state.functions import (
     ZERO,
     Folio,
@@ -83,6 +83,7 @@ from model.state.functions import (
 
 # How far the sub-steps of others are.
 
+@by_terms
 def mmap_read_held(p: Term) -> Term:
     """Something holds mmap_lock of p for reading: a fault that copies, an ioctl of userfaultfd that will flush or
     move, the retry loop of a FOLL_FORCE write."""
@@ -91,11 +92,13 @@ def mmap_read_held(p: Term) -> Term:
     ))
 
 
+@by_terms
 def mmap_write_held(p: Term) -> Term:
     """Some sub-step holds mmap_lock of p for writing: fork, or mprotect that will flush."""
     return Or(forking(p), exists(Page, lambda v: mprotect_flushing(p, v)))
 
 
+@by_terms
 def forking(p: Term) -> Term:
     """fork of p is in progress: write_protect_seq is odd."""
     return exists(Proc, lambda q: Or(fork_tested(p, q), fork_shared(p, q)))
@@ -138,6 +141,7 @@ def same_pmd(p: Term, v: Term, q: Term, w: Term) -> Term:
     return And(p == q, pte_huge(p, v), pte_huge(q, w), block(v) == block(w))
 
 
+@by_terms
 def mapped_only_by(p: Term, v: Term, f: Term) -> Term:
     """Of the mappings that page_count counts, f's folio has none but the PTE or PMD of (p, v)."""
     return forall(
@@ -146,11 +150,13 @@ def mapped_only_by(p: Term, v: Term, f: Term) -> Term:
     )
 
 
+@by_terms
 def mapped_only_in(p: Term, f: Term) -> Term:
     """No other mm maps any part of f's folio."""
     return forall(Proc, Page, lambda q, w: Implies(maps_folio(q, w, f), q == p))
 
 
+@by_terms
 def sub_pages_mapped_once(p: Term, v: Term, f: Term) -> Term:
     """page_mapcount(f) == 1 by (p, v), and of a large folio no sub-page has more mappings than one."""
     once = forall(
@@ -166,11 +172,13 @@ def sub_pages_mapped_once(p: Term, v: Term, f: Term) -> Term:
     return And(alone, Or(Not(large(f)), once))
 
 
+@by_terms
 def swapped_only_by(p: Term, v: Term, s: Term) -> Term:
     """No swap entry other than that of (p, v) names slot s."""
     return forall(Proc, Page, lambda q, w: Implies(swaps(q, w, s), And(q == p, w == v)))
 
 
+@by_terms
 def in_page_cache(f: Term) -> Term:
     """f is a page of a file."""
     return exists(Page, lambda w: caches(w, f))
@@ -181,6 +189,7 @@ def caches(v: Term, f: Term) -> Term:
     return And(file(v), backed(v), backing(v) == f)
 
 
+@by_terms
 def in_writeback(f: Term) -> Term:
     """PageWriteback(f): it is in the swap cache, and being written to the swap device."""
     return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f, writeback(s)))
@@ -191,6 +200,7 @@ def needs_stable_page(s: Term) -> Term:
     return And(writeback(s), stable_writes(s))
 
 
+@by_terms
 def page_swapped(f: Term) -> Term:
     """page_swapped(f): f is in the swap cache and a swap entry names its slot."""
     return exists(
@@ -199,11 +209,13 @@ def page_swapped(f: Term) -> Term:
     )
 
 
+@by_terms
 def maybe_pinned(f: Term) -> Term:
     """page_maybe_dma_pinned(f), of its folio, without the false positives of 1024 FOLL_GETs."""
     return exists(Pin, lambda k: And(held(k), pin_foll_pin(k), same_folio(pin_frame(k), f)))
 
 
+@by_terms
 def pinned_in(p: Term, v: Term) -> Term:
     """The test of page_needs_cow_for_dma and its relatives: mm->has_pinned, and the mapped page maybe pinned."""
     return And(pte_present(p, v), has_pinned(p), maybe_pinned(pte_frame(p, v)))
@@ -219,11 +231,13 @@ def soft_dirty_needs_fault(p: Term, v: Term) -> Term:
     return And(Not(vma_soft_dirty(p)), Not(pte_soft_dirty(p, v)))
 
 
+@by_terms
 def swapped_in_alone(p: Term, v: Term, s: Term, f: Term) -> Term:
     """page_count == 1 once the swap entry of (p, v) is freed and the swap cache left, which fails under writeback."""
     return And(Not(writeback(s)), Not(mapped(f)), swapped_only_by(p, v, s), unreferenced(f))
 
 
+@by_terms
 def mapped_dirty(f: Term) -> Term:
     """Some PTE or PMD that maps f is dirty."""
     return exists(Proc, Page, lambda q, w: And(maps(q, w, f), pte_dirty(q, w)))
@@ -256,6 +270,7 @@ def loadable(p: Term, v: Term) -> Term:
 
 # Fresh elements: nothing refers to them, so any one stands for all.
 
+@by_terms
 def proc_free(p: Term) -> Term:
     """Not a process now, and no reference was taken by one of that name: so a name never stands for two mms."""
     return And(
@@ -265,6 +280,7 @@ def proc_free(p: Term) -> Term:
     )
 
 
+@by_terms
 def folio_free(d: Term) -> Term:
     """No frame is a sub-page of that folio, free ones among them."""
     return Not(exists(Frame, lambda f: And(large(f), folio(f) == d)))
@@ -274,6 +290,7 @@ UNUSED: tuple[Sort, ...] = (Proc, Frame, Folio, Slot, Pin)
 """The sorts of which an element may be one that nothing refers to."""
 
 
+@by_terms
 def fresh(x: Term) -> Term:
     """Nothing refers to x, of a sort of UNUSED."""
     if x.sort() == Folio:

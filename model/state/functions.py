@@ -12,7 +12,7 @@ from __future__ import annotations
 import z3
 from z3 import And, Not, Or
 
-from model.logic import Sort, StateFunction, Term, exists, register
+from model.logic import Sort, StateFunction, Term, by_terms, exists, register
 
 Proc: Sort = z3.DeclareSort("Proc")
 Page: Sort = z3.DeclareSort("Page")
@@ -371,11 +371,13 @@ def maps_folio(p: Term, v: Term, f: Term) -> Term:
     return And(pte_present(p, v), same_folio(pte_frame(p, v), f))
 
 
+@by_terms
 def mapped(f: Term) -> Term:
     """folio_mapped: some PTE or PMD maps a part of f's folio."""
     return exists(Proc, Page, lambda q, w: maps_folio(q, w, f))
 
 
+@by_terms
 def in_swap_cache(f: Term) -> Term:
     """PageSwapCache(f)."""
     return exists(Slot, lambda s: And(cached(s), slot_frame(s) == f))
@@ -386,6 +388,7 @@ def held(k: Term) -> Term:
     return Or(pin_live(k), fast_held(k))
 
 
+@by_terms
 def in_flight(f: Term) -> Term:
     """A sub-step holds f: a fault that copies, a fork that will, reclaim, or UFFDIO_MOVE."""
     return Or(
@@ -396,11 +399,13 @@ def in_flight(f: Term) -> Term:
     )
 
 
+@by_terms
 def referenced(f: Term) -> Term:
     """Some get_user_pages reference (FOLL_GET or FOLL_PIN) to f's folio is held."""
     return exists(Pin, lambda k: And(held(k), same_folio(pin_frame(k), f)))
 
 
+@by_terms
 def transient(f: Term) -> Term:
     """f's folio has a transient reference."""
     return Or(
@@ -408,6 +413,7 @@ def transient(f: Term) -> Term:
     )
 
 
+@by_terms
 def unreferenced(f: Term) -> Term:
     """Neither a get_user_pages reference nor a transient one."""
     return And(Not(referenced(f)), Not(transient(f)))
