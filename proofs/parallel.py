@@ -19,6 +19,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
+import z3
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -68,9 +70,15 @@ TOLD, DONE, FAILED = range(3)
 def _work(function: Callable[[Any], Any], channel: Connection) -> None:
     """What a worker does: the items that it gets, one after the other, until there are none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Else z3 hears it all the same, and gives up: its answer would be told before this process is ended.
+    z3.set_param("ctrl_c", False)
     end_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        # It was gone before: of that nobody is told.
+        os._exit(1)
     if _LIBRARY is None:
-        threading.Thread(target=_watch, args=(multiprocessing.parent_process(),), daemon=True).start()
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     _listeners.append(lambda message: channel.send((TOLD, message)))
     # Who has gone waits for nothing.
     with contextlib.suppress(EOFError, ConnectionError):

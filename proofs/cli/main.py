@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
+
+import z3
 
 from proofs.cli.app import app, complain
 from proofs.cli.ending import explained
@@ -27,6 +31,9 @@ def interrupt(number: int, frame: Any) -> None:
 
     Such an object is freed without having been counted, which Python complains of, or z3 crashes.
     """
+    if _waking:
+        with contextlib.suppress(BlockingIOError):
+            os.read(_waking[0], 1 << 16)
     while frame is not None:
         name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
         if name in SWALLOWS or (name == "__init__" and module.startswith("z3.")):
@@ -38,15 +45,47 @@ def interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
+def take_signals() -> None:
+    """From now on SIGTERM, and SIGINT unless it is ignored, raise KeyboardInterrupt here, also amid a search of z3's.
+
+    By itself z3 keeps SIGINT while it searches, answers unknown, and nobody hears that there was one.
+    """
+    # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
+    signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+    z3.set_param("ctrl_c", False)
+    if _waking:
+        return
+    _waking.extend(os.pipe())
+    for end in _waking:
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(_waking[1], warn_on_full_buffer=False)
+    # Without memory for a thread, the search ends first.
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=_end_searches, args=(_waking[0], z3.main_ctx()), daemon=True).start()
+
+
+_waking: list[int] = []
+"""The pipe into which Python writes each signal at once, whatever the main thread does; `interrupt` empties it."""
+PATIENCE = 0.1
+"""Seconds after which a signal that was not taken finds the main thread in a search."""
+
+
+def _end_searches(heard: int, context: z3.Context) -> None:
+    while True:
+        select.select([heard], [], [])
+        time.sleep(PATIENCE)
+        if select.select([heard], [], [], 0)[0]:
+            context.interrupt()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if threading.current_thread() is threading.main_thread():
-            # Ended by `timeout` or a job control, we end our workers as after Ctrl-C, even where that is ignored.
-            signal.signal(signal.SIGTERM, interrupt)
-            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-                signal.signal(signal.SIGINT, interrupt)
+            take_signals()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 # A file's name, or a terminal, may know other characters than ours.
