@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 from model.features import WORLD
 from model.logic import ModelError
 from proofs.cli.app import going_on, names_in_options, print_json, progress_bar, say, writable_folder, write_file
-from proofs.errors import INCONCLUSIVE, OK, VIOLATION
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION, LimitError
 from proofs.hardware import campaign as campaigns
 from proofs.hardware import observing, vm
 from proofs.hardware.asking import Asking
@@ -71,8 +71,8 @@ def ask(request: Request, images: Sequence[Path], as_json: bool) -> int:
                 say(f"interrupted: what was asked is kept in {request.keep}; {going_on(False)}")
                 whole = False
                 break
-            except ModelError as error:
-                if len(machines) == 1:
+            except (ModelError, LimitError) as error:
+                if len(machines) == 1 and not any(each.asked for each in asked):
                     raise
                 say(str(error))
                 whole = False

@@ -40,7 +40,7 @@ from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import conform as conforming
 from proofs.hardware import identify as identifying
 from proofs.hardware import observing, reproducer, selftest, telling
-from proofs.hardware.observing import Observation
+from proofs.hardware.observing import UNREACHED, Observation
 from proofs.hardware.schedule import controls
 from proofs.hardware.schedule.orders import racing
 from proofs.hardware.schedule.races import ORDERS, RaceRequest, check
@@ -50,6 +50,9 @@ from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 from proofs.litmus.suite import read_tests
 from proofs.naming.specs import find_kernel
+
+REPLAYED = 120.0
+"""Seconds that `replay` gives a test, if it is not told otherwise."""
 
 
 @app.command("reproducer", epilog=epilog("reproducer"))
@@ -122,7 +125,7 @@ def replay(
         "The kernel of the model to compare with, instead of the one that `uname -r` says."
     ))] = "",
     allow_host_settings: HostOption = False,
-    seconds: Annotated[float, typer.Option(help="Time limit.")] = 120.0,
+    seconds: Annotated[float | None, typer.Option(help=f"Time limit; {REPLAYED:g} without it.")] = None,
     schedule: races.ScheduleOption = False,
     order: races.OrderOption = "",
     number: races.OrdersOption = ORDERS,
@@ -139,6 +142,8 @@ def replay(
     kernel = kernel or observing.kernel_for(observing.release_of(vmlinuz))
     test = read_test(file, kernel)
     if schedule:
+        if seconds is not None:
+            raise ModelError("--seconds is not for --schedule: there each run has a limit of its own")
         check(test)
         asked = RaceRequest(number, order, repeat, controls.named(without) if without else None)
         text = test_text(file, test)
@@ -148,7 +153,7 @@ def replay(
         raise ModelError("--order, --repeat, --without and --out are for --schedule")
     reproducer.check(test)
     [[seen]] = observing.observe(
-        [test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds, kernel=kernel
+        [test], [vmlinuz], allow_host_settings=allow_host_settings, seconds=seconds or REPLAYED, kernel=kernel
     )
     found = conforming.compare(test, kernel, seen)
     if as_json:
@@ -185,7 +190,9 @@ def conform(
     ))] = "",
     here: Annotated[bool, typer.Option("--here", help="The running kernel too, where --vmlinuz is given.")] = False,
     allow_host_settings: HostOption = False,
-    seconds: Annotated[float, typer.Option(help="Time limit of each kernel.")] = observing.SECONDS,
+    seconds: Annotated[float | None, typer.Option(help=(
+        f"Time limit of each kernel, with --random of each batch of tests; {observing.SECONDS:g} without it."
+    ))] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A Markdown document to write.")] = None,
     identify: Annotated[bool, typer.Option("--identify", help=(
         "Instead of comparing, find whose rules it has: the smallest difference from the nearest kernel, or from that "
@@ -204,6 +211,9 @@ def conform(
 ) -> int:
     """Run litmus tests on real kernels and compare each with the model. Exit code 1 for a disagreement."""
     check_time(seconds)
+    if only_races and seconds is not None:
+        raise ModelError("--seconds is not for --races: there each run has a limit of its own")
+    seconds = seconds or observing.SECONDS
     if observed_in and not identify:
         raise ModelError("--observed is for --identify")
     kernel = named_kernel(kernel)
@@ -238,13 +248,14 @@ def _compared(
 ) -> int:
     """Say of each test whether it agrees. Exit code 1 for a disagreement."""
     rows: list[list[conforming.Conformance]] = []
-    interrupted = False
+    cut = False
     try:
         for row in observed:
             rows.append(conforming.conform(tests, [row], kernel))
+            cut |= any(seen.fate == UNREACHED for seen in row)
     except KeyboardInterrupt:
-        say("interrupted: what follows is of the kernels that were done")
-        interrupted = True
+        say("interrupted: what follows was seen before")
+        cut = True
     found = list(itertools.chain.from_iterable(rows))
     if out is not None:
         write_file(out, conforming.to_markdown(found))
@@ -253,7 +264,7 @@ def _compared(
     else:
         print(conforming.to_text(found), end="")
     code = _conformance_code(rows)
-    return INCONCLUSIVE if interrupted and code == OK else code
+    return INCONCLUSIVE if cut and code == OK else code
 
 
 def _identify(
@@ -271,7 +282,7 @@ def _identify(
             found, left = _identity(tests, row, base, seconds)
             told.append(identifying.to_json(found, row[0].release, left))
             results += [
-                {"litmus": test.name, "release": seen.release, "reason": seen.reason,
+                {"litmus": test.name, "release": seen.release, "reason": seen.reason, "digest": seen.digest,
                  "observed": "" if seen.outcome is None else conforming.shown(seen.outcome)}
                 for test, seen in zip(tests, row, strict=True)
             ]
@@ -279,7 +290,7 @@ def _identify(
             if not as_json:
                 print(identifying.to_text(found, row[0].release, left))
     except KeyboardInterrupt:
-        say("interrupted: what follows is of the kernels that were done")
+        say("interrupted: nothing more is identified")
         interrupted = True
     if as_json:
         print_json({"schema": 1, "kernels": told, "results": results})

@@ -164,7 +164,7 @@ def check(
         names = ", ".join(i.name for i in asked.invariants)
         raise ModelError(f"{names} says nothing about {', '.join(kernel or [])}")
     tests = reports.tests_in(litmus or (), [spec for spec, _ in asked.kernels])
-    real = reports.replayed(replayed) if replayed is not None else []
+    real = reports.replayed(replayed, tests) if replayed is not None else []
     stopped, code = "", OK
     judged: list[KernelComparison] = []
     try:

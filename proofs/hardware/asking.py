@@ -18,7 +18,7 @@ from proofs.hardware.campaign import Campaign, Record
 from proofs.hardware.conform import Conformance
 from proofs.hardware.generate import Asked, Generator, able
 from proofs.hardware.met import goals_of
-from proofs.hardware.observing import UNFINISHED, Observation, kernel_for, observations
+from proofs.hardware.observing import Observation, finished, kernel_for
 from proofs.hardware.shrink import KernelDifference, shrink
 from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
@@ -97,7 +97,7 @@ class Asking:
         try:
             seen = self.run([test.litmus for test in now], heard=heard, meanwhile=lambda: self.prepare(size))
         except KeyboardInterrupt:
-            self.keep(now, {name: s for name, s in observations(lines).items() if s.reason != UNFINISHED})
+            self.keep(now, finished(lines))
             raise
         left = self.keep(now, seen)
         if len(left) == len(now):

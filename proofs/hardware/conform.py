@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.kernels import KERNELS
 from model.logic import ModelError
 from proofs import json_text
 from proofs.hardware.observing import CRASHED, HUNG, Observation, kernel_for
 from proofs.litmus import execution
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
+from proofs.litmus.suite import digest_on
 from proofs.naming.specs import find_kernel, system_of, with_features
 
 AGREE, DISAGREE, NOT_OBSERVABLE = "agree", "disagree", "not-observable"
@@ -28,7 +30,8 @@ DIFFERENT = frozenset({DISAGREE, CRASHED, HUNG})
 @dataclass(frozen=True)
 class Conformance:
     """One test on one real kernel. `kernel`: the model's; `model`: its answer; `status`: AGREE, DISAGREE,
-    NOT_OBSERVABLE, CRASHED, HUNG; `reason`: of all but the first, or that the model allows another outcome too."""
+    NOT_OBSERVABLE, CRASHED, HUNG; `reason`: of all but the first, or that the model allows another outcome too.
+    `digest`: of what the test says (suite.digest_on), empty where nobody has kept it."""
 
     litmus: str
     release: str
@@ -37,6 +40,7 @@ class Conformance:
     observed: str
     status: str
     reason: str
+    digest: str = ""
 
 
 # Comparing
@@ -71,7 +75,7 @@ def held_against(
     answer = execution.answer_of(test, (outcome.condition for outcome in expected), stuck)
     got = observation.outcome
     status, reason = AGREE, ""
-    if observation.fate:
+    if observation.fate in DIFFERENT:
         status, reason = observation.fate, observation.reason
     elif got is None:
         status, reason = NOT_OBSERVABLE, observation.reason
@@ -82,7 +86,8 @@ def held_against(
     elif len(expected) > 1:
         reason = f"the model also has: {'; or '.join(sorted(map(shown, expected - {got})))}"
     return Conformance(
-        test.name, observation.release, kernel, str(answer), "" if got is None else shown(got), status, reason
+        test.name, observation.release, kernel, str(answer), "" if got is None else shown(got), status, reason,
+        digest_on(test, kernel),
     )
 
 
@@ -109,26 +114,41 @@ def outcome_of(text: str) -> Outcome:
 def saved(path: Path, tests: Sequence[Litmus]) -> dict[str, list[Observation]]:
     """What `conform --json` printed into that file: release to what it did in each of the tests.
 
-    Raises ModelError for a file that is none, or of which no test is among these.
+    Raises ModelError for a file that is none, of which no test is among these, or which has observations of another
+    text of one of them.
     """
-    names = {test.name for test in tests}
+    named = {test.name: test for test in tests}
     found: dict[str, dict[str, Observation]] = {}
+    others: list[str] = []
     try:
         for row in json_text.read(path)["results"]:
-            if row["litmus"] in names:
+            if (test := named.get(row["litmus"])) is not None:
                 outcome = outcome_of(row["observed"]) if row["observed"] else None
-                seen = Observation(row["release"], outcome, row["reason"])
+                seen = Observation(row["release"], outcome, row["reason"], digest=row.get("digest", ""))
                 found.setdefault(row["release"], {})[row["litmus"]] = seen
+                # What a caller's word is depends on the kernel; --identify says none of what it was given.
+                names = [row["kernel"]] if "kernel" in row else [kernel.name for kernel in KERNELS]
+                others += [test.name] if all(seen.digest != digest_on(test, name) for name in names) else []
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is not what `conform --json` prints: {type(error).__name__} {error}") from error
     if not found:
-        raise ModelError(f"{path} says nothing of any of the {len(names)} tests")
+        raise ModelError(f"{path} says nothing of any of the {len(named)} tests")
+    if others:
+        raise ModelError(of_others(path, others))
     return {
         release: [seen.get(test.name) or Observation(release, None, f"{path} does not have it") for test in tests]
         for release, seen in found.items()
     }
+
+
+def of_others(path: Path, names: Sequence[str]) -> str:
+    """The complaint about observations of tests with those names whose texts are others."""
+    unlike = [*dict.fromkeys(names)]
+    more = f" and {len(unlike) - 3} more" if len(unlike) > 3 else ""
+    return (f"{path} was observed of another text of {', '.join(unlike[:3])}{more} than is asked about, or does not say "
+            "of which; `conform` observes it anew")
 
 
 # Telling

@@ -9,13 +9,13 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from model.logic import ModelError
-from proofs.errors import NotObservable
+from proofs.errors import NotObservable, OutOfTime
 from proofs.hardware import reproducer, vm
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
@@ -26,20 +26,23 @@ SECONDS = 600.0
 """The time limit of one run of many tests."""
 QUIET = 75.0
 """Seconds in which a machine says nothing and is taken to hang: a program gives a test up after 60."""
-CRASHED, HUNG = "crashed", "hung"
+CRASHED, HUNG, UNREACHED = "crashed", "hung", "unreached"
 UNFINISHED = "the program ended before its verdict"
+MISSED = "the program did not come to this test"
 
 
 @dataclass(frozen=True)
 class Observation:
     """What a program said of one test. `outcome`: None if it could not be seen, for `reason`. `steps`: its lines.
-    `fate`: CRASHED or HUNG if that is what the kernel did in it."""
+    `fate`: CRASHED or HUNG if that is what the kernel did in it, UNREACHED if it was not done to its
+    end. `digest`: of what the test said (suite.digest_on)."""
 
     release: str
     outcome: Outcome | None
     reason: str
     steps: tuple[dict[str, Any], ...] = ()
     fate: str = ""
+    digest: str = ""
 
 
 def release_of(image: Path | None) -> str:
@@ -58,8 +61,11 @@ def kernel_for(release: str) -> str:
     return name
 
 
-def run_here(program: Path, allow_host_settings: bool, seconds: float = SECONDS) -> tuple[str, ...]:
-    """The lines of a program on the running kernel. Raises ModelError if it does not end in time."""
+def run_here(
+    program: Path, allow_host_settings: bool, seconds: float = SECONDS, heard: Callable[[str], None] = lambda line: None
+) -> tuple[str, ...]:
+    """The lines of a program on the running kernel; `heard` gets each, also where it is stopped. Raises OutOfTime if it
+    does not end in time."""
     command = [str(program), *["--allow-host-settings"][:allow_host_settings]]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -67,46 +73,70 @@ def run_here(program: Path, allow_host_settings: bool, seconds: float = SECONDS)
         preexec_fn=end_with_parent,  # noqa: PLW1509  it only asks libc
     )
     try:
-        return tuple(process.communicate(timeout=seconds)[0].splitlines())
+        process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise ModelError(f"the program did not end within {seconds:g} s") from None
+        raise OutOfTime(f"the program did not end within {seconds:g} s") from None
     finally:
         if process.poll() is None:
             process.terminate()  # it ends its test, and puts settings back
-            process.wait()
+        lines = process.communicate()[0].splitlines()
+        for line in lines:
+            heard(line)
+    return tuple(lines)
 
 
 def run_in(
     vmlinuz: Path, tests: Sequence[Litmus], seconds: float = SECONDS, quiet: float = QUIET,
     heard: Callable[[str], None] = lambda line: None, meanwhile: Callable[[], bool] = lambda: False,
+    found: dict[str, Observation] | None = None,
 ) -> dict[str, Observation]:
     """Test to what the kernel of that image does in it, in as many machines as it takes; for at most so many `seconds`.
-    `heard` gets each line that a program prints, `meanwhile` is called while there is none (vm.boot).
+    `heard` gets each line that a program prints, `meanwhile` is called while there is none (vm.boot). What was seen
+    before something is raised is in `found`.
 
-    Raises ModelError if no machine comes to a test, or the time is over before the first one.
+    Raises ModelError if no machine comes to a test, OutOfTime if the time is over before that.
     """
     machine = vm.find(vmlinuz)
     end = time.monotonic() + seconds
-    found: dict[str, Observation] = {}
+    found = {} if found is None else found
     left = list(tests)
+    said: list[str] = []
+
+    def on_line(line: str) -> None:
+        said.append(line)
+        heard(line)
+
     while left and time.monotonic() < end:
+        said.clear()
         with vm.compiled(reproducer.program(left), "tests") as program:
-            done = vm.boot(
-                machine, program, ["--allow-host-settings", "--only-verdicts"], quiet=quiet,
-                seconds=max(1.0, end - time.monotonic()), on_line=heard, meanwhile=meanwhile,
-            )
+            try:
+                done = vm.boot(
+                    machine, program, ["--allow-host-settings", "--only-verdicts"], quiet=quiet,
+                    seconds=max(1.0, end - time.monotonic()), on_line=on_line, meanwhile=meanwhile,
+                )
+            except KeyboardInterrupt:
+                found |= finished(said)
+                raise
         seen = observations(done.lines)
         found |= seen
         begun = [test for test in left if test.name in seen]
         if done.ended == "done" or (done.ended == "timeout" and begun):
             break
         if not begun:
-            raise ModelError(f"{vmlinuz}: {done.reason.splitlines()[0]}")
+            kind = ModelError if done.ended == "panic" else OutOfTime
+            raise kind(f"{vmlinuz}: {done.reason.splitlines()[0]}")
         name = begun[-1].name
         fate = CRASHED if done.ended == "panic" else HUNG
         found[name] = replace(seen[name], outcome=None, reason=done.reason.splitlines()[0], fate=fate)
         left = [test for test in left if test.name not in found]
+    if left and not found:
+        raise OutOfTime(f"{vmlinuz}: the {seconds:g} s were over before the first test")
     return found
+
+
+def finished(lines: Iterable[str]) -> dict[str, Observation]:
+    """As `observations`, of a program that was stopped: without the test that it was at."""
+    return {name: seen for name, seen in observations(lines).items() if seen.reason != UNFINISHED}
 
 
 def observations(lines: Iterable[str]) -> dict[str, Observation]:
@@ -154,19 +184,51 @@ def observe(
         if doable:
             vm.init_program()  # is there a compiler?
         seen: dict[str, Observation] = {}
-        missing = "the program did not come to this test"
-        if doable and image is None:
-            with vm.compiled(reproducer.program(doable), "tests") as program:
-                try:
-                    seen = observations(run_here(program, allow_host_settings, seconds))
-                except ModelError as error:
-                    missing = str(error)
-        elif doable and image is not None:
-            try:
-                seen = run_in(image, doable, seconds)
-            except ModelError as error:
-                missing = str(error)
-        yield [seen.get(test.name) or Observation(release, None, hopeless.get(test.name, missing)) for test in tests]
+        try:
+            missing = _see(image, doable, allow_host_settings, seconds, seen) if doable else ""
+        except KeyboardInterrupt:
+            yield _row(tests, release, doable, seen, hopeless, "interrupted before")
+            raise
+        yield _row(tests, release, doable, seen, hopeless, missing)
+
+
+def _row(
+    tests: Sequence[Litmus], release: str, doable: Sequence[Litmus], seen: Mapping[str, Observation],
+    hopeless: Mapping[str, str], missing: str,
+) -> list[Observation]:
+    """What was seen of each test, or why nothing was; and of which text."""
+    done = {test.name: test for test in doable}
+    rows = []
+    for test in tests:
+        found = seen.get(test.name) or Observation(release, None, hopeless.get(test.name, missing))
+        late = test.name in done and (test.name not in seen or found.reason == UNFINISHED)
+        rows.append(replace(
+            found, digest=done.get(test.name, test).digest, fate=found.fate or (UNREACHED if late else "")
+        ))
+    return rows
+
+
+def _see(
+    image: Path | None, tests: Sequence[Litmus], allow_host_settings: bool, seconds: float,
+    found: dict[str, Observation],
+) -> str:
+    """Put into `found` what the kernel does in tests that a program can do, as far as it comes; why it did not come to
+    the others. Raises ModelError without a compiler."""
+    if image is not None:
+        try:
+            run_in(image, tests, seconds, found=found)
+        except (ModelError, OutOfTime) as error:
+            return str(error)
+        return MISSED
+    said: list[str] = []
+    with vm.compiled(reproducer.program(tests), "tests") as program:
+        try:
+            run_here(program, allow_host_settings, seconds, said.append)
+        except OutOfTime as error:
+            return str(error)
+        finally:
+            found |= finished(said)
+    return MISSED
 
 
 def _doable(tests: Sequence[Litmus], kernel: str, release: str) -> tuple[list[Litmus], dict[str, str]]:

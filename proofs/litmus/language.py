@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from model import releases
-from model.callers import WORDS, form
+from model.callers import CALLERS, WORDS, form
 from model.kernels import Kernel
 from model.logic import Scope, Term
 from model.operations import Operation
@@ -86,6 +87,16 @@ class Litmus:
         )
 
     @property
+    def digest(self) -> str:
+        """Short hash of all that the test says but its name and `about`; a caller's word counts as what it is here."""
+        said = (
+            [(page.name, page.whole, sorted(page.attributes), page.contents) for page in self.pages],
+            sorted(self.split), self.mode, self.condition_text,
+            [[_said(self.statements[n]) for n in group] for group in self.groups],
+        )
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+
+    @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """Statement numbers (0-based) by line: the operations of one line run at the same time."""
         by_line = itertools.groupby(range(len(self.statements)), lambda number: self.statements[number].line)
@@ -152,6 +163,13 @@ class Litmus:
             "Value": tuple(str(n) for n in self.values), "Block": tuple(dict.fromkeys(p.whole for p in self.pages)),
         }
         return names | {sort: chosen for sort, chosen in given.items() if chosen}
+
+
+def _said(statement: Statement) -> tuple[str, str, list[str], tuple[str, ...]]:
+    """What tells the statement from others, also where its text is a caller's word."""
+    operation = statement.operation
+    goal = operation.goal if any(operation.word == caller.word for caller in CALLERS) else ()
+    return statement.text, operation.word, sorted(operation.flags), goal
 
 
 def form_on(operation: Operation, kernel: Kernel) -> str:

@@ -11,6 +11,7 @@ from proofs.data import SUITE
 from proofs.errors import LitmusError
 from proofs.litmus import cow_selftest, parser
 from proofs.litmus.language import Litmus
+from proofs.naming.specs import find_kernel
 
 
 def known(suite: Path = SUITE) -> list[str]:
@@ -43,6 +44,13 @@ def text_of(name: str, suite: Path = SUITE) -> str:
     """The text of the test of that name. Raises LitmusError as `parser.read_text` does."""
     cases = dict(cow_selftest.tests())
     return cases[name] if name in cases else parser.read_text(suite / f"{name}.litmus")
+
+
+def digest_on(test: Litmus, kernel: str) -> str:
+    """`Litmus.digest` of the test as the model's kernel of that name has it. Raises ModelError if there is none, and
+    the test has callers' words."""
+    calls = any(statement.operation.forms for statement in test.statements)
+    return (test.on(find_kernel(kernel)) if calls else test).digest
 
 
 def is_file(word: str) -> bool:

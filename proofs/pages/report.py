@@ -22,7 +22,7 @@ from proofs import json_text
 from proofs.certify import manifest
 from proofs.check.cells import Cell, CellKey, Table, trace_of
 from proofs.check.scopes import SORT_ORDER
-from proofs.litmus import language, parser
+from proofs.litmus import language, parser, suite
 from proofs.litmus.account import account
 from proofs.litmus.execution import Answer
 from proofs.naming.specs import features_of, find_kernel, system_of, with_features
@@ -37,7 +37,7 @@ SCHEMA = 1
 WEB = Path(__file__).parent / "web"
 """Style sheet and scripts of the pages."""
 ASSETS = ("style.css", "expression.js", "stepper.js", "report.js")
-STATUSES = ("agree", "disagree", "not-observable")
+STATUSES = ("agree", "disagree", "not-observable", "crashed", "hung")
 _REPLAYED = ("litmus", "release", "kernel", "model", "observed", "status", "reason")
 MARKS = {">": "changed", "-": "gone"}
 """Marks of `state_lines` in words, beside that of what `Trace.marked` is said of."""
@@ -164,8 +164,12 @@ def tests_in(places: Iterable[Path], kernels: Iterable[str]) -> list[language.Li
     return parser.parse_all(((file, parser.read_text(file)) for file in files), own)
 
 
-def replayed(path: Path) -> list[dict[str, str]]:
-    """What real kernels did, as a JSON file tells it; docs/report.md has its form. Raises ModelError."""
+def replayed(path: Path, tests: Sequence[language.Litmus]) -> list[dict[str, str]]:
+    """What real kernels did, as a JSON file tells it; docs/report.md has its form.
+
+    Raises ModelError if it is none, or says so of another text of one of the tests.
+    """
+    named = {test.name: test for test in tests}
     try:
         data = json_text.read(path)
     except OSError as error:
@@ -180,6 +184,10 @@ def replayed(path: Path) -> list[dict[str, str]]:
             raise ModelError(f"{path}: result {number} has no text {', '.join(missing)}")
         if row["status"] not in STATUSES:
             raise ModelError(f"{path}: result {number}: status {row['status']!r} is none of {', '.join(STATUSES)}")
+        test = named.get(row["litmus"])
+        if test is not None and row.get("digest") != suite.digest_on(test, row["kernel"]):
+            raise ModelError(f"{path}: result {number} is of another text of {test.name} than that of {test.filename}, "
+                             "or does not say of which: `conform --json` says it")
     return [{key: row[key] for key in _REPLAYED} for row in data["results"]]
 
 
@@ -436,7 +444,7 @@ def _litmus_row(test: Mapping[str, Any], with_real: bool) -> str:
         counted = [f"{len([*rows])} {status}" for status, rows in itertools.groupby(
             sorted(r["status"] for r in test["real"])
         )]
-        worst = "violated" if any(r["status"] == "disagree" for r in test["real"]) else "none"
+        worst = "violated" if any(r["status"] in ("disagree", "crashed", "hung") for r in test["real"]) else "none"
         cells += f'<td class="{worst}">{html.escape(", ".join(counted)) or "not replayed"}</td>'
     return (f'<tr><th scope="row"><a href="{address}">{html.escape(test["name"])}</a><br><span class="quiet">'
             f'{html.escape(test["about"])}</span></th>{cells}</tr>')

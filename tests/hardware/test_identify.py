@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from proofs.litmus import execution, parser, reasons
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 from proofs.litmus.reasons import VALUES, number_of, record_of
+from proofs.litmus.suite import digest_on
 from proofs.naming.specs import find_kernel
 
 FEW = (
@@ -151,6 +152,39 @@ def test_saved_observations_are_identified_offline(tmp_path: Path, capsys: pytes
     again = tmp_path / "again.json"
     again.write_text(json.dumps(data))
     assert list(conform.saved(again, few())) == ["5.9.0-vendor"]
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace("exists", "always") if "exists" in text else text.replace("never", "always"),
+    lambda text: text + "\n", lambda text: text.replace("\n", "  # as it was\n", 1),
+])
+def test_observations_are_of_a_text_not_of_a_name(change: Callable[[str], str], tmp_path: Path) -> None:
+    test = few()[0]
+    text = Path(test.filename).read_text()
+    file = tmp_path / "seen.json"
+    file.write_text(json.dumps({"schema": 1, "results": observations("v5.11", "5.9.0-vendor")}))
+    other = parser.parse(change(text), test.filename)
+    if other.mode == test.mode:
+        assert conform.saved(file, [other])["5.9.0-vendor"][0].outcome is not None
+    else:
+        with pytest.raises(ModelError, match=f"{file} was observed of another text of {test.name} than is asked about"):
+            conform.saved(file, [other])
+
+
+def test_observations_that_say_of_no_text_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "seen.json"
+    rows = [{**row, "digest": ""} for row in observations("v5.11", "5.9.0-vendor")]
+    file.write_text(json.dumps({"schema": 1, "results": rows}))
+    with pytest.raises(ModelError, match="and 9 more than is asked about, or does not say of which"):
+        conform.saved(file, few())
+
+
+@pytest.mark.parametrize("call", ["r = rdma x", "process_vm_writev x 2"])
+def test_what_a_caller_s_word_is_on_a_kernel_is_part_of_what_was_observed(call: str) -> None:
+    test = parser.parse(f"litmus t\npage x\nA: write x 1\nA: {call}\nexists A.x == 1\n", "t")
+    assert any(statement.operation.forms for statement in test.statements)
+    assert digest_on(test, "v4.8") != digest_on(test, "v7.2")
+    assert digest_on(test, "v4.8") == test.on(find_kernel("v4.8")).digest
 
 
 @pytest.mark.parametrize(("text", "complaint"), [

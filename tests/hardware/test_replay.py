@@ -7,6 +7,7 @@ import platform
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -248,7 +249,7 @@ def test_conform_prints_results_by_its_schema(capsys: pytest.CaptureFixture[str]
     printed = json.loads(capsys.readouterr().out)
     assert printed["schema"] == 1
     assert [set(result) for result in printed["results"]] == [
-        {"litmus", "release", "kernel", "model", "observed", "status", "reason"}
+        {"litmus", "release", "kernel", "model", "observed", "status", "reason", "digest"}
     ] * 2
     assert printed["results"][1]["status"] == NOT_OBSERVABLE
     assert code in (errors.OK, errors.VIOLATION)
@@ -269,7 +270,7 @@ def test_a_kernel_that_cannot_be_run_loses_nothing_of_the_others(
 ) -> None:
     monkeypatch.setattr(vm, "find", lambda path: type("Machine", (), {"release": "6.1.0"}))
 
-    def fails(*_: object) -> tuple[str, ...]:
+    def fails(*_: object, **__: object) -> tuple[str, ...]:
         raise ModelError("no qemu")
 
     monkeypatch.setattr(observing, "run_in", fails)
@@ -285,6 +286,50 @@ def test_a_kernel_that_cannot_be_run_loses_nothing_of_the_others(
     for release in ("6.1.0", platform.release()):
         monkeypatch.setattr(vm, "find", lambda path, found=release: type("Machine", (), {"release": found}))
         assert main.main([*given, "--here", "--vmlinuz", str(tmp_path / "vmlinuz")]) == errors.INCONCLUSIVE
+
+
+@needs_compiler
+@pytest.mark.parametrize("where", [[], ["--vmlinuz", "vmlinuz"]])
+@pytest.mark.parametrize("command", ["replay", "conform", "conform --random 5"])
+def test_a_time_limit_that_is_over_is_no_mistake(
+    command: str, where: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(vm, "find", lambda path: vm.Machine(Path("vmlinuz"), "6.1.0-56-amd64", None, None, None))
+    monkeypatch.setattr(vm, "digest", lambda machine: "one")
+    Path("t.litmus").write_text("litmus t\npage x\nA: write x 1\nexists A.x == 1\n")
+    given = ["t.litmus"] if "random" not in command else ["--vmlinuz", "vmlinuz", "--with", "numa"]
+    assert main.main([*command.split(), *given, *where, "-k", "v6.1", "--seconds", "1e-9"]) == errors.INCONCLUSIVE
+    out, err = capsys.readouterr()
+    assert "1e-09 s" in out + err
+
+
+@needs_compiler
+def test_what_was_seen_before_an_interrupt_or_a_limit_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = vm.Machine(Path("vmlinuz"), "6.1.0-56-amd64", None, None, None)
+    monkeypatch.setattr(vm, "find", lambda path: machine)
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.litmus").write_text(f"litmus {name}\npage x\nA: write x 1\nexists A.x == 1\n")
+    said = ('{"release": "6.1.0-56-amd64"}', '{"test": "one"}',
+            '{"verdict": "observed", "condition": true, "refused": 0, "blocked": 0}', '{"test": "two"}')
+    ended = iter(("interrupt", "timeout"))
+
+    def boot(*_: object, on_line: Callable[[str], None], **__: object) -> vm.Boot:
+        for line in said:
+            on_line(line)
+        if next(ended) == "interrupt":
+            raise KeyboardInterrupt
+        return vm.Boot(said, None, "timeout", "not done after 5 s", "", 5.0, "tcg")
+
+    monkeypatch.setattr(vm, "boot", boot)
+    given = ["conform", *map(str, tmp_path.glob("*.litmus")), "--vmlinuz", "vmlinuz", "--json"]
+    for reason in ("interrupted before", observing.UNFINISHED):
+        assert main.main(given) == errors.INCONCLUSIVE
+        found = {row["litmus"]: row for row in json.loads(capsys.readouterr().out)["results"]}
+        assert (found["one"]["status"], found["two"]["status"]) == (AGREE, NOT_OBSERVABLE)
+        assert found["two"]["reason"] == reason
 
 
 # Real kernels

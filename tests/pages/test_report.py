@@ -19,6 +19,7 @@ from invariants import invariant
 from proofs.check import jobs, scopes
 from proofs.check.cells import Table
 from proofs.cli.main import main
+from proofs.litmus.parser import parse
 from proofs.naming.specs import find_kernel
 from proofs.pages.report import ASSETS, WEB, write
 from proofs.traces.svg import CHANGED_FILL
@@ -32,6 +33,7 @@ MINE = V5_9.but("mine", """</script><script>window.hurt = 1</script><img src=x o
 LITMUS = F1.replace("page x", 'about  <script>window.hurt = 1</script> & "the child" keeps a reference\npage x', 1)
 REAL = {"litmus": "F1", "release": "5.7.0", "kernel": "v5.7", "model": "Allowed", "observed": "r sees 2",
         "status": "agree", "reason": "<b>twice</b>"}
+DIGEST = parse(LITMUS, "F1").digest
 
 
 class Document(HTMLParser):
@@ -81,7 +83,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("report")
     (folder / "mine.py").write_text(KERNEL)
     (folder / "F1.litmus").write_text(LITMUS)
-    (folder / "real.json").write_text(json.dumps({"schema": 1, "results": [REAL, {**REAL, "litmus": "F99"}]}))
+    real = [{**REAL, "digest": DIGEST}, {**REAL, "litmus": "F99"}]
+    (folder / "real.json").write_text(json.dumps({"schema": 1, "results": real}))
     pages = folder / "pages"
     arguments = ["-k", "v5.9", "-k", "v5.7", "-k", "v5.19", "-k", f"{folder}/mine.py:MINE", "--scope", SCOPE]
     arguments += [text for claim in CLAIMS for text in ("-i", claim)]
@@ -247,6 +250,8 @@ def test_text_stands_out_as_wcag_aa_wants() -> None:
     (["--report", "r", "--litmus", "."], "no litmus tests in ."),
     (["--report", "r", "--replayed", "bad.json"], "result 1: status 'fine' is none of agree, disagree"),
     (["--report", "r", "--replayed", "old.json"], "schema 1"),
+    (["--report", "r", "--litmus", "of/F1.litmus", "--replayed", "other.json"], "result 1 is of another text of F1"),
+    (["--report", "r", "--litmus", "of/F1.litmus", "--replayed", "unsaid.json"], "result 1 is of another text of F1"),
     (["--report", "file"], "cannot write to file"),
 ])
 def test_bad_input_is_one_line(
@@ -254,6 +259,10 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.json").write_text(json.dumps({"schema": 1, "results": [{**REAL, "status": "fine"}]}))
+    Path("of").mkdir()
+    Path("of/F1.litmus").write_text(LITMUS.replace("write x 1", "write x 3", 1))
+    Path("other.json").write_text(json.dumps({"schema": 1, "results": [{**REAL, "digest": DIGEST}]}))
+    Path("unsaid.json").write_text(json.dumps({"schema": 1, "results": [REAL]}))
     Path("old.json").write_text(json.dumps({"schema": 0, "results": []}))
     Path("file").write_text("")
     assert main(["check", "-k", "v5.9", "-i", "write-bit", "--scope", SCOPE, *given]) == 2
