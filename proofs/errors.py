@@ -16,6 +16,8 @@ Whatever else is raised is an internal error, but for want of memory and disk (p
 
 from __future__ import annotations
 
+from typing import Any
+
 from model.logic import ModelError
 
 OK, VIOLATION, USAGE, INCONCLUSIVE, DISAGREEMENT, INTERNAL = range(6)
@@ -61,6 +63,14 @@ class OutOfMemory(LimitError):
 
 class EngineError(Exception):
     """Two derivations of the same terms disagree: a defect of this program, never a result."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt of work of which something is done: `so_far`."""
+
+    def __init__(self, so_far: Any) -> None:
+        super().__init__("interrupted")
+        self.so_far = so_far
 
 
 ENDINGS: dict[type[BaseException], tuple[str, int]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 
 import z3
 
+from proofs.errors import Interrupted
 from proofs.parallel import each_done, end_with_parent
 
 BUILT_IN = ("z3", "cvc5")
@@ -98,11 +98,15 @@ def _ask(question: tuple[str, Path, float]) -> tuple[str, float]:
 def ask_all(
     questions: Sequence[tuple[str, Path]], timeout: float, workers: int, progress: Callable[[int, int], Any]
 ) -> dict[tuple[str, Path], tuple[str, float]]:
-    """What each solver says of each file."""
-    answers = dict.fromkeys(questions, ("no answer: a solver's process died", 0.0))
+    """What each solver says of each file. Raises Interrupted with that, as far as it is known."""
     asked = [(solver, path, timeout) for solver, path in questions]
-    with contextlib.suppress(BrokenProcessPool):
-        for done, ((solver, path, _), answer) in enumerate(each_done(_ask, asked, workers), 1):
-            answers[solver, path] = answer
-            progress(done, len(asked))
-    return answers
+    known: dict[tuple[str, Path], tuple[str, float]] = {}
+    try:
+        for (solver, path, _), answer in each_done(_ask, asked, workers):
+            known[solver, path] = answer
+            progress(len(known), len(asked))
+    except BrokenProcessPool:
+        return dict.fromkeys(questions, ("no answer: a solver's process died", 0.0)) | known
+    except KeyboardInterrupt as error:
+        raise Interrupted(dict.fromkeys(questions, ("no answer: interrupted", 0.0)) | known) from error
+    return known

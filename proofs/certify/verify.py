@@ -13,6 +13,7 @@ from model.logic import ModelError
 from proofs.certify.manifest import Checked, Opened, manifests_in, opened_together
 from proofs.certify.solvers import BUILT_IN, ask_all
 from proofs.clock import check_time
+from proofs.errors import Interrupted
 from proofs.naming.specs import TermDigests
 from proofs.parallel import each_done
 
@@ -42,7 +43,7 @@ def verify(
 
     `solvers`: `z3` and `cvc5` are built in, any other is a command that gets a file's path and prints `unsat`.
     `timeout`: seconds for each solver and file; each file is asked once. `progress(done, total)` counts them.
-    Raises ModelError if there is no manifest, no solver, no time, or no such command, or if what was asked has other
+    Raises Interrupted with what is known by then, ModelError if there is no manifest, no solver, no time, or no such command, or if what was asked has other
     terms where it is verified.
     """
     places = [paths] if isinstance(paths, Path) else list(paths)
@@ -68,5 +69,8 @@ def verify(
     opened = [by_path[m] for m in manifests]
     files = dict.fromkeys(path for each in opened for path in each.files.values())
     questions = [(solver, path) for path in files for solver in dict.fromkeys(solvers)]
-    answers = ask_all(questions, timeout, workers, progress)
+    try:
+        answers = ask_all(questions, timeout, workers, progress)
+    except Interrupted as error:
+        raise Interrupted([_judged(each, solvers, error.so_far) for each in opened]) from error
     return [_judged(each, solvers, answers) for each in opened]

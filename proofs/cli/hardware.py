@@ -21,6 +21,7 @@ from proofs.cli.app import (
     TextOutOption,
     VmlinuzOption,
     app,
+    complain,
     give_out,
     named_kernel,
     predict,
@@ -87,22 +88,29 @@ def write_selftest(
     kernel = named_kernel(kernel)
     tests = _tests(files, SUITE, kernel)
     predicted: dict[str, Iterable[Outcome]] = {}
-    with progress_bar() as bar:
-        for test in bar.track(tests, description="asking the model"):
-            predicted |= predict(test, kernel) or {}
+    stopped = ""
+    try:
+        with progress_bar() as bar:
+            for test in bar.track(tests, description="asking the model"):
+                predicted |= predict(test, kernel) or {}
+    except KeyboardInterrupt:
+        stopped = f"interrupted: the model was asked of {len(predicted)} of {len(tests)} tests"
+        if not predicted or (out / f"{selftest.PROGRAM}.c").exists():
+            return complain(f"{stopped}; nothing is written{f', {out} is as it was' * out.exists()}", INCONCLUSIVE)
     made = selftest.selftest(tests, kernel, predicted, version())
     folder = writable_folder(out)
     for name, text in made.files.items():
         write_file(folder / name, text)
     if as_json:
-        print_json({"schema": 1, "folder": str(out), "kernel": kernel, "tests": made.tests, "left_out": made.left_out})
-        return OK
+        print_json({"schema": 1, "folder": str(out), "kernel": kernel, "tests": made.tests, "left_out": made.left_out}
+                   | ({"stopped": stopped} if stopped else {}))
+        return complain(stopped, INCONCLUSIVE) if stopped else OK
     print(f"{out}: {made.tests} tests that pass if they end as {kernel} of the model may. `make run_tests`\n"
           f"does them there; in tools/testing/selftests of a tree it is make TARGETS={out.resolve().name} run_tests")
     left = sorted(made.left_out, key=made.left_out.__getitem__)
     for why, names in itertools.groupby(left, made.left_out.__getitem__):
         print(f"not in it, {why}: {', '.join(names)}")
-    return OK
+    return complain(stopped, INCONCLUSIVE) if stopped else OK
 
 
 def _tests(files: Sequence[Path] | None, suite: Path, kernel: str) -> list[Litmus]:

@@ -21,6 +21,7 @@ from proofs.cli.app import (
     OutOption,
     app,
     asked_kernels,
+    complain,
     going_on,
     named_kernel,
     print_json,
@@ -35,7 +36,7 @@ from proofs.cost import meters as costing
 from proofs.cost import report as cost_reports
 from proofs.cost import tables
 from proofs.data import CERTIFICATES
-from proofs.errors import INCONCLUSIVE, OK, VIOLATION
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION, Interrupted
 from proofs.naming.specs import check_spoken, features_of, file_name, find_invariant, find_kernel
 from proofs.restrict import lattice as restricting
 from proofs.restrict import show
@@ -58,14 +59,21 @@ def verify(
     if not given.exists():
         raise ModelError(f"no folder or manifest {given}")
     started = time.monotonic()
-    with progress_bar() as bar:
-        task = bar.add_task("verifying")
-        checked = certificates.verify(
-            given if given.is_dir() else [given], solver or solvers.BUILT_IN, timeout, workers,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    stopped = ""
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("verifying")
+            checked = certificates.verify(
+                given if given.is_dir() else [given], solver or solvers.BUILT_IN, timeout, workers,
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except Interrupted as error:
+        checked = error.so_far
+        done = sum(c.verdict == "accepted" for c in checked)
+        stopped = f"interrupted: {done} of {len(checked)} certificates were accepted before"
     if as_json:
-        print_json({"schema": 1, "results": [dataclasses.asdict(c) for c in checked]})
+        print_json({"schema": 1, "results": [dataclasses.asdict(c) for c in checked]}
+                   | ({"stopped": stopped} if stopped else {}))
     else:
         counts = {v: sum(c.verdict == v for c in checked) for v in ("accepted", "refused", "unconfirmed")}
         for c in checked:
@@ -77,6 +85,8 @@ def verify(
         print(f"{counted}, {sum(c.obligations for c in checked)} obligations by {names}, "
               f"{time.monotonic() - started:.0f} s")
     verdicts = {c.verdict for c in checked}
+    if stopped:
+        return complain(stopped, INCONCLUSIVE)
     if "refused" in verdicts:
         return VIOLATION
     return INCONCLUSIVE if "unconfirmed" in verdicts else OK
@@ -154,19 +164,24 @@ def cost(
             raise ModelError(f"{spec}: costs are those of a kernel without features and with huge pages, say no others")
     folder = writable_folder(out) / "cost"
     folder.mkdir(exist_ok=True)
+    stopped = ""
     try:
         with progress_bar() as bar:
             task = bar.add_task("counting", total=len(specs))
             found = tables.tables(specs, folder, workers, lambda done: bar.update(task, completed=done))
-    except KeyboardInterrupt:
-        say("interrupted")
-        return INCONCLUSIVE
-    measured = cost_reports.measure() if measure else None
+    except Interrupted as error:
+        found = error.so_far
+        stopped = f"interrupted: {len(found)} of {len(specs)} kernels were counted"
+        if not found:
+            return complain(stopped, INCONCLUSIVE)
+    measured = cost_reports.measure() if measure and not stopped else None
     if picture is not None:
         write_file(picture, cost_reports.to_svg(found, work, measured))
     if as_json:
-        print_json(cost_reports.to_json(found, work, measured))
+        print_json(cost_reports.to_json(found, work, measured) | ({"stopped": stopped} if stopped else {}))
     else:
         print(cost_reports.to_text(found, work, measured), end="")
+    if stopped:
+        return complain(stopped, INCONCLUSIVE)
     return OK if all(cell.exact or (cell.bound.proved and not cell.stopped) for t in found for cell in t.cells) \
         else INCONCLUSIVE

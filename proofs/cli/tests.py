@@ -35,9 +35,9 @@ from proofs.cli.examples import epilog
 from proofs.clock import check_time
 from proofs.compare import diff as differences
 from proofs.compare import show as shown
-from proofs.compare.lockstep import Bounds
+from proofs.compare.lockstep import INTERRUPTED, Bounds
 from proofs.data import SUITE
-from proofs.errors import INCONCLUSIVE, OK, VIOLATION
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION, Interrupted
 from proofs.litmus import history as histories
 from proofs.litmus import matrix as matrices
 from proofs.litmus import suite as suite_tests
@@ -169,24 +169,32 @@ def matrix(
         return OK
     if out is not None:
         writable_folder(out.parent)
+    stopped = ""
     try:
         with progress_bar() as bar:
             task = bar.add_task("asking")
             found = matrices.ask(
                 read, workers, out is not None, lambda done, total: bar.update(task, completed=done, total=total)
             )
-    except KeyboardInterrupt:
-        say("interrupted")
-        return INCONCLUSIVE
+    except Interrupted as error:
+        found = error.so_far
+        answered = matrices.answered(read, found)
+        kept = f"; {out} is as it was" if out is not None else ""
+        stopped = f"interrupted: {len(answered.rows)} of {len(read.rows)} tests were asked{kept}"
+        if not answered.rows:
+            return complain(stopped, INCONCLUSIVE)
+        read, out = answered, None
     if out is not None:
         matrices.write(read, found, out, suite)
     if as_json:
-        print_json(matrices.to_json(read, found))
+        print_json(matrices.to_json(read, found) | ({"stopped": stopped} if stopped else {}))
     else:
         print(matrices.to_text(read, found) if out is None else f"{out} and {len(found.pictures)} pictures\n", end="")
     unexpected = found.unexpected(read)
     for line in unexpected:
         say(line)
+    if stopped:
+        return complain(stopped, INCONCLUSIVE)
     return VIOLATION if unexpected else OK
 
 
@@ -219,8 +227,7 @@ def diff(
                 task, description=f"{length} operations", completed=done, total=total
             ))
     except KeyboardInterrupt:
-        say("interrupted")
-        return INCONCLUSIVE
+        return complain("interrupted before the first sequence of operations was looked at", INCONCLUSIVE)
     folder.mkdir(exist_ok=True)
     for cause in report.causes:
         for each_found in cause.differences:
@@ -231,6 +238,9 @@ def diff(
         print(shown.to_text(report), end="")
         if report.causes:
             print(f"The tests are in {folder}; `python -m proofs litmus FILE -k {a} -k {b}` asks one again.")
+    if report.search.stopped == INTERRUPTED:
+        return complain(f"interrupted: every sequence of at most {report.search.depth} operations was looked at, longer "
+                        f"ones in part; {len(report.causes)} causes were found, the same command begins anew", INCONCLUSIVE)
     if report.causes:
         return VIOLATION
     return INCONCLUSIVE if report.search.stopped or report.search.unfollowed or report.left_out else OK

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from model.kernels import Kernel, differing, own_operations, sources_of
@@ -16,6 +16,7 @@ from model.logic import ModelError
 from proofs.compare.alike import proved_alike
 from proofs.compare.lockstep import (
     ALWAYS,
+    INTERRUPTED,
     PAGES,
     PROCESSES,
     REFERENCES,
@@ -27,7 +28,7 @@ from proofs.compare.lockstep import (
     search,
 )
 from proofs.derive.interpreter import Interpreter, interpreter_of
-from proofs.errors import EngineError
+from proofs.errors import EngineError, Interrupted
 from proofs.litmus import execution, parser
 from proofs.litmus.execution import End, Run
 from proofs.litmus.facts import Fact, value_loaded, value_seen
@@ -209,7 +210,8 @@ def compare(
 ) -> Report:
     """Compare two kernels, by their specs; `each`: how many sequences to keep for a cause.
 
-    Raises ModelError for a kernel or feature that there is not; EngineError if the litmus engine disagrees.
+    Interrupted, it is the report of what was found before; KeyboardInterrupt where nothing was looked for yet. Raises
+    ModelError for a kernel or feature that there is not; EngineError if the litmus engine disagrees.
     """
     for feature in features:
         if feature in NOT_FOLLOWED:
@@ -226,12 +228,13 @@ def compare(
     own = [name for k, s in zip(kernels, systems, strict=True) for name in untaken_rules(k, s)]
     kernels, sides = _sides(kernels, wanted, bounds)
     causes = Causes(*sides, wanted, each)
-    searched = search(*sides, wanted, bounds, causes.add, progress)
-    shown_causes = []
-    for n, (names, kept) in enumerate(causes.kept.items(), 1):
-        name = f"{file_name(f'{a}-{b}', kept='A-Za-z0-9_.-')}-{n}"
-        shown = (as_test((a, b), kernels, *found, f"{name}-{i}") for i, found in enumerate(kept, 1))
-        shown_causes.append(Cause(decisions(*kernels, names), tuple(shown), causes.count[names] - len(kept)))
+    try:
+        searched = search(*sides, wanted, bounds, causes.add, progress)
+    except Interrupted as error:
+        searched = error.so_far
+    shown_causes, whole = _shown((a, b), kernels, causes)
+    if not whole:
+        searched = replace(searched, stopped=INTERRUPTED)
     silent, elsewhere = _here_and_elsewhere(
         kernels, [d for d in others if not any(d in names for names in causes.kept)], wanted
     )
@@ -239,6 +242,23 @@ def compare(
         a, b, wanted, bounds, searched, tuple(shown_causes), silent, elsewhere,
         left_out=tuple(dict.fromkeys(own)),
     )
+
+
+def _shown(specs: tuple[str, str], kernels: tuple[Kernel, Kernel], causes: Causes) -> tuple[list[Cause], bool]:
+    """The causes with their sequences as tests; not whole where an interrupt left tests out."""
+    shown: list[Cause] = []
+    whole = True
+    found = [(names, kept) for names, kept in causes.kept.items() if kept]
+    for n, (names, kept) in enumerate(found, 1):
+        name = f"{file_name('-'.join(specs), kept='A-Za-z0-9_.-')}-{n}"
+        tests: list[Difference] = []
+        try:
+            for i, each in enumerate(kept if whole else (), 1):
+                tests.append(as_test(specs, kernels, *each, f"{name}-{i}"))
+        except KeyboardInterrupt:
+            whole = False
+        shown.append(Cause(decisions(*kernels, names), tuple(tests), causes.count[names] - len(tests)))
+    return shown, whole
 
 
 def _sides(

@@ -24,6 +24,7 @@ from model.state import Frame, Page, Pin, Proc, extra, vma_uffd
 from proofs.derive.ground import Grounder
 from proofs.derive.interpreter import State, interpreter_of
 from proofs.derive.symmetry import Naming, frames
+from proofs.errors import Interrupted
 from proofs.litmus.execution import Run, Situation
 from proofs.litmus.facts import LOOKED_AT, slots_used, value_loaded, value_seen
 from proofs.litmus.language import Litmus, PageDeclaration, Statement
@@ -397,8 +398,24 @@ def search(
     """Follow both kernels; `found(pages, sequence)` is told each sequence that differs and whose beginning does not;
     once it says True, that is enough.
 
-    `progress(depth, done, nodes of that depth)`.
+    `progress(depth, done, nodes of that depth)`. Raises Interrupted with the result so far.
     """
+    reached = [SearchResult(0, 0, False, INTERRUPTED, 0)]
+    try:
+        return _followed(a, b, features, bounds, found, progress, reached)
+    except KeyboardInterrupt as error:
+        raise Interrupted(reached[0]) from error
+
+
+INTERRUPTED = "interrupted"
+"""What `SearchResult.stopped` says then."""
+
+
+def _followed(
+    a: Side, b: Side, features: Sequence[str], bounds: Bounds, found: Callable[[Pages, tuple[Move, ...]], Any],
+    progress: Callable[[int, int, int], Any], reached: list[SearchResult],
+) -> SearchResult:
+    """As `search`; how far it is stands in `reached`."""
     started = time.monotonic()
     sides, names = (a, b), _Names(bounds)
     known = operations(features, own_operations(side.kernel for side in sides))
@@ -412,6 +429,7 @@ def search(
     for depth in range(1, bounds.depth + 1):
         following: list[Possibility] = []
         for done, node in enumerate(level):
+            reached[0] = SearchResult(len(seen), depth - 1, False, INTERRUPTED, unfollowed)
             progress(depth, done, len(level))
             if bounds.seconds is not None and time.monotonic() - started > bounds.seconds:
                 return SearchResult(len(seen), depth - 1, False, f"out of time after {bounds.seconds:g} s", unfollowed)

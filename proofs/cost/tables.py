@@ -38,7 +38,7 @@ from proofs.cost.bounds import Bound, bounds
 from proofs.cost.chains import Chain, Costs, said_before
 from proofs.cost.meters import METERS, OPERATIONS, P_, SECONDS, V_, MeteredAccess, idle, small, swapped
 from proofs.cost.worst import Worst, worst
-from proofs.errors import EngineError
+from proofs.errors import EngineError, Interrupted
 from proofs.naming.specs import file_name
 from proofs.parallel import each_done
 from proofs.traces.trace import write
@@ -120,11 +120,14 @@ def _cell(spec: str, op: MeteredAccess, meter: str, reached: Worst, bound: Bound
 
 
 def tables(specs: Sequence[str], out: Path | None, workers: int, progress: Callable[[int], Any]) -> list[CostTable]:
-    """The costs of kernels, as `table`, in that order."""
+    """The costs of kernels, as `table`, in that order. Raises Interrupted with those that are known by then."""
     done: dict[str, CostTable] = {}
-    for spec, found in each_done(functools.partial(table, out=out), specs, workers):
-        done[spec] = found
-        progress(len(done))
+    try:
+        for spec, found in each_done(functools.partial(table, out=out), specs, workers):
+            done[spec] = found
+            progress(len(done))
+    except KeyboardInterrupt as error:
+        raise Interrupted([done[spec] for spec in specs if spec in done]) from error
     return [done[spec] for spec in specs]
 
 

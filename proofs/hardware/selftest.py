@@ -67,7 +67,8 @@ class Selftest:
 def selftest(
     tests: Sequence[Litmus], kernel: str, predicted: Mapping[str, Iterable[Outcome]], version: str
 ) -> Selftest:
-    """The directory for these tests. `predicted`: test's name to the outcomes that the model's `kernel` has for it.
+    """The directory for these tests. `predicted`: test's name to the outcomes that the model's `kernel` has for it; a test
+    that is not there is left out.
 
     `version`: of this program, for the header. Raises ModelError if no program can do any of them.
     """
@@ -79,6 +80,9 @@ def selftest(
             sections = reproducer.sections_of(test)
         except NotObservable as error:
             left[test.name] = str(error)
+            continue
+        if test.name not in predicted:
+            left[test.name] = "the model was not asked"
             continue
         done.append(test)
         for section in sections:

@@ -15,11 +15,12 @@ from typing import Any
 from model.kernels import KERNELS
 from model.logic import ModelError
 from proofs.data import SUITE
+from proofs.errors import Interrupted
 from proofs.litmus import cow_selftest, execution, parser
 from proofs.litmus.execution import Answer
 from proofs.litmus.suite import named as tests_named
 from proofs.naming.specs import find_kernel, system_of, with_features
-from proofs.parallel import each_done
+from proofs.parallel import each_done, tell
 from proofs.traces.picture import to_svg
 from proofs.traces.text import first_sentence
 from proofs.traces.trace import Trace
@@ -206,7 +207,7 @@ def _by_column(names: str, marks: str, columns: Iterable[str]) -> dict[str, str]
 def ask(
     suite: Suite, workers: int, pictures: bool, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> MatrixAnswers:
-    """What every kernel of the suite answers to every row."""
+    """What every kernel of the suite answers to every row. Raises Interrupted with the answers so far."""
     by_features: dict[frozenset[str], list[TestRow]] = {}
     for row in suite.rows:
         by_features.setdefault(parser.parse(row.text, row.name).features, []).append(row)
@@ -217,10 +218,17 @@ def ask(
     jobs.sort(key=lambda job: -len(job[0]))
     cells: dict[tuple[str, str], KernelAnswer] = {}
     drawn: dict[str, str] = {}
-    for _, (some, more) in each_done(_answers, jobs, workers):
-        cells |= some
-        drawn |= more
+
+    def heard(answers: MatrixAnswers) -> None:
+        cells.update(answers.cells)
+        drawn.update(answers.pictures)
         progress(len(cells), len(suite.rows) * len(suite.kernels))
+
+    try:
+        for _ in each_done(_answer_all, jobs, workers, heard):
+            pass
+    except KeyboardInterrupt as error:
+        raise Interrupted(MatrixAnswers(cells, drawn)) from error
     for row in suite.rows if pictures else ():
         for kernel in suite.kernels if row.drawn_as else ():
             cell, other = cells[row.name, kernel], cells[row.drawn_as, kernel]
@@ -229,14 +237,18 @@ def ask(
     return MatrixAnswers(cells, drawn)
 
 
-def _answers(
-    job: tuple[tuple[TestRow, ...], tuple[str, ...], bool]
-) -> tuple[dict[tuple[str, str], KernelAnswer], dict[str, str]]:
-    """A worker's share: the cells of some rows on all kernels, and their pictures."""
+def answered(suite: Suite, found: MatrixAnswers) -> Suite:
+    """The suite with those rows alone that every kernel was asked."""
+    rows = (row for row in suite.rows if all((row.name, kernel) in found.cells for kernel in suite.kernels))
+    return replace(suite, rows=tuple(rows))
+
+
+def _answer_all(job: tuple[tuple[TestRow, ...], tuple[str, ...], bool]) -> None:
+    """A worker's share: of each of some rows its cells on all kernels, and their pictures, are told."""
     rows, kernels, pictures = job
-    cells: dict[tuple[str, str], KernelAnswer] = {}
-    drawn: dict[str, str] = {}
     for row in rows:
+        cells: dict[tuple[str, str], KernelAnswer] = {}
+        drawn: dict[str, str] = {}
         name, test = row.name, parser.parse(row.text, row.name)
         traces: dict[str, Trace] = {}
         for kernel in kernels:
@@ -248,7 +260,7 @@ def _answers(
             file = f"{hashlib.sha256(svg.encode()).hexdigest()[:12]}.svg"
             drawn[file] = svg
             cells |= {(name, kernel): replace(cells[name, kernel], picture=file) for kernel in shared}
-    return cells, drawn
+        tell(MatrixAnswers(cells, drawn))
 
 
 # Pictures
