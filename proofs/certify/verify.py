@@ -43,8 +43,8 @@ def verify(
 
     `solvers`: `z3` and `cvc5` are built in, any other is a command that gets a file's path and prints `unsat`.
     `timeout`: seconds for each solver and file; each file is asked once. `progress(done, total)` counts them.
-    Raises Interrupted with what is known by then, ModelError if there is no manifest, no solver, no time, or no such command, or if what was asked has other
-    terms where it is verified.
+    Raises Interrupted with what is known by then; ModelError if there is no manifest, no solver, no time, or no such
+    command, or if what was asked has other terms where it is verified.
     """
     places = [paths] if isinstance(paths, Path) else list(paths)
     manifests = [m for place in places for m in (manifests_in(place) if place.is_dir() else [place])]

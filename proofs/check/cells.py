@@ -207,9 +207,14 @@ def trace_of(cell: Cell, scope: Scope | None = None) -> Trace:
     return execute(cell.kernel, broken.name, broken.statement, system, sizes, steps, violated=broken.formula)
 
 
-def write_trace(cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable[[Trace], str]]) -> Cell:
-    """Write the counterexample as JSON and in each of `formats` (file ending to renderer); the cell with its path."""
-    folder = out / file_name(cell.kernel)
+def write_trace(
+    cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable[[Trace], str]], apart: str = ""
+) -> Cell:
+    """Write the counterexample as JSON and in each of `formats` (file ending to renderer); the cell with its path.
+
+    `apart`: what tells it from others of that kernel and invariant, as part of the folder's name.
+    """
+    folder = out / f"{file_name(cell.kernel)}{apart}"
     folder.mkdir(parents=True, exist_ok=True)
     trace = trace_of(cell, scope)
     name = file_name(cell.invariant)

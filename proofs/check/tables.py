@@ -15,17 +15,16 @@ from model.blame import nearest
 from model.kernels import Kernel
 from model.logic import ModelError, Scope
 from proofs import store
-from proofs.check import again
+from proofs.check import again, scopes
 from proofs.check.cells import Cell, CellKey, Cells, Table, write_trace
 from proofs.check.engines import ENGINES, PROVING
 from proofs.check.jobs import BMC_DEPTH, Job, jobs, run_job
 from proofs.check.prove import SECONDS, Verdict, prove
-from proofs.check.scopes import scope_called
 from proofs.clock import check_time
 from proofs.engine import Means
 from proofs.explore import cluster
 from proofs.naming import user_files
-from proofs.naming.specs import find_invariants, find_kernel, of_session, spec_of, with_features
+from proofs.naming.specs import features_of, find_invariants, find_kernel, of_session, spec_of, with_features
 from proofs.parallel import each_done, heard_here, tell
 from proofs.traces.render import FORMATS
 
@@ -190,7 +189,9 @@ def decide(
         found |= {(job.table, cell.kernel, cell.invariant): cell for cell in cells}
         for cell in cells:
             if cell.verdict == "VIOLATED":
-                traced = write_trace(cell, job.scope, out / job.table, pictures)
+                # A configuration's scope is its own, and its name is in the path.
+                apart = "" if job.table else scopes.apart(job.scope, job.without, "huge" in features_of(job.kernel)[1])
+                traced = write_trace(cell, job.scope, out / job.table, pictures, apart)
                 found[job.table, cell.kernel, cell.invariant] = traced
     proved = [table for table in tables if proofs and table.proof_time]
     for table in proved:
@@ -226,7 +227,7 @@ def verdicts(
     table = Table(
         tuple((with_features(spec, tuple(features)), find_kernel(spec)) for spec in specs),
         tuple(each for name in names for each in find_invariants(name)),
-        scope_called(scope), timeout=timeout, proof_time=proof_time,
+        scopes.scope_called(scope), timeout=timeout, proof_time=proof_time,
     )
     found: dict[CellKey, Cell] = {}
     folder = Path(out)

@@ -19,6 +19,7 @@ from proofs.cli.app import (
     JsonOption,
     OutOption,
     app,
+    complain,
     completed_invariants,
     names_in_options,
     print_columns,
@@ -31,14 +32,15 @@ from proofs.cli.app import (
 from proofs.cli.examples import epilog
 from proofs.cli.tables import check as check_table
 from proofs.cli.tests import diff as diff_kernels
-from proofs.errors import INCONCLUSIVE, OK, VIOLATION, RetellError
+from proofs.clock import check_time
+from proofs.errors import INCONCLUSIVE, OK, VIOLATION, Interrupted, RetellError
 from proofs.litmus import retell as retelling
 from proofs.naming.specs import find_kernel, formula_of, system_of
 from proofs.source import shown
 from proofs.source.csource import Tree, configuration
 from proofs.source.findings import NOT_READ
 from proofs.source.patch import applied, left_alone
-from proofs.source.survey import Reading, kernel_text, survey
+from proofs.source.survey import SECONDS, Reading, kernel_text, shown_configured, survey
 from proofs.traces import trace as traces
 
 group = typer.Typer(help="Read a kernel's source: its decisions, and verdicts about it.", rich_markup_mode=None)
@@ -48,6 +50,9 @@ TreeArgument = Annotated[Path, typer.Argument(help="A kernel's source tree, or w
 ConfigOption = Annotated[Path | None, typer.Option(
     "--config", help="The kernel's .config, for #if; without it, as Debian configures its amd64 kernels."
 )]
+TimeOption = Annotated[float, typer.Option("--time", help=(
+    "Seconds for reading one decision: what is not read by then is left as the nearest kernel has it, and told."
+))]
 PatchOption = Annotated[Path | None, typer.Option("--patch", help="A unified diff; the tree itself is left alone.")]
 
 
@@ -56,18 +61,27 @@ def read(
     tree: TreeArgument, config: ConfigOption = None, patch: PatchOption = None,
     kernel: Annotated[Path | None, typer.Option(help="Also write the kernel that was read, as a file for -k.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also say where each decision was found.")] = False,
+    seconds: TimeOption = SECONDS,
     as_json: JsonOption = False,
 ) -> int:
     """What a tree decides, beside the kernel of the model that is nearest to it."""
-    reading = _surveyed(tree, config, patch)
+    check_time(seconds)
+    stopped = ""
+    try:
+        reading = _surveyed(tree, config, patch, seconds)
+    except Interrupted as error:
+        reading, kernel = error.so_far, None
+        stopped = "interrupted: what was not come to is not read, and no kernel is written"
     if kernel is not None:
         write_file(kernel, kernel_text(reading, _about(reading)))
     if as_json:
-        print_json(shown.to_json(reading))
+        print_json(shown.to_json(reading) | ({"stopped": stopped} if stopped else {}))
     else:
         _print(reading, verbose)
         if kernel is not None:
             print(f"{kernel}: python -m proofs check -k {kernel}:READ -k {reading.nearest.name}")
+    if stopped:
+        return complain(stopped, INCONCLUSIVE)
     return INCONCLUSIVE if any(row.status == NOT_READ for row in (*reading.rows, *reading.granted)) else OK
 
 
@@ -82,12 +96,14 @@ def check(
     scope: Annotated[str, typer.Option(help="As for check.")] = "default",
     engine: Annotated[str, typer.Option(help="As for check.")] = "all",
     timeout: Annotated[float | None, typer.Option(help="Seconds for each exploration and each BMC run.")] = None,
+    seconds: TimeOption = SECONDS,
     workers: Annotated[int, typer.Option(min=1, help="Processes to use.")] = 2,
     as_json: JsonOption = False,
     out: OutOption = Path("proofs-out"),
 ) -> int:
     """The table of verdicts of the kernel that was read; with --patch before and after, and what tells them apart."""
-    readings = [_surveyed(tree, config, None), *([_surveyed(tree, config, patch)] if patch is not None else [])]
+    check_time(timeout, seconds)
+    readings = [_surveyed(tree, config, each, seconds) for each in (None, *([patch] if patch is not None else []))]
     folder = writable_folder(out)
     made = [_spec(reading, folder) for reading in readings]
     specs = [spec for spec, _ in made]
@@ -151,7 +167,8 @@ def diff(
     as_json: JsonOption = False, out: OutOption = Path("proofs-out"),
 ) -> int:
     """Which decisions differ between two trees, as formulas and as litmus tests."""
-    readings = [_surveyed(tree, config, None) for tree in (a, b)]
+    check_time(seconds)
+    readings = [_surveyed(tree, config, None, SECONDS) for tree in (a, b)]
     pairs = [(x, y) for x, y in zip(*(r.rows for r in readings), strict=True) if _unlike(x.finding, y.finding)]
     unread = [x.decision for x, y in zip(*(r.rows for r in readings), strict=True)
               if NOT_READ in (x.status, y.status)]
@@ -177,8 +194,9 @@ def diff(
     return VIOLATION if pairs else INCONCLUSIVE if unread else OK
 
 
-def _surveyed(root: Path, config: Path | None, patch: Path | None) -> Reading:
-    """Read a tree, patched or not. Raises ModelError if it is none, or the patch does not apply."""
+def _surveyed(root: Path, config: Path | None, patch: Path | None, seconds: float) -> Reading:
+    """Read a tree, patched or not. Raises Interrupted as `survey`, ModelError if it is none, or the patch does not
+    apply."""
     said = configuration(config)
     tree = Tree(root, said)
     if patch is not None:
@@ -187,17 +205,20 @@ def _surveyed(root: Path, config: Path | None, patch: Path | None) -> Reading:
             say(f"{patch} also changes {', '.join(others)}: of these files nothing is read")
     with progress_bar() as bar:
         task = bar.add_task("reading")
-        return survey(tree, lambda decision, done, of: bar.update(task, description=decision, completed=done, total=of))
+        return survey(
+            tree, lambda decision, done, of: bar.update(task, description=decision, completed=done, total=of), seconds
+        )
 
 
 def _about(reading: Reading) -> str:
     commit = f"commit {reading.commit}, " if reading.commit else ""
-    return f"what Linux {reading.version} decides, read from its source ({commit}files {reading.digest})"
+    of = f"{commit}files {reading.digest}{shown_configured(reading)}"
+    return f"what Linux {reading.version} decides, read from its source ({of})"
 
 
 def _record(reading: Reading, spec: str, left: list[str], folder: Path) -> Path:
     """Write of what a verdict about that kernel is: the tree, the hash of each file, functions and lines."""
-    path = folder / f"linux_{reading.version}_{reading.digest}.source.json"
+    path = folder / f"{reading.name}.source.json"
     write_file(path, json.dumps({**shown.to_json(reading), "kernel": spec, "left": left}, indent=1) + "\n")
     return path
 
@@ -209,7 +230,7 @@ def _spec(reading: Reading, folder: Path) -> tuple[str, list[str]]:
     """
     if not reading.replaced() and not reading.lapses():
         return reading.nearest.name, []
-    path = folder / f"linux_{reading.version}_{reading.digest}.py"
+    path = folder / f"{reading.name}.py"
     own = [row.decision for row in reading.replaced() if not row.finding.values]
     lines: list[str] = []
     for left in ([], *([each] for each in own), own):
@@ -225,8 +246,8 @@ def _spec(reading: Reading, folder: Path) -> tuple[str, list[str]]:
 
 
 def _print(reading: Reading, verbose: bool) -> None:
-    print(f"Linux {reading.version} in {reading.root} (files that are read: {reading.digest}), "
-          f"beside {reading.nearest.name}\n")
+    of = f"files that are read: {reading.digest}{shown_configured(reading)}"
+    print(f"Linux {reading.version} in {reading.root} ({of}), beside {reading.nearest.name}\n")
     print_columns([["decision"], [""], ["this tree"], [reading.nearest.name], ["found"]], shown.rows_of(reading))
     print()
     print("\n".join(shown.told(reading, verbose)))

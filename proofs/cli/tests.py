@@ -29,6 +29,7 @@ from proofs.cli.app import (
     progress_bar,
     say,
     writable_folder,
+    write_file,
 )
 from proofs.cli.ending import explained
 from proofs.cli.examples import epilog
@@ -72,8 +73,8 @@ def litmus(
     asked = [dataclasses.replace(test, split=test.split.union(more)) for test in read]
     if since:
         return _since(asked, [*(kernel or ()), *["--ends"] * ends, *["--verbose"] * verbose], as_json)
-    folder = writable_folder(out) / "litmus"
-    folder.mkdir(exist_ok=True)
+    folder = writable_folder(out) / "litmus" / (f"split-{','.join(sorted(more))}" if more else "")
+    folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     stopped, code = "", OK
     if (ending := _answer(asked, kernels, folder, ends, verbose, rows)) is not None:
@@ -219,7 +220,7 @@ def diff(
     a, b = named_kernel(a), named_kernel(b)
     bounds = Bounds(processes, pages, references, depth=depth, seconds=seconds)
     features = names_in_options(world, WORLD, "feature")
-    folder = writable_folder(out) / "diff"
+    folder = writable_folder(out) / "diff" / _apart(bounds, features)
     try:
         with progress_bar() as bar:
             task = bar.add_task("comparing")
@@ -228,10 +229,10 @@ def diff(
             ))
     except KeyboardInterrupt:
         return complain("interrupted before the first sequence of operations was looked at", INCONCLUSIVE)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for cause in report.causes:
         for each_found in cause.differences:
-            (folder / f"{each_found.name}.litmus").write_text(each_found.text, encoding="utf-8")
+            write_file(folder / f"{each_found.name}.litmus", each_found.text)
     if as_json:
         print_json(shown.to_json(report))
     else:
@@ -239,8 +240,17 @@ def diff(
         if report.causes:
             print(f"The tests are in {folder}; `python -m proofs litmus FILE -k {a} -k {b}` asks one again.")
     if report.search.stopped == INTERRUPTED:
-        return complain(f"interrupted: every sequence of at most {report.search.depth} operations was looked at, longer "
-                        f"ones in part; {len(report.causes)} causes were found, the same command begins anew", INCONCLUSIVE)
+        return complain(
+            f"interrupted: every sequence of at most {report.search.depth} operations was looked at, longer ones in part;"
+            f" {len(report.causes)} causes were found, the same command begins anew", INCONCLUSIVE,
+        )
     if report.causes:
         return VIOLATION
     return INCONCLUSIVE if report.search.stopped or report.search.unfollowed or report.left_out else OK
+
+
+def _apart(bounds: Bounds, features: Sequence[str]) -> str:
+    """The folder for tests that were sought with those bounds and features, as causes have other numbers then; empty
+    for what is sought if nothing is said."""
+    sizes, usual = ([b.processes, b.pages, b.references, b.depth] for b in (bounds, Bounds()))
+    return "+".join([*([",".join(map(str, sizes))] if sizes != usual else []), *features])

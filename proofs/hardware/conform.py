@@ -147,8 +147,8 @@ def of_others(path: Path, names: Sequence[str]) -> str:
     """The complaint about observations of tests with those names whose texts are others."""
     unlike = [*dict.fromkeys(names)]
     more = f" and {len(unlike) - 3} more" if len(unlike) > 3 else ""
-    return (f"{path} was observed of another text of {', '.join(unlike[:3])}{more} than is asked about, or does not say "
-            "of which; `conform` observes it anew")
+    return (f"{path} was observed of another text of {', '.join(unlike[:3])}{more} than is asked about, or does not "
+            "say of which; `conform` observes it anew")
 
 
 # Telling

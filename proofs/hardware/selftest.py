@@ -67,7 +67,7 @@ class Selftest:
 def selftest(
     tests: Sequence[Litmus], kernel: str, predicted: Mapping[str, Iterable[Outcome]], version: str
 ) -> Selftest:
-    """The directory for these tests. `predicted`: test's name to the outcomes that the model's `kernel` has for it; a test
+    """The directory for these tests. `predicted`: test's name to the outcomes that the model's `kernel` has for it; one
     that is not there is left out.
 
     `version`: of this program, for the header. Raises ModelError if no program can do any of them.

@@ -235,6 +235,11 @@ class Tree:
         texts = {file: self.text(file) for file in ("Makefile", *FILES)}
         return {file: hashlib.sha256(text).hexdigest() for file, text in texts.items() if text is not None}
 
+    def configured(self) -> str:
+        """Short hash of the configuration; empty for Debian's."""
+        said = repr(sorted(self.config.items()))
+        return "" if self.config == DEBIAN else hashlib.sha256(said.encode()).hexdigest()[:8]
+
     @cached_property
     def commit(self) -> str:
         """The commit that is checked out, with `+` if a file that is read is another one; "" if git knows none."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import z3
 
+from proofs.clock import look, seconds_left
 from proofs.source.csource import CFunction, Node, NotRead, Tree, decided, text_of
 from proofs.source.values import UNKNOWN, Event, Flags, State, Term, Thing, Value, equal, number, text, truth
 
@@ -87,6 +88,9 @@ class Expressions(ABC):
             return False
         key = (*(c.get_id() for c in state.conditions), condition.get_id())
         if key not in self._feasible:
+            look()
+            if (left := seconds_left()) is not None:
+                self._solver.set("timeout", max(1, int(1000 * left)))
             self._solver.push()
             self._solver.add(*state.conditions, condition)
             # The terms are kept with it: z3 gives the numbers of terms that are gone to others.
@@ -96,6 +100,7 @@ class Expressions(ABC):
 
     def _split(self, value: Value, state: State) -> list[tuple[bool, State]]:
         """The ways a condition can turn out, each with its state."""
+        look()
         condition = z3.simplify(truth(value))
         if z3.is_true(condition) or z3.is_false(condition):
             return [(z3.is_true(condition), state)]

@@ -13,6 +13,7 @@ import z3
 
 from model.decisions import value_text
 from model.kernels import FURTHER, KERNELS, Kernel
+from proofs.errors import OutOfTime
 from proofs.source.csource import CFunction, NotRead, Tree, defect
 from proofs.source.expressions import Vocabulary
 from proofs.source.paths import Path, Reader
@@ -152,7 +153,9 @@ def of_slot(value: Any) -> Term:
     return value(P, V, S, F)
 
 
-_FOLLOWED: WeakKeyDictionary[Tree, dict[tuple[int, str], tuple[Reader, list[Path]]]] = WeakKeyDictionary()
+_FOLLOWED: WeakKeyDictionary[Tree, dict[tuple[int, str], tuple[Reader, list[Path]] | NotRead | OutOfTime]] = (
+    WeakKeyDictionary()
+)
 
 
 def _followed(tree: Tree, vocabulary: Vocabulary, function: CFunction) -> tuple[Reader, list[Path]]:
@@ -161,8 +164,15 @@ def _followed(tree: Tree, vocabulary: Vocabulary, function: CFunction) -> tuple[
     key = (id(vocabulary), function.name)
     if key not in known:
         reader = Reader(tree, vocabulary)
-        known[key] = reader, reader.paths(function)
-    return known[key]
+        try:
+            known[key] = reader, reader.paths(function)
+        except (NotRead, OutOfTime) as error:
+            # The next question would only find that out again.
+            known[key] = error
+    found = known[key]
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 @dataclass(frozen=True)

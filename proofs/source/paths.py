@@ -8,6 +8,7 @@ from typing import Any
 
 import z3
 
+from proofs.clock import look
 from proofs.source.csource import CFunction, Node, NotRead, branches, declared_name, defect, text_of
 from proofs.source.expressions import MOST_PATHS, Expressions
 from proofs.source.values import UNKNOWN, State, Term, Thing, Value, same, truth
@@ -133,6 +134,7 @@ class Reader(Expressions):
         return [*ended, *((None, at) for at in going)]
 
     def _statement(self, node: Node, state: State) -> list[Result]:
+        look()
         handler = getattr(self, f"_do_{node.type}", None)
         if handler is not None:
             found: list[Result] = handler(node, state)
@@ -336,6 +338,7 @@ def _merged(states: Sequence[State]) -> list[State]:
     """States alike in all but conditions made one."""
     found: list[State] = []
     for each in states:
+        look()
         for n, known in enumerate(found):
             if each.like(known):
                 found[n] = _merge(known, each)

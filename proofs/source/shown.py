@@ -90,7 +90,7 @@ def to_json(reading: Reading) -> dict[str, Any]:
     """What `source read --json` prints."""
     return {
         "schema": 1, "tree": reading.root, "version": reading.version, "digest": reading.digest,
-        "commit": reading.commit, "files": reading.files,
+        "commit": reading.commit, "files": reading.files, "configured": reading.configured,
         "nearest": reading.nearest.name, "counts": reading.counts(),
         "granted": {row.decision: row.status for row in reading.granted},
         "lapses": {name: row.decision for row, name in reading.lapses()}, "decisions": [{

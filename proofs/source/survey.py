@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from model.decisions import DECISIONS, value_text
 from model.kernels import Kernel
 from model.user_rules import arguments_of
+from proofs.clock import done_by
+from proofs.errors import Interrupted, OutOfTime
 from proofs.naming.specs import variable_of
 from proofs.source import collapse, entries, faults, granted, gup, migration, others, reclaim
 from proofs.source.csource import Tree
@@ -24,6 +27,8 @@ ASKED: dict[str, DecisionReader | Together | Pattern] = {
 }
 """How each decision is read."""
 EQUAL, DIFFERS = "equal", "differs"
+SECONDS = 60.0
+"""Time limit of reading one decision."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +55,23 @@ class DecisionRow:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a tree: its folder, version, hash, commit if git knows it, and the hash of each file; the
-    nearest kernel, every decision, and what rules take for granted."""
+    """What was read of a tree: its folder, version, hash, commit if git knows it, the hash of each file, that of the
+    configuration (Tree.configured); the nearest kernel, every decision, and what rules take for granted."""
 
     root: str
     version: str
     digest: str
     commit: str
     files: dict[str, str]
+    configured: str
     nearest: Kernel
     rows: tuple[DecisionRow, ...]
     granted: tuple[DecisionRow, ...]
+
+    @property
+    def name(self) -> str:
+        """What tells it from other trees, and from the same one otherwise configured, as part of files' names."""
+        return "_".join(filter(None, (f"linux_{self.version}_{self.digest}", self.configured)))
 
     def differing(self) -> tuple[DecisionRow, ...]:
         return tuple(row for row in self.rows if row.status == DIFFERS)
@@ -92,31 +103,55 @@ def value_of(kernel: Kernel, decision: str) -> Any:
     return kernel.reuse if decision == "reuse_large" and value is None else value
 
 
-def survey(tree: Tree, progress: Callable[[str, int, int], Any] = lambda decision, done, of: None) -> Reading:
-    """Read every decision of a tree. What cannot be read is a finding that says why; nothing is assumed for it."""
-    findings = []
-    for n, decision in enumerate(DECISIONS):
-        progress(decision, n, len(DECISIONS))
-        findings.append(_asked(ASKED[decision], tree) if decision in ASKED else DecisionFinding(
-            decision, NOT_READ, why="no question and no pattern is known for it"))
+def survey(
+    tree: Tree, progress: Callable[[str, int, int], Any] = lambda decision, done, of: None, seconds: float = SECONDS
+) -> Reading:
+    """Read every decision of a tree. What cannot be read, in so many `seconds` each, is a finding that says why;
+    nothing is assumed for it. Raises Interrupted with a reading in which what was not come to is not read."""
+    findings: list[DecisionFinding] = []
+    facts: list[DecisionFinding] = []
+    try:
+        for n, decision in enumerate(DECISIONS):
+            progress(decision, n, len(DECISIONS))
+            findings.append(_asked(ASKED[decision], tree, seconds) if decision in ASKED else DecisionFinding(
+                decision, NOT_READ, why="no question and no pattern is known for it"))
+        for question in granted.GRANTED:
+            facts.append(_asked(question, tree, seconds))
+    except KeyboardInterrupt as error:
+        # Not half a kernel: nothing is known of it before there is one decision.
+        if not findings:
+            raise
+        names = [*DECISIONS][len(findings):], [question.decision for question in granted.GRANTED][len(facts):]
+        left = ([DecisionFinding(name, NOT_READ, why="interrupted before") for name in some] for some in names)
+        raise Interrupted(_reading(tree, *map(list.__add__, (findings, facts), left))) from error
+    return _reading(tree, findings, facts)
+
+
+def _reading(tree: Tree, findings: Sequence[DecisionFinding], facts: Sequence[DecisionFinding]) -> Reading:
+    """The findings about the decisions, and about what rules take for granted, beside the nearest kernel."""
     near = nearest(tree.version, findings)
     rows = []
     for each in findings:
         value = value_of(near, each.decision)
         status = NOT_READ if not each.decided else EQUAL if each.has(value) else DIFFERS
         rows.append(DecisionRow(each, value, status))
-    facts = []
-    for question in granted.GRANTED:
-        finding = _asked(question, tree)
+    granted_rows = []
+    for finding in facts:
         holds = finding.has(True) or None in finding.values
-        facts.append(DecisionRow(finding, True, NOT_READ if not finding.decided else EQUAL if holds else DIFFERS))
+        status = NOT_READ if not finding.decided else EQUAL if holds else DIFFERS
+        granted_rows.append(DecisionRow(finding, True, status))
     return Reading(
-        str(tree.root), tree.version, tree.digest(), tree.commit, tree.hashes(), near, tuple(rows), tuple(facts))
+        str(tree.root), tree.version, tree.digest(), tree.commit, tree.hashes(), tree.configured(), near, tuple(rows),
+        tuple(granted_rows))
 
 
-def _asked(question: DecisionReader | Together | Pattern, tree: Tree) -> DecisionFinding:
+def _asked(question: DecisionReader | Together | Pattern, tree: Tree, seconds: float) -> DecisionFinding:
     try:
-        return question.ask(tree)
+        with done_by(time.monotonic() + seconds):
+            return question.ask(tree)
+    except OutOfTime:
+        why = f"out of time after {seconds:g} s, --time gives it more"
+        return DecisionFinding(question.decision, NOT_READ, why=why)
     except RecursionError:
         return DecisionFinding(question.decision, NOT_READ, why="the source is nested too deep to be followed")
 
@@ -135,6 +170,11 @@ def nearest(version: str, findings: Sequence[DecisionFinding]) -> Kernel:
 def _number(name: str) -> float | None:
     found = re.search(r"(\d+)\.(\d+)", name)
     return int(found[1]) * 1000 + int(found[2]) if found else None
+
+
+def shown_configured(reading: Reading) -> str:
+    """`, configured as HASH`; nothing for what Debian has."""
+    return f", configured as {reading.configured}" if reading.configured else ""
 
 
 def kernel_text(reading: Reading, about: str, name: str = "READ", left: Collection[str] = ()) -> str:
@@ -163,7 +203,7 @@ def kernel_text(reading: Reading, about: str, name: str = "READ", left: Collecti
         given.append(f"    lapses={lapses!r},")
     kept = ", ".join([*(row.decision for row in reading.outside()), *left]) or "nothing"
     unread = f"Not read, or not to be said, so as {reading.nearest.name} has it: {kept}."
-    of = f"Linux {reading.version}{f', commit {reading.commit}' if reading.commit else ''}"
+    of = f"Linux {reading.version}{f', commit {reading.commit}' if reading.commit else ''}{shown_configured(reading)}"
     return "\n".join([
         f'"""{about}', "", f"{of}, files that are read: {reading.digest}.", unread, '"""', "",
         "from z3 import And, BoolVal, Not, Or", "", "from model import decisions", f"from model.kernels import {base}",

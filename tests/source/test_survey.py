@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from small_trees import BY_COUNT, tree, write_fault
+from small_trees import BY_COUNT, COPY, REUSE, tree, write_fault
 
 from model.decisions import DECISIONS
 from model.logic import ModelError
+from proofs.cli import source as source_commands
 from proofs.cli.main import main
 from proofs.errors import INCONCLUSIVE, USAGE, VIOLATION
 from proofs.naming.specs import find_kernel
+from proofs.source import survey as survey_module
 from proofs.source.csource import Tree
-from proofs.source.findings import PATTERN, READ
+from proofs.source.findings import NOT_READ, PATTERN, READ
 from proofs.source.patch import applied
 from proofs.source.patterns import PATTERNS
 from proofs.source.survey import ASKED, kernel_text, survey
@@ -177,3 +180,77 @@ def test_debians_tree_decides_what_the_model_says() -> None:
     assert reading.outside() == ()
 
 
+
+
+IFS = "".join(f"\tif (flags & {1 << n}u) total += {n};\n" for n in range(40))
+MANY = f"""
+static vm_fault_t do_wp_page(struct vm_fault *vmf)
+{{
+	struct page *page = vm_normal_page(vmf->vma, vmf->address, vmf->orig_pte);
+	unsigned int flags = vmf->flags, total = 0;
+{IFS}
+	if (PageAnon(page) && page_count(page) == total) {{ {REUSE} }}
+	{COPY}
+}}
+"""
+
+
+def test_a_decision_on_too_many_paths_is_not_read_in_its_time_and_the_others_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree(tmp_path, MANY)
+    assert main(["source", "read", str(tmp_path), "--time", "0.5", "--json"]) == 3
+    read = {row["decision"]: row for row in json.loads(capsys.readouterr().out)["decisions"]}
+    assert read["reuse"]["how"] == NOT_READ
+    assert read["reuse"]["why"] == "out of time after 0.5 s, --time gives it more"
+    assert any(row["how"] != NOT_READ for row in read.values())
+
+
+@pytest.mark.parametrize("command", [["read"], ["check"], ["diff", "."]])
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_what_is_no_time_is_one_line_before_anything_is_read(
+    command: list[str], seconds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["source", *command, str(tmp_path), "--time", seconds]) == 2
+    assert "a time limit is more than 0 seconds" in capsys.readouterr().err
+
+
+def test_an_interrupt_leaves_what_was_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree(tmp_path, write_fault(BY_COUNT))
+    calls = iter(range(3))
+    real = survey_module._asked
+
+    def interrupted(*given: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(survey_module, "_asked", interrupted)
+    kernel = tmp_path / "read.py"
+    assert main(["source", "read", str(tmp_path), "--kernel", str(kernel)]) == 3
+    out, err = capsys.readouterr()
+    assert out.count("is not read: interrupted before") > 50
+    assert err == "proofs: interrupted: what was not come to is not read, and no kernel is written\n"
+    assert not kernel.exists()
+
+
+def test_one_tree_configured_otherwise_is_another_kernel_in_a_file_of_its_own(tmp_path: Path) -> None:
+    body = f"""#ifdef CONFIG_SWAP
+if (PageAnon(page) && page_count(page) == 1) {{ {REUSE} }}
+#endif
+{COPY}"""
+    tree(tmp_path / "tree", write_fault(body))
+    made = []
+    for swap in (True, False):
+        reading = survey(Tree(tmp_path / "tree", {"CONFIG_SWAP": swap, "SWAP": swap}))
+        spec, left = source_commands._spec(reading, tmp_path)
+        made.append((spec, source_commands._record(reading, spec, left, tmp_path)))
+    assert len(set(made)) == 2
+    (spec, record), (other, _) = made
+    assert json.loads(record.read_text())["configured"] in record.name
+    if ".py:" in spec and ".py:" in other:
+        assert find_kernel(spec).reuse != find_kernel(other).reuse
+    usual = survey(Tree(tmp_path / "tree"))
+    assert (usual.configured, usual.name) == ("", f"linux_{usual.version}_{usual.digest}")
