@@ -241,7 +241,7 @@ def diff(
             print(f"The tests are in {folder}; `python -m proofs litmus FILE -k {a} -k {b}` asks one again.")
     if report.search.stopped == INTERRUPTED:
         return complain(
-            f"interrupted: every sequence of at most {report.search.depth} operations was looked at, longer ones in part;"
+            f"interrupted: every sequence of at most {report.search.depth} operations was looked at, longer in part;"
             f" {len(report.causes)} causes were found, the same command begins anew", INCONCLUSIVE,
         )
     if report.causes:

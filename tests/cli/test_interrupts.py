@@ -55,7 +55,7 @@ def test_diff_tells_what_it_found_before(
     code, out, err = run(capsys, *asked)
     assert code == 3
     assert "Looked at every sequence of at most 2 operations" in out
-    assert err == ("proofs: interrupted: every sequence of at most 2 operations was looked at, longer ones in part; "
+    assert err == ("proofs: interrupted: every sequence of at most 2 operations was looked at, longer in part; "
                    "1 causes were found, the same command begins anew\n")
     assert len([*tmp_path.glob("diff/*/*.litmus")]) >= 1
     code, out, _ = run(capsys, *asked, "--json")
