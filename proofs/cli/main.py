@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
-import select
 import signal
 import sys
 import threading
@@ -31,9 +31,7 @@ def interrupt(number: int, frame: Any) -> None:
 
     Such an object is freed without having been counted, which Python complains of, or z3 crashes.
     """
-    if _waking:
-        with contextlib.suppress(BlockingIOError):
-            os.read(_waking[0], 1 << 16)
+    _taken[0] = time.monotonic()
     while frame is not None:
         name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
         if name in SWALLOWS or (name == "__init__" and module.startswith("z3.")):
@@ -58,8 +56,7 @@ def take_signals() -> None:
     if _waking:
         return
     _waking.extend(os.pipe())
-    for end in _waking:
-        os.set_blocking(end, False)
+    os.set_blocking(_waking[1], False)
     signal.set_wakeup_fd(_waking[1], warn_on_full_buffer=False)
     # Without memory for a thread, the search ends first.
     with contextlib.suppress(RuntimeError):
@@ -67,17 +64,23 @@ def take_signals() -> None:
 
 
 _waking: list[int] = []
-"""The pipe into which Python writes each signal at once, whatever the main thread does; `interrupt` empties it."""
+"""The pipe into which Python writes the number of each signal at once, whatever the main thread does."""
+_taken = [-math.inf]
+"""When `interrupt` was last called."""
 PATIENCE = 0.1
 """Seconds after which a signal that was not taken finds the main thread in a search."""
 
 
 def _end_searches(heard: int, context: z3.Context) -> None:
     while True:
-        select.select([heard], [], [])
-        time.sleep(PATIENCE)
-        if select.select([heard], [], [], 0)[0]:
-            context.interrupt()
+        numbers, now = os.read(heard, 1 << 12), time.monotonic()
+        while {signal.SIGINT, signal.SIGTERM} & {*numbers}:
+            time.sleep(PATIENCE)
+            if _taken[0] > now - PATIENCE:
+                break
+            # It asks whether there was an error, which may be the end of the search itself.
+            with contextlib.suppress(z3.Z3Exception):
+                context.interrupt()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
