@@ -186,6 +186,11 @@ def _conformance_code(rows: Sequence[Sequence[conforming.Conformance]]) -> int:
     return OK if statuses and all(conforming.AGREE in each for each in statuses) else INCONCLUSIVE
 
 
+SecondsOption = Annotated[float | None, typer.Option(help=(
+    f"Time limit of each kernel, with --random of each batch of tests; {observing.SECONDS:g} without it."
+))]
+
+
 @app.command(epilog=epilog("conform"))
 def conform(
     files: Annotated[list[Path] | None, typer.Argument(
@@ -198,9 +203,7 @@ def conform(
     ))] = "",
     here: Annotated[bool, typer.Option("--here", help="The running kernel too, where --vmlinuz is given.")] = False,
     allow_host_settings: HostOption = False,
-    seconds: Annotated[float | None, typer.Option(help=(
-        f"Time limit of each kernel, with --random of each batch of tests; {observing.SECONDS:g} without it."
-    ))] = None,
+    seconds: SecondsOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A Markdown document to write.")] = None,
     identify: Annotated[bool, typer.Option("--identify", help=(
         "Instead of comparing, find whose rules it has: the smallest difference from the nearest kernel, or from that "

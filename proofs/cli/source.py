@@ -105,10 +105,10 @@ def check(
     check_time(timeout, seconds)
     readings = [_surveyed(tree, config, each, seconds) for each in (None, *([patch] if patch is not None else []))]
     folder = writable_folder(out)
-    made = [_spec(reading, folder) for reading in readings]
+    made = [kernel_of(reading, folder) for reading in readings]
     specs = [spec for spec, _ in made]
     unread = any(reading.outside() for reading in readings) or any(left for _, left in made)
-    records = [_record(reading, *each, folder) for reading, each in zip(readings, made, strict=True)]
+    records = [record_of(reading, *each, folder) for reading, each in zip(readings, made, strict=True)]
     if as_json:
         names = [*names_in_options(world, WORLD, "feature"), *names_in_options(split, SPLIT, "sub-steps")]
         cells = verdicts(dict.fromkeys(specs), invariant or INVARIANTS, features=names, scope=scope, engine=engine,
@@ -187,7 +187,7 @@ def diff(
             print(f"{decision} is not read in both")
     if depth and pairs and not as_json:
         folder = writable_folder(out)
-        specs = [_spec(reading, folder)[0] for reading in readings]
+        specs = [kernel_of(reading, folder)[0] for reading in readings]
         if specs[0] != specs[1]:
             print()
             diff_kernels(specs[0], specs[1], depth=depth, each=1, seconds=seconds, out=out)
@@ -216,14 +216,14 @@ def _about(reading: Reading) -> str:
     return f"what Linux {reading.version} decides, read from its source ({of})"
 
 
-def _record(reading: Reading, spec: str, left: list[str], folder: Path) -> Path:
+def record_of(reading: Reading, spec: str, left: list[str], folder: Path) -> Path:
     """Write of what a verdict about that kernel is: the tree, the hash of each file, functions and lines."""
     path = folder / f"{reading.name}.source.json"
     write_file(path, json.dumps({**shown.to_json(reading), "kernel": spec, "left": left}, indent=1) + "\n")
     return path
 
 
-def _spec(reading: Reading, folder: Path) -> tuple[str, list[str]]:
+def kernel_of(reading: Reading, folder: Path) -> tuple[str, list[str]]:
     """The name of the kernel that was read: the nearest one's if it is that, else that of a file which is written.
 
     And a line for each decision that the rules of the model do not go with, so that it is left as the nearest has it.

@@ -113,10 +113,10 @@ def survey(
     try:
         for n, decision in enumerate(DECISIONS):
             progress(decision, n, len(DECISIONS))
-            findings.append(_asked(ASKED[decision], tree, seconds) if decision in ASKED else DecisionFinding(
+            findings.append(answer_of(ASKED[decision], tree, seconds) if decision in ASKED else DecisionFinding(
                 decision, NOT_READ, why="no question and no pattern is known for it"))
         for question in granted.GRANTED:
-            facts.append(_asked(question, tree, seconds))
+            facts.append(answer_of(question, tree, seconds))
     except KeyboardInterrupt as error:
         # Not half a kernel: nothing is known of it before there is one decision.
         if not findings:
@@ -145,7 +145,7 @@ def _reading(tree: Tree, findings: Sequence[DecisionFinding], facts: Sequence[De
         tuple(granted_rows))
 
 
-def _asked(question: DecisionReader | Together | Pattern, tree: Tree, seconds: float) -> DecisionFinding:
+def answer_of(question: DecisionReader | Together | Pattern, tree: Tree, seconds: float) -> DecisionFinding:
     try:
         with done_by(time.monotonic() + seconds):
             return question.ask(tree)

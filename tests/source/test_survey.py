@@ -220,14 +220,14 @@ def test_an_interrupt_leaves_what_was_read(
 ) -> None:
     tree(tmp_path, write_fault(BY_COUNT))
     calls = iter(range(3))
-    real = survey_module._asked
+    real = survey_module.answer_of
 
     def interrupted(*given: Any) -> Any:
         if next(calls, None) is None:
             raise KeyboardInterrupt
         return real(*given)
 
-    monkeypatch.setattr(survey_module, "_asked", interrupted)
+    monkeypatch.setattr(survey_module, "answer_of", interrupted)
     kernel = tmp_path / "read.py"
     assert main(["source", "read", str(tmp_path), "--kernel", str(kernel)]) == 3
     out, err = capsys.readouterr()
@@ -245,8 +245,8 @@ if (PageAnon(page) && page_count(page) == 1) {{ {REUSE} }}
     made = []
     for swap in (True, False):
         reading = survey(Tree(tmp_path / "tree", {"CONFIG_SWAP": swap, "SWAP": swap}))
-        spec, left = source_commands._spec(reading, tmp_path)
-        made.append((spec, source_commands._record(reading, spec, left, tmp_path)))
+        spec, left = source_commands.kernel_of(reading, tmp_path)
+        made.append((spec, source_commands.record_of(reading, spec, left, tmp_path)))
     assert len(set(made)) == 2
     (spec, record), (other, _) = made
     assert json.loads(record.read_text())["configured"] in record.name
