@@ -79,10 +79,21 @@ def run_here(
     finally:
         if process.poll() is None:
             process.terminate()  # it ends its test, and puts settings back
-        lines = process.communicate()[0].splitlines()
+            process.wait()
+        lines = _said(process)
         for line in lines:
             heard(line)
     return tuple(lines)
+
+
+def _said(process: subprocess.Popen[str]) -> list[str]:
+    """The lines of a process that has ended; whatever it has started may go on, and keep its output open."""
+    said: str | bytes
+    try:
+        said = process.communicate(timeout=1)[0]
+    except subprocess.TimeoutExpired as error:
+        said = error.output or b""
+    return (said.decode(errors="replace") if isinstance(said, bytes) else said).splitlines()
 
 
 def run_in(

@@ -288,18 +288,30 @@ def test_a_kernel_that_cannot_be_run_loses_nothing_of_the_others(
         assert main.main([*given, "--here", "--vmlinuz", str(tmp_path / "vmlinuz")]) == errors.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("left", ["exec sleep 60", "sleep 8; exit 1"])
+def test_what_a_program_said_before_its_time_was_over_is_heard(left: str, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho one\n{left}\n")
+    program.chmod(0o755)
+    heard: list[str] = []
+    with pytest.raises(errors.OutOfTime, match="did not end within 3 s"):
+        observing.run_here(program, False, 3, heard.append)
+    assert heard == ["one"]
+
+
 @needs_compiler
-@pytest.mark.parametrize("where", [[], ["--vmlinuz", "vmlinuz"]])
 @pytest.mark.parametrize("command", ["replay", "conform", "conform --random 5"])
 def test_a_time_limit_that_is_over_is_no_mistake(
-    command: str, where: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vm, "find", lambda path: vm.Machine(Path("vmlinuz"), "6.1.0-56-amd64", None, None, None))
     monkeypatch.setattr(vm, "digest", lambda machine: "one")
     Path("t.litmus").write_text("litmus t\npage x\nA: write x 1\nexists A.x == 1\n")
     given = ["t.litmus"] if "random" not in command else ["--vmlinuz", "vmlinuz", "--with", "numa"]
-    assert main.main([*command.split(), *given, *where, "-k", "v6.1", "--seconds", "1e-9"]) == errors.INCONCLUSIVE
+    if "--vmlinuz" not in given:
+        given += ["--vmlinuz", "vmlinuz"]
+    assert main.main([*command.split(), *given, "-k", "v6.1", "--seconds", "1e-9"]) == errors.INCONCLUSIVE
     out, err = capsys.readouterr()
     assert "1e-09 s" in out + err
 
