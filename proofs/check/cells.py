@@ -21,7 +21,7 @@ from proofs.check.prove import SECONDS
 from proofs.derive.interpreter import Instance
 from proofs.engine import Claim, Evidence
 from proofs.naming.specs import file_name, find_invariant, state_of, system_of, with_features
-from proofs.traces.trace import Trace, execute, write
+from proofs.traces.trace import Trace, execute, read_json, to_json, write
 
 LEGEND = {
     "VIOLATED": "V n  VIOLATED: the shortest counterexample has n steps",
@@ -207,18 +207,30 @@ def trace_of(cell: Cell, scope: Scope | None = None) -> Trace:
     return execute(cell.kernel, broken.name, broken.statement, system, sizes, steps, violated=broken.formula)
 
 
+def _is_of_another_scope(path: Path, trace: Trace) -> bool:
+    """Whether there is a trace in that file, and in another scope."""
+    if not path.exists():
+        return False
+    try:
+        return bool(read_json(path)["#meta"]["scope"] != to_json(trace)["#meta"]["scope"])
+    except (ModelError, KeyError, TypeError):
+        return False  # nothing that anybody can use
+
+
 def write_trace(
     cell: Cell, scope: Scope, out: Path, formats: dict[str, Callable[[Trace], str]], apart: str = ""
 ) -> Cell:
     """Write the counterexample as JSON and in each of `formats` (file ending to renderer); the cell with its path.
 
-    `apart`: what tells it from others of that kernel and invariant, as part of the folder's name.
+    `apart`: what tells it from those in other scopes. It becomes part of the folder's name if one is there already.
     """
-    folder = out / f"{file_name(cell.kernel)}{apart}"
-    folder.mkdir(parents=True, exist_ok=True)
-    trace = trace_of(cell, scope)
-    name = file_name(cell.invariant)
+    trace, name = trace_of(cell, scope), file_name(cell.invariant)
+    folder = out / file_name(cell.kernel)
     path = folder / f"{name}.trace.json"
+    if _is_of_another_scope(path, trace):
+        folder = out / f"{file_name(cell.kernel)}{apart}"
+        path = folder / path.name
+    folder.mkdir(parents=True, exist_ok=True)
     write(trace, path)
     for ending, render in formats.items():
         store.write(folder / f"{name}.{ending}", render(trace))

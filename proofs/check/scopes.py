@@ -14,7 +14,7 @@ from model.logic import ModelError, Scope
 from proofs.check.cells import Table
 from proofs.check.prove import SECONDS
 from proofs.data import FULL
-from proofs.naming.specs import file_name, find_invariant, find_kernel, system_of, with_features
+from proofs.naming.specs import find_invariant, find_kernel, system_of, with_features
 from proofs.traces.trace import LARGEST
 
 SORT_ORDER = ("Proc", "Page", "Frame", "Pin", "Slot", "Folio", "Block")
@@ -36,13 +36,10 @@ SCOPES: dict[str, Scope] = {
 }
 
 
-def apart(scope: Scope, without: Iterable[str], huge: bool = False) -> str:
-    """What tells traces in that scope, of a kernel without those rules, from those in the default scope of all of it,
-    as part of a folder's name; empty for these. `huge`: folios and blocks count."""
-    sorts = SORT_ORDER if huge else SORT_ORDER[:5]
-    sizes, usual = ([each.as_dict()[sort] for sort in sorts] for each in (scope, SCOPES["default"]))
-    words = [f"scope-{','.join(map(str, sizes))}"] * (sizes != usual) + [f"without-{name}" for name in without]
-    return "".join(f".{file_name(word)}" for word in words)
+def apart(scope: Scope, huge: bool = False) -> str:
+    """What tells traces in that scope from others, as part of a folder's name. `huge`: folios and blocks count."""
+    sizes = (str(scope.as_dict()[sort]) for sort in (SORT_ORDER if huge else SORT_ORDER[:5]))
+    return f".scope-{','.join(sizes)}"
 
 
 NAMES = {

@@ -190,7 +190,7 @@ def decide(
         for cell in cells:
             if cell.verdict == "VIOLATED":
                 # A configuration's scope is its own, and its name is in the path.
-                apart = "" if job.table else scopes.apart(job.scope, job.without, "huge" in features_of(job.kernel)[1])
+                apart = "" if job.table else scopes.apart(job.scope, "huge" in features_of(job.kernel)[1])
                 traced = write_trace(cell, job.scope, out / job.table, pictures, apart)
                 found[job.table, cell.kernel, cell.invariant] = traced
     proved = [table for table in tables if proofs and table.proof_time]

@@ -73,8 +73,8 @@ def litmus(
     asked = [dataclasses.replace(test, split=test.split.union(more)) for test in read]
     if since:
         return _since(asked, [*(kernel or ()), *["--ends"] * ends, *["--verbose"] * verbose], as_json)
-    folder = writable_folder(out) / "litmus" / (f"split-{','.join(sorted(more))}" if more else "")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = writable_folder(out) / "litmus"
+    folder.mkdir(exist_ok=True)
     rows: list[Row] = []
     stopped, code = "", OK
     if (ending := _answer(asked, kernels, folder, ends, verbose, rows)) is not None:
@@ -220,7 +220,7 @@ def diff(
     a, b = named_kernel(a), named_kernel(b)
     bounds = Bounds(processes, pages, references, depth=depth, seconds=seconds)
     features = names_in_options(world, WORLD, "feature")
-    folder = writable_folder(out) / "diff" / _apart(bounds, features)
+    folder = writable_folder(out) / "diff"
     try:
         with progress_bar() as bar:
             task = bar.add_task("comparing")
@@ -229,7 +229,7 @@ def diff(
             ))
     except KeyboardInterrupt:
         return complain("interrupted before the first sequence of operations was looked at", INCONCLUSIVE)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     for cause in report.causes:
         for each_found in cause.differences:
             write_file(folder / f"{each_found.name}.litmus", each_found.text)
@@ -247,10 +247,3 @@ def diff(
     if report.causes:
         return VIOLATION
     return INCONCLUSIVE if report.search.stopped or report.search.unfollowed or report.left_out else OK
-
-
-def _apart(bounds: Bounds, features: Sequence[str]) -> str:
-    """The folder for tests that were sought with those bounds and features, as causes have other numbers then; empty
-    for what is sought if nothing is said."""
-    sizes, usual = ([b.processes, b.pages, b.references, b.depth] for b in (bounds, Bounds()))
-    return "+".join([*([",".join(map(str, sizes))] if sizes != usual else []), *features])

@@ -10,11 +10,11 @@ from commands import run, run_json
 from proofs.check import scopes
 
 
-def test_traces_of_another_scope_or_of_fewer_rules_lie_apart(
+def test_a_trace_is_not_written_over_one_of_another_scope(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ("check", "-k", "v5.9", "-i", "write-bit", "--engine", "explore", "-o", tmp_path)
-    ways = ((), ("--scope", "2,1,2,1,1"), ("--without", "swap-out"))
+    ways = ((), ("--scope", "2,1,2,1,1"))
     kept: dict[str, str] = {}
     for way in ways:
         code, data = run_json(capsys, *asked, *way)
@@ -24,7 +24,7 @@ def test_traces_of_another_scope_or_of_fewer_rules_lie_apart(
         kept[cell["trace"]] = Path(cell["trace"]).read_text()
     assert list(kept) == [
         str(tmp_path / folder / "write-bit.trace.json")
-        for folder in ("v5.9", "v5.9.scope-2,1,2,1,1", "v5.9.without-swap-out")
+        for folder in ("v5.9", "v5.9.scope-2,1,2,1,1")
     ]
     assert {path: Path(path).read_text() for path in kept} == kept
     # Asked again, each is told its own, and its scope is that of the file.
@@ -33,12 +33,9 @@ def test_traces_of_another_scope_or_of_fewer_rules_lie_apart(
         assert run(capsys, "show", path)[0] == 0
 
 
-@pytest.mark.parametrize(("sizes", "without", "huge", "said"), [
-    ((2, 1, 3, 1, 1), (), False, ""), ((3, 1, 3, 1, 1), (), False, ".scope-3,1,3,1,1"),
-    ((2, 1, 3, 1, 1, 2, 1), (), False, ""), ((2, 1, 3, 1, 1, 2, 1), (), True, ".scope-2,1,3,1,1,2,1"),
-    ((2, 1, 3, 1, 1), ("fork", "swap-out"), False, ".without-fork.without-swap-out"),
+@pytest.mark.parametrize(("sizes", "huge", "said"), [
+    ((3, 1, 3, 1, 1), False, ".scope-3,1,3,1,1"), ((2, 1, 3, 1, 1, 2, 1), False, ".scope-2,1,3,1,1"),
+    ((2, 1, 3, 1, 1, 2, 1), True, ".scope-2,1,3,1,1,2,1"),
 ])
-def test_what_tells_traces_apart_is_in_their_folder_s_name(
-    sizes: tuple[int, ...], without: tuple[str, ...], huge: bool, said: str
-) -> None:
-    assert scopes.apart(scopes.scope_of(*sizes), without, huge) == said
+def test_what_tells_traces_apart_is_in_their_folder_s_name(sizes: tuple[int, ...], huge: bool, said: str) -> None:
+    assert scopes.apart(scopes.scope_of(*sizes), huge) == said

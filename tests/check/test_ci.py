@@ -91,7 +91,7 @@ def test_what_ran_out_of_time_is_an_error_and_open(tmp_path: Path) -> None:
 def test_markdown_of_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", "-k", "v5.9", "-i", "write-bit", "--engine", "explore", *SCOPE, "-o", str(tmp_path)])
     capsys.readouterr()
-    assert main(["show", str(tmp_path / "v5.9.scope-2,1,2,1,1" / "write-bit.trace.json"), "-f", "markdown"]) == 0
+    assert main(["show", str(tmp_path / "v5.9" / "write-bit.trace.json"), "-f", "markdown"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("### write-bit is violated on v5.9\n\nClaimed: ")
     assert "\n3. `" in printed

@@ -135,7 +135,7 @@ def test_each_test_shown_is_answered_by_the_litmus_command_as_it_says(
     assert main(given) == 1
     told = json.loads(capsys.readouterr().out)
     shown = [d for cause in told["causes"] for d in cause["differences"]]
-    files = sorted((tmp_path / "diff").glob("2,1,1,3/*.litmus"))
+    files = sorted((tmp_path / "diff").glob("*.litmus"))
     assert shown
     assert len(files) == len(shown)
     for each in shown:

@@ -117,7 +117,7 @@ def test_a_trace_of_check_is_loaded_if_it_fits(
     main(["check", "-k", "v5.9", "-i", "coherence-write-pin", "--scope", "2,1,2,1,1", "--engine", "explore", "-o",
           str(tmp_path)])
     capsys.readouterr()
-    file = tmp_path / "v5.9.scope-2,1,2,1,1" / "coherence-write-pin.trace.json"
+    file = tmp_path / "v5.9" / "coherence-write-pin.trace.json"
     assert main(["explore", "-k", "v5.9", "--from", str(file)]) == 0
     out = capsys.readouterr().out
     assert "violated: coherence-write-pin: a page pinned for writing" in out
