@@ -35,6 +35,8 @@ from model.state import (
     leaked,
     mapped,
     maps,
+    migrates,
+    migration_exclusive,
     misplaced,
     page_swapped,
     pin_attached,
@@ -48,6 +50,7 @@ from model.state import (
     pin_write,
     pte_cleared,
     pte_frame,
+    pte_migration,
     pte_present,
     pte_slot,
     pte_swap,
@@ -157,6 +160,10 @@ def _exclusive(f: Term, p: Term, v: Term, q: Term, w: Term, k: Term) -> Term:
                 Implies(cached(slot), Not(maps(q, w, slot_frame(slot)))),
             ),
         ),
+        Implies(
+            And(migrates(p, v, f), migration_exclusive(p, v)),
+            And(Not(exclusive(f)), Not(maps(q, w, f)), Implies(migrates(q, w, f), And(p == q, v == w))),
+        ),
     )
 
 
@@ -202,7 +209,9 @@ INVARIANTS: tuple[Invariant, ...] = (
         "isolation-mapping",
         "no other mapping or swap entry leads to a page that somebody has mapped writable",
         "I3", (Proc, Page, Proc, Page),
-        lambda p, v, q, w: And(_mapped_writable(p, v), Or(pte_present(q, w), pte_swap(q, w)), Not(And(p == q, v == w))),
+        lambda p, v, q, w: And(
+            _mapped_writable(p, v), Or(pte_present(q, w), pte_swap(q, w), pte_migration(q, w)), Not(And(p == q, v == w))
+        ),
         lambda p, v, q, w: Not(resolves_to(q, w, pte_frame(p, v))),
     ),
     Invariant(
@@ -223,7 +232,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "uffd-wp",
         "a page write-protected through userfaultfd cannot be written without a message: its PTE has uffd-wp, not W",
         "I6", (Proc, Page),
-        lambda p, v: And(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v))),
+        lambda p, v: And(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v))),
         lambda p, v: And(pte_uffd_wp(p, v), Not(_mapped_writable(p, v))),
     ),
     Invariant(
@@ -249,10 +258,11 @@ INVARIANTS: tuple[Invariant, ...] = (
         "each reference is counted once: a PTE is present or a swap entry and lies in a VMA of a live process, a page "
         "is in the swap cache under one slot",
         "I10", (Proc, Page, Slot, Slot),
-        lambda p, v, s, t: Or(pte_present(p, v), pte_swap(p, v), cached(s)),
+        lambda p, v, s, t: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v), cached(s)),
         lambda p, v, s, t: And(
             Not(And(pte_present(p, v), pte_swap(p, v))),
-            Implies(Or(pte_present(p, v), pte_swap(p, v)), And(alive(p), vma(p, v))),
+            Not(And(pte_migration(p, v), Or(pte_present(p, v), pte_swap(p, v)))),
+            Implies(Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)), And(alive(p), vma(p, v))),
             Implies(And(cached(s), cached(t), slot_frame(s) == slot_frame(t)), s == t),
         ),
     ),

@@ -51,6 +51,7 @@ from model.state import (
     large,
     live,
     mapped_only_by,
+    migrating,
     missing,
     needs_stable_page,
     nonanon,
@@ -60,6 +61,7 @@ from model.state import (
     pte_dirty,
     pte_frame,
     pte_huge,
+    pte_migration,
     pte_none,
     pte_present,
     pte_slot,
@@ -150,7 +152,7 @@ def tlb_store(kernel: Decisions, p: Term, v: Term, n: Term) -> Step:
 def load(kernel: Decisions, p: Term, v: Term) -> Step:
     """The CPU loads; where the zero page is not modelled, an untouched page reads as zero without a page."""
     mapped = Or(pte_present(p, v), And(Not(file(v)), Not(backed(v)), Not(missing(p, v))))
-    return Step([live(p, v), Not(pte_swap(p, v)), Not(pte_cleared(p, v)), mapped])
+    return Step([live(p, v), Not(pte_swap(p, v)), Not(pte_migration(p, v)), Not(pte_cleared(p, v)), mapped])
 
 
 @rule([P, V], "bad_area, SIGSEGV", "domain.md 1.2", kind="refusal")
@@ -227,7 +229,7 @@ def mmap_file(kernel: Decisions, v: Term, n: Term) -> Step:
 def map_backing(kernel: Decisions, p: Term, v: Term) -> Step:
     """A read fault maps the page of the page cache, with uffd-wp where a marker was, or the zero page, read-only."""
     return Step(
-        [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v), Not(missing(p, v))],
+        [live(p, v), pte_none(p, v), backed(v), none_huge_ready(p, v), Not(missing(p, v)), Not(migrating(backing(v)))],
         [map_read_only(p, v, backing(v), protected=marked(p, v)), table_for(p, v)],
     )
 
@@ -255,7 +257,7 @@ def cow_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """
     protected = marked(p, v)
     return Step(
-        [live(p, v), vma_write(p, v), pte_none(p, v), file(v), backed(v)],
+        [live(p, v), vma_write(p, v), pte_none(p, v), file(v), backed(v), Not(migrating(backing(v)))],
         [
             fresh_page(new, frame_value(backing(v))), map_pte(p, v, new), put(pte_write(p, v), Not(protected)),
             put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True), put(pte_uffd_wp(p, v), protected),
@@ -271,7 +273,7 @@ def uffd_continue(kernel: Decisions, p: Term, v: Term) -> Step:
     The VMA gets an anon_vma (mfill_atomic, __mcopy_atomic: whatever comes), and a marker is written over.
     """
     return Step(
-        [live(p, v), pte_none(p, v), file(v), backed(v)],
+        [live(p, v), pte_none(p, v), file(v), backed(v), Not(migrating(backing(v)))],
         map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty) + put(vma_anon(p, v), True),
     )
 
@@ -395,7 +397,7 @@ def swap_in_read(kernel: Decisions, p: Term, v: Term) -> Step:
     f = slot_frame(s)
     sole = And(pte_swap_exclusive(p, v), Not(needs_stable_page(s))) if kernel.exclusive_bit else BoolVal(False)
     return Step(
-        [live(p, v), pte_swap(p, v), cached(s)],
+        [live(p, v), pte_swap(p, v), cached(s), Not(migrating(f))],
         [
             swapped_in(p, v, f, And(sole, _upgraded(kernel, p, v)), BoolVal(False)),
             set_exclusive(kernel, f, Or(exclusive(f), sole)),
@@ -413,7 +415,7 @@ def swap_in_read_full(kernel: Decisions, p: Term, v: Term) -> Step | None:
     s = pte_slot(p, v)
     f = slot_frame(s)
     return Step(
-        [live(p, v), pte_swap(p, v), cached(s), anon(f), swapped_in_alone(p, v, s, f)],
+        [live(p, v), pte_swap(p, v), cached(s), Not(migrating(f)), anon(f), swapped_in_alone(p, v, s, f)],
         [
             swapped_in(p, v, f, _upgraded(kernel, p, v), BoolVal(False)), set_exclusive(kernel, f),
             put(cached(s), False),
@@ -439,7 +441,7 @@ def swap_in_write(kernel: Decisions, p: Term, v: Term) -> Step:
     dirty = upgrade if kernel.swap_in_upgrades else sole
     waits = writeback(s) if kernel.fault_waits_for_writeback else BoolVal(False)
     return Step(
-        [live(p, v), vma_write(p, v), pte_swap(p, v), cached(s), Not(waits)],
+        [live(p, v), vma_write(p, v), pte_swap(p, v), cached(s), Not(migrating(f)), Not(waits)],
         [
             swapped_in(p, v, f, upgrade, dirty),
             set_exclusive(kernel, f, Or(exclusive(f), sole)),

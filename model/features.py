@@ -33,6 +33,8 @@ SPLIT: dict[str, str] = {
     "split-pmd": "splitting a PMD moves its mapping's count to the sub-pages (with huge)",
     "collapse": "collapse looks at the block's pages, then again under locks (with huge)",
     "move": "UFFDIO_MOVE reads a swap entry, looks into the swap cache, then moves the entry (with uffd-move)",
+    "migrate": "migration puts entries in the place of PTEs, counts references, maps a new page or the old one (with "
+    "migration)",
     "share": "KSM takes a PTE away, looks at its page, gives it back",
 }
 """What is not one step: name to one line."""

@@ -43,6 +43,7 @@ from model.state import (
     leaked,
     live,
     loaded,
+    migrating,
     missing,
     nonanon,
     page_dirty,
@@ -186,7 +187,8 @@ def force_huge_fault(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) 
 def force_cow_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A forced write fault on an empty PTE of a file mapping maps a copy of the page cache's page, read-only, dirty."""
     return Step(
-        [*_read_only(p, v), pte_none(p, v), file(v), backed(v), Not(_reads_again(kernel, p, v))],
+        [*_read_only(p, v), pte_none(p, v), file(v), backed(v), Not(migrating(backing(v))),
+         Not(_reads_again(kernel, p, v))],
         _map_private(kernel, p, v, new, frame_value(backing(v)), dirty=True, protected=marked(p, v)),
     )
 
@@ -197,7 +199,7 @@ def force_read_again(kernel: Decisions, p: Term, v: Term) -> Step | None:
     if kernel.force_proof != "retry-as-read":
         return None
     return Step(
-        [*_read_only(p, v), pte_none(p, v), backed(v), Not(missing(p, v)), force_cow(p, v)],
+        [*_read_only(p, v), pte_none(p, v), backed(v), Not(missing(p, v)), Not(migrating(backing(v))), force_cow(p, v)],
         map_read_only(p, v, backing(v)),
     )
 
@@ -219,7 +221,7 @@ def force_swap_in(kernel: Decisions, p: Term, v: Term) -> Step:
     waits = writeback(s) if kernel.fault_waits_for_writeback else BoolVal(False)
     frees = And(writes, kernel.swap_in_frees(p, v, s, f))
     return Step(
-        [*_read_only(p, v), pte_swap(p, v), cached(s), Not(waits)],
+        [*_read_only(p, v), pte_swap(p, v), cached(s), Not(migrating(f)), Not(waits)],
         [
             swapped_in(p, v, f, BoolVal(False), broken), set_exclusive(kernel, f, Or(exclusive(f), sole)),
             put(cached(s), Or(writeback(s), Not(frees))), put(force_cow(p, v), Or(force_cow(p, v), broken)),

@@ -53,6 +53,7 @@ from model.state import (
     has_pinned,
     live,
     maps,
+    migration_exclusive,
     nonanon,
     not_forked,
     page_table,
@@ -63,6 +64,7 @@ from model.state import (
     pte_dirty,
     pte_frame,
     pte_huge,
+    pte_migration,
     pte_present,
     pte_slot,
     pte_soft_dirty,
@@ -134,14 +136,17 @@ def _forked(kernel: Decisions, p: Term, q: Term, copy: Any, event: bool = False)
         updates: list[Any] = [
             each(Page, lambda v: _inherited(kernel, p, q, v, to, event)),
             each(Page, lambda v: put(pte_write(p, v), False),
-                 when=lambda v: And(pte_present(p, v), Not(not_forked(p, v)), Not(to.early(v)))),
+                 when=lambda v: And(
+                     Or(And(pte_present(p, v), Not(to.early(v))), pte_migration(p, v)), Not(not_forked(p, v))
+                 )),
             each(Page, lambda v: fresh_page(to.copy(v), frame_value(pte_frame(p, v)))
                  + put(page_table(p, block(v)), _table(p, v, to)), when=to.early),
             each(Page, lambda v: split_pte(kernel, p, v), when=lambda v: And(to.early(v), pte_huge(p, v))),
         ]
         if kernel.exclusive_bit:
             updates += [
-                each(Page, lambda v: put(pte_swap_exclusive(p, v), False) + put(pte_swap_exclusive(q, v), False),
+                each(Page, lambda v: put(pte_swap_exclusive(p, v), False) + put(pte_swap_exclusive(q, v), False)
+                     + put(migration_exclusive(p, v), False) + put(migration_exclusive(q, v), False),
                      when=lambda v: Not(not_forked(p, v))),
                 each(Page, lambda v: put(exclusive(to.copy(v)), True), when=to.early),
                 each(Frame, lambda f: put(exclusive(f), False), when=to.was_shared),
@@ -263,7 +268,8 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
         + put(uffd_marker(q, v), And(vma_uffd(p, v), uffd_marker(p, v)) if event else BoolVal(False))
         + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), copied, tables))
         + put(vma_anon(q, v), And(vma_anon(p, v), Not(vma_wipeonfork(p, v))))
-        + put(pte_frame(q, v), If(early, to.copy(v), pte_frame(p, v)))
+        + put(pte_migration(q, v), And(pte_migration(p, v), copied, tables))
+        + put(pte_frame(q, v), If(And(early, Not(pte_migration(p, v))), to.copy(v), pte_frame(p, v)))
         + put(pte_huge(q, v), And(pte_huge(p, v), Not(early)))
         + put(pte_write(q, v), And(early, vma_write(p, v), Not(protected)))
         + put(pte_dirty(q, v), Or(early, pte_dirty(p, v)))

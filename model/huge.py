@@ -64,6 +64,7 @@ from model.state import (
     pte_dirty,
     pte_frame,
     pte_huge,
+    pte_migration,
     pte_none,
     pte_present,
     pte_soft_dirty,
@@ -357,7 +358,8 @@ def split_folio_refused(kernel: Decisions, p: Term, v: Term) -> Step:
 
 def _none_or_zero(p: Term, w: Term) -> Term:
     """pte_none_or_zero: nothing is mapped there, or the zero page by a PTE."""
-    return And(Not(pte_swap(p, w)), Or(Not(pte_present(p, w)), And(nonanon(pte_frame(p, w)), Not(pte_huge(p, w)))))
+    none = And(Not(pte_present(p, w)), Not(pte_migration(p, w)))
+    return And(Not(pte_swap(p, w)), Or(none, And(nonanon(pte_frame(p, w)), Not(pte_huge(p, w)))))
 
 
 def _fits(kernel: Decisions, p: Term, w: Term, uffd_wp: bool = True) -> Term:
@@ -375,9 +377,10 @@ def _fits(kernel: Decisions, p: Term, w: Term, uffd_wp: bool = True) -> Term:
     page = And(
         pte_present(p, w), Not(pte_huge(p, w)), Not(nonanon(f)), unreferenced(f), shared, compound, cached_alone,
     )
-    tracked = And(Or(pte_present(p, w), pte_swap(p, w)), pte_uffd_wp(p, w)) if uffd_wp else BoolVal(False)
+    waits = pte_migration(p, w)
+    tracked = And(Or(pte_present(p, w), pte_swap(p, w), waits), pte_uffd_wp(p, w)) if uffd_wp else BoolVal(False)
     hole = And(_none_or_zero(p, w), Not(vma_uffd(p, w)), Not(vma_missing(p, w)))
-    return Or(hole, And(Or(page, pte_swap(p, w)), Not(tracked)))
+    return Or(hole, And(Or(page, pte_swap(p, w), waits), Not(tracked)))
 
 
 def _collapsible(kernel: Decisions, p: Term, v: Term, uffd_wp: bool = True) -> list[Term]:
@@ -403,7 +406,7 @@ def collapse(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -> Stage
     cache if nobody else has them (free_swap_cache).
     """
     here = in_block(v)
-    present = forall(Page, lambda w: Implies(here(w), Not(pte_swap(p, w))))
+    present = forall(Page, lambda w: Implies(here(w), And(Not(pte_swap(p, w)), Not(pte_migration(p, w)))))
 
     def left_alone(f: Term) -> Term:
         """Only this block maps f, and no swap entry leads to it."""

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from model import fault, force, fork, gup, huge, lapses, locks, merge, protect, reclaim, unmap, userfaultfd
+from model import fault, force, fork, gup, huge, lapses, locks, merge, migration, protect, reclaim, unmap, userfaultfd
 from model.blame import defect, is_models, nearest, place_of
 
 # All predicates, also those of which no kernel here is made: who writes one finds them beside the kernels.
@@ -62,7 +62,7 @@ from model.user_rules import arguments_of, check_decision, check_operation, chec
 
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
-    *force.RULES, *userfaultfd.RULES,
+    *migration.RULES, *force.RULES, *userfaultfd.RULES,
 )
 
 

@@ -1,9 +1,7 @@
-"""Pages that change their frame behind the process's back: KSM and migration (mm/ksm.c, mm/migrate.c)."""
+"""KSM: pages of equal content become one, and are un-merged (mm/ksm.c)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from z3 import And, BoolVal, Implies, Not, Or
@@ -11,38 +9,24 @@ from z3 import And, BoolVal, Implies, Not, Or
 from model.decisions import Decisions
 from model.fault import free_idle_after_copy
 from model.huge import split_into_pages
-from model.logic import Param, Stage, Staged, Step, Term, each, exists, forall, put, rule
-from model.ptes import NEW, P, V, fresh_page, leave_swap_cache, migrated_pte, one_vma, set_exclusive
-from model.reclaim import F
+from model.logic import Param, Stage, Staged, Step, Term, exists, put, rule
+from model.ptes import NEW, P, V, fresh_page, leave_swap_cache, set_exclusive
 from model.state import (
-    FIRST,
-    Frame,
     Page,
     Proc,
-    Slot,
-    backing,
-    block,
-    cached,
-    caches,
     exclusive,
     frame_value,
-    in_page_cache,
     ksm,
     ksm_cleared,
     ksm_tested,
     large,
-    lazyfree,
     live,
-    mapped,
-    mapped_dirty,
     mapped_only_by,
-    maps,
-    maps_folio,
     misplaced,
+    names_frame,
     nonanon,
     page_dirty,
     page_swapped,
-    partly_mapped,
     pte_dirty,
     pte_frame,
     pte_huge,
@@ -50,8 +34,6 @@ from model.state import (
     pte_soft_dirty,
     pte_uffd_wp,
     pte_write,
-    same_folio,
-    slot_frame,
     soft_dirty_flushing,
     stale,
     uffd_flushing,
@@ -253,9 +235,9 @@ def _broken(kernel: Decisions, p: Term, v: Term, new: Term) -> list[Any]:
 def unmerge(kernel: Decisions, p: Term, v: Term) -> Step:
     """There is no KSM page to un-merge (any more), or userfaultfd protects it, so that it stays one (up to 6.1).
 
-    VM_MERGEABLE goes.
+    VM_MERGEABLE goes. break_ksm waits for one that is on its way.
     """
-    merged = And(pte_present(p, v), ksm(pte_frame(p, v)))
+    merged = And(names_frame(p, v), ksm(pte_frame(p, v)))
     return Step([live(p, v), Or(Not(merged), _break_fails(kernel, p, v))], put(vma_mergeable(p, v), False))
 
 
@@ -295,115 +277,8 @@ def ksm_protect(kernel: Decisions, p: Term, v: Term) -> Staged:
     )
 
 
-def _movable(kernel: Decisions, f: Term) -> list[Term]:
-    """migrate_page: the count is what mappings and the swap or page cache account for. The zero page never moves, nor
-    what try_to_migrate does not find."""
-    counted = unreferenced(f) if kernel.migrate_referenced == "refuse" else BoolVal(True)
-    return [mapped(f), Not(large(f)), Or(Not(nonanon(f)), in_page_cache(f)), counted, Not(misplaced(f))]
-
-
-def _movable_folio(f: Term) -> list[Term]:
-    return [mapped(f), large(f), unreferenced(f)]
-
-
-def _last_by_ptes(f: Term) -> Term:
-    """try_to_migrate takes a PTE of f's folio away when no PMD maps it any more, and others still do.
-
-    The anon_vma's tree has VMAs by where they begin: the first process's comes before those that fork copied, and the
-    later of two that share the block after all that begin with it; which is taken to have more than one page.
-    """
-
-    def by_ptes(q: Term, w: Term) -> Term:
-        return And(maps_folio(q, w, f), Not(pte_huge(q, w)))
-
-    def no_pmd_but(spared: Callable[[Term], Term]) -> Term:
-        return forall(Proc, Page, lambda r, u: Implies(And(maps_folio(r, u, f), pte_huge(r, u)), spared(r)))
-
-    return Or(
-        And(exists(Proc, Page, by_ptes), no_pmd_but(lambda r: BoolVal(False))),
-        And(exists(Proc, Page, lambda q, w: And(by_ptes(q, w), q != FIRST)), no_pmd_but(lambda r: r == FIRST)),
-        exists(Proc, Page, lambda q, w: And(by_ptes(q, w), Not(one_vma(q, w)))),
-    )
-
-
-def _partially_mapped(f: Term) -> Term:
-    """Some part of f's folio has no mapping left: it is seen in the block of one that has."""
-
-    def unmapped(q: Term, w: Term) -> Term:
-        return forall(Proc, lambda r: Not(maps_folio(r, w, f)))
-
-    return exists(
-        Proc, Page,
-        lambda q, w: And(maps_folio(q, w, f), exists(Page, lambda u: And(block(u) == block(w), unmapped(q, u)))),
-    )
-
-
-@rule([F, NEW], "migrate_pages: try_to_migrate, remove_migration_ptes",
-      "domain.md (k) of each kernel; decisions `migrate_referenced`, `migration_dirty`", features=("migration",),
-      lock="rmap")
-def migrate(kernel: Decisions, f: Term, new: Term) -> Step:
-    """A page moves to another frame; its mappings follow, with their bits, and the swap or page cache."""
-    keeps = put(exclusive(new), exclusive(f)) if kernel.exclusive_bit else []
-    kept = {
-        u.function.name: u
-        for u in (
-            *put(ksm(new), ksm(f)), *put(lazyfree(new), lazyfree(f)), *put(nonanon(new), nonanon(f)),
-            *put(page_dirty(new), Or(page_dirty(f), mapped_dirty(f))),
-        )
-    }
-    return Step(
-        _movable(kernel, f),
-        [
-            each(
-                Proc, Page, lambda q, w: put(pte_frame(q, w), new) + migrated_pte(kernel, q, w),
-                when=lambda q, w: maps(q, w, f),
-            ),
-            each(Slot, lambda s: put(slot_frame(s), new), when=lambda s: And(cached(s), slot_frame(s) == f)),
-            each(Page, lambda v: put(backing(v), new), when=lambda v: caches(v, f)),
-            [kept.get(u.function.name, u) for u in fresh_page(new, frame_value(f))], keeps,
-        ],
-    )
-
-
-@rule([F], "migrate_pages: try_to_migrate, remove_migration_pmd",
-      "mm/migrate.c of 5.10.262, 6.1.192, 6.12.118, 7.2.13; decisions `migrate_large`, `migration_keeps_uffd_wp`",
-      features=("huge", "migration"), lock="rmap")
-def migrate_folio(kernel: Decisions, f: Term) -> Step:
-    """A large folio moves as a whole, mapped by PMDs or PTEs, unless somebody holds a reference to any part of it.
-
-    As nobody does, nothing tells the new frames from the old ones, and they keep their names here. From 6.9 on one of
-    which a part is no longer mapped is split first (7262f208ca68; of 6.12.118: partially_mapped); in 4.8 each is. One
-    mapped by PTEs counts as such from its first migration on: __folio_remove_rmap marks it as soon as one PTE is gone,
-    and migrate_folio_move gives the mark to its copy (read in 6.12.118, 7.2.13, 7.3-rc7).
-    """
-    whole = [
-        *each(Proc, Page, lambda q, w: migrated_pte(kernel, q, w, moved=True), when=lambda q, w: maps_folio(q, w, f)),
-        *each(
-            Frame, lambda g: put(page_dirty(g), Or(page_dirty(g), mapped_dirty(g))), when=lambda g: same_folio(g, f)
-        ),
-    ]
-    split = [u for updates in split_into_pages(kernel, f) for u in updates]
-    splits = {"whole": BoolVal(False), "split": BoolVal(True)}.get(kernel.migrate_large)
-    if splits is None:
-        splits = Or(_partially_mapped(f), partly_mapped(f))
-        whole += each(
-            Frame, lambda g: put(partly_mapped(g), Or(partly_mapped(g), _last_by_ptes(f))),
-            when=lambda g: same_folio(g, f),
-        )
-    return Step(_movable_folio(f), [
-        *(replace(u, when=And(splits, u.when)) for u in split),
-        *(replace(u, when=And(Not(splits), u.when)) for u in whole),
-    ])
-
-
-@rule([F], "migrate_pages: -EAGAIN", "domain.md (k) of each kernel", kind="refusal", features=("migration",))
-def migrate_refused(kernel: Decisions, f: Term) -> Step:
-    """Somebody holds a reference to the page or its folio, or it is the zero page."""
-    return Step([Not(Or(And(*_movable(kernel, f)), And(*_movable_folio(f))))])
-
-
 RULES = (
     madvise_mergeable, ksm_split, ksm_split_other, ksm_merge, ksm_join, ksm_merge_nothing, ksm_merge_undone,
     ksm_merge_left, ksm_merge_refused,
-    unmerge, unmerge_refused, unmerge_copy, ksm_protect, migrate, migrate_folio, migrate_refused,
+    unmerge, unmerge_refused, unmerge_copy, ksm_protect,
 )

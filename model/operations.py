@@ -35,6 +35,8 @@ WHEN_TRYLOCK_FAILS = {"wp-reuse": "wp-copy-spurious"}
 """The rule that is taken instead, if the kernel has it and it is enabled, when an attempt at the page lock fails."""
 GIVES_UP = frozenset({"retry", "undo-grab", "undo", "held"})
 """Sub-steps that end their rule without its last one."""
+FAILS = frozenset({"put-back"})
+"""Those that end its operation, too, with an error."""
 TAILS = {"wp-copy-spurious": "wp-copy", "swap-out": "swap-out-cached"}
 """A rule with one sub-step of its own, and the rule whose later sub-steps follow it, or all if none has that name."""
 TOLD_AS = {
@@ -57,7 +59,7 @@ def stages(rules: Iterable[str]) -> dict[str, list[str]]:
 
 def last_stage(names: Iterable[str]) -> str:
     """The name of the sub-step with which a rule is done; those that give it up are not meant."""
-    return [name for name in names if name.partition(".")[2] not in GIVES_UP][-1]
+    return [name for name in names if name.partition(".")[2] not in GIVES_UP | FAILS][-1]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from model.state import (
     pinned_in,
     pte_frame,
     pte_huge,
+    pte_migration,
     pte_none,
     pte_present,
     pte_soft_dirty,
@@ -271,7 +272,8 @@ def mmap_soft_dirty(kernel: Decisions, p: Term) -> Step:
 def clear_soft_dirty(kernel: Decisions, p: Term) -> Staged:
     """Every PTE is write-protected and its soft-dirty bit cleared, but for pinned ones where the kernel skips them.
 
-    A PMD is not tested for pins.
+    A PMD is not tested for pins. A migration entry loses its soft-dirty bit only: it stays writable (clear_soft_dirty,
+    read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7).
     """
     decision = kernel.soft_dirty_pinned
     permitted = [Not(exists(Page, lambda v: write_pinned(p, v)))] if decision == "refuse" else []
@@ -279,7 +281,8 @@ def clear_soft_dirty(kernel: Decisions, p: Term) -> Staged:
         [alive(p), *permitted],
         [
             put(vma_soft_dirty(p), False),
-            each(Page, lambda v: put(pte_write(p, v), False) + put(pte_soft_dirty(p, v), False),
+            each(Page, lambda v: put(pte_write(p, v), And(pte_write(p, v), pte_migration(p, v)))
+                 + put(pte_soft_dirty(p, v), False),
                  when=lambda v: Or(pte_huge(p, v), Not(_skipped(decision, p, v)))),
         ],
     )
@@ -331,7 +334,7 @@ def uffd_wp(kernel: Decisions, p: Term, span: Span) -> Staged:
         [span.each(
             lambda v: put(pte_write(p, v), And(pte_write(p, v), kept(v)))
             + put(pte_uffd_wp(p, v), If(kept(v), pte_uffd_wp(p, v), Not(pte_none(p, v))))
-            + put(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v)))
+            + put(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)))
             + put(uffd_marker(p, v), And(file(v), BoolVal(kernel.uffd_markers)))
         )],
     )

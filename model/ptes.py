@@ -34,6 +34,7 @@ from model.state import (
     pte_dirty,
     pte_frame,
     pte_huge,
+    pte_migration,
     pte_present,
     pte_soft_dirty,
     pte_swap,
@@ -173,7 +174,7 @@ def left_marker(kernel: Decisions, q: Term, w: Term) -> list[Update]:
     """
     if not kernel.uffd_markers:
         return put(uffd_marker(q, w), False)
-    here = If(Or(pte_present(q, w), pte_swap(q, w)), uffd_protects(q, w), uffd_marker(q, w))
+    here = If(Or(pte_present(q, w), pte_swap(q, w), pte_migration(q, w)), uffd_protects(q, w), uffd_marker(q, w))
     return put(uffd_marker(q, w), And(file(w), here))
 
 

@@ -36,6 +36,7 @@ from model.state import (
     mapped_only_by,
     maps,
     maybe_pinned,
+    migrating,
     misplaced,
     nonanon,
     page_dirty,
@@ -326,8 +327,11 @@ def swap_stable(kernel: Decisions, s: Term) -> Step:
 
 @rule([S], "try_to_free_swap, folio_free_swap", "domain.md I9")
 def free_swap_slot(kernel: Decisions, s: Term) -> Step:
-    """A page whose slot no swap entry names, and which is not under writeback, leaves the swap cache."""
-    return Step([cached(s), Not(writeback(s)), Not(page_swapped(slot_frame(s)))], [put(cached(s), False)])
+    """A page whose slot no swap entry names, and which is not under writeback nor locked, leaves the swap cache."""
+    return Step(
+        [cached(s), Not(writeback(s)), Not(page_swapped(slot_frame(s))), Not(migrating(slot_frame(s)))],
+        [put(cached(s), False)],
+    )
 
 
 @rule([F], "lru_cache_add, isolate_lru_page, speculative get_page", "domain.md 1.1")

@@ -21,6 +21,8 @@ from model.state import (
     force_cow,
     live,
     maps,
+    migrating,
+    migration_exclusive,
     page_table,
     pin_attached,
     pin_live,
@@ -29,6 +31,7 @@ from model.state import (
     pte_dirty,
     pte_frame,
     pte_huge,
+    pte_migration,
     pte_present,
     pte_slot,
     pte_soft_dirty,
@@ -60,7 +63,7 @@ def _detach(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
     """Detach the references taken where `zapped` holds, free what only the swap cache still holds once that is gone.
 
     The last is free_swap_cache / free_swap_and_cache: a page that no PTE maps and no swap entry names any more, unless
-    it is under writeback (try_to_free_swap, folio_free_swap); then the end of that frees it.
+    it is under writeback (try_to_free_swap, folio_free_swap), when the end of that frees it, or locked by migration.
     """
 
     def last_user(s: Term) -> Term:
@@ -68,7 +71,7 @@ def _detach(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
             return Or(maps(q, w, slot_frame(s)), swaps(q, w, s))
 
         return And(
-            cached(s), Not(writeback(s)),
+            cached(s), Not(writeback(s)), Not(migrating(slot_frame(s))),
             exists(Proc, Page, lambda q, w: And(zapped(q, w), used(q, w))),
             forall(Proc, Page, lambda q, w: Implies(used(q, w), zapped(q, w))),
         )
@@ -85,8 +88,8 @@ def _zap(kernel: Decisions, zapped: Callable[[Term, Term], Term]) -> list[list[U
     return [
         each(
             Proc, Page,
-            lambda q, w: put(pte_present(q, w), False) + put(pte_swap(q, w), False) + put(stale(q, w), False)
-            + left_marker(kernel, q, w),
+            lambda q, w: put(pte_present(q, w), False) + put(pte_swap(q, w), False) + put(pte_migration(q, w), False)
+            + put(stale(q, w), False) + left_marker(kernel, q, w),
             when=zapped,
         ),
         *_detach(zapped),
@@ -165,13 +168,13 @@ def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> 
         put(function(p, w), function(p, v))
         for function in (
             vma_write, vma_exec, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, pte_present, pte_frame,
-            pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive,
+            pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive, pte_migration, migration_exclusive,
         )
     ]
     return Step(
         [live(p, v), v != w, Not(pte_huge(p, v)), Not(pte_huge(p, w)), Not(file(v)), Not(file(w))],
         [
-            left, put(pte_present(p, v), False), put(pte_swap(p, v), False), *moved,
+            left, put(pte_present(p, v), False), put(pte_swap(p, v), False), put(pte_migration(p, v), False), *moved,
             put(vma(p, w), True), put(vma_huge(p, w), vma_huge(p, v)), put(vma_apart(p, w), True),
             put(page_table(p, block(w)), Or(page_table(p, block(w)), vma_huge(p, v), vma_huge(p, w))),
             put(vma_uffd(p, w), False), put(vma_missing(p, w), False), put(pte_huge(p, w), False),

@@ -41,6 +41,7 @@ from model.state import (
     pte_dirty,
     pte_frame,
     pte_huge,
+    pte_migration,
     pte_none,
     pte_present,
     pte_slot,
@@ -348,9 +349,13 @@ def uffd_move_swapped(kernel: Decisions, p: Term, v: Term, w: Term) -> Staged | 
       kind="refusal", features=MOVE)
 def uffd_move_refused(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
     """The VMAs are not alike, read-only, of a file, or the target is not registered or not empty; there is nothing to
-    move; or it is shared, pinned, or a swap entry that is not exclusive. All is refused before 6.8."""
+    move; or it is shared, pinned, or a swap entry that is not exclusive. All is refused before 6.8. It waits for a page
+    that is on its way."""
     what = Or(And(*_present_movable(kernel, p, v)), And(*_swapped_movable(p, v)), And(*_zero_movable(p, v)))
-    return Step([Not(And(*_movable(kernel, p, v, w), what)), Not(pte_huge(p, v)), Not(_large(p, v))])
+    return Step([
+        Not(And(*_movable(kernel, p, v, w), what)), Not(pte_huge(p, v)), Not(_large(p, v)),
+        Not(And(pte_migration(p, v), *_movable(kernel, p, v, w))),
+    ])
 
 
 def _large(p: Term, v: Term) -> Term:

@@ -46,6 +46,9 @@ from model.state import (
     leaked,
     maps,
     maps_folio,
+    migrates,
+    migrating,
+    migration_exclusive,
     misplaced,
     move_found,
     move_looked,
@@ -68,6 +71,7 @@ from model.state import (
     pte_dirty,
     pte_frame,
     pte_huge,
+    pte_migration,
     pte_present,
     pte_soft_dirty,
     pte_swap,
@@ -175,6 +179,13 @@ WORDS: tuple[Word, ...] = (
     Word("PTE read", (Pin,), fast_read),
     Word("PTE read and reference taken", (Pin,), fast_held),
     Word("PTE taken away", (Proc, Page), pte_cleared),
+    Word("migration entry", (Proc, Page), pte_migration),
+    Word("writable migration entry", (Proc, Page), lambda p, v: And(pte_migration(p, v), pte_write(p, v))),
+    Word("migrates", (Proc, Page, Frame), migrates),
+    Word("migrates exclusively", (Proc, Page, Frame), lambda p, v, f: And(
+        migrates(p, v, f), migration_exclusive(p, v)
+    )),
+    Word("being migrated", (Frame,), migrating),
     Word("maps", (Proc, Page, Frame), maps),
     Word("maps part of folio", (Proc, Page, Frame), maps_folio),
     Word("shares folio", (Proc, Page, Proc, Page), lambda p, v, q, w: And(

@@ -94,14 +94,16 @@ class Stage:
     """One sub-step of a rule. `step`: of the view, the terms that the rule goes on with (see Staged).
 
     `recheck`: a condition on the view without which the rule is given up here, as the sub-step called `back`; it is
-    true where no other rule has come between. `chooses`: conditions on what it chooses afresh, which giving up does not
-    need. `apart`: for a feature that is on, updates that only the sub-step makes.
+    true where no other rule has come between. `undo`: updates of the view that giving up makes. `chooses`: conditions
+    on what it chooses afresh, which giving up does not need. `apart`: for a feature that is on, updates that only the
+    sub-step makes.
     """
 
     name: str
     step: Callable[[Any], Step]
     recheck: Callable[[Any], Term] | None = None
     back: str = "retry"
+    undo: Callable[[Any], Sequence[Any]] = lambda view: ()
     chooses: Sequence[Term] = ()
     apart: Mapping[str, Callable[[Any], Sequence[Any]]] = field(default_factory=dict)
 
@@ -141,7 +143,7 @@ class Staged:
             whole = [*begun, *step.guard, *holds, *stage.chooses]
             yield stage.name, Step(whole, [*step.updates, *apart, *passed, *reached])
             if holds:
-                yield stage.back, Step([*begun, *step.guard, z3.Not(holds[0])], passed)
+                yield stage.back, Step([*begun, *step.guard, z3.Not(holds[0])], [*stage.undo(view), *passed])
 
 
 KINDS = ("step", "refusal", "block")

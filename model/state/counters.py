@@ -44,8 +44,10 @@ from model.state.functions import (
     mapped,
     maps,
     maps_folio,
+    migrates,
     moving,
     mprotect_flushing,
+    names_frame,
     nonanon,
     pin_foll_pin,
     pin_frame,
@@ -307,14 +309,15 @@ def fresh(x: Term) -> Term:
 # What people observe.
 
 def loaded(p: Term, v: Term) -> Term:
-    """The Value that a load by p at v returns. An untouched page reads as what backs it, its file, or as zero."""
+    """The Value that a load by p at v returns, or will once the page has arrived. An untouched page reads as what
+    backs it, its file, or as zero."""
     slot = pte_slot(p, v)
     swapped = z3.If(cached(slot), frame_value(slot_frame(slot)), slot_value(slot))
     untouched = z3.If(backed(v), frame_value(backing(v)), z3.If(file(v), file_value(v), ZERO))
-    return z3.If(pte_present(p, v), frame_value(pte_frame(p, v)), z3.If(pte_swap(p, v), swapped, untouched))
+    return z3.If(names_frame(p, v), frame_value(pte_frame(p, v)), z3.If(pte_swap(p, v), swapped, untouched))
 
 
 def resolves_to(p: Term, v: Term, f: Term) -> Term:
-    """(p, v) maps f, or is a swap entry whose slot has f in the swap cache."""
+    """(p, v) maps f, or is a swap entry whose slot has f in the swap cache, or a migration entry of f."""
     slot = pte_slot(p, v)
-    return Or(maps(p, v, f), And(pte_swap(p, v), cached(slot), slot_frame(slot) == f))
+    return Or(maps(p, v, f), And(pte_swap(p, v), cached(slot), slot_frame(slot) == f), migrates(p, v, f))

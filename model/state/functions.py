@@ -102,23 +102,36 @@ pte_present = StateFunction("pte_present", (Proc, Page), Bool, "the PTE maps a p
 pte_swap = StateFunction("pte_swap", (Proc, Page), Bool, "the PTE is a swap entry")
 uffd_armed = StateFunction(
     "uffd_armed", (Proc, Page), Bool, "ghost: the last write-protect ioctl on the page succeeded, none undid it",
-    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
+    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)),
 )
+pte_migration = StateFunction(
+    "pte_migration", (Proc, Page), Bool, "the PTE is a migration entry: its page is on its way", feature="migrate"
+)
+
+
+def names_frame(p: Term, v: Term) -> Term:
+    """The PTE is present, or a migration entry, so that it names a page."""
+    return Or(pte_present(p, v), pte_migration(p, v))
+
+
 pte_frame = StateFunction(
-    "pte_frame", (Proc, Page), Frame, "the page a present PTE maps", meaningful=pte_present
+    "pte_frame", (Proc, Page), Frame, "the page that a present PTE maps, or a migration entry is of",
+    meaningful=names_frame,
 )
 pte_huge = StateFunction(
     "pte_huge", (Proc, Page), Bool, "the page is mapped by a PMD, with the rest of its block", meaningful=pte_present
 )
 pte_write = StateFunction(
-    "pte_write", (Proc, Page), Bool, "write bit of a present PTE", meaningful=pte_present
+    "pte_write", (Proc, Page), Bool, "write bit of a present PTE; the migration entry is a writable one",
+    meaningful=names_frame,
 )
 pte_dirty = StateFunction(
-    "pte_dirty", (Proc, Page), Bool, "dirty bit of a present PTE", meaningful=pte_present
+    "pte_dirty", (Proc, Page), Bool, "dirty bit of a present PTE, or what a migration entry remembers of it",
+    meaningful=names_frame,
 )
 pte_uffd_wp = StateFunction(
-    "pte_uffd_wp", (Proc, Page), Bool, "uffd-wp bit of a present or swap PTE",
-    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
+    "pte_uffd_wp", (Proc, Page), Bool, "uffd-wp bit of a present or swap PTE or a migration entry",
+    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)),
 )
 uffd_marker = StateFunction(
     "uffd_marker", (Proc, Page), Bool,
@@ -126,8 +139,8 @@ uffd_marker = StateFunction(
     meaningful=lambda p, v: And(pte_none(p, v), vma(p, v), file(v)), feature="file",
 )
 pte_soft_dirty = StateFunction(
-    "pte_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of a present or swap PTE",
-    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v)),
+    "pte_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of a present or swap PTE or a migration entry",
+    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)),
 )
 pte_slot = StateFunction(
     "pte_slot", (Proc, Page), Slot, "the slot a swap entry names", meaningful=pte_swap
@@ -325,13 +338,22 @@ move_page = StateFunction(
     "move_page", (Proc, Page), Frame, "that page", meaningful=lambda p, v: And(move_looked(p, v), move_found(p, v)),
     feature="move",
 )
+migrating = StateFunction(
+    "migrating", (Frame,), Bool, "migration has locked and unmapped the page, holds it, and has not moved it yet",
+    feature="migrate",
+)
+migration_exclusive = StateFunction(
+    "migration_exclusive", (Proc, Page), Bool,
+    "the migration entry says that the page was exclusive: it is writable or readable-exclusive (5.19+)",
+    meaningful=pte_migration, feature="migrate",
+)
 STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
     uffd_unwp_flushing, mprotect_flushing,
     soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write,
     fast_dirty, fast_soft_dirty, fast_uffd_wp, seq_moved,
     ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned,
-    move_read, move_looked, move_from, move_slot, move_found, move_page,
+    move_read, move_looked, move_from, move_slot, move_found, move_page, migrating, pte_migration, migration_exclusive,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
@@ -359,6 +381,11 @@ def maps(p: Term, v: Term, f: Term) -> Term:
 def swaps(p: Term, v: Term, s: Term) -> Term:
     """The PTE of (p, v) is a swap entry for slot s."""
     return And(pte_swap(p, v), pte_slot(p, v) == s)
+
+
+def migrates(p: Term, v: Term, f: Term) -> Term:
+    """The PTE of (p, v) is a migration entry of f."""
+    return And(pte_migration(p, v), pte_frame(p, v) == f)
 
 
 def same_folio(f: Term, g: Term) -> Term:
@@ -390,7 +417,12 @@ def held(k: Term) -> Term:
 
 @by_terms
 def in_flight(f: Term) -> Term:
-    """A sub-step holds f: a fault that copies, a fork that will, reclaim, or UFFDIO_MOVE."""
+    """A sub-step holds f: a fault that copies, a fork that will, reclaim, UFFDIO_MOVE, or migration."""
+    return Or(in_flight_elsewhere(f), migrating(f))
+
+
+def in_flight_elsewhere(f: Term) -> Term:
+    """A sub-step of something else than migration holds f."""
     return Or(
         unmap_flushing(f),
         exists(Proc, Page, lambda q, w: And(copy_in_progress(q, w), Or(copy_from(q, w) == f, copy_to(q, w) == f))),
@@ -419,9 +451,14 @@ def unreferenced(f: Term) -> Term:
     return And(Not(referenced(f)), Not(transient(f)))
 
 
+def only_migrated(f: Term) -> Term:
+    """folio_ref_count is what migration expects of a page of order 0 that it has unmapped: nobody else holds it."""
+    return And(Not(referenced(f)), Not(extra(f)), Not(in_flight_elsewhere(f)))
+
+
 def pte_none(p: Term, v: Term) -> Term:
     """The PTE is empty."""
-    return And(Not(pte_present(p, v)), Not(pte_swap(p, v)))
+    return And(Not(pte_present(p, v)), Not(pte_swap(p, v)), Not(pte_migration(p, v)))
 
 
 def frame_free(f: Term) -> Term:

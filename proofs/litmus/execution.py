@@ -19,7 +19,7 @@ from model.fault import backing_read, map_backing, map_huge_zero
 from model.huge import huge_fault
 from model.kernels import Kernel
 from model.logic import RuleTemplate, StateFunction, System, Term
-from model.operations import GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage
+from model.operations import FAILS, GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage
 from model.state import block, file, file_value, pte_write, vma_huge, vma_soft_dirty, vma_uffd, vma_write
 from proofs.derive.interpreter import Instance, Interpreter, State, interpreter_of
 from proofs.errors import LitmusError
@@ -413,6 +413,8 @@ class Run:
         bound = tuple((dict(progress.bound) | given).items())
         rule, _, stage = step.rule.name.partition(".")
         over = progress._replace(rule="", role="", bound=())
+        if stage in FAILS:
+            return _refused(statement, progress, step)
         if stage in GIVES_UP:
             # What was to be prepared is not; the goal's rules say what that means.
             if role == "prepares":

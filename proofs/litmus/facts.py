@@ -31,6 +31,7 @@ from model.state import (
     pte_dirty,
     pte_frame,
     pte_huge,
+    pte_migration,
     pte_none,
     pte_present,
     pte_slot,
@@ -107,7 +108,8 @@ class Fact(NamedTuple):
 def _uffd_wp(p: Term, v: Term) -> Term:
     """The PTE or swap entry is protected, or the empty PTE of a file mapping is a marker."""
     marked = z3.And(vma(p, v), file(v), pte_none(p, v), uffd_marker(p, v))
-    return z3.Or(z3.And(z3.Or(pte_present(p, v), pte_swap(p, v)), pte_uffd_wp(p, v)), marked)
+    entry = z3.Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v))
+    return z3.Or(z3.And(entry, pte_uffd_wp(p, v)), marked)
 
 
 def _of_page(holds: Callable[[Term], Term]) -> Callable[[Term, Term], Term]:

@@ -19,7 +19,20 @@ from invariants import Invariant
 from model.blame import place_of
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel, asked_of, most_alike
 from model.logic import ModelError, Rule, StateFunction, System, Term, Update, forall, functions_in, meaning, short
-from model.state import Page, Pin, Proc, alive, pin_attached, pin_live, pin_page, pin_proc, pte_present, pte_swap, vma
+from model.state import (
+    Page,
+    Pin,
+    Proc,
+    alive,
+    pin_attached,
+    pin_live,
+    pin_page,
+    pin_proc,
+    pte_migration,
+    pte_present,
+    pte_swap,
+    vma,
+)
 from proofs.derive.steps import after, initially
 
 SECONDS = 10
@@ -29,6 +42,7 @@ _FACTS = (
     forall(Proc, Page, lambda p, v: z3.Implies(vma(p, v), alive(p))),
     forall(Proc, Page, lambda p, v: z3.Implies(pte_present(p, v), vma(p, v))),
     forall(Proc, Page, lambda p, v: z3.Implies(pte_swap(p, v), vma(p, v))),
+    forall(Proc, Page, lambda p, v: z3.Implies(pte_migration(p, v), vma(p, v))),
     forall(Pin, lambda k: z3.Implies(z3.And(pin_live(k), pin_attached(k)), vma(pin_proc(k), pin_page(k)))),
 )
 """What holds of every kernel: used for a system where its rules preserve it."""

@@ -139,7 +139,7 @@ def test_advice_about_fork_that_nobody_gives_leaves_no_trace_in_any_term(name: s
 
 TAILS = {"swap-out": "swap-out-cached", "wp-copy-spurious": "wp-copy"}
 """Rules whose later sub-steps are those of another one."""
-GIVEN_UP = ("retry", "undo", "undo-grab", "held")
+GIVEN_UP = ("retry", "undo", "undo-grab", "held", "put-back")
 FAST = ("get-read", "get-write", "pin-read", "pin-write", "pin-read-longterm", "pin-write-longterm")
 
 
