@@ -37,6 +37,7 @@ GIVES_UP = frozenset({"retry", "undo-grab", "undo", "held"})
 """Sub-steps that end their rule without its last one."""
 FAILS = frozenset({"put-back"})
 """Those that end its operation, too, with an error."""
+ENDINGS = GIVES_UP | FAILS
 TAILS = {"wp-copy-spurious": "wp-copy", "swap-out": "swap-out-cached"}
 """A rule with one sub-step of its own, and the rule whose later sub-steps follow it, or all if none has that name."""
 TOLD_AS = {
@@ -59,7 +60,7 @@ def stages(rules: Iterable[str]) -> dict[str, list[str]]:
 
 def last_stage(names: Iterable[str]) -> str:
     """The name of the sub-step with which a rule is done; those that give it up are not meant."""
-    return [name for name in names if name.partition(".")[2] not in GIVES_UP | FAILS][-1]
+    return [name for name in names if name.partition(".")[2] not in ENDINGS][-1]
 
 
 @dataclass(frozen=True)

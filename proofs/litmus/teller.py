@@ -14,8 +14,7 @@ from model.kernels import ALL_RULES, Kernel
 from model.logic import StateFunction
 from model.operations import (
     DECLARED,
-    FAILS,
-    GIVES_UP,
+    ENDINGS,
     OPERATIONS,
     TAILS,
     TOLD_AS,
@@ -204,7 +203,7 @@ class Teller:
     def goes_on(self, step: Instance) -> str:
         """The rule whose sub-steps are to follow."""
         rule, _, stage = step.rule.name.partition(".")
-        if not stage or stage in GIVES_UP | FAILS:
+        if not stage or stage in ENDINGS:
             return ""
         if rule in TAILS:
             return TAILS[rule]

@@ -34,7 +34,7 @@ from model.kernels import (
     Kernel,
 )
 from model.logic import Staged, System
-from model.operations import FAILS, GIVES_UP, OPERATIONS, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults
+from model.operations import ENDINGS, OPERATIONS, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults
 from proofs.data import SUITE
 from proofs.errors import LitmusError
 from proofs.litmus.execution import Answer, Result, answer
@@ -145,7 +145,7 @@ def test_the_sub_steps_are_known_by_their_names() -> None:
                 back |= {stage.back for stage in said.stages if stage.recheck}
                 if said.tail_of:
                     tails[template.name] = said.tail_of
-    assert back == GIVES_UP | FAILS
+    assert back == ENDINGS
     assert tails == TAILS
 
 

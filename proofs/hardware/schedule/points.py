@@ -2,7 +2,8 @@
 
 The points are accesses to the page's PTE, its reference count and its contents, and calls of few functions, so that
 they lie on the sub-steps in inlined code as well, whatever the compiler made. Read in 5.10.262, 6.1.192, 6.12.118 and
-7.2.13: gup_pte_range, copy_present_pte, madvise_cold_or_pageout_pte_range, try_to_unmap_one, do_wp_page.
+7.2.13: gup_pte_range, copy_present_pte, madvise_cold_or_pageout_pte_range, try_to_unmap_one, do_wp_page,
+remove_migration_ptes.
 """
 
 from __future__ import annotations
@@ -97,6 +98,10 @@ GUP = (
 PROTECT = (
     Point("change", "PTEs are changed, TLBs not yet flushed", None, ("flush_tlb_mm_range",)),
 )
+MIGRATE = (
+    Point("unmap", "migration entries are in the place of PTEs, which are about to come back", None,
+          ("rmap_walk",), lambda at: at.pte != 0 and not at.pte & PRESENT),
+)
 NO_RETURN = {"exit": "do_task_dead"}
 """Operations that do not return to the program: where they are over."""
 _SLOW = frozenset({"force-write", "get", "pin", "process_vm_writev", "populate"})
@@ -112,6 +117,8 @@ def points_of(statement: Statement) -> tuple[Point, ...]:
         return FORK
     if operation.word == "pageout":
         return PAGEOUT
+    if operation.word == "migrate":
+        return MIGRATE
     if operation.word == "write":
         return FAULT
     if operation.word in _SLOW:

@@ -200,12 +200,13 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
 
 
 def _taken_out(steering: Steering, test: Litmus) -> frozenset[int]:
-    """Statements, counted from 1, that took a page out, though the program, which looks afterwards, may find that
+    """Statements, counted from 1, that paged a page out, though the program, which looks afterwards, may find that
     another thread has brought it back."""
     numbers = enumerate(orders.racing(test), 1)
     return frozenset(
         number + 1 for thread, number in numbers
-        if thread in steering.racers and "unmap" in steering.racers[thread].passed
+        if test.statements[number].operation.word == "pageout"
+        and thread in steering.racers and "unmap" in steering.racers[thread].passed
     )
 
 
