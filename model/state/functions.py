@@ -100,12 +100,12 @@ backing = StateFunction(
 )
 pte_present = StateFunction("pte_present", (Proc, Page), Bool, "the PTE maps a page")
 pte_swap = StateFunction("pte_swap", (Proc, Page), Bool, "the PTE is a swap entry")
+pte_migration = StateFunction(
+    "pte_migration", (Proc, Page), Bool, "the PTE is a migration entry: its page is on its way", feature="migrate"
+)
 uffd_armed = StateFunction(
     "uffd_armed", (Proc, Page), Bool, "ghost: the last write-protect ioctl on the page succeeded, none undid it",
     meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)),
-)
-pte_migration = StateFunction(
-    "pte_migration", (Proc, Page), Bool, "the PTE is a migration entry: its page is on its way", feature="migrate"
 )
 
 

@@ -25,7 +25,7 @@ NODE_TYPES: dict[tuple[str, ...], str] = {
 GONE = {"process": "exited", "PTE": "no VMA", "frame": "free", "reference": "dropped", "swap slot": "free"}
 """Node type to what it means that a node of the state before is in use no more."""
 _EDGES = (
-    ("pte_frame", "maps", "frame", ("pte_write", "pte_dirty", "pte_uffd_wp", "pte_soft_dirty")),
+    ("pte_frame", "maps", "frame", ("pte_migration", "pte_write", "pte_dirty", "pte_uffd_wp", "pte_soft_dirty")),
     ("pte_slot", "swap", "swap slot", ("pte_swap_exclusive", "pte_uffd_wp", "pte_soft_dirty")),
     ("pin_frame", "refers to", "frame", ("pin_foll_pin", "pin_write", "pin_longterm", "pin_attached")),
     ("pin_proc", "taken by", "process", ("pin_page",)),
@@ -55,7 +55,8 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     "PTE": (
         Flag("pte_dirty", "D", "dirty", quiet=True), Flag("pte_soft_dirty", "SD", "soft-dirty", quiet=True),
         Flag("pte_uffd_wp", "UW", "uffd-wp"), Flag("uffd_armed", "armed", "uffd armed"),
-        Flag("pte_swap_exclusive", "X", "exclusive"), Flag("vma_write", "vma-ro", "read-only VMA", False),
+        Flag("pte_swap_exclusive", "X", "exclusive"),
+        Flag("migration_exclusive", "X", "exclusive"), Flag("vma_write", "vma-ro", "read-only VMA", False),
         Flag("vma_dontfork", "dontfork", "DONTFORK"), Flag("vma_wipeonfork", "wipeonfork", "WIPEONFORK"),
         Flag("vma_missing", "missing", "registered for missing"), Flag("vma_unwatched", "unwatched", "watched no more"),
         Flag("vma", "no-vma", "no VMA", False), Flag("pte_huge", "PMD", "by a PMD"),
@@ -65,6 +66,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("zero_page", "zero-page", "the zero page"), Flag("page_cache", "page-cache", "page cache"),
         Flag("ksm", "KSM", "KSM page"), Flag("large", "THP", "part of a THP"),
         Flag("lazyfree", "lazyfree", "MADV_FREE"), Flag("misplaced", "misplaced", "not where its index leads"),
+        Flag("migrating", "migrating", "being migrated"),
     ),
     "reference": (
         Flag("pin_longterm", "longterm", "longterm"), Flag("pin_attached", "detached", "detached", False),
@@ -302,10 +304,11 @@ def _node_label(attributes: Attributes, flags: list[str], one_page: bool) -> str
 
 
 def _entry(attributes: Attributes) -> str:
-    """`P.W`, `P.R`, `swap(s0)` or `-`."""
+    """`P.W`, `P.R`, `migration(P.W)`, `swap(s0)` or `-`."""
     if "pte_frame" in attributes:
         mode = {True: ".W", False: ".R"}.get(attributes.get("pte_write", ""), "")
-        return f"{attributes['pte_frame']}{mode}"
+        named = f"{attributes['pte_frame']}{mode}"
+        return f"migration({named})" if attributes.get("pte_migration") else named
     if attributes.get("pte_swap"):
         return f"swap({attributes['pte_slot']})" if "pte_slot" in attributes else "swap"
     return "present" if attributes.get("pte_present") else "-"
@@ -315,6 +318,7 @@ def _edge_label(attributes: Attributes) -> str:
     match attributes["type"]:
         case "maps":
             mode = {True: "rw", False: "ro"}.get(attributes.get("pte_write", ""), "maps")
+            mode = f"migration, {mode}" if attributes.get("pte_migration") else mode
             return mode + ("+UW" if attributes.get("pte_uffd_wp") else "")
         case "swap":
             return "swap" + (", exclusive" if attributes.get("pte_swap_exclusive") else "")

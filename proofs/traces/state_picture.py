@@ -97,6 +97,8 @@ def _content(attributes: Attributes, hidden: Hidden) -> Content:
 def _entry(attributes: Attributes) -> str:
     if attributes.get("pte_present"):
         return {True: "writable", False: "read-only"}.get(attributes.get("pte_write", ""), "present")
+    if attributes.get("pte_migration"):
+        return "migration entry" + ", writable" * bool(attributes.get("pte_write"))
     return "swap entry" if attributes.get("pte_swap") else "empty"
 
 
