@@ -221,6 +221,8 @@ class Sub:
           for kernel in ("v5.7", "v5.12", "v6.15")),
         ("v5.7", "huge", "split-pmd", scope_of(1, 2, 3, 1, 1), ("split-pmd",)),
         ("v5.19", "huge", "collapse", scope_of(1, 2, 4, 1, 1), ("collapse",)),
+        ("v5.18", "migration", "migrate", scope_of(2, 1, 3, 1, 1), ("migrate",)),
+        ("v6.1", "migration", "migrate", scope_of(2, 1, 3, 1, 1), ("migrate",)),
     ],
 )
 def test_sub_steps_that_nothing_interrupts_do_what_the_rule_does(
