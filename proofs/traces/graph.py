@@ -229,13 +229,14 @@ def _witness_nodes(trace: Trace, last: Graph) -> set[str]:
 
 
 def _add_counts(graph: Graph) -> None:
-    """page_mapcount and page_count of the frames, as the edges and the transient reference make them."""
+    """page_mapcount and page_count of the frames, as the edges, the transient reference and migration's make them."""
     for node, attributes in graph.nodes(data=True):
         if attributes["type"] == "frame":
-            edges = [e for _, _, e in graph.in_edges(node, data=True)]
+            edges = [e for _, _, e in graph.in_edges(node, data=True) if not e.get("pte_migration")]
             pins = sum(e.get("pin_foll_pin", False) for e in edges)
             attributes["mapcount"] = sum(e["type"] == "maps" for e in edges)
-            attributes["page_count"] = len(edges) - pins + pins * _PIN_BIAS + attributes.get("extra", False)
+            held = attributes.get("extra", False) + attributes.get("migrating", False)
+            attributes["page_count"] = len(edges) - pins + pins * _PIN_BIAS + held
 
 
 def quiet_flags(graphs: Iterable[Graph]) -> Hidden:
