@@ -272,6 +272,8 @@ class Decisions:
                                       None where the kernel has no such fault
     unshare_writable                  the copy for a reader is mapped writable, without uffd-wp
     fork_copies(p, v, f)              fork gives the child its own copy at once (row f)
+    hugetlb_fork_copies(p, v, f)      ... of a hugetlb page
+    hugetlb_copy_writable             ... and maps that copy writable, whatever the VMA
     mprotect_pinned, soft_dirty_pinned, uffd_wp_pinned
                                       `clear`, `skip` or `refuse` to write-protect a pinned page (rows g, h, i)
     mprotect_other_pinned             the same of an mprotect that leaves or gives VM_WRITE, but changes some flag, to a
@@ -408,6 +410,8 @@ class Decisions:
     unregister_unprotects: bool = False
     copy_protects_read_only: bool = False
     early_copy_keeps_uffd_wp: bool = False
+    hugetlb_fork_copies: Predicate = never
+    hugetlb_copy_writable: bool = False
     uffd_move: str = "none"
     move_soft_dirty: bool = False
     wp_flushes_uffd: bool = False

@@ -45,6 +45,7 @@ from model.state import (
     file,
     file_value,
     frame_value,
+    hugetlb,
     in_swap_cache,
     in_writeback,
     ksm,
@@ -151,7 +152,8 @@ def tlb_store(kernel: Decisions, p: Term, v: Term, n: Term) -> Step:
 @rule([P, V], "CPU load", "domain.md 1.2")
 def load(kernel: Decisions, p: Term, v: Term) -> Step:
     """The CPU loads; where the zero page is not modelled, an untouched page reads as zero without a page."""
-    mapped = Or(pte_present(p, v), And(Not(file(v)), Not(backed(v)), Not(missing(p, v))))
+    unmapped = And(Not(file(v)), Not(hugetlb(v)), Not(backed(v)), Not(missing(p, v)))
+    mapped = Or(pte_present(p, v), unmapped)
     return Step([live(p, v), Not(pte_swap(p, v)), Not(pte_migration(p, v)), Not(pte_cleared(p, v)), mapped])
 
 
@@ -190,7 +192,8 @@ def backing_read(kernel: Decisions, v: Term, new: Term) -> Step:
     return Step(
         [Not(file(v)), Not(backed(v))],
         [
-            each(Page, lambda w: put(backed(w), True) + put(backing(w), new), when=lambda w: Not(file(w))),
+            each(Page, lambda w: put(backed(w), True) + put(backing(w), new),
+                 when=lambda w: And(Not(file(w)), Not(hugetlb(w)))),
             fresh_page(new, ZERO, anonymous=False), set_exclusive(kernel, new, False),
         ],
     )

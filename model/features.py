@@ -6,6 +6,7 @@ WORLD: dict[str, str] = {
     "huge": "transparent huge pages: PMD mappings, large folios, splitting, collapse",
     "zero": "the shared zero page",
     "file": "private file mappings and the page cache",
+    "hugetlb": "private mappings of hugetlb pages: reservations, an empty pool",
     "ksm": "KSM merging and un-merging",
     "migration": "page migration",
     "numa": "NUMA hinting",

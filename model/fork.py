@@ -13,7 +13,7 @@ from typing import Any
 import z3
 from z3 import And, BoolVal, If, Implies, Not, Or
 
-from model.decisions import Decisions
+from model.decisions import Decisions, Predicate
 from model.logic import (
     Param,
     RuleTemplate,
@@ -51,6 +51,7 @@ from model.state import (
     frame_free,
     frame_value,
     has_pinned,
+    hugetlb,
     live,
     maps,
     migration_exclusive,
@@ -61,6 +62,7 @@ from model.state import (
     pin_known,
     pin_page,
     pin_proc,
+    pool_empty,
     pte_dirty,
     pte_frame,
     pte_huge,
@@ -85,6 +87,8 @@ from model.state import (
     vma_huge,
     vma_mergeable,
     vma_missing,
+    vma_resv_owner,
+    vma_resv_unmapped,
     vma_soft_dirty,
     vma_uffd,
     vma_unwatched,
@@ -97,12 +101,34 @@ CHILD = Param("child", Proc, fresh=True)
 
 def not_shared(kernel: Decisions, p: Term, v: Term, f: Term) -> Term:
     """fork copies f, mapped at (p, v), for the child."""
-    return And(Not(nonanon(f)), kernel.fork_copies(p, v, f))
+    small, of_hugetlb = _not_shared(kernel.fork_copies, p, v, f), _not_shared(kernel.hugetlb_fork_copies, p, v, f)
+    return Or(And(Not(hugetlb(v)), small), And(hugetlb(v), of_hugetlb))
+
+
+def _not_shared(copies: Predicate, p: Term, v: Term, f: Term) -> Term:
+    return And(Not(nonanon(f)), copies(p, v, f))
+
+
+def _comes_to_share(kernel: Decisions, p: Term, f: Term) -> Term:
+    """The child comes to map f. Of hugetlb pages apart, so that "somebody pins f" stays outside the quantifier over
+    pages."""
+
+    def shares(kind: Callable[[Term], Term], copies: Predicate) -> Term:
+        return exists(Page, lambda v: And(
+            maps(p, v, f), Not(not_forked(p, v)), kind(v), Not(_not_shared(copies, p, v, f))
+        ))
+
+    return Or(shares(lambda v: Not(hugetlb(v)), kernel.fork_copies), shares(hugetlb, kernel.hugetlb_fork_copies))
 
 
 def copied_early(kernel: Decisions, p: Term, v: Term) -> Term:
     """The child gets its own copy of the page at (p, v)."""
     return And(pte_present(p, v), Not(not_forked(p, v)), not_shared(kernel, p, v, pte_frame(p, v)))
+
+
+def lacks_copies(kernel: Decisions, p: Term) -> Term:
+    """copy_hugetlb_page_range finds no page for a copy that it has to make: fork fails."""
+    return exists(Page, lambda v: And(hugetlb(v), pool_empty(v), copied_early(kernel, p, v)))
 
 
 _of = z3.Const("v", Page)
@@ -117,7 +143,7 @@ def _forked(kernel: Decisions, p: Term, q: Term, copy: Any, event: bool = False)
     now = SimpleNamespace(
         early=lambda v: copied_early(kernel, p, v), copy=copy,
         # Said of f, not of the PTE, so that "somebody pins f" stays outside the quantifier over pages.
-        was_shared=lambda f: _shares(p, f, lambda v: not_shared(kernel, p, v, f)),
+        was_shared=lambda f: _comes_to_share(kernel, p, f),
     )
     saved = SimpleNamespace(
         early=lambda v: fork_early(p, v), copy=lambda v: fork_copy(p, v),
@@ -130,7 +156,7 @@ def _forked(kernel: Decisions, p: Term, q: Term, copy: Any, event: bool = False)
         )
         room = forall(Page, lambda v: Implies(to.early(v), frame_free(to.copy(v))))
         overlaps = each(Pin, lambda k: put(seq_moved(k), True), when=lambda k: And(fast(k), pin_proc(k) == p))
-        return Step([alive(p), room, distinct], overlaps)
+        return Step([alive(p), Not(lacks_copies(kernel, p)), room, distinct], overlaps)
 
     def copy_tables(to: Any) -> Step:
         updates: list[Any] = [
@@ -254,6 +280,8 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
     needed = And(vma_uffd(p, v), BoolVal(event and kernel.uffd_markers))
     tables = Or(_copies_ptes(p, v), needed) if event else _copies_ptes(p, v)
 
+    ignores_vma = And(hugetlb(v), BoolVal(kernel.hugetlb_copy_writable))
+
     def kept(flag: StateFunction) -> Term:
         return flag(p, v) if event else BoolVal(False)
 
@@ -266,12 +294,13 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
         + put(vma_uffd(q, v), kept(vma_uffd)) + put(vma_missing(q, v), kept(vma_missing))
         + put(vma_unwatched(q, v), False) + put(pte_uffd_wp(q, v), protected) + put(uffd_armed(q, v), kept(uffd_armed))
         + put(uffd_marker(q, v), And(vma_uffd(p, v), uffd_marker(p, v)) if event else BoolVal(False))
+        + put(vma_resv_owner(q, v), False) + put(vma_resv_unmapped(q, v), False)
         + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), copied, tables))
         + put(vma_anon(q, v), And(vma_anon(p, v), Not(vma_wipeonfork(p, v))))
         + put(pte_migration(q, v), And(pte_migration(p, v), copied, tables))
         + put(pte_frame(q, v), If(And(early, Not(pte_migration(p, v))), to.copy(v), pte_frame(p, v)))
         + put(pte_huge(q, v), And(pte_huge(p, v), Not(early)))
-        + put(pte_write(q, v), And(early, vma_write(p, v), Not(protected)))
+        + put(pte_write(q, v), And(early, Or(vma_write(p, v), ignores_vma), Not(protected)))
         + put(pte_dirty(q, v), Or(early, pte_dirty(p, v)))
         + put(pte_soft_dirty(q, v), Or(early, pte_soft_dirty(p, v)))
         + put(pte_swap(q, v), And(pte_swap(p, v), copied)) + put(pte_slot(q, v), pte_slot(p, v))
@@ -284,13 +313,13 @@ def _advice(
 ) -> tuple[RuleTemplate, ...]:
     """The rules of one madvise about fork: of a page, of a whole block, where nothing changes, and refused.
 
-    `also`: what it changes beside the flag. `anonymous`: it is refused of a file mapping.
+    `also`: what it changes beside the flag. `anonymous`: it is refused of a file mapping, and of hugetlb pages.
     """
     function, source = f"madvise({name.upper().replace('-', '_')}): madvise_vma_behavior", "domain.md 2.14"
     features = ("madv-fork",)
 
     def allowed(p: Term, v: Term) -> Term:
-        return And(live(p, v), Not(file(v))) if anonymous else live(p, v)
+        return And(live(p, v), Not(file(v)), Not(hugetlb(v))) if anonymous else live(p, v)
 
     def advise(kernel: Decisions, p: Term, span: Span) -> Step:
         return Step(
@@ -306,7 +335,7 @@ def _advice(
 
     advise.__name__, advise.__doc__ = name, about
     nothing.__doc__ = "That has been said before of all that the PMD maps, which stays whole: new_flags == vm_flags."
-    refused.__doc__ = f"There is no VMA{', or one of a file' if anonymous else ''}."
+    refused.__doc__ = f"There is no VMA{', or one of a file or of hugetlb pages' if anonymous else ''}."
     made = rule([P, V], function, source, name=f"{name}-nothing", features=(*features, "huge"), lock="write")(nothing)
     fails = rule([P, V], function, source, kind="refusal", name=f"{name}-refused", features=features)(refused)
     return (*ranged(function, source, lock="write", features=features)(advise), made, fails)

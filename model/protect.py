@@ -23,6 +23,7 @@ from model.state import (
     alive,
     file,
     forked_alike,
+    hugetlb,
     in_page_cache,
     ksm,
     live,
@@ -121,10 +122,10 @@ def _kept_or_restored(decision: str, restores: Callable[..., Term], p: Term, v: 
     """The write bit after change_pte_range in a VMA that is writable from now on.
 
     pte_modify installs vm_page_prot, which is read-only in a private mapping, so a PTE loses its write bit, whoever
-    asked for what; then can_change_pte_writable may give it (back).
+    asked for what; then can_change_pte_writable may give it (back), but not in hugetlb_change_protection.
     """
     f = pte_frame(p, v)
-    restored = And(pte_present(p, v), Not(nonanon(f)), restores(p, v, f))
+    restored = And(pte_present(p, v), Not(nonanon(f)), Not(hugetlb(v)), restores(p, v, f))
     return Or(And(pte_write(p, v), _skipped(decision, p, v)), restored)
 
 
@@ -273,7 +274,7 @@ def clear_soft_dirty(kernel: Decisions, p: Term) -> Staged:
     """Every PTE is write-protected and its soft-dirty bit cleared, but for pinned ones where the kernel skips them.
 
     A PMD is not tested for pins. A migration entry loses its soft-dirty bit only: it stays writable (clear_soft_dirty,
-    read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7).
+    read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7). The walk of page tables passes over hugetlb pages.
     """
     decision = kernel.soft_dirty_pinned
     permitted = [Not(exists(Page, lambda v: write_pinned(p, v)))] if decision == "refuse" else []
@@ -283,10 +284,10 @@ def clear_soft_dirty(kernel: Decisions, p: Term) -> Staged:
             put(vma_soft_dirty(p), False),
             each(Page, lambda v: put(pte_write(p, v), And(pte_write(p, v), pte_migration(p, v)))
                  + put(pte_soft_dirty(p, v), False),
-                 when=lambda v: Or(pte_huge(p, v), Not(_skipped(decision, p, v)))),
+                 when=lambda v: And(Not(hugetlb(v)), Or(pte_huge(p, v), Not(_skipped(decision, p, v))))),
         ],
     )
-    return flushing_later(step, p, lambda w: BoolVal(True), soft_dirty_flushing(p))
+    return flushing_later(step, p, lambda w: BoolVal(True), soft_dirty_flushing(p), left=hugetlb)
 
 
 @rule([P], "clear_refs_write refused", "domain.md 2.8", kind="refusal")

@@ -87,6 +87,28 @@ vma_anon = StateFunction(
     meaningful=vma, feature="zero|file",
 )
 block = StateFunction("block", (Page,), Block, "the range of virtual pages that one PMD covers")
+hugetlb = StateFunction(
+    "hugetlb", (Page,), Bool, "a private mapping of a hugetlb page lies there (VM_HUGETLB)", feature="hugetlb"
+)
+
+
+def _of_hugetlb(p: Term, v: Term) -> Term:
+    return And(vma(p, v), hugetlb(v))
+
+
+vma_resv_owner = StateFunction(
+    "vma_resv_owner", (Proc, Page), Bool, "HPAGE_RESV_OWNER: the process has made the mapping, and reserved its page",
+    meaningful=_of_hugetlb, feature="hugetlb",
+)
+vma_resv_unmapped = StateFunction(
+    "vma_resv_unmapped", (Proc, Page), Bool,
+    "HPAGE_RESV_UNMAPPED: the owner of the reservation has taken the page away, a fault gets SIGBUS",
+    meaningful=_of_hugetlb, feature="hugetlb",
+)
+pool_empty = StateFunction(
+    "pool_empty", (Page,), Bool, "the pool of hugetlb pages has none but those that are in use or reserved",
+    feature="hugetlb",
+)
 page_table = StateFunction(
     "page_table", (Proc, Block), Bool, "the PMD leads to a page table, so that no fault maps a THP",
     meaningful=lambda p, b: alive(p),
@@ -359,7 +381,7 @@ STEPS: tuple[StateFunction, ...] = (
 FUNCTIONS: tuple[StateFunction, ...] = (
     alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_missing, vma_unwatched, vma_huge,
     vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
-    block, page_table, file, file_value, backed, backing,
+    block, page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
     force_cow,
