@@ -18,13 +18,22 @@ from model.state import Frame, Page, Pin, Proc, Slot, Value
 
 SWAP_IN_FAULTS = ("swap-cache-read", "swap-in-read")
 """What brings in a swapped-out page, as a read does."""
-READ_FAULTS = ("file-read", "map-huge-zero", "map-backing", "swap-cache-read", "swap-in-read")
+READ_FAULTS = ("file-read", "map-huge-zero", "map-backing", "swap-cache-read", "swap-in-read", "hugetlb-fault")
 WRITE_FAULTS = (
     "anon-fault", "huge-fault", "file-read", "cow-fault", "swap-cache-read", "swap-in-write", "wp-reuse", "wp-copy",
     "huge-wp-reuse", "huge-wp-copy", "huge-zero-copy", "huge-wp-split",
+    "hugetlb-fault", "hugetlb-reuse", "hugetlb-copy", "hugetlb-take-back",
 )
-UNSHARE_FAULTS = ("unshare-copy", "unshare-reuse", "huge-unshare-reuse", "huge-zero-unshare", "huge-unshare-split")
+UNSHARE_FAULTS = (
+    "unshare-copy", "unshare-reuse", "huge-unshare-reuse", "huge-zero-unshare", "huge-unshare-split",
+    "hugetlb-unshare-copy", "hugetlb-unshare-reuse", "hugetlb-unshare-take-back",
+)
 """Faults for a reader that must not share the page; get_user_pages raises them, a load never does."""
+NO_PAGE = ("hugetlb-fault-refused",)
+"""Refusals of an access for which the pool of hugetlb pages has none: SIGBUS, or -EFAULT of get_user_pages."""
+NO_WRITE = (*NO_PAGE, "hugetlb-copy-refused")
+NO_READ = (*NO_WRITE, "hugetlb-unshare-refused")
+"""Which of them get_user_pages gets depends on the fault that it raises."""
 FORCED_FAULTS = (
     "force-anon-fault", "force-huge-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy",
     "force-huge-copy", "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in",
@@ -45,7 +54,7 @@ TOLD_AS = {
     "mprotect-other-range": ("mprotect-rwx-range", "mprotect-rw-range"),
 }
 """A rule that no operation takes, and those that may tell what it does: one that sets VM_EXEC, one that clears it."""
-DECLARED = {"mmap-file": "file", "madvise-hugepage": "huge", "backing-read": "", "mmap-soft-dirty": ""}
+DECLARED = {"mmap-file": "file", "mmap-hugetlb": "hugetlb", "madvise-hugepage": "huge", "backing-read": "", "mmap-soft-dirty": ""}
 """Rules for which a litmus test has no operation but its start state, and the attribute that says so of their page."""
 
 
@@ -213,7 +222,8 @@ def gup(word: str, goal: str, *flags: str) -> Operation:
     """get_user_pages with those flags."""
     write = "write" in flags
     return Operation(
-        word, ("v",), (goal,), ("gup-write-refused" if write else "gup-read-refused",), flags=frozenset(flags),
+        word, ("v",), (goal,), ("gup-write-refused", *NO_WRITE) if write else ("gup-read-refused", *NO_READ),
+        flags=frozenset(flags),
         quick="" if word == "vmsplice" else f"fast-{goal}", access="store" if write else "read-gup", reference=True,
         prepares=("gup-touch",) if write else (), features=frozenset() if write else ZERO,
         since=PIN_SINCE if word == "pin" else "",
@@ -279,11 +289,11 @@ def _pageout(then: str, *flags: str) -> Operation:
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("write", ("v", "n"), ("store",), ("store-refused",), perhaps=("tlb-store",), access="store"),
-    Operation("read", ("v",), ("load",), ("load-refused",), access="load", features=ZERO),
-    Operation("fork", ("child",), ("fork",)),
+    Operation("write", ("v", "n"), ("store",), ("store-refused", *NO_WRITE), perhaps=("tlb-store",), access="store"),
+    Operation("read", ("v",), ("load",), ("load-refused", *NO_PAGE), access="load", features=ZERO),
+    Operation("fork", ("child",), ("fork",), ("fork-refused",)),
     Operation(
-        "fork", ("child",), ("fork-event",), flags=frozenset({"event"}), features=frozenset({"uffd-fork"}),
+        "fork", ("child",), ("fork-event",), ("fork-refused",), flags=frozenset({"event"}), features=frozenset({"uffd-fork"}),
         since=UFFD_WP_SINCE,
     ),
     Operation("exit", (), ("exit",)),
@@ -344,11 +354,11 @@ OPERATIONS: tuple[Operation, ...] = (
         prepares=("madv-free-split",), features=frozenset({"lazyfree"}),
     ),
     Operation(
-        "populate", ("v",), ("madv-populate-read",), ("gup-read-refused",), access="load",
+        "populate", ("v",), ("madv-populate-read",), ("gup-read-refused", *NO_PAGE), access="load",
         features=frozenset({"populate", "zero"}), since=POPULATE_SINCE,
     ),
     Operation(
-        "populate", ("v",), ("madv-populate-write",), ("gup-write-refused",), access="store",
+        "populate", ("v",), ("madv-populate-write",), ("gup-write-refused", *NO_WRITE), access="store",
         prepares=("gup-touch",), flags=frozenset({"write"}), features=frozenset({"populate"}), since=POPULATE_SINCE,
     ),
     _madv_fork("dontfork"),
@@ -389,6 +399,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("extra-ref", ("v",), ("extra-ref",), on_frame=True, actor="either"),
     Operation("drop-extra", ("v",), ("drop-extra",), on_frame=True, actor="either"),
     Operation("trylock-fails", (), actor="kernel"),
+    Operation("hugetlb-drain", ("v",), ("hugetlb-drain",), actor="kernel", features=frozenset({"hugetlb"})),
 )
 
 

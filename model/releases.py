@@ -141,6 +141,8 @@ CHANGES: tuple[ReleaseChange, ...] = (
     ReleaseChange("soft_dirty_lock", "5.11", "29a951dfb3c3"),
     ReleaseChange("soft_dirty_pinned", "5.11", "9348b73c2e1b"),
     ReleaseChange("swap_out_pinned", "5.11", "feb889fb40fa"),
+    ReleaseChange("hugetlb_fork_copies", "5.13", "4eae4efa2c29"),
+    ReleaseChange("hugetlb_copy_writable", "5.13", "4eae4efa2c29"),
     ReleaseChange("copy_frees_swap_cache", "5.14", "f4c4a3f48480"),
     ReleaseChange("early_copy_keeps_uffd_wp", "5.14", "8f34f1eac382"),
     ReleaseChange("uffd_continue_dirty", "5.16", "9ae0f87d009c"),
@@ -193,6 +195,7 @@ DOUBTS: tuple[Doubt, ...] = (
     Doubt("swap_in_frees", "6.18", "7.2", ("swap_in_by_page_count", "swap_in_by_page_count_read_only")),
     Doubt("swap_in_counts", "6.18", "7.2", ("True", "False")),
     Doubt("numa_hints_huge", "6.12", "7.2", ("always", "unpinned_in_one_mm")),
+    Doubt("hugetlb_copy_writable", "6.12", "7.2", ("True", "False")),
 )
 """For releases strictly between the two. Those of stable branches are below."""
 

@@ -6,7 +6,8 @@ The nearest spelling would mislead whoever writes them: `mmap` is not `munmap`, 
 from __future__ import annotations
 
 LACKING: dict[str, str] = {
-    "hugetlb": "hugetlb_wp has rules of its own", "hugetlbfs": "hugetlb_wp has rules of its own",
+    "hugetlbfs": "say `page V hugetlb` for a private mapping of a hugetlb page",
+    "map-hugetlb": "say `page V hugetlb` for a private mapping of a hugetlb page",
     "shm": "mappings are private", "shmem": "mappings are private", "shared": "mappings are private",
     "map-shared": "mappings are private", "shmat": "mappings are private", "sysv": "mappings are private",
     "memfd": "say `page V file` for a private mapping of one",

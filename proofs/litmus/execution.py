@@ -20,7 +20,18 @@ from model.huge import huge_fault
 from model.kernels import Kernel
 from model.logic import RuleTemplate, StateFunction, System, Term
 from model.operations import FAILS, GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage
-from model.state import block, file, file_value, pte_write, vma_huge, vma_soft_dirty, vma_uffd, vma_write
+from model.state import (
+    block,
+    file,
+    file_value,
+    hugetlb,
+    pte_write,
+    vma_huge,
+    vma_resv_owner,
+    vma_soft_dirty,
+    vma_uffd,
+    vma_write,
+)
 from proofs.derive.interpreter import Instance, Interpreter, State, interpreter_of
 from proofs.errors import LitmusError
 from proofs.litmus.facts import asked_of, elements, slots_used
@@ -200,6 +211,8 @@ class Run:
                 cells[file, (number,)] = True
                 if layout.has(file_value):
                     cells[file_value, (number,)] = self.litmus.values.index(page.contents)
+            if "hugetlb" in page.attributes:
+                cells[hugetlb, (number,)] = cells[vma_resv_owner, (0, number)] = True
             if layout.has(block):
                 cells[block, (number,)] = blocks.index(page.whole)
         state = self.with_cells(self.interpreter.initial(), cells)

@@ -18,7 +18,7 @@ from proofs.traces.trace import default_names
 FIRST_PROCESS = "A"
 MODES = ("exists", "never", "always")
 KEYWORDS = ("litmus", "about", "page", "split", *MODES)
-PAGE_ATTRIBUTES = ("huge", "zero", "file", "uffd", "rdonly")
+PAGE_ATTRIBUTES = ("huge", "zero", "file", "hugetlb", "uffd", "rdonly")
 RESERVED = frozenset({*KEYWORDS, "and", "or", "not", "is", "sees", "writable", "refused", "blocked", "slots"})
 LARGEST_VALUE = 16
 """Sub-pages of a huge page: two show whatever many would, and a trace has room for no more than this."""
@@ -80,7 +80,7 @@ class Litmus:
         attributes = frozenset().union(*(page.attributes for page in self.pages))
         # To split a folio may map the zero page.
         implied = {"vm-soft-dirty"} | ({"zero"} if "huge" in attributes else set())
-        declared = (attributes & {"huge", "zero", "file"}) | implied
+        declared = (attributes & {"huge", "zero", "file", "hugetlb"}) | implied
         beside = (self.statements[n].operation.beside for group in self.groups if len(group) > 1 for n in group)
         return self.split.union(
             declared, (name for name in beside if name), *(s.operation.features for s in self.statements)
@@ -109,8 +109,9 @@ class Litmus:
 
     @property
     def anonymous(self) -> tuple[int, ...]:
-        """Numbers of the pages that no file backs."""
-        return tuple(number for number, page in enumerate(self.pages) if "file" not in page.attributes)
+        """Numbers of the pages of anonymous memory: neither a file backs them nor are they hugetlb pages."""
+        special = {"file", "hugetlb"}
+        return tuple(number for number, page in enumerate(self.pages) if special.isdisjoint(page.attributes))
 
     def on(self, kernel: Kernel) -> Litmus:
         """The test with each caller's word as the operation that it is on that kernel."""

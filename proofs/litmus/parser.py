@@ -17,6 +17,7 @@ from model.features import SPLIT
 from model.logic import Term
 from model.operations import OPERATIONS, Operation, form_of
 from proofs.errors import LitmusError
+from proofs.litmus import hugetlb
 from proofs.litmus.absent import absent
 from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import (
@@ -164,7 +165,7 @@ class _Parser:
         if self.statements:
             self.fail("pages are declared before the first operation")
         if not words:
-            self.fail("`page V [huge N] [zero] [file [n]] [uffd] [rdonly]`: the name is missing")
+            self.fail("`page V [huge N] [zero] [file [n]] [hugetlb] [uffd] [rdonly]`: the name is missing")
         name, *rest = words
         self.new_name("page", name, list(self.page_parts))
         attributes: set[str] = set()
@@ -184,6 +185,8 @@ class _Parser:
             attributes.add(attribute)
         if attributes >= {"zero", "file"}:
             self.fail("a page is `zero` or `file`: a file mapping never maps the zero page")
+        if "hugetlb" in attributes and (others := attributes & {"huge", "zero", "file", "uffd"}):
+            self.fail(f"a page is `hugetlb` or `{min(others)}`: {hugetlb.WHY}")
         if attributes >= {"huge", "file"}:
             self.lack("huge pages of files")
         parts = [f"{name}.{i}" for i in range(size)] if size > 1 else [name]
@@ -276,6 +279,9 @@ class _Parser:
             self.fail(f"{self.pages[parts[0]['v']].name} is not a huge page, nor a part of one: nothing to collapse")
         if operation.word == "mremap" and any("file" in self.pages[part[x]].attributes for part in parts for x in "vw"):
             self.lack("file mappings that move")
+        named = [self.pages[part[x]] for part in parts for x in "vw" if x in operation.arguments]
+        if why := hugetlb.refused(operation, named):
+            self.fail(why)
         if operation.word == "exit":
             self.exited[process] = self.line
         self.statements.append(statement)
@@ -439,7 +445,10 @@ class _Condition:
         """One fact; of a huge page, or of the references to one, it is said of every part."""
         # A reference may have the name of a word that came later.
         if token in OF_ADDRESSES and [*self.tokens][:1] != ["sees"]:
-            return self.facts(token, self.places(self.next("P.V")))
+            places = self.places(self.next("P.V"))
+            if why := next(filter(None, (hugetlb.untold(token, self.parser.pages[v]) for _, v in places)), ""):
+                self.parser.fail(why)
+            return self.facts(token, places)
         match token:
             case "refused" | "blocked":
                 what = f"`{token} k`, the number of an operation"
