@@ -232,8 +232,8 @@ def hugetlb_unshare_take_back(kernel: Decisions, p: Term, v: Term) -> Step | Non
 @rule([P, V], "hugetlb_wp(FAULT_FLAG_UNSHARE), -ENOSPC: -EFAULT",
       "mm/hugetlb.c, read in 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7", kind="refusal", features=FEATURE)
 def hugetlb_unshare_refused(kernel: Decisions, p: Term, v: Term) -> Step | None:
-    """A fault for a reader that owns no reservation finds no page to copy to."""
-    fault = _unshare_fault(kernel, p, v)
+    """A fault for a reader, which is a write fault in 5.8, owns no reservation and finds no page to copy to."""
+    fault = _write_fault(p, v) if kernel.read_gup_writes else _unshare_fault(kernel, p, v)
     return fault and Step([*fault, Not(_alone(p, v)), Not(_has_page(p, v)), Not(vma_resv_owner(p, v))])
 
 

@@ -32,8 +32,8 @@ UNSHARE_FAULTS = (
 NO_PAGE = ("hugetlb-fault-refused",)
 """Refusals of an access for which the pool of hugetlb pages has none: SIGBUS, or -EFAULT of get_user_pages."""
 NO_WRITE = (*NO_PAGE, "hugetlb-copy-refused")
-NO_READ = (*NO_WRITE, "hugetlb-unshare-refused")
-"""Which of them get_user_pages gets depends on the fault that it raises."""
+NO_READ = (*NO_PAGE, "hugetlb-unshare-refused")
+"""... of get_user_pages for reading, where that raises a fault of its own."""
 FORCED_FAULTS = (
     "force-anon-fault", "force-huge-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy",
     "force-huge-copy", "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in",
