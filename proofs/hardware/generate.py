@@ -23,7 +23,7 @@ from proofs.litmus.facts import Fact
 from proofs.litmus.language import Litmus
 from proofs.litmus.parser import parse
 
-KINDS = ("", "", "zero", "file", "huge 2", "huge 2", "huge 2 zero")
+KINDS = ("", "", "zero", "file", "hugetlb", "huge 2", "huge 2", "huge 2 zero")
 """What a page is; often nothing special."""
 SELDOM = {"writing": 0.04, "writeback-end": 0.2, "uffd-continue": 0.3, "mremap": 0.6, "exit": 0.3, "munmap": 0.5}
 """Words that come more seldom than others, as some are slow and some end a test, and by how much."""

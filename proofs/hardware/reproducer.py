@@ -149,6 +149,8 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
             return Action("hold", {}, goes_on=True)
         case "drop-extra":
             return Action("let_go", {}, goes_on=True)
+        case "hugetlb-drain":
+            return Action("drain_hugetlb", {}, by_director=True)
         case "trylock-fails":
             raise NotObservable("nobody in user space makes one attempt at a page lock fail")
         case "numa":
@@ -378,7 +380,9 @@ class _Function:
         rest = self.rest()
         for number, page in enumerate(self.test.pages):
             parts = [n for n, other in enumerate(self.test.pages) if other.whole == page.whole]
-            if "huge" not in page.attributes:
+            if "hugetlb" in page.attributes:
+                yield f"\tadd_hugetlb_place(reserve()); /* {page.name} */"
+            elif "huge" not in page.attributes:
                 yield f"\tadd_place(reserve(), PAGE, PAGE); /* {page.name} */"
             elif number == parts[0]:
                 yield f"\tadd_huge_place(reserve(), {len(parts)}, {parts.index(rest[page.whole])}); /* {page.whole} */"
@@ -386,7 +390,7 @@ class _Function:
         for number, page in enumerate(self.test.pages):
             if "huge" in page.attributes and page.name != f"{page.whole}.0":
                 continue
-            function = next((f"{word}_page" for word in ("huge", "file") if word in page.attributes), "small_page")
+            function = next((f"{word}_page" for word in ("huge", "file", "hugetlb") if word in page.attributes), "small_page")
             flags = [f for word, f in (("rdonly", "READ_ONLY"), ("zero", "OF_ZERO")) if word in page.attributes]
             arguments = self.arguments({
                 "page": self.name("v", number), "flags": " | ".join(flags) or "0", "value": str(page.contents),

@@ -64,6 +64,7 @@ struct place {
 	char *at;
 	size_t length, whole; /* of the page, and of the huge page that it is the first part of */
 	int was_read_only;    /* a store of try_store has changed the PMD, which mapped it read-only */
+	int of_hugetlb;
 };
 
 /* The addresses of the pages of a part that has many, but for the first one, which is what tests look at. */
@@ -419,14 +420,27 @@ static void prepare(void)
 }
 
 //: touch
-/* One byte of memory: -EFAULT where it must not be touched, BLOCKED where userfaultfd would have to be asked. */
+static int in_hugetlb(const char *at)
+{
+	int i;
+
+	for (i = 0; i < places; i++)
+		if (place[i].of_hugetlb && place[i].at <= at && at < place[i].at + place[i].length)
+			return 1;
+	return 0;
+}
+
+/*
+ * One byte of memory: -EFAULT where it must not be touched, or the pool has no hugetlb page for it; BLOCKED where
+ * userfaultfd would have to be asked, which says SIGBUS, too.
+ */
 static long touch(char *at, int *value, int writes)
 {
 	int number = sigsetjmp(back, 1);
 
 	if (number) {
 		guarded = 0;
-		return number == SIGBUS ? BLOCKED : -EFAULT;
+		return number == SIGBUS && !in_hugetlb(at) ? BLOCKED : -EFAULT;
 	}
 	guarded = 1;
 	if (writes)
@@ -556,7 +570,7 @@ static long fork_child(const struct args *a)
 
 	if (!pid)
 		serve(a->child);
-	shared->pid[a->child] = pid;
+	shared->pid[a->child] = pid < 0 ? 0 : pid;
 	return result(pid);
 }
 
@@ -687,6 +701,36 @@ static long file_page(const struct args *a)
 		return -errno;
 	close(file);
 	return 0;
+}
+
+//: hugetlb_page
+static const char *const hugetlb_pool = "/proc/sys/vm/nr_hugepages";
+
+static void add_hugetlb_place(char *at)
+{
+	add_place(at, HUGE, HUGE);
+	place[places - 1].of_hugetlb = 1;
+}
+
+/* A private mapping of a hugetlb page that nobody has touched; the pool has as many as a test can need. */
+static long hugetlb_page(const struct args *a)
+{
+	char *at = place[a->page].at;
+	long answer = set(hugetlb_pool, "32");
+
+	if (answer)
+		return answer;
+	if (mmap(at, HUGE, protection(a->flags & READ_ONLY), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB, -1,
+		 0) != at)
+		return unseen("no hugetlb page can be mapped: %s", strerror(errno));
+	return 0;
+}
+
+/* The pool is left with the pages that are in use or reserved: with none for whoever has no reservation. */
+static long drain_hugetlb(const struct args *a)
+{
+	(void)a;
+	return set(hugetlb_pool, "0");
 }
 
 //: huge_mapped
