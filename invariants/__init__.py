@@ -32,6 +32,7 @@ from model.state import (
     copy_in_progress,
     exclusive,
     frame_free,
+    hugetlb,
     leaked,
     mapped,
     maps,
@@ -293,6 +294,20 @@ FURTHER: tuple[Invariant, ...] = (
         "I1; domain.md F3: ibv_fork_init", (Pin,),
         _reference(lambda k: And(pin_write(k), pin_dontfork(k))), _coherent,
         features=("madv-fork",),
+    ),
+    Invariant(
+        "hugetlb-write-pin",
+        "a hugetlb page pinned for writing (FOLL_PIN) is the page its process has mapped there",
+        "I1 for hugetlb; domain.md F3h: 4eae4efa2c29", (Pin,),
+        _reference(lambda k: And(hugetlb(pin_page(k)), pin_foll_pin(k), pin_write(k))), _coherent,
+        features=("hugetlb",),
+    ),
+    Invariant(
+        "hugetlb-read-pin",
+        "a hugetlb page pinned for reading (FOLL_PIN) is the page its process has mapped there",
+        "I1 for hugetlb; domain.md F10h: c89357e27f20", (Pin,),
+        _reference(lambda k: And(hugetlb(pin_page(k)), pin_foll_pin(k), Not(pin_write(k)))), _coherent,
+        features=("hugetlb",),
     ),
     Invariant(
         "reverse-mapping",

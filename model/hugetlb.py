@@ -1,12 +1,13 @@
 """Private anonymous mappings of hugetlb pages (mmap with MAP_HUGETLB), of one size: mm/hugetlb.c.
 
 Here a hugetlb page is one Page and one Frame. It is not swapped, merged, migrated, collapsed, tracked by soft-dirty or
-by userfaultfd: the rules of all that leave it alone (`sparing`). The process that has mapped it owns a reservation, so
+by userfaultfd: the rules of all that leave it alone (`spared`). The process that has mapped it owns a reservation, so
 that its first fault finds a page; a child owns none. Read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from z3 import And, Implies, Not, Or
@@ -14,7 +15,7 @@ from z3 import And, Implies, Not, Or
 from model.decisions import Decisions
 from model.fork import lacks_copies
 from model.gup import needs_private
-from model.logic import Rule, Step, Term, each, exists, forall, put, rule
+from model.logic import Rule, Step, Term, Update, each, exists, forall, put, rule
 from model.ptes import NEW, P, V, fresh_page, map_read_only, map_writable, set_exclusive
 from model.state import (
     ZERO,
@@ -57,16 +58,18 @@ ALIKE = frozenset({
     "madv-dontfork", "madv-dontfork-refused", "madv-dofork", "madv-dofork-refused", "madv-wipeonfork-refused",
     "madv-keeponfork", "madv-keeponfork-refused", "extra-ref", "drop-extra",
 })
-"""Rules of other files that take a hugetlb page, or its address, as they take any; sub-steps go by their rule's name."""
+"""Rules of other files that take a hugetlb page, or its address, as they take any; their sub-steps, too."""
 OF_BLOCK = frozenset({"madvise-hugepage"})
 """Rules that change what other pages of the block are, too."""
 
 
-def sparing(rule: Rule) -> Rule:
-    """The rule without what it would do to hugetlb pages, if it is none of those that know them."""
-    if rule.name.partition(".")[0] in ALIKE | {template.name for template in RULES}:
-        return rule
+def spared(rules: Iterable[Rule], own: Collection[str]) -> list[Rule]:
+    """The rules without what they would do to hugetlb pages, but those that know them, and a user's `own` by name."""
+    known = {*own, *ALIKE, *(template.name for template in RULES)}
+    return [rule if rule.name.partition(".")[0] in known else _sparing(rule) for rule in rules]
 
+
+def _sparing(rule: Rule) -> Rule:
     def elsewhere(x: Term) -> Term:
         if rule.name in OF_BLOCK:
             return forall(Page, lambda w: Implies(block(w) == block(x), Not(hugetlb(w))))
@@ -172,13 +175,13 @@ def hugetlb_copy(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     )
 
 
-def _taken_back(p: Term, v: Term) -> list[list[object]]:
+def _taken_back(p: Term, v: Term) -> list[Update]:
     """unmap_ref_private: whoever maps the page and owns no reservation loses it, and gets SIGBUS from then on."""
     f = pte_frame(p, v)
-    return [each(
+    return each(
         Proc, lambda q: put(pte_present(q, v), False) + put(vma_resv_unmapped(q, v), True),
         when=lambda q: And(q != p, maps(q, v, f), Not(vma_resv_owner(q, v))),
-    )]
+    )
 
 
 @rule([P, V], "hugetlb_wp: unmap_ref_private", f"mm/hugetlb.c, {READ}", features=FEATURE, lock="fault")
@@ -195,25 +198,29 @@ def hugetlb_copy_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     return Step([*_write_fault(p, v), Not(_alone(p, v)), Not(_has_page(p, v)), Not(vma_resv_owner(p, v))])
 
 
-def _unshare_fault(kernel: Decisions, p: Term, v: Term) -> list[Term] | None:
-    """hugetlb_wp for a reader (FAULT_FLAG_UNSHARE): there since 5.19."""
-    return [*needs_private(kernel, p, v), hugetlb(v)] if kernel.exclusive_bit else None
+def _unshare_fault(kernel: Decisions, p: Term, v: Term) -> list[Term]:
+    """hugetlb_wp for a reader (FAULT_FLAG_UNSHARE), which kernels have that have PG_anon_exclusive."""
+    return [*needs_private(kernel, p, v), hugetlb(v)]
 
 
 @rule([P, V], "hugetlb_wp(FAULT_FLAG_UNSHARE)", "mm/hugetlb.c, read in 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7",
       features=FEATURE, lock="fault")
 def hugetlb_unshare_reuse(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """A fault for a reader finds the page mapped once: it becomes exclusive and stays read-only."""
+    if not kernel.exclusive_bit:
+        return None
     fault = _unshare_fault(kernel, p, v)
-    return fault and Step([*fault, _alone(p, v)], [set_exclusive(kernel, pte_frame(p, v))])
+    return Step([*fault, _alone(p, v)], [set_exclusive(kernel, pte_frame(p, v))])
 
 
 @rule([P, V, NEW], "hugetlb_wp(FAULT_FLAG_UNSHARE)", "mm/hugetlb.c, read in 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7",
       features=FEATURE, lock="fault")
 def hugetlb_unshare_copy(kernel: Decisions, p: Term, v: Term, new: Term) -> Step | None:
     """A fault for a reader copies a page that is mapped more than once; the copy is read-only."""
+    if not kernel.exclusive_bit:
+        return None
     fault = _unshare_fault(kernel, p, v)
-    return fault and Step(
+    return Step(
         [*fault, Not(_alone(p, v)), _has_page(p, v)],
         [fresh_page(new, frame_value(pte_frame(p, v))), map_read_only(p, v, new), set_exclusive(kernel, new)],
     )
@@ -223,8 +230,10 @@ def hugetlb_unshare_copy(kernel: Decisions, p: Term, v: Term, new: Term) -> Step
       "mm/hugetlb.c, read in 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7", features=FEATURE, lock="fault")
 def hugetlb_unshare_take_back(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """A fault for a reader that owns the reservation takes the page from its children, too, if the pool is empty."""
+    if not kernel.exclusive_bit:
+        return None
     fault = _unshare_fault(kernel, p, v)
-    return fault and Step(
+    return Step(
         [*fault, vma_resv_owner(p, v), Not(_has_page(p, v)), _others(p, v)], _taken_back(p, v)
     )
 
@@ -233,8 +242,10 @@ def hugetlb_unshare_take_back(kernel: Decisions, p: Term, v: Term) -> Step | Non
       "mm/hugetlb.c, read in 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7", kind="refusal", features=FEATURE)
 def hugetlb_unshare_refused(kernel: Decisions, p: Term, v: Term) -> Step | None:
     """A fault for a reader, which is a write fault in 5.8, owns no reservation and finds no page to copy to."""
+    if not (kernel.exclusive_bit or kernel.read_gup_writes):
+        return None
     fault = _write_fault(p, v) if kernel.read_gup_writes else _unshare_fault(kernel, p, v)
-    return fault and Step([*fault, Not(_alone(p, v)), Not(_has_page(p, v)), Not(vma_resv_owner(p, v))])
+    return Step([*fault, Not(_alone(p, v)), Not(_has_page(p, v)), Not(vma_resv_owner(p, v))])
 
 
 @rule([P], "copy_hugetlb_page_range, -ENOSPC", "mm/hugetlb.c, read in 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7",

@@ -186,8 +186,7 @@ class Kernel(Decisions):
             rules += _built(deciding, template, split if template.split else frozenset())[1]
         rules = lapses.applied(self.lapses, rules)
         if "hugetlb" in features:
-            own = {template.name for template in self.own_rules}
-            rules = [r if r.name.partition(".")[0] in own else hugetlb.sparing(r) for r in rules]
+            rules = hugetlb.spared(rules, {template.name for template in self.own_rules})
         lacking = [f for f in FUNCTIONS if not f.asked_with(features)]
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
@@ -326,9 +325,8 @@ V5_12 = V5_11.but(
 V5_14 = V5_12.but(
     "v5.14", "R2, and a copy frees the old page's idle swap-cache entry",
     {"copy_frees_swap_cache": "f4c4a3f48480", "early_copy_keeps_uffd_wp": "8f34f1eac382",
-     "hugetlb_fork_copies, hugetlb_copy_writable": "4eae4efa2c29 (5.13)"},
-    copy_frees_swap_cache=True, early_copy_keeps_uffd_wp=True, hugetlb_fork_copies=copies_pinned,
-    hugetlb_copy_writable=True,
+     "hugetlb_fork_copies, hugetlb_copy_writable": "4eae4efa2c29 (5.13)"}, copy_frees_swap_cache=True,
+    early_copy_keeps_uffd_wp=True, hugetlb_fork_copies=copies_pinned, hugetlb_copy_writable=True,
 )
 V5_16 = V5_14.but(
     "v5.16", "R2, and UFFDIO_CONTINUE installs page cache pages dirty (CVE-2022-2590)",
@@ -350,14 +348,14 @@ V5_18 = V5_17.but(
 V5_19 = V5_18.but(
     "v5.19", "X1: PG_anon_exclusive decides; a read-only FOLL_PIN unshares first",
     {"exclusive_bit": "78fbe906cc90, 6c287605fd56", "unshare": "c89357e27f20", "read_gup": "a7f226604170",
-     "fork_copies, hugetlb_fork_copies": "fb3d824d1a46", "swap_in_reuse": "1493a1913e34", "unmap_pinned": "6c287605fd56",
-     "uffd_markers, copy_protects_read_only": "vma_can_userfault, mfill_atomic_install_pte: 5.19, read in 6.1.192"},
+     "fork_copies, hugetlb_fork_copies": "fb3d824d1a46", "unmap_pinned": "6c287605fd56",
+     "swap_in_reuse": "1493a1913e34", "uffd_markers, copy_protects_read_only":
+     "vma_can_userfault, mfill_atomic_install_pte: 5.19, read in 6.1.192"},
     exclusive_bit=True, huge_reuse=exclusive_or_page_count, reuse=exclusive_or_page_count,
     reuse_frees_swap_cache=not_exclusive, read_gup=read_exclusive,
     unshare=page_count_is_one_after_swap_cache, fork_copies=copies_pinned_exclusive,
-    hugetlb_fork_copies=copies_pinned_exclusive,
-    swap_in_reuse=swap_in_by_exclusive, swap_in_counts=True, unmap_pinned="refuse",
-    uffd_markers=True, copy_protects_read_only=True,
+    hugetlb_fork_copies=copies_pinned_exclusive, swap_in_reuse=swap_in_by_exclusive, swap_in_counts=True,
+    unmap_pinned="refuse", uffd_markers=True, copy_protects_read_only=True,
 )
 V6_0 = V5_19.but(
     "v6.0", "X1, and mprotect gives the write bit back to exclusive dirty pages",
@@ -433,8 +431,7 @@ V6_18 = V6_15.but(
 V7_2 = V6_18.but(
     "v7.2", "X4: a swapped-in page is mapped before it may leave the swap cache, so that only its entry's bit decides",
     {"swap_in_reuse, swap_in_counts, swap_in_frees": "do_swap_page, mm/memory.c, read in 7.2.13",
-     "numa_hints_huge": "folio_can_map_prot_numa in change_huge_pmd, read in 7.2.13; not in 6.12.118",
-     "hugetlb_copy_writable": "make_huge_pte looks at VM_WRITE, read in 7.2.13; not in 6.12.118"},
+     "numa_hints_huge, hugetlb_copy_writable": "change_huge_pmd, make_huge_pte of 7.2.13; not so in 6.12.118"},
     swap_in_reuse=swap_in_by_exclusive_only, swap_in_frees=swap_in_by_page_count_read_only, swap_in_counts=False,
     numa_hints_huge=unpinned_in_one_mm, hugetlb_copy_writable=False,
 )

@@ -54,7 +54,10 @@ TOLD_AS = {
     "mprotect-other-range": ("mprotect-rwx-range", "mprotect-rw-range"),
 }
 """A rule that no operation takes, and those that may tell what it does: one that sets VM_EXEC, one that clears it."""
-DECLARED = {"mmap-file": "file", "mmap-hugetlb": "hugetlb", "madvise-hugepage": "huge", "backing-read": "", "mmap-soft-dirty": ""}
+DECLARED = {
+    "mmap-file": "file", "mmap-hugetlb": "hugetlb", "madvise-hugepage": "huge", "backing-read": "",
+    "mmap-soft-dirty": "",
+}
 """Rules for which a litmus test has no operation but its start state, and the attribute that says so of their page."""
 
 
@@ -293,8 +296,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("read", ("v",), ("load",), ("load-refused", *NO_PAGE), access="load", features=ZERO),
     Operation("fork", ("child",), ("fork",), ("fork-refused",)),
     Operation(
-        "fork", ("child",), ("fork-event",), ("fork-refused",), flags=frozenset({"event"}), features=frozenset({"uffd-fork"}),
-        since=UFFD_WP_SINCE,
+        "fork", ("child",), ("fork-event",), ("fork-refused",), flags=frozenset({"event"}),
+        features=frozenset({"uffd-fork"}), since=UFFD_WP_SINCE,
     ),
     Operation("exit", (), ("exit",)),
     Operation("munmap", ("v",), ("munmap", "munmap-nothing"), prepares=("split-pmd",)),

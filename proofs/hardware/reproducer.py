@@ -39,6 +39,13 @@ _RESERVED = frozenset(re.findall(r"\w+", """
     unix main
 """))
 """Words that a C name cannot be."""
+_PLAIN = {
+    "read": "load", "exit": "leave", "munmap": "unmap", "uffd-continue": "uffd_continue", "split": "split_folio",
+    "clear-soft-dirty": "clear_soft_dirty", "collapse": "collapse",
+}
+"""Operations that are one function of the runtime, without arguments."""
+_PAGES = ("huge", "file", "hugetlb")
+"""Attributes of pages that another function maps than `small_page`."""
 _BY_ITSELF = {"page_out": "page_out_here"}
 """What a thread does amid others, where alone the director would do more."""
 _ORDER = (
@@ -78,16 +85,12 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
     flags, part = operation.flags, statement.parts[0]
     holder = holders.get(part.get("k", -1), "")
     match operation.word:
+        case word if word in _PLAIN:
+            return Action(_PLAIN[word], {})
         case "write":
             return Action("store", {"value": str(value)})
-        case "read":
-            return Action("load", {})
         case "fork":
             return Action("fork_told" if "event" in flags else "fork_child", {"child": "q"})
-        case "exit":
-            return Action("leave", {})
-        case "munmap":
-            return Action("unmap", {})
         case "dontneed":
             return Action("advise", {"value": "MADV_DONTNEED"})
         case "madv-free" | "madv-dontfork" | "madv-dofork" | "madv-wipeonfork" | "madv-keeponfork":
@@ -117,10 +120,6 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
             return Action("remote_store", {"value": str(value)})
         case "populate":
             return Action("populate", {"value": str(int("write" in flags))})
-        case "uffd-continue":
-            return Action("uffd_continue", {})
-        case "clear-soft-dirty":
-            return Action("clear_soft_dirty", {})
         case "uffd-wp" | "uffd-unwp":
             return Action("uffd_protect", {"value": str(int(operation.word == "uffd-wp"))})
         case "uffd-register" | "uffd-unregister":
@@ -141,10 +140,6 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
             return Action("migrate", {}, goes_on=True)
         case "ksm":
             return Action("merge", {"other": "w"})
-        case "split":
-            return Action("split_folio", {})
-        case "collapse":
-            return Action("collapse", {})
         case "extra-ref":
             return Action("hold", {}, goes_on=True)
         case "drop-extra":
@@ -390,7 +385,7 @@ class _Function:
         for number, page in enumerate(self.test.pages):
             if "huge" in page.attributes and page.name != f"{page.whole}.0":
                 continue
-            function = next((f"{word}_page" for word in ("huge", "file", "hugetlb") if word in page.attributes), "small_page")
+            function = next((f"{word}_page" for word in _PAGES if word in page.attributes), "small_page")
             flags = [f for word, f in (("rdonly", "READ_ONLY"), ("zero", "OF_ZERO")) if word in page.attributes]
             arguments = self.arguments({
                 "page": self.name("v", number), "flags": " | ".join(flags) or "0", "value": str(page.contents),

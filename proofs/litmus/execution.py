@@ -20,24 +20,14 @@ from model.huge import huge_fault
 from model.kernels import Kernel
 from model.logic import RuleTemplate, StateFunction, System, Term
 from model.operations import FAILS, GIVES_UP, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults, last_stage
-from model.state import (
-    block,
-    file,
-    file_value,
-    hugetlb,
-    pte_write,
-    vma_huge,
-    vma_resv_owner,
-    vma_soft_dirty,
-    vma_uffd,
-    vma_write,
-)
+from model.state import pte_write, vma_write
 from proofs.derive.interpreter import Instance, Interpreter, State, interpreter_of
 from proofs.errors import LitmusError
 from proofs.litmus.facts import asked_of, elements, slots_used
 from proofs.litmus.instances import Instances, Stuck, Tried, lacking, left_out
 from proofs.litmus.language import Litmus, Statement
 from proofs.litmus.parser import MOST_FAULTS
+from proofs.litmus.start import declared_cells
 from proofs.traces.trace import Trace, execute
 
 
@@ -197,24 +187,8 @@ class Run:
 
     def start_state(self) -> State:
         """The initial state, with the attributes of the declared pages and what they map from the start."""
-        pages, blocks = self.litmus.pages, self.litmus.names()["Block"]
-        layout = self.interpreter.layout
-        cells: dict[tuple[StateFunction, tuple[int, ...]], int] = {}
-        if layout.has(vma_soft_dirty):
-            cells[vma_soft_dirty, (0,)] = True
-        for number, page in enumerate(pages):
-            registers = "file" not in page.attributes or self.kernel.uffd_markers
-            cells[vma_uffd, (0, number)] = "uffd" in page.attributes and registers
-            if "huge" in page.attributes:
-                cells[vma_huge, (0, number)] = True
-            if "file" in page.attributes:
-                cells[file, (number,)] = True
-                if layout.has(file_value):
-                    cells[file_value, (number,)] = self.litmus.values.index(page.contents)
-            if "hugetlb" in page.attributes:
-                cells[hugetlb, (number,)] = cells[vma_resv_owner, (0, number)] = True
-            if layout.has(block):
-                cells[block, (number,)] = blocks.index(page.whole)
+        pages = self.litmus.pages
+        cells = declared_cells(self.litmus, self.kernel, self.interpreter.layout)
         state = self.with_cells(self.interpreter.initial(), cells)
         # Without the rule, reads of untouched pages return zero without a page.
         declared = any("zero" in page.attributes for page in pages)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from model.operations import Operation
 from proofs.litmus.language import PageDeclaration
@@ -37,7 +37,15 @@ def refused(operation: Operation, pages: Iterable[PageDeclaration]) -> str:
     return ""
 
 
-def untold(word: str, page: PageDeclaration) -> str:
-    """Why a condition cannot ask that of the page; empty if it can."""
-    asked = "hugetlb" in page.attributes and word in UNTOLD
-    return f"{word!r} cannot be asked of the hugetlb page {page.name}: it is not tracked" if asked else ""
+def untold(word: str, pages: Iterable[PageDeclaration]) -> str:
+    """Why a condition cannot ask that of one of these pages; empty if it can."""
+    for page in pages:
+        if "hugetlb" in page.attributes and word in UNTOLD:
+            return f"{word!r} cannot be asked of the hugetlb page {page.name}: it is not tracked"
+    return ""
+
+
+def beside(attributes: Collection[str]) -> str:
+    """Why one page cannot have all of these attributes; empty if it can, as far as hugetlb goes."""
+    others = {"huge", "zero", "file", "uffd"}.intersection(attributes) if "hugetlb" in attributes else None
+    return f"a page is `hugetlb` or `{min(others)}`: {WHY}" if others else ""

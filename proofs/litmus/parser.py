@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
-
-import z3
+from typing import NoReturn
 
 from model.blame import nearest
 from model.callers import CALLERS
@@ -19,7 +16,8 @@ from model.operations import OPERATIONS, Operation, form_of
 from proofs.errors import LitmusError
 from proofs.litmus import hugetlb
 from proofs.litmus.absent import absent
-from proofs.litmus.facts import OF_ADDRESSES, Fact
+from proofs.litmus.condition import Condition
+from proofs.litmus.facts import Fact
 from proofs.litmus.language import (
     FIRST_PROCESS,
     KEYWORDS,
@@ -34,8 +32,6 @@ from proofs.litmus.language import (
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TEST_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_TOKEN = re.compile(r"\s*(\(|\)|==|[A-Za-z0-9_.-]+)")
-_DEEPEST = 50
 MOST_FAULTS = 16
 
 
@@ -74,13 +70,13 @@ def parse(text: str, filename: str, own: Iterable[Operation] = ()) -> Litmus:
 
     A test of pages that the model lacks parses; `answer` refuses it. Raises LitmusError at the first mistake.
     """
-    parser = _Parser(filename, own)
+    parser = Parser(filename, own)
     for line in text.split("\n"):
         parser.read_line(line)
     return parser.finished()
 
 
-class _Parser:
+class Parser:
     """Reads line by line; every name must be declared before its use, so one pass is enough."""
 
     def __init__(self, filename: str, own: Iterable[Operation]) -> None:
@@ -138,7 +134,7 @@ class _Parser:
             case "split":
                 self.read_split(rest.split())
             case "exists" | "never" | "always":
-                self.condition = (self.line, word, rest, _Condition(self, rest).read())
+                self.condition = (self.line, word, rest, Condition(self, rest).read())
             case _:
                 self.read_operations(text)
 
@@ -185,8 +181,8 @@ class _Parser:
             attributes.add(attribute)
         if attributes >= {"zero", "file"}:
             self.fail("a page is `zero` or `file`: a file mapping never maps the zero page")
-        if "hugetlb" in attributes and (others := attributes & {"huge", "zero", "file", "uffd"}):
-            self.fail(f"a page is `hugetlb` or `{min(others)}`: {hugetlb.WHY}")
+        if why := hugetlb.beside(attributes):
+            self.fail(why)
         if attributes >= {"huge", "file"}:
             self.lack("huge pages of files")
         parts = [f"{name}.{i}" for i in range(size)] if size > 1 else [name]
@@ -378,131 +374,3 @@ class _Parser:
             tuple(self.references), tuple(self.values), tuple(self.statements), mode, condition, tuple(self.facts),
             text, self.missing,
         )
-
-
-class _Condition:
-    """Recursive descent over the tokens of a condition: `or` binds weaker than `and`, `and` weaker than `not`."""
-
-    def __init__(self, parser: _Parser, text: str) -> None:
-        self.parser = parser
-        self.depth = 0
-        self.tokens: deque[str] = deque()
-        place = 0
-        while place < len(text):
-            found = _TOKEN.match(text, place)
-            if not found:
-                parser.fail(f"a condition cannot contain {text[place:].strip()[0]!r}")
-            self.tokens.append(found.group(1))
-            place = found.end()
-
-    def read(self) -> Term:
-        term = self.disjunction()
-        if self.tokens:
-            self.parser.fail(f"expected `and`, `or` or the end of the condition, not {self.tokens[0]!r}")
-        return term
-
-    def next(self, expected: str) -> str:
-        if not self.tokens:
-            self.parser.fail(f"the condition ends where {expected} is expected")
-        return self.tokens.popleft()
-
-    def skip(self, *allowed: str) -> str:
-        expected = " or ".join(f"`{a}`" for a in allowed)
-        token = self.next(expected)
-        if token not in allowed:
-            self.parser.fail(f"expected {expected}, not {token!r}")
-        return token
-
-    def joined(self, word: str, part: Callable[[], Term], join: Callable[..., Term]) -> Term:
-        terms = [part()]
-        while self.tokens and self.tokens[0] == word:
-            self.tokens.popleft()
-            terms.append(part())
-        return join(*terms) if len(terms) > 1 else terms[0]
-
-    def disjunction(self) -> Term:
-        return self.joined("or", self.conjunction, z3.Or)
-
-    def conjunction(self) -> Term:
-        return self.joined("and", self.negation, z3.And)
-
-    def negation(self) -> Term:
-        token = self.next("a condition")
-        if token not in ("not", "("):
-            return self.atom(token)
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            self.parser.fail(f"a condition may be nested {_DEEPEST} deep")
-        if token == "not":
-            term = z3.Not(self.negation())
-        else:
-            term = self.disjunction()
-            self.skip(")")
-        self.depth -= 1
-        return term
-
-    def atom(self, token: str) -> Term:
-        """One fact; of a huge page, or of the references to one, it is said of every part."""
-        # A reference may have the name of a word that came later.
-        if token in OF_ADDRESSES and [*self.tokens][:1] != ["sees"]:
-            places = self.places(self.next("P.V"))
-            if why := next(filter(None, (hugetlb.untold(token, self.parser.pages[v]) for _, v in places)), ""):
-                self.parser.fail(why)
-            return self.facts(token, places)
-        match token:
-            case "refused" | "blocked":
-                what = f"`{token} k`, the number of an operation"
-                return self.facts(token, [(self.number(1, len(self.parser.statements), what),)])
-            case "slots":
-                self.skip("==")
-                return self.facts("slots", [(self.number(0, 255, "`slots == n`"),)])
-        if self.is_place(token):
-            return self.about_places(token)
-        references = self.references(token)
-        self.skip("sees")
-        value = self.value()
-        return self.facts("sees", [(k, value) for k in references])
-
-    def facts(self, what: str, parts: Iterable[tuple[int, ...]]) -> Term:
-        found = [Fact(what, of) for of in parts]
-        self.parser.facts |= dict.fromkeys(found)
-        terms = [fact.constant for fact in found]
-        return z3.And(*terms) if len(terms) > 1 else terms[0]
-
-    def about_places(self, token: str) -> Term:
-        places = self.places(token)
-        if self.skip("==", "is") == "==":
-            value = self.value()
-            return self.facts("loads", [(*place, value) for place in places])
-        other = self.next("a reference or Q.W")
-        if self.is_place(other):
-            others = self.places(other)
-            return self.facts("same", [(*some, *more) for some, more in self.pairs(token, places, other, others)])
-        references = self.references(other)
-        return self.facts("maps", [(*place, k) for place, k in self.pairs(token, places, other, references)])
-
-    def pairs(self, left: str, some: list[Any], right: str, others: list[Any]) -> Iterable[tuple[Any, Any]]:
-        if len(some) != len(others):
-            self.parser.fail(f"{left} and {right} do not have the same number of parts")
-        return zip(some, others, strict=True)
-
-    @staticmethod
-    def is_place(token: str) -> bool:
-        """P.V, P.V.0; r and r.0 are references."""
-        return "." in token and not token.partition(".")[2].isdigit()
-
-    def places(self, token: str) -> list[tuple[int, int]]:
-        process, dot, page = token.partition(".")
-        if not dot:
-            self.parser.fail(f"expected P.V, a process and a page, not {token!r}")
-        p = self.parser.known("process", process, self.parser.processes)
-        return [(p, v) for v in self.parser.parts("page", page, self.parser.page_parts)]
-
-    def references(self, token: str) -> list[int]:
-        return list(self.parser.parts("reference", token, self.parser.reference_parts))
-
-    def number(self, least: int, most: int, what: str) -> int:
-        return self.parser.number(self.next("a number"), least, most, what)
-
-    def value(self) -> int:
-        return self.parser.value(self.next("a value"), 0)

@@ -17,6 +17,7 @@ from proofs.source.csource import NotRead, Tree, without_comments
 from proofs.source.findings import ABSENCE, NOT_READ, PATTERN, DecisionFinding, anchored, similar
 
 _NONE = object()
+_HUGETLB = ("mm/hugetlb.c",)
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,12 @@ PATTERNS: tuple[Pattern, ...] = (
         "mfill_atomic_install_pte", "mcopy_atomic_install_pte", "mcopy_atomic_pte",
     ), (
         (False, r"\( (dst_vma->vm_flags & VM_WRITE|writable) \) \{ if \( wp_copy \)"), (True, r"pte_mkuffd\w*\("))),
+    Pattern("hugetlb_fork_copies", _HUGETLB, ("copy_hugetlb_page_range",), (
+        (decisions.copies_pinned_exclusive, r"(hugetlb|page)_try_dup_anon_rmap\("),
+        (decisions.copies_pinned, r"page_needs_cow_for_dma\(")), decisions.never, beside=r"\bpage_dup_rmap\("),
+    Pattern("hugetlb_copy_writable", _HUGETLB, ("hugetlb_install_folio", "hugetlb_install_page"), (
+        (True, r"make_huge_pte\([^;]*, 1 \)"), (False, r"make_huge_pte\([^;]*, true \)")), absent=False,
+            anchors=("copy_hugetlb_page_range",)),
     Pattern("early_copy_keeps_uffd_wp", _MEMORY, ("copy_present_page",), (
         (True, r"userfaultfd_(pte_wp|protected|wp)\( dst_vma|pte_mkuffd\w*\("),), False, absent=False,
             beside=r"\bmaybe_mkwrite\(", anchors=("copy_page_range",)),
