@@ -3,6 +3,7 @@ litmus tests nor the specifications there notice."""
 
 from __future__ import annotations
 
+from hugetlb_specs import HUGETLB_SPECS
 from rule_specs import EVERYWHERE, EXCLUSIVE, LATE, OLD, Spec
 from uffd_specs import UFFD_SPECS
 
@@ -555,4 +556,6 @@ LAST = (
          pages=("page x file 7 rdonly", "page y rdonly")),
 )
 
-UNNOTICED_SPECS = (*LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS)
+UNNOTICED_SPECS = (
+    *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *HUGETLB_SPECS,
+)

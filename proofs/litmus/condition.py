@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
 
 import z3
 
 from model.logic import Term
 from proofs.litmus import hugetlb
 from proofs.litmus.facts import OF_ADDRESSES, Fact
-
-if TYPE_CHECKING:
-    from proofs.litmus.parser import Parser
+from proofs.litmus.language import PageDeclaration, Statement
 
 _TOKEN = re.compile(r"\s*(\(|\)|==|[A-Za-z0-9_.-]+)")
 _DEEPEST = 50
 
 
+class Declared(Protocol):
+    """What the condition needs to know of the test before it: the parser, as far as it has come."""
+
+    processes: list[str]
+    pages: list[PageDeclaration]
+    page_parts: dict[str, tuple[int, ...]]
+    reference_parts: dict[str, tuple[int, ...]]
+    statements: list[Statement]
+    facts: dict[Fact, None]
+
+    def fail(self, message: str) -> NoReturn: ...
+    def known(self, what: str, name: str, known: Sequence[str]) -> int: ...
+    def parts(self, what: str, name: str, known: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]: ...
+    def number(self, word: str, least: int, most: int, what: str) -> int: ...
+    def value(self, word: str, least: int) -> int: ...
+
+
 class Condition:
     """Recursive descent over the tokens of a condition: `or` binds weaker than `and`, `and` weaker than `not`."""
 
-    def __init__(self, parser: Parser, text: str) -> None:
+    def __init__(self, parser: Declared, text: str) -> None:
         self.parser = parser
         self.depth = 0
         self.tokens: deque[str] = deque()

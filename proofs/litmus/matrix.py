@@ -37,7 +37,7 @@ LEGEND = (
     "column. In parentheses: the published entry, where it is another; ~ is \"depends\" there, - \"not applicable\"."
 )
 OUT_OF_MODEL = (
-    "hugetlb (F1h, F3 on hugetlb, cow.c's hugetlb runs): hugetlb_wp has rules of its own.",
+    "cow.c's runs with hugetlb pages, of several sizes; shared hugetlb mappings, and files of hugetlbfs.",
     "F23's strace on a DAX private mapping: there are no PFN mappings.",
     "MADV_DONTFORK (cow.c's partially shared THP, cases 17 and 18): the child gets the rest too and unmaps it, or is "
     "gone. So the rest is read-only and not exclusive in the parent, where it would be as it was; by the rules every "

@@ -70,13 +70,13 @@ def parse(text: str, filename: str, own: Iterable[Operation] = ()) -> Litmus:
 
     A test of pages that the model lacks parses; `answer` refuses it. Raises LitmusError at the first mistake.
     """
-    parser = Parser(filename, own)
+    parser = _Parser(filename, own)
     for line in text.split("\n"):
         parser.read_line(line)
     return parser.finished()
 
 
-class Parser:
+class _Parser:
     """Reads line by line; every name must be declared before its use, so one pass is enough."""
 
     def __init__(self, filename: str, own: Iterable[Operation]) -> None:

@@ -142,14 +142,14 @@ def test_a_kernel_has_the_release_that_it_comes_from() -> None:
 
 @pytest.mark.parametrize(("line", "says"), [
     ("A: mmap x", "'mmap' is not in the model"), ("mmap x", "'mmap' is not in the model"),
-    ("page x hugetlb", "'hugetlb' is not in the model: hugetlb_wp has rules of its own"),
+    ("page x hugetlbfs", "'hugetlbfs' is not in the model: say `page V hugetlb`"),
     ("A: shmat x", "'shmat' is not in the model"), ("A: mlock x", "'mlock' is not in the model"),
     ("A: madvise x MADV_COLD", "'madvise' is said `P: dontneed V`"),
     ("A: MADV_GUARD_INSTALL x", "'MADV_GUARD_INSTALL' is not in the model"),
     ("A: MADV_WIPEONFORK x", "'MADV_WIPEONFORK' is said `P: madv-wipeonfork V`"),
     ("A: dontfork x", "'dontfork' is said `P: madv-dontfork V`"),
     ("A: MADV_DONTNEED x", "'MADV_DONTNEED' is said `P: dontneed V`"), ("A: cold x", "'cold' is not in the model"),
-    ("exists hugetlb A.x", "'hugetlb' is not in the model"), ("A: munmpa x", "did you mean munmap?"),
+    ("exists hugetlbfs A.x", "'hugetlbfs' is not in the model"), ("A: munmpa x", "did you mean munmap?"),
 ])
 def test_a_word_that_linux_has_and_the_model_has_not_is_told_so(line: str, says: str) -> None:
     with pytest.raises(LitmusError, match=r"t\.litmus:3: ") as caught:

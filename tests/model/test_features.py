@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from invariants import invariant
-from model import locks, userfaultfd
+from model import hugetlb, locks, userfaultfd
 from model.features import FEATURES, SPLIT, WORLD
 from model.kernels import ALL_RULES, Kernel
-from model.logic import Scope, System
-from model.state import CONSTANTS, FUNCTIONS, fresh
+from model.logic import Scope, System, names_in
+from model.state import CONSTANTS, FUNCTIONS, Frame, Page, fresh
 from proofs.check.cells import claim_of
 from proofs.check.scopes import scope_of
 from proofs.derive.interpreter import Instance, Interpreter, State, instances
@@ -24,7 +24,7 @@ from proofs.naming.specs import find_kernel, system_of
 SMALL = scope_of(2, 1, 2, 1, 1)
 CLAIMS = [claim_of(invariant(name)) for name in ("coherence-write-pin", "coherence-read-pin", "isolation-mapping")]
 STARTS = (
-    "madvise-hugepage", "collapse", "backing-read", "file-read", "mmap-file", "uffd-continue", "ksm-merge", "migrate",
+    "madvise-hugepage", "collapse", "backing-read", "file-read", "mmap-file", "mmap-hugetlb", "uffd-continue", "ksm-merge", "migrate",
     "numa-hint", "madv-free", "mremap", "mremap-dontunmap", "force-store", "force-anon-fault", "force-cow-fault",
     "force-wp-reuse",
     "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "mmap-soft-dirty",
@@ -133,6 +133,24 @@ def test_advice_about_fork_that_nobody_gives_leaves_no_trace_in_any_term(name: s
     on = kernel.system((*others, "madv-fork"))
     advice = [r.name for r in on.rules if r.name.startswith("madv-") and "fork" in r.name]
     assert on.without(advice).settled().text() == kernel.system(others).text() != on.text()
+
+
+@pytest.mark.parametrize("others", [(), ("ksm", "mremap", "file"), ("huge", "zero"), ("fork", "tlb", "gup-fast")])
+@pytest.mark.parametrize("name", ["v5.8", "v5.14", "v6.15"])
+def test_hugetlb_pages_that_nobody_maps_leave_no_trace_in_any_term(name: str, others: tuple[str, ...]) -> None:
+    kernel = find_kernel(name)
+    on = kernel.system((*others, "hugetlb"))
+    new = [template.name for template in hugetlb.RULES]
+    assert on.without(new).settled().text() == kernel.system(others).text() != on.text()
+
+
+def test_what_is_not_for_hugetlb_pages_leaves_them_alone() -> None:
+    assert {template.name for template in ALL_RULES} > hugetlb.ALIKE
+    others = "huge,ksm,migration,numa,lazyfree,file,zero,mremap,uffd,uffd-move,force,populate,madv-fork"
+    for rule in system_of(f"v7.2@hugetlb,{others}").rules:
+        takes = {p.sort for p in rule.params if not p.fresh} & {Page, Frame}
+        asks = frozenset().union(*(names_in(condition) for condition in rule.guard))
+        assert rule.name in hugetlb.ALIKE or not takes or "hugetlb" in asks, rule.name
 
 
 # Sub-steps

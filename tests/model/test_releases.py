@@ -17,13 +17,13 @@ ALL = (*KERNELS, *FURTHER)
 RULES = {
     "v4.8": "v4.8", "4.14": "v4.14", "v4.15": "v5.7", "v5.4": "v5.7", "v5.8": "v5.8", "v5.9-rc3": "v5.8",
     "v5.9-rc5": "v5.9-rc4", "v5.9-rc7": "v5.9-rc4", "v5.9-rc8": "v5.9", "v5.10": "v5.9", "5.10.262": "debian-5.10",
-    "5.10.300": "debian-5.10", "5.10.0-46-amd64": "debian-5.10", "v5.13": "v5.12", "v5.15": "v5.14",
+    "5.10.300": "debian-5.10", "5.10.0-46-amd64": "debian-5.10", "v5.12": "v5.12", "v5.15": "v5.14",
     "5.15.0-91-generic": "v5.14", "v5.16": "v5.16", "5.19.17": "v5.19", "6.1.0-56-amd64": "v6.1", "6.1.192": "v6.1",
     "v6.2": "v6.2", "6.4.0": "v6.4.0", "6.12.118+deb13-amd64": "v6.12", "6.15.1": "v6.15", "6.18.2": "v6.18",
     "v7.1": "v6.18", "v7.2-rc3": "v7.2", "7.2.13+deb14-amd64": "v7.2", "7.3-amd64": "v7.3-rc7",
 }
 CHANGED = {
-    "v4.9": ("v4.8", {"force_proof"}),
+    "v4.9": ("v4.8", {"force_proof"}), "v5.13": ("v5.12", {"hugetlb_fork_copies", "hugetlb_copy_writable"}),
     "v6.1.0": ("v6.1", {"collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp", "mremap_clears_uffd_wp"}),
     "6.1.20": ("v6.1", {"collapse_rechecks_uffd_wp"}),
     "v6.3": ("v6.2", {"uffd_restores", "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp"}),
@@ -54,7 +54,7 @@ IN_DOUBT = {
     },
     "v7.0": {
         "swap_in_reuse", "swap_in_frees", "swap_in_counts", "numa_hints_huge", "ksm_keeps_soft_dirty",
-        "lazyfree_spares_ksm",
+        "lazyfree_spares_ksm", "hugetlb_copy_writable",
     },
     "v7.3-rc3": {"swap_in_frees", "register_narrows"},
 }
