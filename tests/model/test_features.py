@@ -24,7 +24,8 @@ from proofs.naming.specs import find_kernel, system_of
 SMALL = scope_of(2, 1, 2, 1, 1)
 CLAIMS = [claim_of(invariant(name)) for name in ("coherence-write-pin", "coherence-read-pin", "isolation-mapping")]
 STARTS = (
-    "madvise-hugepage", "collapse", "backing-read", "file-read", "mmap-file", "mmap-hugetlb", "uffd-continue", "ksm-merge", "migrate",
+    "madvise-hugepage", "collapse", "backing-read", "file-read", "mmap-file",
+    "mmap-hugetlb", "uffd-continue", "ksm-merge", "migrate",
     "numa-hint", "madv-free", "mremap", "mremap-dontunmap", "force-store", "force-anon-fault", "force-cow-fault",
     "force-wp-reuse",
     "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "mmap-soft-dirty",
