@@ -38,6 +38,7 @@ from model.state import (
     pte_soft_dirty,
     pte_write,
     vma,
+    vma_anon,
     vma_huge,
     vma_mergeable,
     vma_missing,
@@ -134,7 +135,7 @@ def hugetlb_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A fault on an empty PTE maps a fresh zeroed page, read-only; one for writing then goes on in hugetlb_wp."""
     return Step(
         [*_here(p, v), pte_none(p, v), _may_fill(p, v)],
-        [fresh_page(new, ZERO), map_read_only(p, v, new), set_exclusive(kernel, new)],
+        [fresh_page(new, ZERO), map_read_only(p, v, new), put(vma_anon(p, v), True), set_exclusive(kernel, new)],
     )
 
 
