@@ -15,7 +15,7 @@ from z3 import And, Implies, Not, Or
 from model.decisions import Decisions
 from model.fork import lacks_copies
 from model.gup import needs_private
-from model.logic import Rule, Step, Term, Update, each, exists, forall, put, rule
+from model.logic import Rule, RuleTemplate, Step, Term, Update, each, exists, forall, put, rule
 from model.ptes import NEW, P, V, fresh_page, map_read_only, map_writable, set_exclusive
 from model.state import (
     ZERO,
@@ -64,9 +64,12 @@ OF_BLOCK = frozenset({"madvise-hugepage"})
 """Rules that change what other pages of the block are, too."""
 
 
-def spared(rules: Iterable[Rule], own: Collection[str]) -> list[Rule]:
-    """The rules without what they would do to hugetlb pages, but those that know them, and a user's `own` by name."""
-    known = {*own, *ALIKE, *(template.name for template in RULES)}
+def spared(rules: Iterable[Rule], features: Collection[str], own: Iterable[RuleTemplate]) -> list[Rule]:
+    """The rules without what they would do to hugetlb pages, if there are any: but those that know them, and a user's
+    `own`."""
+    if not FEATURE <= frozenset(features):
+        return [*rules]
+    known = {*ALIKE, *(template.name for template in (*RULES, *own))}
     return [rule if rule.name.partition(".")[0] in known else _sparing(rule) for rule in rules]
 
 

@@ -11,9 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from model import (
-    fault, force, fork, gup, huge, hugetlb, lapses, locks, merge, migration, protect, reclaim, unmap, userfaultfd,
-)
+from model import fault, force, fork, gup, huge, lapses, locks, merge, migration, protect, reclaim, unmap, userfaultfd
 from model.blame import defect, is_models, nearest, place_of
 
 # All predicates, also those of which no kernel here is made: who writes one finds them beside the kernels.
@@ -57,6 +55,8 @@ from model.decisions import (
     writable_if_exclusive,
 )
 from model.features import FEATURES, SPLIT
+from model.hugetlb import RULES as HUGETLB_RULES
+from model.hugetlb import spared
 from model.logic import ModelError, Rule, RuleTemplate, System, Term, not_writing
 from model.operations import Operation
 from model.state import BY_NAME, CONSTANTS, FUNCTIONS, Bool, fresh
@@ -64,7 +64,7 @@ from model.user_rules import arguments_of, check_decision, check_operation, chec
 
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
-    *migration.RULES, *force.RULES, *userfaultfd.RULES, *hugetlb.RULES,
+    *migration.RULES, *force.RULES, *userfaultfd.RULES, *HUGETLB_RULES,
 )
 
 
@@ -184,9 +184,7 @@ class Kernel(Decisions):
             if not template.features <= frozenset(features):
                 continue
             rules += _built(deciding, template, split if template.split else frozenset())[1]
-        rules = lapses.applied(self.lapses, rules)
-        if "hugetlb" in features:
-            rules = hugetlb.spared(rules, {template.name for template in self.own_rules})
+        rules = spared(lapses.applied(self.lapses, rules), features, self.own_rules)
         lacking = [f for f in FUNCTIONS if not f.asked_with(features)]
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
