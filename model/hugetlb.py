@@ -67,7 +67,7 @@ OF_BLOCK = frozenset({"madvise-hugepage"})
 def spared(rules: Iterable[Rule], features: Collection[str], own: Iterable[RuleTemplate]) -> list[Rule]:
     """The rules without what they would do to hugetlb pages, if there are any: but those that know them, and a user's
     `own`."""
-    if not FEATURE <= frozenset(features):
+    if not FEATURE.issubset(features):
         return [*rules]
     known = {*ALIKE, *(template.name for template in (*RULES, *own))}
     return [rule if rule.name.partition(".")[0] in known else _sparing(rule) for rule in rules]
