@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import z3
 
-from model.logic.nodes import QUANTIFIER, children_of, id_of, is_false, is_true, kind_of, names_in
+from model.logic.nodes import QUANTIFIER, children_of, is_false, is_true, key_of, kind_of, names_in
 
 # z3's classes carry no usable types; the alias says what is meant.
 Term = Any
@@ -20,11 +20,11 @@ _open_binders = 0
 
 def by_term(function: Callable[[Term], Result]) -> Callable[[Term], Result]:
     """Decorator: a function of one z3 term is computed once for each term."""
-    known: dict[int, tuple[Term, Result]] = {}
+    known: dict[Hashable, tuple[Term, Result]] = {}
 
     @functools.wraps(function)
     def look(term: Term) -> Result:
-        key = id_of(term)
+        key = key_of(term)
         if key not in known:
             # z3 reuses the id of a term that nobody holds, so the term is kept beside what is known of it.
             known[key] = (term, function(term))
@@ -36,13 +36,13 @@ def by_term(function: Callable[[Term], Result]) -> Callable[[Term], Result]:
 def by_terms(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Decorator: a function of some terms is computed once for the same terms under as many binders, after which what
     it binds is named."""
-    known: dict[tuple[int, ...], tuple[tuple[Term, ...], Result]] = {}
+    known: dict[tuple[Hashable, ...], tuple[tuple[Term, ...], Result]] = {}
 
     @functools.wraps(function)
     def look(*terms: Arguments.args, **named: Arguments.kwargs) -> Result:
         if named or not all(isinstance(term, z3.ExprRef) for term in terms):
             return function(*terms, **named)
-        key = (_open_binders, *(id_of(term) for term in terms))
+        key = (_open_binders, *(key_of(term) for term in terms))
         if key not in known:
             known[key] = (terms, function(*terms, **named))
         return known[key][1]

@@ -21,7 +21,7 @@ from invariants import INVARIANTS, Invariant
 from model import releases
 from model.blame import is_ours, nearest, short_path
 from model.features import FEATURES, SPLIT
-from model.kernels import FURTHER, KERNELS, Kernel
+from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
 from model.logic import ModelError, System, functions_in, kind_text
 from model.restrictions import BARE, BASES, SWITCHES, bare, restricted
 from proofs.naming import steady, user_files, wellformed
@@ -253,6 +253,18 @@ def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) ->
         )
     if is_own(stated.name):
         wellformed.check_claim(stated, system)
+
+
+def idle_splits(spec: str) -> dict[str, tuple[str, ...]]:
+    """Sub-steps that the spec asks for and that split nothing, to the features of which one brings something: a verdict
+    of `v7.2@migrate` speaks of no migration."""
+    on = frozenset(features_of(spec)[1])
+    idle: dict[str, tuple[str, ...]] = {}
+    for split in sorted(on & SPLIT.keys()):
+        needs = {frozenset(template.features - SPLIT.keys()) for template in ALL_RULES if split in template.split}
+        if needs and not any(need <= on for need in needs):
+            idle[split] = tuple(sorted({name for need in needs for name in need}))
+    return idle
 
 
 # Users' files

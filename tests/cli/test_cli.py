@@ -233,6 +233,20 @@ def test_verify_accepts_what_check_wrote(capsys: pytest.CaptureFixture[str], tmp
     assert (code, data["results"][0]["verdict"]) == (0, "accepted")
 
 
+def test_sub_steps_of_an_operation_that_is_not_there_are_said_to_split_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = ("check", "-k", "v7.2", "-i", "write-bit", "--engine", "explore", "--scope", "1,1,2,1,1", "-o", tmp_path)
+    idle = "v7.2@gup-fast,migrate: --split migrate splits nothing without --with migration"
+    for options, said in (
+        (("--split", "migrate,gup-fast"), [idle]),
+        (("--with", "migration", "--split", "migrate"), []),
+    ):
+        code, _, err = run(capsys, *asked, *options)
+        assert code == 1
+        assert [line.removeprefix("proofs: ") for line in err.splitlines() if "splits nothing" in line] == said
+
+
 def test_each_engine_alone_finds_the_same_counterexample(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     lengths = set()
     for engine in ("explore", "bmc", "both"):

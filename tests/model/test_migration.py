@@ -5,19 +5,32 @@ Steps are by hand, from the rules: a page is written, and its entry meets fork, 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
-from z3 import And, BoolVal, Not
+from z3 import And, BoolVal, Implies, Not
 
 from invariants import invariant
 from model.kernels import FURTHER, KERNELS, Kernel
 from model.lapses import Lapse
-from model.logic import System, Term, Update, functions_in
-from model.state import exclusive, migration_exclusive, pte_migration, pte_write, vma_write
+from model.logic import System, Term, Update, forall, functions_in
+from model.state import (
+    Page,
+    Proc,
+    exclusive,
+    migration_exclusive,
+    pte_migration,
+    pte_soft_dirty,
+    pte_write,
+    vma_soft_dirty,
+    vma_write,
+)
 from proofs.check.cells import claim_of
 from proofs.check.scopes import scope_of
 from proofs.explore.search import explore
+from proofs.induct.mine import Miner
+from proofs.induct.search import Proof, Search
 
 ON_THE_WAY = ("migration", "migrate")
 NAMED = {kernel.name: kernel for kernel in (*KERNELS, *FURTHER)}
@@ -106,3 +119,27 @@ def test_a_page_that_moves_under_a_pin_is_another_one_than_the_process_has() -> 
 def test_clear_refs_leaves_an_entry_writable(kernel: str, steps: int) -> None:
     """F37. From 6.1 to 6.11 an entry of a dirty PTE makes it soft-dirty, so that it takes one that is clean."""
     assert broken_in(NAMED[kernel].system(ON_THE_WAY), "soft-dirty") == steps
+
+
+CLEAR_REFS_PROTECTS = Lapse(
+    "clear_refs makes writable entries readable", ("clear-soft-dirty",),
+    lambda u: replace(u, value=BoolVal(False)) if u.function is pte_write else u)
+
+
+def entries_are_tracked() -> Term:
+    """While writes are tracked, an entry that is not soft-dirty is read-only."""
+    return forall(Proc, Page, lambda p, v: Implies(
+        And(pte_migration(p, v), Not(vma_soft_dirty(p)), Not(pte_soft_dirty(p, v))), Not(pte_write(p, v))
+    ))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["v5.14", "v7.2"])
+def test_f37_is_mended_if_clear_refs_protects_entries_as_mprotect_does(kernel: str) -> None:
+    """For any number of processes, pages, frames and references: docs/reports/clear-refs-migration.md."""
+    full = lapsed(NAMED[kernel], CLEAR_REFS_PROTECTS)
+    claim, lemma = claim_of(invariant("soft-dirty")), entries_are_tracked()
+    system = full.restricted(full.cone([claim.formula, claim.premise, lemma]))
+    found = Search(system, functools.cache(lambda: Miner(system)), [lemma]).prove(claim, 240)
+    assert isinstance(found, Proof), found
+    assert broken_in(full, "soft-dirty") == 0

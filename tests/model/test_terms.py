@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from simulator import Simulation
 from z3 import And, Distinct, If, Implies, Not, Or, Xor
 
-from model.logic import Scope, StateFunction, System, exists, forall, register
+from model.logic import Scope, StateFunction, System, exists, folded, forall, names_in, register
 from model.state import Bool, Frame, Page, Proc
 from proofs.derive.circuit import FALSE, TRUE, Circuit
 from proofs.derive.ground import Grounder
@@ -149,6 +149,18 @@ def test_an_operator_without_a_meaning_is_refused() -> None:
     x, y = z3.Ints("x y")
     with pytest.raises(NotImplementedError, match="<"):
         node(And(YES, x < y))
+
+
+def test_a_term_of_another_context_is_not_taken_for_one_of_the_same_number() -> None:
+    """z3 numbers the terms of each context by themselves, and solvers have contexts of their own."""
+    context = z3.Context()
+    others = [z3.And(z3.Bool(f"other{n}", context), z3.Bool(f"more{n}", context)) for n in range(5_000)]
+    mine = [z3.And(z3.Bool(f"mine{n}"), z3.Bool(f"yours{n}")) for n in range(5_000)]
+    one, other = ({part.get_id() for t in terms for part in (t, *t.children())} for terms in (mine, others))
+    assert one & other
+    assert [names_in(t) for t in others] == [{f"other{n}", f"more{n}"} for n in range(5_000)]
+    assert [names_in(t) for t in mine] == [{f"mine{n}", f"yours{n}"} for n in range(5_000)]
+    assert z3.is_false(folded(z3.And(others[0], z3.BoolVal(False, context))))
 
 
 def test_equal_terms_are_one_node() -> None:
