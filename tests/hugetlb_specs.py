@@ -85,7 +85,7 @@ SPARED = (
          pages=PAGE),
     Spec("mprotect gives no write bit back", "A: mprotect x ro; A: mprotect x rw",
          {"vma_write(A, x)": True, "pte_write(A, x)": False}, kernels=EVERYWHERE, pages=PAGE),
-    Spec("reclaim does not take it", "A: read x", never=(("swap-out", "f=P s=s"),), kernels=EVERYWHERE, pages=PAGE),
+    Spec("reclaim does not take it", "A: read x", never=(("swap-out", "f=P s=s0"),), kernels=EVERYWHERE, pages=PAGE),
     Spec("rules for small pages leave it alone", "A: fork C",
          never=(("wp-reuse", "p=A v=x"), ("wp-copy", "p=A v=x new=Q"), ("dontneed", "p=A v=x")), kernels=EVERYWHERE,
          pages=PAGE),

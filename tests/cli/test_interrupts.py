@@ -57,7 +57,7 @@ def test_diff_tells_what_it_found_before(
     assert "Looked at every sequence of at most 2 operations" in out
     assert err == ("proofs: interrupted: every sequence of at most 2 operations was looked at, longer in part; "
                    "1 causes were found, the same command begins anew\n")
-    assert len([*tmp_path.glob("diff/*/*.litmus")]) >= 1
+    assert len([*tmp_path.glob("diff/*.litmus")]) >= 1
     code, out, _ = run(capsys, *asked, "--json")
     told = json.loads(out)
     assert (code, told["stopped"], told["depth"], len(told["causes"])) == (3, "interrupted", 2, 1)

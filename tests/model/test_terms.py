@@ -153,13 +153,15 @@ def test_an_operator_without_a_meaning_is_refused() -> None:
 
 def test_a_term_of_another_context_is_not_taken_for_one_of_the_same_number() -> None:
     """z3 numbers the terms of each context by themselves, and solvers have contexts of their own."""
-    context = z3.Context()
-    others = [z3.And(z3.Bool(f"other{n}", context), z3.Bool(f"more{n}", context)) for n in range(5_000)]
-    mine = [z3.And(z3.Bool(f"mine{n}"), z3.Bool(f"yours{n}")) for n in range(5_000)]
-    one, other = ({part.get_id() for t in terms for part in (t, *t.children())} for terms in (mine, others))
-    assert one & other
-    assert [names_in(t) for t in others] == [{f"other{n}", f"more{n}"} for n in range(5_000)]
-    assert [names_in(t) for t in mine] == [{f"mine{n}", f"yours{n}"} for n in range(5_000)]
+    mine = {t.get_id(): t for n in range(5_000) for t in (z3.Bool(f"mine{n}"), z3.Bool(f"yours{n}"))}
+    assert all(names_in(t) == {t.decl().name()} for t in mine.values())
+    context, others = z3.Context(), list[z3.BoolRef]()
+    while not (others and others[-1].get_id() > max(mine)):
+        others.append(z3.Bool(f"other{len(others)}", context))
+    alike = [t for t in others if t.get_id() in mine]
+    assert alike
+    assert all(names_in(t) == {t.decl().name()} for t in alike)
+    assert all(names_in(t) == {t.decl().name()} for t in mine.values())
     assert z3.is_false(folded(z3.And(others[0], z3.BoolVal(False, context))))
 
 
