@@ -23,7 +23,7 @@ Node = Any
 """A node of tree-sitter's; its stubs differ between the versions that will do."""
 
 FILES = (
-    "mm/memory.c", "mm/huge_memory.c", "mm/gup.c", "mm/mprotect.c", "mm/mempolicy.c", "mm/swapfile.c",
+    "mm/memory.c", "mm/huge_memory.c", "mm/hugetlb.c", "mm/gup.c", "mm/mprotect.c", "mm/mempolicy.c", "mm/swapfile.c",
     "mm/swap_state.c", "mm/vmscan.c", "mm/rmap.c", "mm/ksm.c", "mm/migrate.c", "mm/khugepaged.c", "mm/userfaultfd.c",
     "mm/madvise.c", "mm/mremap.c",
     "mm/mmap.c", "mm/pt_reclaim.c", "mm/internal.h", "mm/swap.h", "include/linux/mm.h", "include/linux/rmap.h",
