@@ -29,6 +29,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "migrate": ("CONFIG_NUMA", "CONFIG_MIGRATION"),
     "split_folio": ("CONFIG_DEBUG_FS",),
     "file_page": ("CONFIG_TMPFS",),
+    "hugetlb_page": ("CONFIG_HUGETLBFS",),
 }
 """Sections of replay/runtime.c to the options without which a kernel has not got what they use (Kconfig of 7.2)."""
 _COLUMNS = 76

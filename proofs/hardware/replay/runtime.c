@@ -726,6 +726,7 @@ static long hugetlb_page(const struct args *a)
 	return 0;
 }
 
+//: drain_hugetlb
 /* The pool is left with the pages that are in use or reserved: with none for whoever has no reservation. */
 static long drain_hugetlb(const struct args *a)
 {
