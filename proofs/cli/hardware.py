@@ -313,6 +313,9 @@ def _identity(
 ) -> tuple[identifying.Identity, list[telling.Untold]]:
     """Whose rules explain what one kernel did, and what would tell the decisions that are open."""
     reasons = {test.name: seen.reason for test, seen in zip(tests, row, strict=True)}
+    # A caller's word is what it was when the kernel was asked, whatever record is tried.
+    asked = base or find_kernel(observing.kernel_for(row[0].release))
+    tests = [test.on(asked) for test in tests]
     with progress_bar() as bar:
         task = bar.add_task("identifying", total=None)
         found = identifying.identify(
