@@ -34,6 +34,7 @@ from proofs.naming.specs import (
     find_invariants,
     find_kernel,
     formula_of,
+    idle_splits,
     resolved,
     system_of,
     with_features,
@@ -269,15 +270,18 @@ def read_test(file: Path, kernel: str = "") -> language.Litmus:
         if len(found) > 1:
             raise ModelError(f"{file} begins the names of {len(found)} tests: {', '.join(test.name for test in found)}")
         return found[0].on(find_kernel(kernel)) if kernel else found[0]
+    return _told(file).litmus
+
+
+def _told(file: Path) -> retelling.Retold:
     trace = traces.read(file, system_of, formula_of)
-    return retelling.retell(trace, find_kernel(trace.kernel)).litmus
+    return retelling.retell(trace, find_kernel(trace.kernel))
 
 
 def test_text(file: Path, test: language.Litmus) -> str:
     """The text of the test that `read_test` gives of that file."""
     if file.suffix == ".json":
-        trace = traces.read(file, system_of, formula_of)
-        return retelling.retell(trace, find_kernel(trace.kernel)).text
+        return _told(file).text
     return parser.read_text(file) if suite.is_file(str(file)) else suite.text_of(test.name)
 
 
@@ -290,6 +294,13 @@ def predict(test: language.Litmus, kernel: str) -> dict[str, Iterable[litmus_tes
     if reason:
         raise ModelError(f"{test.name}: {reason}")
     return {test.name: found}
+
+
+def say_idle(specs: Iterable[str]) -> None:
+    """Say which sub-steps these kernels are asked with that split nothing there."""
+    for spec in sorted(set(specs)):
+        for split, needs in idle_splits(spec).items():
+            say(f"{spec}: --split {split} splits nothing without --with {' or '.join(needs)}")
 
 
 def say(message: str) -> None:

@@ -154,8 +154,7 @@ def replay(
             raise ModelError("--seconds is not for --schedule: there each run has a limit of its own")
         check(test)
         asked = RaceRequest(number, order, repeat, controls.named(without) if without else None)
-        text = test_text(file, test)
-        keep = functools.partial(races.write_directory, text=text, out=out) if out else None
+        keep = functools.partial(races.write_directory, text=test_text(file, test), out=out) if out else None
         return races.ask([test], [vmlinuz] if vmlinuz else [], kernel, asked, keep, as_json)
     if order or repeat > 1 or without or out:
         raise ModelError("--order, --repeat, --without and --out are for --schedule")

@@ -26,6 +26,7 @@ from proofs.cli.app import (
     print_json,
     progress_bar,
     say,
+    say_idle,
     writable_folder,
     write_file,
 )
@@ -113,6 +114,7 @@ def check(
         names = [*names_in_options(world, WORLD, "feature"), *names_in_options(split, SPLIT, "sub-steps")]
         cells = verdicts(dict.fromkeys(specs), invariant or INVARIANTS, features=names, scope=scope, engine=engine,
                          timeout=timeout, out=out, workers=workers)
+        say_idle(cell.kernel for cell in cells)
         print_json(_checked(readings, made, cells))
         return _code({cell.verdict for cell in cells}, unread)
     for reading, (spec, left), record, when in zip(readings, made, records, ("before", "after"), strict=False):

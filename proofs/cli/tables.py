@@ -43,6 +43,7 @@ from proofs.cli.app import (
     print_prose,
     progress_bar,
     say,
+    say_idle,
     writable_folder,
     write_file,
 )
@@ -54,7 +55,7 @@ from proofs.compare.answer import KernelComparison
 from proofs.data import EXPECTED
 from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.explore import cluster as clusters
-from proofs.naming.specs import check_spoken, features_of, file_of, idle_splits, with_features
+from proofs.naming.specs import check_spoken, features_of, file_of, with_features
 from proofs.pages import report as reports
 
 
@@ -205,7 +206,7 @@ def check(
         found |= checking.undecided(work, found, f"not decided: {stopped}")
         if against is not None and not judged:
             judged = comparing.verdicts_alone(asked, found, stopped)
-    _say_idle({spec for _, spec, _ in found})
+    say_idle(spec for _, spec, _ in found)
     if as_json:
         print_json(
             _results(tables, found, work if verbose else ())
@@ -239,12 +240,6 @@ def check(
     if unexpected or (partial and "VIOLATED" in verdicts):
         return VIOLATION
     return INCONCLUSIVE if verdicts & {"UNKNOWN", "BOUNDED"} else OK
-
-
-def _say_idle(asked: Iterable[str]) -> None:
-    for spec in sorted(asked):
-        for split, needs in idle_splits(spec).items():
-            say(f"{spec}: --split {split} splits nothing without --with {' or '.join(needs)}")
 
 
 def _asked_table(

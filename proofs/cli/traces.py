@@ -28,6 +28,7 @@ from proofs.cli.app import (
     on_terminal,
     own_invariants,
     print_json,
+    say_idle,
     write_file,
 )
 from proofs.cli.examples import epilog
@@ -105,6 +106,7 @@ def explore(
     explorer = explorers.Explorer(
         with_features(kernel, features), scopes.scope_named(scope), tuple(i.name for i in own_invariants(invariant))
     )
+    say_idle([explorer.kernel])
     start = explorer.path_of(traces.read_json(path)) if path is not None else []
     if not serve:
         if as_json:

@@ -245,6 +245,8 @@ def test_sub_steps_of_an_operation_that_is_not_there_are_said_to_split_nothing(
         code, _, err = run(capsys, *asked, *options)
         assert code == 1
         assert [line.removeprefix("proofs: ") for line in err.splitlines() if "splits nothing" in line] == said
+    code, _, err = run(capsys, "explore", "-k", "v7.2", "--split", "migrate,gup-fast", "--scope", "1,1,2,1,1")
+    assert (code, err) == (0, f"proofs: {idle}\n")
 
 
 def test_each_engine_alone_finds_the_same_counterexample(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
