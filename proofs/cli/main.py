@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import math
 import os
+import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import z3
@@ -31,7 +32,11 @@ def interrupt(number: int, frame: Any) -> None:
 
     Such an object is freed without having been counted, which Python complains of, or z3 crashes.
     """
-    _taken[0] = time.monotonic()
+    _taken[0] += 1
+    # What has come by now is taken by this call, or by one that follows it at once.
+    with contextlib.suppress(BlockingIOError):
+        for heard in _waking[:1]:
+            os.read(heard, 1 << 12)
     while frame is not None:
         name, module = frame.f_code.co_name, frame.f_globals.get("__name__", "")
         if name in SWALLOWS or (name == "__init__" and module.startswith("z3.")):
@@ -56,7 +61,8 @@ def take_signals() -> None:
     if _waking:
         return
     _waking.extend(os.pipe())
-    os.set_blocking(_waking[1], False)
+    for end in _waking:
+        os.set_blocking(end, False)
     signal.set_wakeup_fd(_waking[1], warn_on_full_buffer=False)
     # Without memory for a thread, the search ends first.
     with contextlib.suppress(RuntimeError):
@@ -65,23 +71,40 @@ def take_signals() -> None:
 
 _waking: list[int] = []
 """The pipe into which Python writes the number of each signal at once, whatever the main thread does."""
-_taken = [-math.inf]
-"""When `interrupt` was last called."""
+_taken = [0]
+"""How often `interrupt` was called."""
 PATIENCE = 0.1
-"""Seconds after which a signal that was not taken finds the main thread in a search."""
+"""Seconds in one call of z3's, with a signal that is not taken, after which the call is ended."""
+ATTEMPTS = 100
+"""z3 may be where it does not look yet whether it is to end."""
 
 
 def _end_searches(heard: int, context: z3.Context) -> None:
     while True:
-        numbers, now = os.read(heard, 1 << 12), time.monotonic()
+        before = _taken[0]
+        select.select([heard], [], [])
+        numbers = b""
+        with contextlib.suppress(BlockingIOError):
+            numbers = os.read(heard, 1 << 12)
         # Whoever has put another handler in the place of ours says what a signal ends.
-        while any(signal.getsignal(n) is interrupt for n in {signal.SIGINT, signal.SIGTERM} & {*numbers}):
+        if not any(signal.getsignal(n) is interrupt for n in {signal.SIGINT, signal.SIGTERM} & {*numbers}):
+            continue
+        # A signal is taken before anything else is called: one that waits does so for the call that there was.
+        call = _call_of_z3()
+        for _ in range(ATTEMPTS):
             time.sleep(PATIENCE)
-            if _taken[0] > now - PATIENCE:
+            if _taken[0] != before or call is None or _call_of_z3() is not call:
                 break
             # It asks whether there was an error, which may be the end of the search itself.
             with contextlib.suppress(z3.Z3Exception):
                 context.interrupt()
+        del call
+
+
+def _call_of_z3() -> FrameType | None:
+    """The call into z3's library in which the main thread is; None if it is elsewhere."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    return frame if frame is not None and frame.f_globals.get("__name__") == "z3.z3core" else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,6 +22,8 @@ from model.logic import ModelError, Staged, Step, System, binders_open, short
 
 TIMES = 6
 """How often a function is asked for the same."""
+OFTEN = 48
+"""How often it is, the first time: a coin says the same to all of them once in 2^47."""
 
 _known: dict[tuple[Any, ...], list[Any]] = {}
 """What was found steady, by the identities of all that it is made of; these are kept, so that they remain theirs."""
@@ -41,7 +43,7 @@ class _Asked:
     def __call__(self, *given: Any) -> Any:
         # The arguments are kept beside the answer: z3 gives the number of a term that nobody holds to another one.
         key = (binders_open(), *(x.get_id() if isinstance(x, ExprRef) else (x,) for x in given))
-        for _ in range(TIMES):
+        for _ in range(TIMES if self.answers else OFTEN):
             answer = self.__wrapped__(*given)
             _, first = self.answers.setdefault(key, (given, answer))
             if not (answer is first or (isinstance(answer, ExprRef) and answer.eq(first))):
@@ -74,7 +76,7 @@ def check_decisions(kernel: Kernel) -> None:
     for template in kernel.own_rules:
         place, what = kernel.place_of(template.body), f"rule {template.name}"
         texts = set()
-        for _ in range(TIMES):
+        for _ in range(OFTEN):
             with blamed(what, place):
                 texts.add(_step_text(template.body(kernel, *(p.term for p in template.params))))
         if len(texts) > 1:

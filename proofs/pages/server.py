@@ -115,6 +115,7 @@ class _Server:
         # What it warns of, as that a request has to wait, is of no use to who reads the terminal.
         logging.getLogger("waitress").setLevel(logging.ERROR)
         self._before: dict[signal.Signals, Any] = {}
+        self._told = -1
 
     def __enter__(self) -> _Server:
         # Before anybody is told the address: who knows it may end the server, which is no interrupted run.
@@ -183,10 +184,15 @@ class _Server:
 
         for number in self._before:
             signal.signal(number, end)
+        # Nobody else is told, who might take it for one that waits for its handler.
+        self._told = signal.set_wakeup_fd(-1)
 
     def _give_signals_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._told >= 0:
+            signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
+        self._told = -1
 
     def _application(self, environ: Mapping[str, Any], start: Callable[..., Any]) -> list[bytes]:
         """Answer a request, as WSGI has it."""

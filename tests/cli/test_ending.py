@@ -312,6 +312,29 @@ except KeyboardInterrupt:
     assert (done.stdout, done.stderr) == ("heard\n", "")
 
 
+def test_a_signal_that_somebody_else_took_ends_no_search_of_z3() -> None:
+    """Python tells of each signal, whoever takes it, and the thread that hears of it may be late."""
+    script = """
+import os, signal, time
+import z3
+from proofs.cli.main import take_signals
+take_signals()
+told = signal.set_wakeup_fd(-1)
+signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+a, b = z3.Ints("a b")
+for round in range(3):
+    os.write(told, bytes([signal.SIGINT]))
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        solver = z3.Solver()
+        solver.add(a * 3 + b * 5 == 7, a > round, b < 2)
+        assert solver.check() == z3.sat
+print("never ended")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("never ended\n", "")
+
+
 def test_an_interrupt_amid_a_class_that_is_made_ends_with_our_code(tmp_path: Path) -> None:
     (tmp_path / "made.py").write_text("""
 import sys
