@@ -15,8 +15,11 @@ from model.state import (
     Page,
     Pin,
     anon,
+    fast_dirty,
     fast_held,
     fast_read,
+    fast_soft_dirty,
+    fast_uffd_wp,
     fast_write,
     forking,
     frame_free,
@@ -40,6 +43,7 @@ from model.state import (
     pte_frame,
     pte_huge,
     pte_present,
+    pte_soft_dirty,
     pte_uffd_wp,
     pte_write,
     same_pmd,
@@ -51,6 +55,10 @@ from model.state import (
 
 K = Param("k", Pin, fresh=True)
 HELD = Param("k", Pin)
+READ = (
+    (fast_write, pte_write), (fast_dirty, pte_dirty), (fast_soft_dirty, pte_soft_dirty), (fast_uffd_wp, pte_uffd_wp),
+)
+"""The bits of the PTE that GUP-fast has read, each with the PTE's own: gup_pte_range compares the whole pte_val."""
 
 
 def may_read(kernel: Decisions, p: Term, v: Term, f: Term, foll_pin: bool, longterm: bool) -> Term:
@@ -108,7 +116,7 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
 
         def unchanged(view: Any) -> Term:
             there = And(pte_present(q, w), Not(pte_cleared(q, w)))
-            same = And(there, pte_frame(q, w) == f, pte_write(q, w) == fast_write(k))
+            same = And(there, pte_frame(q, w) == f, *(bit(q, w) == seen(k) for seen, bit in READ))
             overlaps = Or(seq_moved(k), forking(q)) if counted else BoolVal(False)
             return And(same, again, Not(overlaps))
 
@@ -128,7 +136,9 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
                 Stage("check", lambda view: goes_on(counts(k)), recheck=unchanged, back="undo"),
             ),
             (fast_read(k), fast_held(k)),
-            save=[*taken(p, v, k), put(fast_write(k), pte_write(p, v)), put(seq_moved(k), False)],
+            save=[
+                *taken(p, v, k), *(u for seen, bit in READ for u in put(seen(k), bit(p, v))), put(seq_moved(k), False),
+            ],
         )
 
     slow.__doc__ = about

@@ -20,7 +20,10 @@ from model.state import (
     cached,
     exclusive,
     extra,
+    fast_dirty,
     fast_held,
+    fast_soft_dirty,
+    fast_uffd_wp,
     fast_write,
     ksm_cleared,
     ksm_tested,
@@ -263,7 +266,8 @@ LAPSES: dict[str, Lapse] = {
         guard=_speaks_of(exclusive)),
     "gup-fast-no-second-look": Lapse(
         "GUP-fast does not look at the PTE again when it holds the page", _FAST, stages=("check",),
-        guard=_speaks_of(pte_frame, pte_present, fast_write), features=("gup-fast",)),
+        guard=_speaks_of(pte_frame, pte_present, fast_write, fast_dirty, fast_soft_dirty, fast_uffd_wp),
+        features=("gup-fast",)),
     "gup-fast-writes-read-only": Lapse(
         "GUP-fast takes pages for writing that the PTE maps read-only",
         tuple(name for name in _FAST if "write" in name), features=("gup-fast",),

@@ -316,6 +316,9 @@ def fast(k: Term) -> Term:
 fast_write = StateFunction(
     "fast_write", (Pin,), Bool, "the write bit of the PTE that it read", meaningful=fast
 )
+fast_dirty = StateFunction("fast_dirty", (Pin,), Bool, "... its dirty bit", meaningful=fast)
+fast_soft_dirty = StateFunction("fast_soft_dirty", (Pin,), Bool, "... its soft-dirty bit", meaningful=fast)
+fast_uffd_wp = StateFunction("fast_uffd_wp", (Pin,), Bool, "... its uffd-wp bit", meaningful=fast)
 seq_moved = StateFunction(
     "seq_moved", (Pin,), Bool, "a fork has begun since (write_protect_seq)", meaningful=fast
 )
@@ -369,7 +372,8 @@ migration_exclusive = StateFunction(
 STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
     uffd_unwp_flushing, mprotect_flushing,
-    soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write, seq_moved,
+    soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write,
+    fast_dirty, fast_soft_dirty, fast_uffd_wp, seq_moved,
     ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned,
     move_read, move_looked, move_from, move_slot, move_found, move_page, migrating, pte_migration, migration_exclusive,
 )

@@ -276,3 +276,25 @@ def test_sub_steps_begin_where_the_rule_is_enabled(kernel: str) -> None:
                 assert enabled == sub.whole.enabled(instance, state), instance
                 begun += enabled
     assert begun > 50
+
+
+@pytest.mark.parametrize("bit", ["write", "dirty", "soft_dirty", "uffd_wp"])
+@pytest.mark.parametrize("kernel", ["v5.9", "v7.2"])
+def test_gup_fast_gives_up_whatever_bit_of_the_pte_has_changed(kernel: str, bit: str) -> None:
+    """gup_pte_range compares the whole pte_val (mm/gup.c, read in 5.10.262, 6.1.192, 6.12.118 and 7.2.13)."""
+    at = Interpreter(system_of(f"{kernel}@gup-fast"), scope_of(1, 1, 2, 1, 1))
+    bound: dict[str, object] = {"p": 0, "v": 0, "k": 0, "new": 0}
+
+    def step(name: str, state: State) -> State | None:
+        rule = at.system.rule(name)
+        instance = Instance(rule, tuple((p.name, bound[p.name]) for p in rule.params))
+        return at.step(instance, state) if at.enabled(instance, state) else None
+
+    state: State | None = at.initial()
+    for name in ("anon-fault", "fast-pin-read.read", "fast-pin-read.grab"):
+        state = step(name, state or at.initial())
+    assert state is not None
+    assert (step("fast-pin-read.check", state) is None, step("fast-pin-read.undo", state) is None) == (False, True)
+    place = at.layout.place(next(f for f in FUNCTIONS if f.name == f"pte_{bit}"), 0, 0)
+    changed = tuple(1 - cell if i == place else cell for i, cell in enumerate(state))
+    assert (step("fast-pin-read.check", changed) is None, step("fast-pin-read.undo", changed) is None) == (True, False)
