@@ -29,6 +29,7 @@ from model.state import (
     ZERO,
     Page,
     Proc,
+    accessible,
     alive,
     anon,
     backed,
@@ -154,7 +155,8 @@ def load(kernel: Decisions, p: Term, v: Term) -> Step:
     """The CPU loads; where the zero page is not modelled, an untouched page reads as zero without a page."""
     unmapped = And(Not(file(v)), Not(hugetlb(v)), Not(backed(v)), Not(missing(p, v)))
     mapped = Or(pte_present(p, v), unmapped)
-    return Step([live(p, v), Not(pte_swap(p, v)), Not(pte_migration(p, v)), Not(pte_cleared(p, v)), mapped])
+    here = And(live(p, v), accessible(p, v))
+    return Step([here, Not(pte_swap(p, v)), Not(pte_migration(p, v)), Not(pte_cleared(p, v)), mapped])
 
 
 @rule([P, V], "bad_area, SIGSEGV", "domain.md 1.2", kind="refusal")
@@ -166,8 +168,8 @@ def store_refused(kernel: Decisions, p: Term, v: Term) -> Step:
 
 @rule([P, V], "bad_area, SIGSEGV", "domain.md 1.2", kind="refusal")
 def load_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """A load where there is no VMA."""
-    return Step([Not(live(p, v))])
+    """A load where there is no VMA, or a PROT_NONE one."""
+    return Step([Not(And(live(p, v), accessible(p, v)))])
 
 
 @rule([P, V], "handle_userfault(VM_UFFD_WP)", "domain.md I6", kind="block")

@@ -20,6 +20,7 @@ WORLD: dict[str, str] = {
     "uffd-move": "UFFDIO_MOVE",
     "uffd-fork": "the fork event of userfaultfd: children are registered, too",
     "exec": "mprotect(PROT_EXEC): whether VM_EXEC is set decides whether the next mprotect changes anything",
+    "prot-none": "mprotect(PROT_NONE): loads and get_user_pages without FOLL_FORCE are refused",
     "stable-writes": "swap devices that need pages which do not change while they are written (SWP_STABLE_WRITES)",
 }
 """What there may be. Name to one line."""

@@ -87,6 +87,7 @@ from model.state import (
     vma_huge,
     vma_mergeable,
     vma_missing,
+    vma_none,
     vma_resv_owner,
     vma_resv_unmapped,
     vma_soft_dirty,
@@ -233,7 +234,8 @@ def _apart(p: Term, v: Term) -> Term:
         return exists(Page, lambda w: And(block(w) == block(v), vma(p, w), flag(p, w) != flag(p, v)))
 
     partly = exists(Page, lambda w: And(block(w) == block(v), vma(p, w), Not(alike(vma_wipeonfork, p, v, w))))
-    by_exec = If(divides(vma_exec), vma_exec(p, v), vma_apart(p, v))
+    by_none = Or(vma_none(p, v), vma_apart(p, v))
+    by_exec = If(divides(vma_exec), vma_exec(p, v), by_none)
     by_flag = If(divides(vma_mergeable), vma_mergeable(p, v), by_exec)
     inherited = If(vma_huge(p, v), If(divides(vma_write), vma_write(p, v), by_flag), vma_apart(p, v))
     # What is wiped has no anon_vma, and merges with what has none, but not with what has its parent's as well.
@@ -290,6 +292,7 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
         + put(page_table(q, block(v)), _child_table(p, v, to))
         + put(vma_dontfork(q, v), False) + put(vma_wipeonfork(q, v), vma_wipeonfork(p, v))
         + put(vma_write(q, v), vma_write(p, v)) + put(vma_exec(q, v), vma_exec(p, v))
+        + put(vma_none(q, v), vma_none(p, v))
         + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
         + put(vma_uffd(q, v), kept(vma_uffd)) + put(vma_missing(q, v), kept(vma_missing))
         + put(vma_unwatched(q, v), False) + put(pte_uffd_wp(q, v), protected) + put(uffd_armed(q, v), kept(uffd_armed))

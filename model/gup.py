@@ -14,6 +14,7 @@ from model.ptes import NEW, N, P, V, fresh_page, leave_swap_cache, set_exclusive
 from model.state import (
     Page,
     Pin,
+    accessible,
     anon,
     fast_dirty,
     fast_held,
@@ -46,10 +47,12 @@ from model.state import (
     pte_soft_dirty,
     pte_uffd_wp,
     pte_write,
+    readable,
     same_pmd,
     seq_moved,
     vma_anon,
     vma_dontfork,
+    vma_none,
     vma_write,
 )
 
@@ -97,7 +100,7 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
     def allowed(kernel: Decisions, p: Term, v: Term) -> Term:
         if write:
             return And(vma_write(p, v), pte_write(p, v))
-        return may_read(kernel, p, v, pte_frame(p, v), foll_pin, longterm)
+        return And(Not(vma_none(p, v)), may_read(kernel, p, v, pte_frame(p, v), foll_pin, longterm))
 
     def slow(kernel: Decisions, p: Term, v: Term, k: Term) -> Step:
         touched = [] if foll_pin or write or not kernel.touch_dirties_pmd else each(
@@ -115,7 +118,7 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
         again = allowed(kernel, q, w) if kernel.gup_fast_ordered else BoolVal(True)
 
         def unchanged(view: Any) -> Term:
-            there = And(pte_present(q, w), Not(pte_cleared(q, w)))
+            there = And(pte_present(q, w), Not(pte_cleared(q, w)), accessible(q, w))
             same = And(there, pte_frame(q, w) == f, *(bit(q, w) == seen(k) for seen, bit in READ))
             overlaps = Or(seq_moved(k), forking(q)) if counted else BoolVal(False)
             return And(same, again, Not(overlaps))
@@ -177,7 +180,7 @@ def gup_touch(kernel: Decisions, p: Term, v: Term) -> Step:
 @rule([P, V], "madvise(MADV_POPULATE_READ): faultin_page_range", "domain.md 2.14", features=("populate",), lock="read")
 def madv_populate_read(kernel: Decisions, p: Term, v: Term) -> Step:
     """There is a page that a load would find: without FOLL_PIN no reader needs one of its own."""
-    return Step([live(p, v), pte_present(p, v)])
+    return Step([readable(p, v), pte_present(p, v)])
 
 
 @rule([P, V], "madvise(MADV_POPULATE_WRITE): faultin_page_range", "domain.md 2.14", features=("populate",), lock="read")
@@ -188,8 +191,8 @@ def madv_populate_write(kernel: Decisions, p: Term, v: Term) -> Step:
 
 @rule([P, V], "check_vma_flags, -EFAULT", "domain.md (c)", kind="refusal")
 def gup_read_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """A read GUP where there is no VMA."""
-    return Step([Not(live(p, v))])
+    """A read GUP where there is no VMA, or a PROT_NONE one."""
+    return Step([Not(readable(p, v))])
 
 
 @rule([P, V], "check_vma_flags, -EFAULT", "domain.md (d)", kind="refusal")

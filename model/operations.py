@@ -196,6 +196,7 @@ HUGE = frozenset({"huge"})
 FORCE = frozenset({"force"})
 KSM = frozenset({"ksm"})
 EXEC = frozenset({"exec"})
+NONE = frozenset({"prot-none"})
 MADV_FORK = frozenset({"madv-fork"})
 UFFD = frozenset({"uffd"})
 PIN_SINCE = "5.6"
@@ -238,7 +239,7 @@ def _forced(word: str, goal: str, *flags: str) -> Operation:
     breaks COW."""
     plain = gup(word, goal, *flags, "force")
     return replace(
-        plain, goal=(goal, f"{goal}-force"), refusal=("gup-read-refused",), quick="", access="force",
+        plain, goal=(goal, f"{goal}-force"), refusal=("force-store-refused",), quick="", access="force",
         features=FORCE | ZERO,
     )
 
@@ -316,6 +317,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _mprotect("ro"),
     _mprotect("rw"),
     _mprotect("rwx", features=EXEC),
+    _mprotect("none", features=NONE),
     gup("vmsplice", "get-read"),
     gup("get", "get-read"),
     gup("get", "get-write", "write"),

@@ -39,6 +39,7 @@ from model.state import (
     pte_swap,
     pte_uffd_wp,
     pte_write,
+    readable,
     same_pmd,
     soft_dirty_flushing,
     stale,
@@ -50,10 +51,13 @@ from model.state import (
     vma_exec,
     vma_mergeable,
     vma_missing,
+    vma_none,
     vma_soft_dirty,
     vma_uffd,
     vma_write,
 )
+
+NONE = ("prot-none",)
 
 
 def ranged(
@@ -133,13 +137,17 @@ def _kept_or_restored(decision: str, restores: Callable[..., Term], p: Term, v: 
         "domain.md (g) of each kernel; decision `mprotect_pinned`", lock="write", split=("tlb",))
 def mprotect_ro(kernel: Decisions, p: Term, span: Span) -> Staged:
     """VM_WRITE goes and the PTE loses its write bit; a VMA that has those flags already is left as it is."""
+    return _made_read_only(kernel, p, span, lambda v: Not(Or(vma_write(p, v), vma_exec(p, v), vma_none(p, v))), False)
+
+
+def _made_read_only(kernel: Decisions, p: Term, span: Span, same: Callable[[Term], Term], none: bool) -> Staged:
+    """mprotect to flags without VM_WRITE. `same(v)`: the VMA has them already; `none`: VM_READ goes as well."""
     decision = kernel.mprotect_pinned
 
     def changed(v: Term) -> list[Update]:
-        same = Not(Or(vma_write(p, v), vma_exec(p, v)))
-        kept = Or(same, _skipped(decision, p, v))
+        kept = Or(same(v), _skipped(decision, p, v))
         return (
-            put(vma_write(p, v), False) + put(vma_exec(p, v), False)
+            put(vma_write(p, v), False) + put(vma_exec(p, v), False) + put(vma_none(p, v), none)
             + put(pte_write(p, v), And(pte_write(p, v), kept))
         )
 
@@ -149,21 +157,39 @@ def mprotect_ro(kernel: Decisions, p: Term, span: Span) -> Staged:
     return flushing_later(step, p, span.covers, mprotect_flushing(p, span.page))
 
 
+@ranged("mprotect(PROT_NONE): mprotect_fixup, change_pte_range, change_huge_pmd",
+        "domain.md 2.14; decision `mprotect_pinned`", lock="write", split=("tlb",), features=NONE)
+def mprotect_none(kernel: Decisions, p: Term, span: Span) -> Staged:
+    """The same, and VM_READ goes: PTEs stay, but no load and no get_user_pages without FOLL_FORCE goes through them."""
+    return _made_read_only(kernel, p, span, lambda v: vma_none(p, v), True)
+
+
+@ranged("mprotect(PROT_NONE) refused", "domain.md 2.8", kind="refusal", features=NONE)
+def mprotect_none_refused(kernel: Decisions, p: Term, span: Span) -> Step:
+    """No VMA, or (decision `refuse`) a pinned writable page."""
+    return _read_only_refused(kernel, p, span)
+
+
 @ranged("mprotect(PROT_READ) refused", "domain.md 2.8", kind="refusal")
 def mprotect_ro_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """No VMA, or (decision `refuse`) a pinned writable page."""
+    return _read_only_refused(kernel, p, span)
+
+
+def _read_only_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     refused = _forbidden(kernel.mprotect_pinned, p)
     return Step([span.some(lambda v: Or(Not(live(p, v)), refused(v)))])
 
 
-def _left_alone(p: Term, v: Term, write: bool, executable: bool) -> Step:
+def _left_alone(p: Term, v: Term, write: bool, executable: bool, none: bool = False) -> Step:
     """mprotect of a part of what a PMD maps to the flags that its VMA has.
 
     mprotect_fixup returns before it splits the VMA, and with it the PMD (split_vma, vma_adjust_trans_huge). Read in
     5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7.
     """
     flags = [flag(p, v) == BoolVal(on) for flag, on in ((vma_write, write), (vma_exec, executable))]
-    return Step([live(p, v), pte_present(p, v), pte_huge(p, v), *flags])
+    read = vma_none(p, v) if none else Not(vma_none(p, v))
+    return Step([live(p, v), pte_present(p, v), pte_huge(p, v), *flags, read])
 
 
 @rule([P, V], "mprotect_fixup: newflags == oldflags", "mm/mprotect.c", features=("huge",), lock="write")
@@ -184,6 +210,12 @@ def mprotect_rwx_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
     return _left_alone(p, v, write=True, executable=True)
 
 
+@rule([P, V], "mprotect_fixup: newflags == oldflags", "mm/mprotect.c", features=("huge", *NONE), lock="write")
+def mprotect_none_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
+    """mprotect(PROT_NONE) of a part of a THP that is PROT_NONE already does nothing: its PMD stays whole."""
+    return _left_alone(p, v, write=False, executable=False, none=True)
+
+
 def _made_writable(
     kernel: Decisions, p: Term, span: Span, same: Callable[[Term], Term], flags: Callable[[Term], list[Update]],
     when: Callable[[Term], Term] = lambda v: BoolVal(True),
@@ -195,7 +227,7 @@ def _made_writable(
 
     def changed(v: Term) -> list[Update]:
         kept = _kept_or_restored(kernel.mprotect_other_pinned, kernel.mprotect_restores, p, v)
-        return flags(v) + put(pte_write(p, v), If(same(v), pte_write(p, v), kept))
+        return flags(v) + put(vma_none(p, v), False) + put(pte_write(p, v), If(same(v), pte_write(p, v), kept))
 
     step = Step(
         [span.every(lambda v: And(live(p, v), when(v))), *_permitted(kernel.mprotect_other_pinned, p, span)],
@@ -314,7 +346,7 @@ def _watched(kernel: Decisions, p: Term, span: Span) -> Term:
     flags = (vma_write, vma_exec, *([vma_mergeable] if span.whole else []))
     return span.every(lambda v: And(
         watched(v), *(flag(p, v) == flag(p, span.page) for flag in flags), forked_alike(p, v, span.page),
-        alike(vma_missing, p, v, span.page),
+        alike(vma_missing, p, v, span.page), alike(vma_none, p, v, span.page),
     ))
 
 
@@ -403,10 +435,10 @@ def numa_hint_huge(kernel: Decisions, p: Term, v: Term) -> Step:
 
 
 def _hintable(p: Term, v: Term) -> list[Term]:
-    """change_pte_range leaves out the zero page (vm_normal_page) and KSM pages, and takes pages of the page cache, but
-    for dirty ones, which there are none of here."""
+    """task_numa_work leaves out PROT_NONE VMAs, change_pte_range the zero page (vm_normal_page) and KSM pages, and
+    takes pages of the page cache, but for dirty ones, which there are none of here."""
     f = pte_frame(p, v)
-    return [live(p, v), pte_present(p, v), Not(ksm(f)), Or(Not(nonanon(f)), in_page_cache(f))]
+    return [readable(p, v), pte_present(p, v), Not(ksm(f)), Or(Not(nonanon(f)), in_page_cache(f))]
 
 
 @rule([P, V], "change_prot_numa", "domain.md F18", kind="refusal", features=("numa",))
@@ -419,7 +451,8 @@ def numa_hint_refused(kernel: Decisions, p: Term, v: Term) -> Step:
 
 RULES = (
     *mprotect_ro, *mprotect_ro_refused, *mprotect_rw, *mprotect_rw_refused,
-    *mprotect_rwx, *mprotect_rwx_refused, *mprotect_other, mprotect_ro_nothing, mprotect_rw_nothing,
+    *mprotect_rwx, *mprotect_rwx_refused, *mprotect_none, *mprotect_none_refused, mprotect_none_nothing,
+    *mprotect_other, mprotect_ro_nothing, mprotect_rw_nothing,
     mprotect_rwx_nothing, mmap_soft_dirty, clear_soft_dirty, clear_soft_dirty_refused,
     *uffd_wp, *uffd_wp_refused, *uffd_unwp, *uffd_unwp_refused, numa_hint, numa_hint_huge,
     numa_hint_refused,

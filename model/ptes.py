@@ -51,6 +51,7 @@ from model.state import (
     vma_exec,
     vma_mergeable,
     vma_missing,
+    vma_none,
     vma_uffd,
     vma_write,
     writeback,
@@ -179,7 +180,7 @@ def left_marker(kernel: Decisions, q: Term, w: Term) -> list[Update]:
 
 
 VMA_FLAGS = (vma_write, vma_exec, vma_uffd, vma_apart, vma_mergeable)
-"""What VMAs that are one have in common, beside `forked_alike` and `vma_missing`."""
+"""What VMAs that are one have in common, beside `forked_alike`, `vma_missing` and `vma_none`."""
 
 
 def one_vma(p: Term, v: Term) -> Term:
@@ -191,6 +192,7 @@ def one_vma(p: Term, v: Term) -> Term:
 
     def joined(w: Term) -> Term:
         same = [flag(p, w) == flag(p, v) for flag in VMA_FLAGS]
-        return And(live(p, w), Not(file(w)), *same, forked_alike(p, v, w), alike(vma_missing, p, v, w))
+        return And(live(p, w), Not(file(w)), *same, forked_alike(p, v, w), alike(vma_missing, p, v, w),
+                   alike(vma_none, p, v, w))
 
     return forall(Page, lambda w: Implies(block(w) == block(v), joined(w)))

@@ -51,6 +51,7 @@ from model.state import (
     vma_huge,
     vma_mergeable,
     vma_missing,
+    vma_none,
     vma_uffd,
     vma_unwatched,
     vma_wipeonfork,
@@ -167,8 +168,8 @@ def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> 
     moved = [
         put(function(p, w), function(p, v))
         for function in (
-            vma_write, vma_exec, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, pte_present, pte_frame,
-            pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive, pte_migration, migration_exclusive,
+            vma_write, vma_exec, vma_none, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, pte_present,
+            pte_frame, pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive, pte_migration, migration_exclusive,
         )
     ]
     return Step(

@@ -76,6 +76,7 @@ from model.state.functions import (
     vma,
     vma_dontfork,
     vma_missing,
+    vma_none,
     vma_soft_dirty,
     vma_uffd,
     vma_unwatched,
@@ -255,6 +256,17 @@ def alike(flag: StateFunction, p: Term, v: Term, w: Term) -> Term:
     return Or(And(flag(p, v), flag(p, w)), And(Not(flag(p, v)), Not(flag(p, w))))
 
 
+def readable(p: Term, v: Term) -> Term:
+    """The VMA has VM_READ: check_vma_flags, vma_is_accessible."""
+    return And(live(p, v), Not(vma_none(p, v)))
+
+
+def accessible(p: Term, v: Term) -> Term:
+    """The CPU may load through the PTE, and GUP-fast takes it (pte_access_permitted). One that kept its write bit when
+    its VMA became PROT_NONE is as it was."""
+    return Or(Not(vma_none(p, v)), And(pte_present(p, v), pte_write(p, v)))
+
+
 def forked_alike(p: Term, v: Term, w: Term) -> Term:
     """What madvise said of fork does not put v and w into two VMAs."""
     return And(alike(vma_dontfork, p, v, w), alike(vma_wipeonfork, p, v, w))
@@ -267,7 +279,7 @@ def live(p: Term, v: Term) -> Term:
 
 def loadable(p: Term, v: Term) -> Term:
     """A load by p at v returns: it is no fault that only a monitor ends."""
-    return And(live(p, v), Not(And(missing(p, v), pte_none(p, v))))
+    return And(live(p, v), accessible(p, v), Not(And(missing(p, v), pte_none(p, v))))
 
 
 # Fresh elements: nothing refers to them, so any one stands for all.

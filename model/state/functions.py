@@ -50,6 +50,10 @@ vma_write = StateFunction(
     "vma_write", (Proc, Page), Bool, "VM_WRITE", meaningful=vma, initial=_is_first
 )
 vma_exec = StateFunction("vma_exec", (Proc, Page), Bool, "VM_EXEC", meaningful=vma)
+vma_none = StateFunction(
+    "vma_none", (Proc, Page), Bool, "PROT_NONE: the VMA has neither VM_READ nor VM_WRITE nor VM_EXEC",
+    meaningful=vma, feature="prot-none",
+)
 vma_uffd = StateFunction(
     "vma_uffd", (Proc, Page), Bool, "registered with userfaultfd for write-protection (VM_UFFD_WP)",
     meaningful=vma, initial=_is_first,
@@ -379,8 +383,8 @@ STEPS: tuple[StateFunction, ...] = (
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
-    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_missing, vma_unwatched, vma_huge,
-    vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
+    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_none, vma_uffd, vma_missing, vma_unwatched,
+    vma_huge, vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
     block, page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
