@@ -296,6 +296,8 @@ class Decisions:
     ksm_referenced                    `refuse` to merge a page with references, or `allow` (row k)
     ksm_keeps_soft_dirty              a PTE that KSM replaces keeps its soft-dirty bit
     unmerge_unshares                  un-merging raises a fault for a reader, else a write fault
+    follows_inaccessible              follow_page finds what a PROT_NONE mapping maps, as KSM asks it
+    ksm_walks                         ksmd's scan walks page tables itself, else it asks follow_page
     migrate_referenced                `refuse` to migrate a page with references, or `allow` (row k)
     migrate_large                     a large folio is migrated as a `whole`, or `split` first, or `split-partial`: if
                                       some part of it is no longer mapped
@@ -383,6 +385,8 @@ class Decisions:
     ksm_referenced: str = "refuse"
     ksm_keeps_soft_dirty: bool = False
     unmerge_unshares: bool = False
+    follows_inaccessible: bool = True
+    ksm_walks: bool = False
     migrate_referenced: str = "refuse"
     migrate_large: str = "whole"
     migration_dirty: str = "drop"

@@ -362,23 +362,22 @@ V6_0 = V5_19.but(
 )
 V6_1 = V6_0.but(
     "v6.1", "X1, and GUP-fast reads PG_anon_exclusive last",
-    {"gup_fast_ordered": "088b8aa537c2", "migration_dirty": "2e3468778dbe",
-     "lazyfree_splits": "folio_estimated_sharers in madvise_free_pte_range, read in 6.1.192",
+    {"gup_fast_ordered": "088b8aa537c2", "migration_dirty": "2e3468778dbe", "follows_inaccessible": "474098edac26",
+     "lazyfree_splits, ksm_walks": "folio_estimated_sharers in madvise_free_pte_range, ksm_next_page_ops of 6.1.192",
      "collapse_rechecks_uffd_wp": "dd47ac428c3f, backport of 6.1.26 (read in Debian's 6.1.192)",
      "migration_keeps_uffd_wp": "24bf08c4376b, backport (mm/huge_memory.c of Debian's 6.1.192)",
      "mremap_clears_uffd_wp": "0cef0bb836e3, backport (mm/mremap.c of Debian's 6.1.192)"},
     mremap_clears_uffd_wp=True, gup_fast_ordered=True, lazyfree_splits=mapped_in_one_mm, collapse_rechecks_uffd_wp=True,
-    migration_dirty="soft-dirty", migration_keeps_uffd_wp=True,
+    migration_dirty="soft-dirty", migration_keeps_uffd_wp=True, follows_inaccessible=False, ksm_walks=True,
 )
 V6_2 = V6_1.but(
     "v6.2", "X2: mprotect no longer asks for dirty; a read-only FOLL_LONGTERM unshares everything",
-    {"mprotect_restores": "6a56ccbcf6c6", "read_gup_nonanon": "84209e87c696",
-     "unmerge_unshares": "6cce3314b928", "numa_write": "6a56ccbcf6c6",
+    {"mprotect_restores, numa_write": "6a56ccbcf6c6", "read_gup_nonanon": "84209e87c696", "ksm_walks": "not by 6.4",
      "collapse_rechecks_uffd_wp": "dd47ac428c3f is in 6.3", "migration_keeps_uffd_wp": "24bf08c4376b is of 6.3",
-     "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13"},
+     "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13", "unmerge_unshares": "6cce3314b928"},
     mprotect_restores=restores_exclusive, read_gup_nonanon=not_for_long, unmerge_unshares=True,
     numa_write=writable_if_exclusive, collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False,
-    mremap_clears_uffd_wp=False,
+    mremap_clears_uffd_wp=False, ksm_walks=False,
 )
 BY_6_4: dict[str, Any] = {
     "migration_keeps_uffd_wp": True, "collapse_rechecks_uffd_wp": True, "split_keeps_dirty": True,
@@ -398,6 +397,7 @@ V6_4_0 = V6_2.but(
 V6_12 = V6_2.but(
     "v6.12", "X2, un-protecting and swap-in on read may map exclusive pages writable; large folios only if exclusive",
     {"uffd_restores": "931298e103c2 (6.3)", "swap_in_upgrades": "c18160dba5ff (6.11)",
+     "follows_inaccessible": "d74943a2f3cd (6.5)", "ksm_walks": "ksm_next_page_ops, backport (read in 6.12.118)",
      "reuse_large": "domain.md 2.12 [D6.12]", "migrate_large": "7262f208ca68 (6.9)",
      "migration_dirty": "mm/migrate.c: pte_clear_soft_dirty is in 6.12, not in 6.6",
      "split_zero_parts": "b1f202060afe; 9658d698a8a8, backport (mm/migrate.c of Debian's 6.12.118)",
@@ -408,17 +408,17 @@ V6_12 = V6_2.but(
     uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True, reuse_large=exclusive_only,
     numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True, move_soft_dirty=True,
     migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map", uffd_move="rechecks",
-    mremap_clears_uffd_wp=True, **BY_6_4,
+    mremap_clears_uffd_wp=True, follows_inaccessible=True, ksm_walks=True, **BY_6_4,
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
     {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6", "huge_zero_fresh, huge_zero_unshare": "1ced09e0331f (6.13)",
      "dontneed_frees_tables": "6375e95f381e (6.14)", "lazyfree_stays": "try_to_unmap_one, read in 7.2.13; 6.15",
      "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "not in 7.2.13", "split_zero_parts": "9658d698a8a8 is of 6.18",
-     "uffd_move": "c50f8e6053b0 (6.14); 0ea148a79919 is of 6.16", "move_soft_dirty": "75cb1cca2c88 is of 6.16"},
+     "uffd_move": "c50f8e6053b0 (6.14); 0ea148a79919 is of 6.16", "move_soft_dirty, ksm_walks": "after 6.15"},
     reuse_large=exclusive_or_alone, huge_zero_fresh=True, huge_zero_unshare="as-write", dontneed_frees_tables=True,
     lazyfree_stays=True, ksm_keeps_soft_dirty=False, lazyfree_spares_ksm=False, split_zero_parts="map-bare",
-    uffd_move="carries", move_soft_dirty=False,
+    uffd_move="carries", move_soft_dirty=False, ksm_walks=False,
 )
 V6_18 = V6_15.but(
     "v6.18", "X3, and collapse takes blocks of which no PTE is writable",
@@ -429,9 +429,9 @@ V6_18 = V6_15.but(
 V7_2 = V6_18.but(
     "v7.2", "X4: a swapped-in page is mapped before it may leave the swap cache, so that only its entry's bit decides",
     {"swap_in_reuse, swap_in_counts, swap_in_frees": "do_swap_page, mm/memory.c, read in 7.2.13",
-     "numa_hints_huge, hugetlb_copy_writable": "change_huge_pmd, make_huge_pte of 7.2.13; not so in 6.12.118"},
+     "numa_hints_huge, hugetlb_copy_writable, ksm_walks": "change_huge_pmd, make_huge_pte, mm/ksm.c of 7.2.13"},
     swap_in_reuse=swap_in_by_exclusive_only, swap_in_frees=swap_in_by_page_count_read_only, swap_in_counts=False,
-    numa_hints_huge=unpinned_in_one_mm, hugetlb_copy_writable=False,
+    numa_hints_huge=unpinned_in_one_mm, hugetlb_copy_writable=False, ksm_walks=True,
 )
 V7_3_RC7 = V7_2.but(
     "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",
@@ -442,9 +442,9 @@ DEBIAN_5_10 = V5_12.but(
     "debian-5.10", "R2, as 5.10.y has it with its backports (read in Debian's 5.10.262)",
     {"fork_seqcount, soft_dirty_lock, soft_dirty_pinned, swap_out_pinned, wp_flushes_uffd": "backports, as in 5.12",
      "numa_hints": "80d47f5de5e3, backport (mm/mprotect.c)", "discard_counts": "6c8e2a256915, backport (mm/rmap.c)",
-     "collapse_rechecks_uffd_wp, early_copy_keeps_uffd_wp": "dd47ac428c3f, 8f34f1eac382, backports"},
+     "collapse_rechecks_uffd_wp, early_copy_keeps_uffd_wp, ksm_walks": "backports"},
     numa_hints=page_count_is_one_of_any, discard_counts=True, collapse_rechecks_uffd_wp=True,
-    early_copy_keeps_uffd_wp=True,
+    early_copy_keeps_uffd_wp=True, ksm_walks=True,
 )
 
 

@@ -41,15 +41,28 @@ from model.state import (
     uffd_unwp_flushing,
     unreferenced,
     vma_mergeable,
+    vma_none,
     vma_write,
 )
 
 Q, W = Param("q", Proc), Param("w", Page)
 
 
-def _comparable(r: Term, u: Term) -> Term:
+def _scanned(kernel: Decisions, r: Term, u: Term) -> Term:
+    """ksmd comes by and finds what is mapped there, be it in a PROT_NONE VMA: scan_get_next_rmap_item."""
+    return Or(Not(vma_none(r, u)), BoolVal(kernel.follows_inaccessible or kernel.ksm_walks))
+
+
+def _followed(kernel: Decisions, r: Term, u: Term) -> Term:
+    """It finds again what it has seen there before: follow_page in get_mergeable_page and break_ksm."""
+    return Or(Not(vma_none(r, u)), BoolVal(kernel.follows_inaccessible))
+
+
+def _comparable(kernel: Decisions, r: Term, u: Term) -> Term:
     """ksmd looks at what is mapped there: an anonymous page, by a PTE."""
-    return And(live(r, u), pte_present(r, u), Not(pte_huge(r, u)), Not(nonanon(pte_frame(r, u))))
+    return And(
+        live(r, u), pte_present(r, u), Not(pte_huge(r, u)), Not(nonanon(pte_frame(r, u))), _scanned(kernel, r, u)
+    )
 
 
 def _counted(kernel: Decisions, r: Term, u: Term) -> Term:
@@ -72,25 +85,29 @@ def _protectable(kernel: Decisions, r: Term, u: Term) -> Term:
     return And(Not(large(f)), _counted(kernel, r, u), Not(misplaced(f)))
 
 
-def _equal(p: Term, v: Term, q: Term, w: Term) -> Term:
-    """Both places are looked at, and two pages of equal content found; no two KSM pages have the same."""
+def _equal(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Term:
+    """Both places are looked at, and two pages of equal content found; no two KSM pages have the same.
+
+    What is no KSM page yet at (q, w) is looked for again when its like is found, at (p, v).
+    """
     f, g = pte_frame(p, v), pte_frame(q, w)
     return And(
-        _comparable(p, v), _comparable(q, w), f != g, frame_value(f) == frame_value(g), Not(And(ksm(f), ksm(g)))
+        _comparable(kernel, p, v), _comparable(kernel, q, w), f != g, frame_value(f) == frame_value(g),
+        Not(And(ksm(f), ksm(g))), Or(ksm(f), ksm(g), _followed(kernel, q, w)),
     )
 
 
 def _merges(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Term:
     """The page at (p, v) is or becomes a KSM page, the one at (q, w) is not yet."""
     kept = Or(ksm(pte_frame(p, v)), _protectable(kernel, p, v))
-    return And(_equal(p, v, q, w), Not(ksm(pte_frame(q, w))), kept, _protectable(kernel, q, w))
+    return And(_equal(kernel, p, v, q, w), Not(ksm(pte_frame(q, w))), kept, _protectable(kernel, q, w))
 
 
-def _one_page(p: Term, v: Term, q: Term, w: Term) -> Term:
+def _one_page(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Term:
     """Both places map one page, not that of the page cache or the zero page, at which ksmd does not look."""
     return And(
         live(p, v), live(q, w), pte_present(p, v), pte_present(q, w), pte_frame(p, v) == pte_frame(q, w),
-        Not(nonanon(pte_frame(p, v))),
+        Not(nonanon(pte_frame(p, v))), _scanned(kernel, p, v), _scanned(kernel, q, w),
     )
 
 
@@ -137,7 +154,7 @@ def madvise_mergeable(kernel: Decisions, p: Term, v: Term) -> Step:
 def ksm_split(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
     """ksmd splits the folio of a page for which it has found one of equal content; of others it splits none."""
     f = pte_frame(p, v)
-    return Step([_equal(p, v, q, w), large(f), unreferenced(f)], split_into_pages(kernel, f))
+    return Step([_equal(kernel, p, v, q, w), large(f), unreferenced(f)], split_into_pages(kernel, f))
 
 
 @rule([P, V, Q, W], "ksmd: try_to_merge_one_page, split_huge_page", "mm/ksm.c, read in 5.10.262 to 7.3-rc7",
@@ -146,7 +163,7 @@ def ksm_split_other(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> St
     """... then that of the other page, if the first is or can become a KSM page."""
     g = pte_frame(q, w)
     kept = Or(ksm(pte_frame(p, v)), _protectable(kernel, p, v))
-    return Step([_equal(p, v, q, w), kept, large(g), unreferenced(g)], split_into_pages(kernel, g))
+    return Step([_equal(kernel, p, v, q, w), kept, large(g), unreferenced(g)], split_into_pages(kernel, g))
 
 
 @rule([P, V, Q, W], "ksmd: try_to_merge_two_pages, write_protect_page, replace_page",
@@ -173,14 +190,14 @@ def ksm_join(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
 @rule([P, V, Q, W], "ksmd: cmp_and_merge_page", "mm/ksm.c", features=("ksm",))
 def ksm_merge_nothing(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
     """Both places map one page already: there is nothing to merge."""
-    return Step([_one_page(p, v, q, w)])
+    return Step([_one_page(kernel, p, v, q, w)])
 
 
 def _half_merged(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Term:
     """The first page could be write-protected, so that it is a KSM page, and then the second could not."""
     return And(
-        _equal(p, v, q, w), Not(ksm(pte_frame(p, v))), Not(ksm(pte_frame(q, w))), _protectable(kernel, p, v),
-        Not(_protectable(kernel, q, w)),
+        _equal(kernel, p, v, q, w), Not(ksm(pte_frame(p, v))), Not(ksm(pte_frame(q, w))),
+        _protectable(kernel, p, v), Not(_protectable(kernel, q, w)),
     )
 
 
@@ -198,7 +215,7 @@ def ksm_merge_undone(kernel: Decisions, p: Term, v: Term, q: Term, w: Term, new:
 @rule([P, V, Q, W], "ksmd: try_to_merge_two_pages, break_cow", "mm/ksm.c, read in 5.10.262 and 6.1.192",
       kind="refusal", features=("ksm",), lock="read")
 def ksm_merge_left(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Step:
-    """As `ksm_merge_undone`, but userfaultfd protects the first place, so that it keeps the KSM page (up to 6.1)."""
+    """As `ksm_merge_undone`, but the copy fails (up to 6.1), so that the first place keeps the KSM page."""
     return Step([_half_merged(kernel, p, v, q, w), _break_fails(kernel, p, v)], _becomes_ksm(kernel, p, v))
 
 
@@ -207,13 +224,15 @@ def ksm_merge_refused(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> 
     """The contents differ, there is no anonymous page, or somebody holds a reference to the first one."""
     return Step([
         Not(_merges(kernel, p, v, q, w)), Not(And(_merges(kernel, q, w, p, v), ksm(pte_frame(q, w)))),
-        Not(_one_page(p, v, q, w)), Not(_half_merged(kernel, p, v, q, w)),
+        Not(_one_page(kernel, p, v, q, w)), Not(_half_merged(kernel, p, v, q, w)),
     ])
 
 
 def _break_fails(kernel: Decisions, p: Term, v: Term) -> Term:
-    """break_ksm raises a write fault (up to 6.1), which is the userfaultfd monitor's; nobody is told."""
-    return And(uffd_protects(p, v), BoolVal(not kernel.unmerge_unshares))
+    """break_ksm raises a write fault (up to 6.1), which is the userfaultfd monitor's, or does not find the page of a
+    PROT_NONE VMA; nobody is told."""
+    missed = Not(_followed(kernel, p, v))
+    return And(Or(uffd_protects(p, v), missed), BoolVal(not kernel.unmerge_unshares))
 
 
 def _broken(kernel: Decisions, p: Term, v: Term, new: Term) -> list[Any]:
@@ -233,7 +252,8 @@ def _broken(kernel: Decisions, p: Term, v: Term, new: Term) -> list[Any]:
 
 @rule([P, V], "madvise(MADV_UNMERGEABLE)", "domain.md 2.11", features=("ksm",))
 def unmerge(kernel: Decisions, p: Term, v: Term) -> Step:
-    """There is no KSM page to un-merge (any more), or userfaultfd protects it, so that it stays one (up to 6.1).
+    """No KSM page is (any more) to be un-merged, or userfaultfd protects it (up to 6.1) or its VMA is PROT_NONE (6.1),
+    so that it stays one.
 
     VM_MERGEABLE goes. break_ksm waits for one that is on its way.
     """

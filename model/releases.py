@@ -154,6 +154,7 @@ CHANGES: tuple[ReleaseChange, ...] = (
     ReleaseChange("split_keeps_dirty", "6.4", "reverts 624a2c94f5b7"),
     ReleaseChange("fork_excludes_faults", "6.4", "faults under per-VMA locks"),
     ReleaseChange("fork_excludes_faults", "6.5", "fb49c455323f"),
+    ReleaseChange("follows_inaccessible", "6.5", "d74943a2f3cd"),
     ReleaseChange("uffd_move", "6.8", "adef440691ba"),
     ReleaseChange("migrate_large", "6.9", "7262f208ca68"),
     ReleaseChange("swap_in_upgrades", "6.11", "c18160dba5ff"),
@@ -190,6 +191,7 @@ DOUBTS: tuple[Doubt, ...] = (
     *(Doubt(decision, after, by, values) for decision in ("ksm_keeps_soft_dirty", "lazyfree_spares_ksm")
       for after, by, values in (("6.2", "6.13", ("False", "True")), ("6.12", "7.2", ("True", "False")))),
     Doubt("lazyfree_stays", "6.12", "6.15", ("False", "True")),
+    Doubt("ksm_walks", "6.15", "7.2", ("False", "True")),
     Doubt("collapse_read_only", "6.12", "6.18", ("False", "True")),
     Doubt("swap_in_reuse", "6.18", "7.2", ("swap_in_by_exclusive", "swap_in_by_exclusive_only")),
     Doubt("swap_in_frees", "6.18", "7.2", ("swap_in_by_page_count", "swap_in_by_page_count_read_only")),

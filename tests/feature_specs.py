@@ -300,6 +300,19 @@ BARE = {**UNUSED_PART, "pte_soft_dirty(A, x.1)": False, "pte_uffd_wp(A, x.1)": F
 PARTS_ALIKE = f"{ALIKE}; A: uffd-wp x"
 WATCHED = ("page x huge 2 uffd", *THREE[1:])
 
+NONE = (
+    Spec("PROT_NONE takes every right of a VMA and the write bit of its PTE, which stays", "A: mprotect x none",
+         {"vma_none(A, x)": True, "vma_write(A, x)": False, "pte_write(A, x)": False}, kernels=("v5.9", "v7.2")),
+    Spec("... and VM_EXEC", "A: mprotect x rwx; A: mprotect x none",
+         {"vma_none(A, x)": True, "vma_exec(A, x)": False, "vma_write(A, x)": False, "pte_write(A, x)": False},
+         kernels=("v5.9", "v7.2"), untouched=True),
+    Spec("fork hands it on, and mprotect to anything else ends it", "A: mprotect x none; A: fork C; C: mprotect x ro",
+         {"vma_none(A, x)": True, "vma_none(C, x)": False}, kernels=("v5.9", "v7.2"), untouched=True),
+    Spec("... be it to read-write", "A: mprotect x none; A: fork C; C: mprotect x rw",
+         {"vma_none(A, x)": True, "vma_none(C, x)": False, "vma_write(C, x)": True}, kernels=("v5.9", "v7.2"),
+         untouched=True),
+)
+
 SPLIT = (
     Spec("a split by ksmd maps the zero page for a part of zeros", f"{PARTS_ALIKE}; A: mprotect x.0 ro", BARE,
          then=(("ksm-split", "p=A v=x.0 q=A w=y"),), kernels=("v6.15",), untouched=True, pages=WATCHED),
@@ -557,5 +570,5 @@ LAST = (
 )
 
 UNNOTICED_SPECS = (
-    *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *HUGETLB_SPECS,
+    *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *NONE, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *HUGETLB_SPECS,
 )

@@ -34,6 +34,7 @@ SAID_AS: dict[str, str] = {
     "madv-hugepage": "`page V huge N`", "thp": "`page V huge N`", "swapoff": "`P: read V`, which swaps V in",
     "ptrace": "`P: force-write V n`", "process-vm-writev": "`P: process_vm_writev V n`",
     "process-vm-readv": "`P: r = get V`", "io-uring": "`P: r = io_uring V`", "o-direct": "`P: r = dio V`",
+    "prot-none": "`P: mprotect V none`", "pkey-mprotect": "`P: mprotect V rwx`, an mprotect that changes another flag",
     "madv-populate-read": "`P: populate V`", "madv-populate-write": "`P: populate V write`",
     "map-populate": "`P: populate V write`",
     "get-user-pages": "`P: r = get V`", "pin-user-pages": "`P: r = pin V`", "foll-get": "`P: r = get V`",

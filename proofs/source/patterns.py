@@ -163,6 +163,11 @@ PATTERNS: tuple[Pattern, ...] = (
         (False, r"(if \( writable|page_in_cache && !vm_shared) .*?pte_mkdirty"), (True, r"pte_mkdirty\(")),
         False, absent=False,
             beside=r"\bpte_mk\w+\(", anchors=("mcopy_atomic_pte", "mfill_atomic_pte", "mfill_atomic")),
+    Pattern("follows_inaccessible", ("include/linux/mm.h",), ("gup_can_follow_protnone",), (
+        (True, r"\bFOLL_HONOR_NUMA_FAULT\b"), (False, r"return flags & FOLL_FORCE")), absent=True,
+            anchors=("vma_is_accessible",)),
+    Pattern("ksm_walks", ("mm/ksm.c",), ("scan_get_next_rmap_item",), (
+        (True, r"= walk_page_range_vma\("), (False, r"= follow_page\("), (False, r"= folio_walk_start\("))),
     Pattern("soft_dirty_lock", ("fs/proc/task_mmu.c",), ("clear_refs_write",), (
         ("write", r"if \( (mmap_write_lock|down_write)\w*\( "), ("read", r"(mmap_read_lock|down_read)\w*\("))),
     Pattern("uffd_across_vmas", ("mm/userfaultfd.c",), ("mwriteprotect_range",), (
