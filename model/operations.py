@@ -94,6 +94,9 @@ class Operation:
                   goal and refusal for a whole huge page, one step that names its first sub-page; where there are none
                   the operation is done on each sub-page in turn
     at_once       rules that do a whole huge page where they are enabled when the operation begins; else part by part
+    at_once_refusal
+                  ... and those that refuse it
+    passes_over   done part by part, it goes on behind a part for which it is refused: madvise behind a hole
     access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`: which faults it raises; empty if none
     on_block      it raises them on every page of the block
     beside        the sub-steps in which it is always done where it runs at the same time as another; empty if whole
@@ -124,6 +127,8 @@ class Operation:
     whole: tuple[str, ...] = ()
     whole_refusal: tuple[str, ...] = ()
     at_once: tuple[str, ...] = ()
+    at_once_refusal: tuple[str, ...] = ()
+    passes_over: bool = False
     flags: frozenset[str] = frozenset()
     access: str = ""
     reference: bool = False
@@ -148,7 +153,7 @@ class Operation:
         """Names of all rules that it takes, but faults."""
         return tuple(filter(None, (
             *self.goal, *self.refusal, *self.perhaps, self.quick, *self.nothing, *self.prepares, *self.then,
-            *self.whole, *self.whole_refusal, *self.at_once,
+            *self.whole, *self.whole_refusal, *self.at_once, *self.at_once_refusal,
         )))
 
     @property
@@ -259,14 +264,18 @@ def _on_range(
 
 def _mprotect(*flags: str, features: frozenset[str] = frozenset()) -> Operation:
     rule = "-".join(("mprotect", *flags))
-    return _on_range("mprotect", rule, *flags, nothing=(f"{rule}-nothing",), features=features)
+    return Operation(
+        "mprotect", ("v",), (rule,), (f"{rule}-refused",), nothing=(f"{rule}-nothing",), prepares=("split-pmd",),
+        flags=frozenset(flags), refused_first=True, at_once=(f"{rule}-range",),
+        at_once_refusal=(f"{rule}-range-refused",), features=features,
+    )
 
 
 def _madv_fork(advice: str, since: str = "") -> Operation:
     rule = f"madv-{advice}"
     return Operation(
         rule, ("v",), (rule,), (f"{rule}-refused",), nothing=(f"{rule}-nothing",), prepares=("split-pmd",),
-        refused_first=True, at_once=(f"{rule}-range",), features=MADV_FORK, since=since,
+        refused_first=True, at_once=(f"{rule}-range",), passes_over=True, features=MADV_FORK, since=since,
     )
 
 
@@ -303,7 +312,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("exit", (), ("exit",)),
     Operation("munmap", ("v",), ("munmap", "munmap-nothing"), prepares=("split-pmd",)),
     Operation(
-        "dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",), at_once=("dontneed-block",)
+        "dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",), at_once=("dontneed-block",),
+        passes_over=True,
     ),
     Operation(
         "mremap", ("v", "w"), ("mremap",), ("mremap-refused", "mremap-refused-unmaps"), prepares=("split-pmd",),
@@ -343,7 +353,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _registers("missing"),
     _registers("wp"),
     _registers("missing", "wp"),
-    _on_range("uffd-unregister", "uffd-unregister", features=UFFD),
+    _on_range("uffd-unregister", "uffd-unregister", nothing=("uffd-unregister-nothing",), features=UFFD),
     Operation("uffd-copy", ("v", "n"), ("uffd-copy",), ("uffd-copy-refused",), features=UFFD),
     Operation(
         "uffd-copy", ("v", "n"), ("uffd-copy-wp",), ("uffd-copy-wp-refused",), flags=frozenset({"wp"}), features=UFFD,
@@ -356,7 +366,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "madv-free", ("v",), ("madv-free", "madv-free-swapped", "madv-free-nothing"), ("madv-free-refused",),
-        prepares=("madv-free-split",), features=frozenset({"lazyfree"}),
+        prepares=("madv-free-split",), passes_over=True, features=frozenset({"lazyfree"}),
     ),
     Operation(
         "populate", ("v",), ("madv-populate-read",), ("gup-read-refused", *NO_PAGE), access="load",
@@ -385,7 +395,7 @@ OPERATIONS: tuple[Operation, ...] = (
         prepares=("split-pmd", "madvise-mergeable", "ksm-split", "ksm-split-other", "ksm-protect"),
         by_address=True, actor="either", features=KSM,
     ),
-    Operation("unmerge", ("v",), ("unmerge",), ("unmerge-refused",), access="unmerge", features=KSM),
+    Operation("unmerge", ("v",), ("unmerge",), ("unmerge-refused",), access="unmerge", passes_over=True, features=KSM),
     Operation(
         "numa", ("v",), ("numa-hint", "numa-hint-huge"), ("numa-hint-refused",), actor="either",
         features=frozenset({"numa"}),

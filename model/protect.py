@@ -177,7 +177,14 @@ def mprotect_ro_refused(kernel: Decisions, p: Term, span: Span) -> Step:
 
 
 def _read_only_refused(kernel: Decisions, p: Term, span: Span) -> Step:
-    refused = _forbidden(kernel.mprotect_pinned, p)
+    return _no_mprotect(kernel.mprotect_pinned, p, span)
+
+
+def _no_mprotect(decision: str, p: Term, span: Span) -> Step:
+    """mprotect is refused. Of a range with a hole what lies before it has been changed by then, page by page."""
+    refused = _forbidden(decision, p)
+    if span.whole:
+        return Step([span.every(lambda v: live(p, v)), span.some(refused)])
     return Step([span.some(lambda v: Or(Not(live(p, v)), refused(v)))])
 
 
@@ -237,8 +244,7 @@ def _made_writable(
 
 
 def _no_vma(kernel: Decisions, p: Term, span: Span) -> Step:
-    refused = _forbidden(kernel.mprotect_other_pinned, p)
-    return Step([span.some(lambda v: Or(Not(live(p, v)), refused(v)))])
+    return _no_mprotect(kernel.mprotect_other_pinned, p, span)
 
 
 @ranged("mprotect(PROT_READ | PROT_WRITE): mprotect_fixup, change_pte_range, can_change_pte_writable",

@@ -6,6 +6,7 @@ domain.md 2.14. Write-protection is in protect.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -80,6 +81,13 @@ def _can_register(kernel: Decisions, p: Term, v: Term, for_wp: bool) -> Term:
     return And(live(p, v), of_file, kept)
 
 
+def _over_holes(p: Term, span: Span, allowed: Callable[[Term], Term]) -> Term:
+    """There is a VMA in the range, and all that there are can be (un)registered; holes are passed over."""
+    if not span.whole:
+        return allowed(span.page)
+    return And(span.some(lambda v: live(p, v)), span.every(lambda v: Or(Not(live(p, v)), allowed(v))))
+
+
 def _as_it_is(p: Term, v: Term, for_missing: bool, for_wp: bool) -> Term:
     """The VMA is registered for that, and perhaps for more."""
     return And(*([vma_missing(p, v)] if for_missing else []), *([vma_uffd(p, v)] if for_wp else []))
@@ -102,8 +110,10 @@ def _registration(name: str, for_missing: bool, for_wp: bool) -> tuple[RuleTempl
                 + put(uffd_armed(p, v), lost)
             )
 
-        allowed = span.every(lambda v: _can_register(kernel, p, v, for_wp))
-        return Step([allowed, span.in_ptes(p)], [span.each(changed)])
+        return Step(
+            [_over_holes(p, span, lambda v: _can_register(kernel, p, v, for_wp)), span.in_ptes(p)],
+            [span.each(changed, when=lambda v: live(p, v)) if span.whole else span.each(changed)],
+        )
 
     def nothing(kernel: Decisions, p: Term, v: Term) -> Step:
         """The VMA of what a PMD maps is registered for that: the PMD stays whole."""
@@ -111,7 +121,7 @@ def _registration(name: str, for_missing: bool, for_wp: bool) -> tuple[RuleTempl
 
     def refused(kernel: Decisions, p: Term, span: Span) -> Step:
         """There is no VMA, or one that cannot be registered so."""
-        return Step([Not(span.every(lambda v: _can_register(kernel, p, v, for_wp)))])
+        return Step([Not(_over_holes(p, span, lambda v: _can_register(kernel, p, v, for_wp)))])
 
     register.__name__, refused.__name__ = name, f"{name}-refused"
     made = rule([P, V], function, source, name=f"{name}-nothing", features=(*UFFD, "huge"), lock="write")(nothing)
@@ -140,13 +150,22 @@ def uffd_unregister(kernel: Decisions, p: Term, span: Span) -> Step:
         cleared = unprotected(kernel, p, v) + put(stale(p, v), False)
         return gone + [replace(u, when=And(vma_uffd(p, v), u.when)) for u in cleared]
 
-    return Step([span.every(lambda v: live(p, v)), span.in_ptes(p)], [span.each(changed)])
+    return Step(
+        [_over_holes(p, span, lambda v: live(p, v)), span.in_ptes(p)],
+        [span.each(changed, when=lambda v: live(p, v)) if span.whole else span.each(changed)],
+    )
+
+
+@rule([P, V], "UFFDIO_UNREGISTER: userfaultfd_unregister", "domain.md 2.14", features=(*UFFD, "huge"), lock="write")
+def uffd_unregister_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
+    """The VMA of what a PMD maps is not registered: the PMD stays whole."""
+    return Step([live(p, v), pte_present(p, v), pte_huge(p, v), Not(registered(p, v))])
 
 
 @ranged("UFFDIO_UNREGISTER, -EINVAL", "domain.md 2.14", kind="refusal", features=UFFD)
 def uffd_unregister_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """There is no VMA; one that is not registered is no error."""
-    return Step([Not(span.every(lambda v: live(p, v)))])
+    return Step([Not(_over_holes(p, span, lambda v: live(p, v)))])
 
 
 # Missing pages
@@ -364,7 +383,8 @@ def _large(p: Term, v: Term) -> Term:
 
 
 RULES = (
-    *register_missing, *register_wp, *register_both, *uffd_unregister, *uffd_unregister_refused, userfault_missing,
-    uffd_copy, uffd_copy_wp, uffd_copy_refused, uffd_copy_wp_refused, uffd_zeropage,
+    *register_missing, *register_wp, *register_both, *uffd_unregister, uffd_unregister_nothing,
+    *uffd_unregister_refused, userfault_missing, uffd_copy, uffd_copy_wp, uffd_copy_refused, uffd_copy_wp_refused,
+    uffd_zeropage,
     uffd_move, uffd_move_zero, uffd_move_swapped, uffd_move_refused,
 )

@@ -27,7 +27,8 @@ def rules_of(operation: Operation, kernel: Decisions) -> frozenset[str]:
     """Names of all rules that the operation may take on the kernel."""
     return frozenset().union(
         operation.goal, operation.refusal, operation.perhaps, operation.nothing, operation.prepares, operation.then,
-        operation.whole, operation.whole_refusal, operation.at_once, filter(None, [operation.quick]),
+        operation.whole, operation.whole_refusal, operation.at_once, operation.at_once_refusal,
+        filter(None, [operation.quick]),
         blocks(operation.access, kernel), *faults(operation.access, kernel),
     )
 

@@ -431,7 +431,8 @@ class _Function:
         if "v" in part:
             given = {"page": self.name("v", part["v"])} | given
         operation = statement.operation
-        if (operation.whole and operation.goal == operation.whole) or (operation.at_once and len(statement.parts) > 1):
+        in_one = operation.at_once or operation.passes_over
+        if (operation.whole and operation.goal == operation.whole) or (in_one and len(statement.parts) > 1):
             given["whole"] = "1"
         function, actor = action.function, "DIRECTOR" if action.by_director else self.name("p", part.get("p", 0))
         if together and action.by_director:

@@ -154,8 +154,9 @@ def _next_part(progress: _Progress) -> _Progress:
 
 
 def _refused(statement: Statement, progress: _Progress, step: Instance | None) -> _Move:
-    """The call ends with an error. What the kernel does to each page by itself goes on with the next part."""
-    goes_on = statement.operation.on_frame
+    """The call ends with an error. What the kernel does to each page by itself goes on with the next part, and so does
+    what passes over holes."""
+    goes_on = statement.operation.on_frame or statement.operation.passes_over
     return _Move(step, _Progress(progress.part + 1 if goes_on else len(statement.parts)), refused=True)
 
 
@@ -344,9 +345,11 @@ class Run:
         """The rules for the first thing of an operation's course for which there is one. Raises Stuck."""
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
         begins = len(statement.parts) > 1 and progress == _Progress()
-        if begins and (at_once := self.instances.enabled(operation.at_once, part, state)):
-            yield from (_Move(step, _Progress(len(statement.parts))) for step in at_once)
-            return
+        for names, refused in ((operation.at_once, False), (operation.at_once_refusal, True)) if begins else ():
+            if at_once := self.instances.enabled(names, part, state):
+                over = _Progress(len(statement.parts))
+                yield from (_Move(step, over, refused=refused) for step in at_once)
+                return
         first = operation.refusal if operation.refused_first else ()
         for role, names in () if progress.prepared else (("goal", operation.nothing), ("refusal", first)):
             if steps := self.instances.enabled(names, part, state):

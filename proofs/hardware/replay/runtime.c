@@ -615,14 +615,22 @@ static long unmap(const struct args *a)
 	return result(munmap(p->at, p->length));
 }
 
+//: covered
+/* How many bytes a call covers: all of a whole huge page in the call for its first part, else the part. */
+static unsigned long covered(const struct args *a)
+{
+	struct place *p = &place[a->page];
+
+	return a->whole && !((uintptr_t)p->at % HUGE) ? p->whole : p->length;
+}
+
 //: advise
-/* madvise(value); of a whole huge page at once, if its first part is mapped */
+/* madvise(value); of a whole huge page at once */
 static long advise(const struct args *a)
 {
 	struct place *p = &place[a->page];
-	int first = !((uintptr_t)p->at % HUGE) && !msync(p->at, p->length, MS_ASYNC);
 
-	return result(madvise(p->at, a->whole && first ? p->whole : p->length, a->value));
+	return result(madvise(p->at, covered(a), a->value));
 }
 
 //: populate
@@ -675,7 +683,7 @@ static long protect(const struct args *a)
 {
 	struct place *p = &place[a->page];
 
-	return result(mprotect(p->at, a->whole ? p->whole : p->length, a->value));
+	return result(mprotect(p->at, covered(a), a->value));
 }
 
 //: clear_soft_dirty
