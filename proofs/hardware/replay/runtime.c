@@ -577,13 +577,24 @@ static long fork_child(const struct args *a)
 //: fork_told
 #include <poll.h>
 
-/* Reads the event of a fork, which brings the child's userfaultfd into our table of files, where it stays. */
+static volatile int forked;
+
+/*
+ * Reads the event of a fork, which brings the child's userfaultfd into our table of files, where it stays. There is none
+ * if nothing is registered.
+ */
 static int read_event(void *file)
 {
 	struct pollfd wait = { .fd = *(int *)file, .events = POLLIN };
 	struct uffd_msg message;
+	int last;
 
-	return poll(&wait, 1, 10000) == 1 && read(wait.fd, &message, sizeof(message)) == sizeof(message) ? 0 : 1;
+	do {
+		last = forked;
+		if (poll(&wait, 1, last ? 0 : 10) == 1)
+			return read(wait.fd, &message, sizeof(message)) == sizeof(message) ? 0 : 1;
+	} while (!last);
+	return 0;
 }
 
 /* fork waits until somebody has read of it: a task that shares our memory, so that it is no fork itself. */
@@ -595,15 +606,19 @@ static long fork_told(const struct args *a)
 
 	if (file < 0)
 		return UNSEEN;
+	forked = 0;
 	reader = clone(read_event, stack + sizeof(stack), CLONE_VM | CLONE_FILES | SIGCHLD, &file);
 	if (reader < 0)
 		return unseen("clone: %s", strerror(errno));
 	pid = fork();
-	if (!pid)
+	if (!pid) {
+		monitored = 1;
 		serve(a->child);
+	}
+	forked = 1;
 	shared->pid[a->child] = pid;
 	if (waitpid(reader, &status, 0) != reader || status)
-		return unseen("nobody was told of the fork");
+		return unseen("the event of the fork could not be read");
 	return result(pid);
 }
 
@@ -793,6 +808,7 @@ static long huge_page(const struct args *a)
 
 static uint64_t userfaultfd_features; /* those that the kernel has */
 static int told_of_forks;	      /* the monitor is to be told of forks, and gets the child's userfaultfd */
+static int monitored;		      /* what this process has from its parent is registered with that one */
 
 /* This process's userfaultfd, whose faults end in SIGBUS instead of waiting for a monitor. */
 static int userfaultfd(void)
@@ -882,12 +898,16 @@ static long uffd_register(const struct args *a)
 	struct place *p = &place[a->page];
 	struct uffdio_register change = { .range = { (uintptr_t)p->at, a->whole ? p->whole : p->length } };
 	int file = userfaultfd();
+	long answer;
 
 	if (file < 0)
 		return UNSEEN;
 	shared->watched = shared->missing = 1;
 	change.mode = a->value;
-	return result(ioctl(file, a->value ? UFFDIO_REGISTER : UFFDIO_UNREGISTER, &change));
+	answer = result(ioctl(file, a->value ? UFFDIO_REGISTER : UFFDIO_UNREGISTER, &change));
+	if (monitored && (answer == -EBUSY || answer == -EINVAL))
+		return unseen("the mapping is registered with the userfaultfd that the fork's event brought");
+	return answer;
 }
 
 //: uffd_fill
