@@ -437,6 +437,8 @@ static long gup_probe_ioctl(struct file *file, unsigned int command, unsigned lo
 	if (copy_from_user(&argument, (void __user *)user, size))
 		return -EFAULT;
 	switch (command) {
+	case GP_SAME:
+		return 0;
 	case GP_TAKE:
 		result = take(table, &argument.take);
 		break;

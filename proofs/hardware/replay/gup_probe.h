@@ -128,4 +128,8 @@ struct gp_handle {
  */
 #define GP_NUMA   _IOWR('G', 0x8a, struct gp_range)
 
+/* 0 if the module has been built with this header's calls and flags; one of another version does not know the call. */
+#define GP_VERSION 1
+#define GP_SAME    _IO('G', 0x8b + GP_VERSION)
+
 #endif

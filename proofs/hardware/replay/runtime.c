@@ -1175,12 +1175,18 @@ static int probe = -1;
 static void open_probe(void)
 {
 	probe = open("/dev/gup_probe", O_RDWR | O_CLOEXEC);
+	/* It would refuse what it does not know, as the kernel refuses other things. */
+	if (probe >= 0 && ioctl(probe, GP_SAME)) {
+		fputs("# gup_probe is of another version: its module has to be built anew (docs/kernels.md)\n", stderr);
+		close(probe);
+		probe = -1;
+	}
 }
 
 //: without_probe
 static long without_probe(const char *what)
 {
-	return unseen("nothing in user space holds %s; the module gup_probe does (docs/kernels.md)", what);
+	return unseen("nothing in user space holds %s; the module gup_probe does, of this version (docs/kernels.md)", what);
 }
 
 //: take_by_probe
