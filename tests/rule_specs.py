@@ -498,7 +498,7 @@ FEATURE_SPECS = (
          pages=("page x huge 2 uffd", "split tlb")),
     Spec("a range with a hole cannot be made writable", "A: munmap x.0; A: mprotect x rw",
          {"pte_huge(A, x.1)": False, "large(Q)": True},
-         ("split-pmd", "munmap", "mprotect-rw-range-refused"), kernels=EVERYWHERE, untouched=True,
+         ("split-pmd", "munmap", "mprotect-rw-refused"), kernels=EVERYWHERE, untouched=True,
          pages=("page x huge 2",)),
     Spec("nor un-protected", "A: munmap x.0; A: uffd-unwp x", path=("split-pmd", "munmap", "uffd-unwp-range-refused"),
          kernels=("v5.7", "v5.9", "v5.18", "v5.19", "v6.2"), untouched=True, pages=("page x huge 2 uffd",)),

@@ -30,8 +30,7 @@ _MOST = 16
 """Processes, pages and references that the runtime has room for."""
 _PROBE_FLAGS = {"pin": "GP_PIN", "write": "GP_WRITE", "longterm": "GP_LONGTERM", "fast": "GP_FAST", "force": "GP_FORCE"}
 _PROTECTION = {
-    "ro": "PROT_READ", "rw": "PROT_READ | PROT_WRITE", "rwx": "PROT_READ | PROT_WRITE | PROT_EXEC",
-    "none": "PROT_NONE",
+    "none": "PROT_NONE", "ro": "PROT_READ", "rw": "PROT_READ | PROT_WRITE", "rwx": "PROT_READ | PROT_WRITE | PROT_EXEC",
 }
 _HIDDEN = {"dirty": "the dirty bit of a PTE: smaps tells it no more than PG_dirty", "misplaced": "a page's index"}
 _RESERVED = frozenset(re.findall(r"\w+", """

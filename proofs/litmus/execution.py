@@ -345,10 +345,9 @@ class Run:
         """The rules for the first thing of an operation's course for which there is one. Raises Stuck."""
         operation, part, state = statement.operation, statement.parts[progress.part], point.state
         begins = len(statement.parts) > 1 and progress == _Progress()
-        for names, refused in ((operation.at_once, False), (operation.at_once_refusal, True)) if begins else ():
+        for role, names in (("whole", operation.at_once), ("refuse", operation.at_once_refusal)) if begins else ():
             if at_once := self.instances.enabled(names, part, state):
-                over = _Progress(len(statement.parts))
-                yield from (_Move(step, over, refused=refused) for step in at_once)
+                yield from (self.taken(step, role, statement, progress) for step in at_once)
                 return
         first = operation.refusal if operation.refused_first else ()
         for role, names in () if progress.prepared else (("goal", operation.nothing), ("refusal", first)):
@@ -425,6 +424,8 @@ class Run:
                 return _refused(statement, progress, step)
             case "block":
                 return _Move(step, over._replace(waits=True))
+            case "whole" | "refuse":
+                return _Move(step, _Progress(len(statement.parts)), refused=role == "refuse")
         slot = tuple((name, value) for name, value in bound if name == "s")
         if statement.operation.then and (slot or statement.operation.transient):
             return _Move(step, over._replace(role="then", bound=slot))
