@@ -574,6 +574,9 @@ static long fork_child(const struct args *a)
 	return result(pid);
 }
 
+//: monitored
+static int monitored; /* this process's mappings are registered with the userfaultfd that its fork's event brought */
+
 //: fork_told
 #include <poll.h>
 
@@ -808,7 +811,6 @@ static long huge_page(const struct args *a)
 
 static uint64_t userfaultfd_features; /* those that the kernel has */
 static int told_of_forks;	      /* the monitor is to be told of forks, and gets the child's userfaultfd */
-static int monitored;		      /* what this process has from its parent is registered with that one */
 
 /* This process's userfaultfd, whose faults end in SIGBUS instead of waiting for a monitor. */
 static int userfaultfd(void)
