@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import z3
 
-from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value
+from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value, name_of
 from proofs.derive.terms import Node, node
 from proofs.errors import EngineError
 
@@ -110,7 +110,7 @@ class _Trees:
             # The rule is held, so that its id stays its own.
             self.rules[id(rule)] = (rule, [tree(g) for g in rule.guard], [
                 (
-                    u.function, _names(u.over), [c.sort().name() for c in u.over], tree(u.when),
+                    u.function, _names(u.over), [name_of(c.sort()) for c in u.over], tree(u.when),
                     [tree(i) for i in u.index], tree(u.value),
                 ) for u in rule.updates
             ])
@@ -130,7 +130,7 @@ def _trees_of(system: System) -> _Trees:
 
 
 def _names(constants: Iterable[Term]) -> list[str]:
-    return [c.decl().name() for c in constants]
+    return [name_of(c) for c in constants]
 
 
 class Interpreter:
