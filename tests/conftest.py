@@ -1,7 +1,14 @@
 """What all tests have in common."""
 
+import os
 import signal
+import sys
 
 # A shell starts what it runs in the background with SIGINT ignored, and programs under test would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Where Python is told to keep no bytecode, as in many containers, every program that tests start would compile all of
+# ours, which takes as long as loading it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
