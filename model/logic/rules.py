@@ -171,6 +171,10 @@ class Rule:
 
     def text(self) -> str:
         """The rule's terms as text: equal rules have equal texts, whatever the process that built them."""
+        return self._text
+
+    @functools.cached_property
+    def _text(self) -> str:
         lines = [f"rule {self.name} {self.kind}"]
         lines += [
             f"  param {p.name} {_sort_name(p.sort)} {p.fresh} {_sort_name(p.over)} "
