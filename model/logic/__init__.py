@@ -18,7 +18,7 @@ from model.logic.functions import (
     put,
     register,
 )
-from model.logic.nodes import names_in
+from model.logic.nodes import key_of, names_in
 from model.logic.rules import (
     KINDS,
     Param,
@@ -77,6 +77,7 @@ __all__ = [
     "forall",
     "functions_in",
     "initial_value",
+    "key_of",
     "kind_text",
     "meaning",
     "name_of",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 
 import z3
 
 from model.logic.functions import StateFunction, functions_in, initial_value, meaning
-from model.logic.nodes import are_same, is_false, is_true
+from model.logic.nodes import are_same, is_false, is_true, key_of
 from model.logic.rules import Rule, by_rule, not_writing
 from model.logic.terms import ModelError, Sort, Term, by_term, folded, name_of, text_of
 
@@ -183,9 +183,16 @@ def _function_assuming(function: StateFunction, assume: Callable[[Term], Term]) 
     bound, term = meaning(function)
     if term is None or are_same(rewritten := assume(term), term):
         return function
-    if is_true(rewritten):
-        return replace(function, meaningful=None)
-    return replace(function, meaningful=lambda *cell: z3.substitute(rewritten, *zip(bound, cell, strict=True)))
+    key = function, key_of(rewritten)
+    if key not in _meant:
+        _meant[key] = rewritten, replace(function, meaningful=None if is_true(rewritten) else (
+            lambda *cell: z3.substitute(rewritten, *zip(bound, cell, strict=True))
+        ))
+    return _meant[key][1]
+
+
+_meant: dict[tuple[StateFunction, Hashable], tuple[Term, StateFunction]] = {}
+"""By function and meaning, which is held: the function with that meaning, one object for all systems."""
 
 
 @dataclass(frozen=True)
