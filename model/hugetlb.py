@@ -73,7 +73,17 @@ def spared(rules: Iterable[Rule], features: Collection[str], own: Iterable[RuleT
     return [rule if rule.name.partition(".")[0] in known else _sparing(rule) for rule in rules]
 
 
+_spared: dict[int, tuple[Rule, Rule]] = {}
+"""Of each rule, by its id and beside it, what is left of it: kernels share most of their rules, as objects."""
+
+
 def _sparing(rule: Rule) -> Rule:
+    if id(rule) not in _spared:
+        _spared[id(rule)] = rule, _made_sparing(rule)
+    return _spared[id(rule)][1]
+
+
+def _made_sparing(rule: Rule) -> Rule:
     def elsewhere(x: Term) -> Term:
         if rule.name in OF_BLOCK:
             return forall(Page, lambda w: Implies(block(w) == block(x), Not(hugetlb(w))))

@@ -185,7 +185,7 @@ class Kernel(Decisions):
                 continue
             rules += _built(deciding, template, split if template.split else frozenset())[1]
         rules = spared(lapses.applied(self.lapses, rules), features, self.own_rules)
-        lacking = [f for f in FUNCTIONS if not f.asked_with(features)]
+        lacking = {f.name: f for f in FUNCTIONS if not f.asked_with(features)}
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
 

@@ -17,6 +17,7 @@ from proofs.derive.interpreter import Instance
 from proofs.litmus.execution import answer
 from proofs.litmus.language import Litmus
 from proofs.litmus.parser import parse
+from proofs.naming.specs import system_with
 from proofs.traces.trace import Trace
 
 OLD = ("v5.7", "v5.9", "v5.14", "v5.18")
@@ -1171,7 +1172,7 @@ def test_of(spec: Spec) -> Litmus:
 def failures(spec: Spec, kernel: Kernel, system: System | None = None) -> Iterator[str]:
     """What is not as specified on that kernel, with that system as its rules (by default, as it is)."""
     test = test_of(spec)
-    trace = answer(test, kernel, system or kernel.system(test.features)).trace
+    trace = answer(test, kernel, system or system_with(kernel, test.features)).trace
     if trace is None:
         yield "the history cannot happen"
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +40,19 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(p) for p in source_files()}
 
 
-def imported_by(path: Path) -> Iterator[str]:
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imported_by(path: Path) -> frozenset[str]:
     """Our modules that a file imports when it is loaded or later."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return frozenset(found_in(tree_of(path)))
+
+
+def found_in(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             found = {name if name in MODULES else node.module for name in names}
@@ -63,7 +74,7 @@ def test_nothing_imports_in_a_circle() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_what_it_says(package: str) -> None:
-    said = ast.get_docstring(ast.parse((ROOT / "proofs" / package / "__init__.py").read_text(encoding="utf-8")))
+    said = ast.get_docstring(tree_of(ROOT / "proofs" / package / "__init__.py"))
     assert said is not None
     allowed = re.search(r"May import, beside model, invariants and the files above: (.*)\.", said.replace("\n", " "))
     assert allowed is not None
@@ -90,7 +101,7 @@ def test_only_main_imports_the_command_line() -> None:
 def test_no_test_touches_a_private_name_of_another_file() -> None:
     touched = []
     for path in sorted((ROOT / "tests").rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         ours = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
@@ -113,7 +124,7 @@ def test_no_test_touches_a_private_name_of_another_file() -> None:
 
 def test_functions_are_short_but_for_some_with_a_reason() -> None:
     long = {
-        node.name for path in source_files() for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        node.name for path in source_files() for node in ast.walk(tree_of(path))
         if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 60
     }
     assert long == set(LONG_FUNCTIONS)
@@ -127,7 +138,7 @@ def test_files_are_short() -> None:
 def test_the_state_offers_all_that_its_files_define() -> None:
     defined = {
         name for path in (ROOT / "model" / "state").glob("*.py")
-        for node in ast.parse(path.read_text(encoding="utf-8")).body for name in names_defined_by(node)
+        for node in tree_of(path).body for name in names_defined_by(node)
     }
     assert {name for name in defined if not name.startswith("_")} <= set(state.__all__)
 

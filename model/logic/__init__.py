@@ -18,7 +18,7 @@ from model.logic.functions import (
     put,
     register,
 )
-from model.logic.nodes import names_in
+from model.logic.nodes import key_of, names_in
 from model.logic.rules import (
     KINDS,
     Param,
@@ -44,6 +44,7 @@ from model.logic.terms import (
     folded,
     forall,
     kind_text,
+    name_of,
     short,
     sort_text,
     text_of,
@@ -76,8 +77,10 @@ __all__ = [
     "forall",
     "functions_in",
     "initial_value",
+    "key_of",
     "kind_text",
     "meaning",
+    "name_of",
     "names_in",
     "not_writing",
     "put",

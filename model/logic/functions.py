@@ -9,7 +9,7 @@ from typing import Any
 
 import z3
 
-from model.logic.nodes import application, is_of, names_in
+from model.logic.nodes import application, are_same, is_of, names_in
 from model.logic.terms import ModelError, Sort, Term, bind, by_term, kind_text, short, sort_text
 
 
@@ -116,6 +116,13 @@ class Update:
         if len(self.index) != len(self.function.domain):
             wanted = ", ".join(s.name() for s in self.function.domain)
             raise ModelError(f"the update of {self.function}: it takes ({wanted}), not {len(self.index)} terms")
+
+    def rewritten(self, rewrite: Callable[[Term], Term]) -> Update:
+        """The update with every term rewritten; itself if that changes none."""
+        index, value, when = tuple(map(rewrite, self.index)), rewrite(self.value), rewrite(self.when)
+        if all(map(are_same, (*index, value, when), (*self.index, self.value, self.when))):
+            return self
+        return replace(self, index=index, value=value, when=when)
 
 
 def put(cell: Term, value: Any) -> list[Update]:

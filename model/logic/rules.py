@@ -12,25 +12,26 @@ import z3
 
 from model.logic.functions import StateFunction, Update, functions_in, put
 from model.logic.nodes import is_false, is_true, names_in
-from model.logic.terms import ModelError, Result, Sort, Term, folded, kind_text, short, text_of
+from model.logic.terms import ModelError, Result, Sort, Term, by_term, folded, kind_text, short, text_of
 
 
 def by_rule(function: Callable[[Rule, frozenset[StateFunction]], Result]) -> Callable[
-    [Rule, Collection[StateFunction]], Result
+    [Rule, Mapping[str, StateFunction]], Result
 ]:
-    """Decorator: a function of a rule and of those of some state functions that it speaks of, computed once for each.
+    """Decorator: a function of a rule and of those of some state functions, by name, that it speaks of, computed once
+    for each.
 
     Kernels share most of their rules, as objects.
     """
-    known: dict[tuple[int, frozenset[StateFunction]], tuple[Rule, Result]] = {}
+    known: dict[tuple[int, frozenset[str]], tuple[Rule, Result]] = {}
 
     @functools.wraps(function)
-    def look(rule: Rule, functions: Collection[StateFunction]) -> Result:
-        spoken = frozenset(f for f in functions if f.name in rule.functions_spoken)
+    def look(rule: Rule, functions: Mapping[str, StateFunction]) -> Result:
+        spoken = rule.functions_spoken.intersection(functions)
         key = id(rule), spoken
         if key not in known:
             # Python reuses the id of a rule that nobody holds, as z3 does that of a term.
-            known[key] = (rule, function(rule, spoken))
+            known[key] = (rule, function(rule, frozenset(functions[name] for name in spoken)))
         return known[key][1]
 
     return look
@@ -38,6 +39,7 @@ def by_rule(function: Callable[[Rule, frozenset[StateFunction]], Result]) -> Cal
 
 _sort_name = functools.cache(str)
 """Name of a sort, which z3's printer takes long to say; "None" of None."""
+_shown = by_term(str)
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,14 @@ class Rule:
 
     def text(self) -> str:
         """The rule's terms as text: equal rules have equal texts, whatever the process that built them."""
+        return self._text
+
+    @functools.cached_property
+    def _text(self) -> str:
         lines = [f"rule {self.name} {self.kind}"]
         lines += [
-            f"  param {p.name} {_sort_name(p.sort)} {p.fresh} {_sort_name(p.over)} {p.needed}" for p in self.params
+            f"  param {p.name} {_sort_name(p.sort)} {p.fresh} {_sort_name(p.over)} "
+            f"{p.needed if p.needed is None else _shown(p.needed)}" for p in self.params
         ]
         lines += [f"  guard {text_of(g)}" for g in self.guard]
         for u in self.updates:
@@ -203,14 +210,10 @@ class Rule:
         guard = [rewrite(g) for g in self.guard]
         if any(is_false(g) for g in guard):
             return None
-        updates = (
-            replace(u, index=tuple(rewrite(i) for i in u.index), value=rewrite(u.value), when=rewrite(u.when))
-            for u in self.updates
-        )
         params = (p if p.over is None else replace(p, needed=rewrite(p.needed)) for p in self.params)
         return replace(
             self, params=tuple(params), guard=tuple(g for g in guard if not is_true(g)),
-            updates=tuple(u for u in updates if not is_false(u.when)),
+            updates=tuple(u for u in (u.rewritten(rewrite) for u in self.updates) if not is_false(u.when)),
         )
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 
 import z3
 
 from model.logic.functions import StateFunction, functions_in, initial_value, meaning
-from model.logic.nodes import is_false, is_true
+from model.logic.nodes import are_same, is_false, is_true, key_of
 from model.logic.rules import Rule, by_rule, not_writing
-from model.logic.terms import ModelError, Sort, Term, by_term, folded, text_of
+from model.logic.terms import ModelError, Sort, Term, by_term, folded, name_of, text_of
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class System:
         """
         false = {f.name: f for f in self.functions if f.is_bool and initial_value(f)[1] is None}
         while True:
-            rules = [rest for r in self.rules if (rest := _rule_assuming(r, false.values())) is not None]
+            rules = [rest for r in self.rules if (rest := _rule_assuming(r, false)) is not None]
             rising = {u.function.name for r in rules for u in r.updates if not is_false(u.value)} & false.keys()
             if not rising:
                 break
             false = {name: f for name, f in false.items() if name not in rising}
-        rules = [not_writing(r, false.values()) for r in rules]
+        rules = [not_writing(r, false) for r in rules]
         assume = _assuming(tuple(false.values()))
         functions = [_function_assuming(f, assume) for f in self.functions if f.name not in false]
         cells = [term for f in functions for term in (meaning(f)[1], initial_value(f)[1]) if term is not None]
@@ -100,7 +100,11 @@ class System:
 
     def reduced(self, formula: Term) -> Term:
         """The formula without the state functions that are false for ever."""
-        return _assuming(self.false)(formula)
+        return self._reduce(formula)
+
+    @functools.cached_property
+    def _reduce(self) -> Callable[[Term], Term]:
+        return _assuming(self.false)
 
     def without(self, names: Iterable[str]) -> System:
         """The system that lacks those rules, as if nobody did that."""
@@ -123,7 +127,8 @@ class System:
         bound, term = meaning(function)
         if term is None or not z3.is_app(term):
             return bound, term
-        said_by = next((f for f in self.functions if f.name == term.decl().name()), None)
+        name = term.decl().name()
+        said_by = next((f for f in self.functions if f.name == name), None)
         index, inner = self.kept_where(said_by) if said_by is not None else ([], None)
         if inner is None:
             return bound, term
@@ -146,12 +151,23 @@ class System:
 @functools.cache
 def _assuming(false: tuple[StateFunction, ...]) -> Callable[[Term], Term]:
     """Rewrites a term for states in which those Bool functions are false everywhere."""
-    names = frozenset(f.name for f in false)
+    by_name = {f.name: f for f in false}
+
+    def rewrite(term: Term) -> Term:
+        spoken = functions_in(term).intersection(by_name)
+        return _falsified(frozenset(by_name[name] for name in spoken))(term) if spoken else term
+
+    return rewrite
+
+
+@functools.cache
+def _falsified(false: frozenset[StateFunction]) -> Callable[[Term], Term]:
+    """Rewrites a term that speaks of all of them."""
     values = [(f.decl, z3.BoolVal(False)) for f in false]
 
     @by_term
     def rewrite(term: Term) -> Term:
-        return folded(z3.substitute_funs(term, *values)) if names & functions_in(term) else term
+        return folded(z3.substitute_funs(term, *values))
 
     return rewrite
 
@@ -165,11 +181,18 @@ def _rule_assuming(rule: Rule, false: frozenset[StateFunction]) -> Rule | None:
 def _function_assuming(function: StateFunction, assume: Callable[[Term], Term]) -> StateFunction:
     """The function with its meaning so rewritten; itself if that changes nothing."""
     bound, term = meaning(function)
-    if term is None or (rewritten := assume(term)).eq(term):
+    if term is None or are_same(rewritten := assume(term), term):
         return function
-    if is_true(rewritten):
-        return replace(function, meaningful=None)
-    return replace(function, meaningful=lambda *cell: z3.substitute(rewritten, *zip(bound, cell, strict=True)))
+    key = function, key_of(rewritten)
+    if key not in _meant:
+        _meant[key] = rewritten, replace(function, meaningful=None if is_true(rewritten) else (
+            lambda *cell: z3.substitute(rewritten, *zip(bound, cell, strict=True))
+        ))
+    return _meant[key][1]
+
+
+_meant: dict[tuple[StateFunction, Hashable], tuple[Term, StateFunction]] = {}
+"""By function and meaning, which is held: the function with that meaning, one object for all systems."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +214,7 @@ class Scope:
         return Scope(tuple(sizes.items()))
 
     def size(self, sort: Sort) -> int:
-        wanted = sort.name()
+        wanted = name_of(sort)
         for name, size in self.sizes:
             if name == wanted:
                 return size

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import z3
 
-from model.logic.nodes import QUANTIFIER, children_of, is_false, is_true, key_of, kind_of, names_in
+from model.logic.nodes import QUANTIFIER, are_same, children_of, is_false, is_true, key_of, kind_of, names_in
 
 # z3's classes carry no usable types; the alias says what is meant.
 Term = Any
@@ -68,6 +68,13 @@ def text_of(term: Term) -> str:
     return str(term.sexpr())
 
 
+@by_term
+def name_of(constant_or_sort: Term) -> str:
+    """Its name."""
+    named = constant_or_sort if isinstance(constant_or_sort, z3.SortRef) else constant_or_sort.decl()
+    return str(named.name())
+
+
 def bind(sorts: Sequence[Sort], body: Callable[..., Any]) -> tuple[list[Term], Any]:
     """Call `body` with one bound constant per sort, named by nesting depth so that equal formulas are equal terms."""
     global _open_binders
@@ -80,7 +87,7 @@ def bind(sorts: Sequence[Sort], body: Callable[..., Any]) -> tuple[list[Term], A
     first = _open_binders
     _open_binders += len(sorts)
     try:
-        bound = [z3.Const(f"{sort.name().lower()}'{first + i}", sort) for i, sort in enumerate(sorts)]
+        bound = [z3.Const(f"{name_of(sort).lower()}'{first + i}", sort) for i, sort in enumerate(sorts)]
         return bound, body(*bound)
     finally:
         _open_binders = first
@@ -105,7 +112,7 @@ def exists(*sorts_and_body: Any) -> Term:
     """
     bound, body = bind(sorts_and_body[:-1], sorts_and_body[-1])
     conjuncts = body.children() if z3.is_and(body) else [body]
-    names = {b.decl().name() for b in bound}
+    names = set(map(name_of, bound))
     inside = [c for c in conjuncts if names_in(c) & names]
     outside = [c for c in conjuncts if not names_in(c) & names]
     if not inside or not outside:
@@ -147,8 +154,8 @@ def folded(term: Term) -> Term:
         condition, then, otherwise = args
         if is_true(condition) or is_false(condition):
             return then if is_true(condition) else otherwise
-        return then if then.eq(otherwise) else z3.If(condition, then, otherwise)
-    return term if all(a.eq(c) for a, c in zip(args, children, strict=True)) else term.decl()(*args)
+        return then if are_same(then, otherwise) else z3.If(condition, then, otherwise)
+    return term if all(map(are_same, args, children)) else term.decl()(*args)
 
 
 _ENDS = z3.Z3_OP_TRUE, z3.Z3_OP_FALSE
@@ -166,7 +173,7 @@ def _folded_quantifier(term: Term) -> Term:
     opened = z3.substitute_vars(term.body(), *reversed(bound))
     body = folded(opened)
     # z3 may have simplified what it opened, so that what is folded already still differs from the term.
-    if body.eq(opened) and names_in(opened) - {b.decl().name() for b in bound} == taken:
+    if are_same(body, opened) and names_in(opened) - {b.decl().name() for b in bound} == taken:
         return term
     # A variable that is not spoken of any more would still count as a dependency.
     used = [b for b in bound if b.decl().name() in names_in(body)]

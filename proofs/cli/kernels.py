@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
 from model.blame import close, place_of
 from model.features import FEATURES, SPLIT, WORLD
-from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
+from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel, asked_of
 from model.logic import ModelError, RuleTemplate
 from model.restrictions import RESTRICTIONS, VARIANTS, Restriction
 from proofs.cli import start as starting
@@ -241,9 +241,19 @@ def _templates(spec: str, kernel: Kernel) -> Iterator[RuleTemplate]:
     """The rules that the kernel has, or has where their features are on."""
     built = {rule.name.partition(".")[0] for rule in system_of(spec).rules}
     for template in (*ALL_RULES, *kernel.own_rules):
-        on = template.features and template.body(kernel, *(p.term for p in template.params)) is not None
-        if on or template.name in built:
+        if template.name in built or (template.features and _has(kernel, template)):
             yield template
+
+
+def _has(kernel: Kernel, template: RuleTemplate) -> bool:
+    """Whether the kernel has the rule, features aside: asked once for all that decide alike what the rule asks for."""
+    key = (template, *((name, getattr(kernel, name)) for name in sorted(asked_of(kernel, template))))
+    if key not in _had:
+        _had[key] = template.body(kernel, *(p.term for p in template.params)) is not None
+    return _had[key]
+
+
+_had: dict[Hashable, bool] = {}
 
 
 def _about(template: RuleTemplate) -> str:

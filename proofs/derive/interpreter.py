@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import z3
 
-from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value
+from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value, key_of, name_of
 from proofs.derive.terms import Node, node
 from proofs.errors import EngineError
 
@@ -110,7 +110,7 @@ class _Trees:
             # The rule is held, so that its id stays its own.
             self.rules[id(rule)] = (rule, [tree(g) for g in rule.guard], [
                 (
-                    u.function, _names(u.over), [c.sort().name() for c in u.over], tree(u.when),
+                    u.function, _names(u.over), [name_of(c.sort()) for c in u.over], tree(u.when),
                     [tree(i) for i in u.index], tree(u.value),
                 ) for u in rule.updates
             ])
@@ -130,7 +130,7 @@ def _trees_of(system: System) -> _Trees:
 
 
 def _names(constants: Iterable[Term]) -> list[str]:
-    return [c.decl().name() for c in constants]
+    return [name_of(c) for c in constants]
 
 
 class Interpreter:
@@ -144,6 +144,7 @@ class Interpreter:
         self._trees = _trees_of(system)
         self._compiled = _evaluators(tuple(f.decl for f in system.functions), scope)
         self._plans: dict[int, Plan] = {}
+        self._evaluated: dict[Hashable, tuple[Term, Evaluator]] = {}
         self._meaning = [
             (place, self._compile(tree), {**self.constants, **dict(zip(bound, index, strict=True))})
             for function, bound, tree in self._trees.kept
@@ -154,7 +155,11 @@ class Interpreter:
 
     def evaluate(self, term: Term, state: State, binding: Binding | None = None) -> Value:
         """The value of a term: bool for Bool, an element number for a sort."""
-        return self._compile(node(self.system.reduced(term)))(state, {**self.constants, **(binding or {})}, ())
+        key = key_of(term)
+        if key not in self._evaluated:
+            # The term is held, so that its key stays its own.
+            self._evaluated[key] = term, self._compile(node(self.system.reduced(term)))
+        return self._evaluated[key][1](state, {**self.constants, **(binding or {})}, ())
 
     def _compile(self, n: Node) -> Evaluator:
         if id(n) in self._compiled:
@@ -215,16 +220,20 @@ class Interpreter:
             return lambda state, env, stack: made(state[places[of(state, env, stack)]])
         if len(args) == 2:
             one, other = args
-            return lambda state, env, stack: made(state[table[one(state, env, stack), other(state, env, stack)]])
+            rows = [[place for _, place in row] for _, row in itertools.groupby(table.items(), lambda cell: cell[0][0])]
+            return lambda state, env, stack: made(state[rows[one(state, env, stack)][other(state, env, stack)]])
         return lambda state, env, stack: made(state[table[tuple(a(state, env, stack) for a in args)]])
 
     def _quantifier(self, n: Node, body: Evaluator) -> Evaluator:
         sizes = self.scope.as_dict()
-        ranges = [range(sizes[s]) for s in n.sorts]
-        quantify = all if n.op == "forall" else any
+        elements = tuple(itertools.product(*(range(sizes[s]) for s in n.sorts)))
+        ends = n.op == "exists"
 
         def run(state: State, env: Binding, stack: tuple[int, ...]) -> bool:
-            return quantify(body(state, env, stack + chosen) for chosen in itertools.product(*ranges))
+            for chosen in elements:
+                if body(state, env, stack + chosen) == ends:
+                    return ends
+            return not ends
 
         return run
 
@@ -364,7 +373,7 @@ def _joined(args: Sequence[Evaluator], ends: bool) -> Evaluator:
 
     def join(state: State, env: Binding, stack: tuple[int, ...]) -> bool:
         for argument in args:
-            if bool(argument(state, env, stack)) == ends:
+            if argument(state, env, stack) == ends:
                 return ends
         return not ends
 

@@ -10,8 +10,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import networkx as nx
-
 from invariants import Invariant
 from model.logic import (
     ModelError,
@@ -189,6 +187,8 @@ class _Writer:
 
 def _ordered(functions: Sequence[str], needs: Mapping[str, Collection[str]]) -> list[list[str]]:
     """The functions so that each comes after those it needs; in one list those that need each other."""
+    import networkx as nx  # noqa: PLC0415  it takes a while to load
+
     graph = nx.DiGraph()
     graph.add_nodes_from(functions)
     graph.add_edges_from((other, name) for name, others in needs.items() for other in others)

@@ -15,9 +15,11 @@ from proofs.hardware.identify import Identity
 from proofs.litmus import execution
 from proofs.litmus.language import Litmus
 from proofs.litmus.reasons import Record
+from proofs.naming.specs import system_with
 
 BOUNDS = Bounds(references=1, depth=4, seconds=5.0)
 """How far a test is searched for that the suite does not have."""
+_ALL = frozenset(FEATURES)
 SAME = "the rules are the same, all else being as it is"
 UNSEARCHED = "no test of the suite tells; for another one there was no time to search"
 NONE = "no test of the suite tells, nor a short one that was searched for"
@@ -57,7 +59,7 @@ def untold(
         if known:
             surely, test = max(known.items(), key=lambda each: each[0])
             yield Untold(decision, name, test.name, surely, why_unseen(test.name))
-        elif own.system(FEATURES).text() == other.system(FEATURES).text():
+        elif system_with(own, _ALL).text() == system_with(other, _ALL).text():
             yield Untold(decision, name, "", False, SAME)
         elif time.monotonic() - started > seconds:
             yield Untold(decision, name, "", False, UNSEARCHED)
@@ -73,7 +75,7 @@ def _kernel(record: Record) -> Kernel:
 
 def _tells(test: Litmus, one: Kernel, other: Kernel) -> bool | None:
     """Whether the two have no outcome of the test in common; None if they have the same ones."""
-    systems = one.system(test.features), other.system(test.features)
+    systems = system_with(one, test.features), system_with(other, test.features)
     if systems[0].text() == systems[1].text():
         return None
     found = [execution.outcomes(test, k, s) for k, s in zip((one, other), systems, strict=True)]

@@ -10,7 +10,7 @@ import z3
 
 from model.callers import WORDS
 from model.kernels import Kernel
-from model.logic import Param, Rule, Sort, StateFunction, System, Term, names_in
+from model.logic import Param, Rule, Sort, StateFunction, System, Term, name_of, names_in
 from model.operations import stages
 from model.state import UNUSED, Slot, cached, fresh, pte_frame, pte_present, pte_slot, pte_swap, slot_frame
 from proofs.derive.interpreter import Instance, Interpreter, State
@@ -116,13 +116,13 @@ class Instances:
 
     def unused(self, sort: Sort, state: State) -> Iterator[int]:
         for i in range(self.interpreter.scope.size(sort)):
-            if self.interpreter.evaluate(_UNUSED[sort.name()], state, {"unused": i}):
+            if self.interpreter.evaluate(_UNUSED[name_of(sort)], state, {"unused": i}):
                 yield i
 
     def function_choice(self, param: Param, given: Mapping[str, int], state: State) -> list[tuple[int, ...]]:
         """A different unused element wherever the function's value matters."""
         unused = self.unused(param.sort, state)
-        of = param.of.decl().name()
+        of = name_of(param.of)
         needed = (
             self.interpreter.evaluate(param.needed, state, {**given, of: i})
             for i in range(self.interpreter.scope.size(param.over))
@@ -151,5 +151,5 @@ class Instances:
 
 def _place(rule: Rule, param: Param) -> int:
     """Which of the rule's fresh parameters of its sort that one is, counted from 1."""
-    alike = [p.name for p in rule.params if p.fresh and p.over is None and p.sort == param.sort]
+    alike = [p.name for p in rule.params if p.fresh and p.over is None and name_of(p.sort) == name_of(param.sort)]
     return alike.index(param.name) + 1

@@ -19,7 +19,7 @@ import z3
 from model.decisions import DECISIONS, PREDICATES
 from model.features import SPLIT
 from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel, break_cow, mapcount_unshare
-from model.logic import Rule, RuleTemplate, Scope, System, Term, folded, not_writing
+from model.logic import Rule, RuleTemplate, Scope, StateFunction, System, Term, folded, not_writing
 from model.restrictions import BASES, SWITCHES
 from model.state import CONSTANTS, FUNCTIONS, fresh
 from model.user_rules import arguments_of
@@ -164,8 +164,8 @@ def _rules(template: RuleTemplate, features: frozenset[str]) -> _Rules:
 def _system(features: frozenset[str]) -> System:
     """The state functions of those features, and no rule; what Bool functions it has not are false for ever."""
     lacking = _lacking(features)
-    functions = tuple(f for f in FUNCTIONS if f not in lacking or not f.is_bool)
-    return System("any kernel", functions, (), CONSTANTS, tuple(f for f in lacking if f.is_bool))
+    functions = tuple(f for f in FUNCTIONS if f.name not in lacking or not f.is_bool)
+    return System("any kernel", functions, (), CONSTANTS, tuple(f for f in lacking.values() if f.is_bool))
 
 
 def _terms(rule: Rule | None) -> Any:
@@ -180,8 +180,8 @@ def _terms(rule: Rule | None) -> Any:
 
 
 @functools.cache
-def _lacking(features: frozenset[str]) -> frozenset[Any]:
-    return frozenset(f for f in FUNCTIONS if not f.asked_with(features))
+def _lacking(features: frozenset[str]) -> dict[str, StateFunction]:
+    return {f.name: f for f in FUNCTIONS if not f.asked_with(features)}
 
 
 # Executing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import shutil
@@ -10,6 +12,7 @@ import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import run, run_json
@@ -25,7 +28,7 @@ from proofs.check import again, jobs, scopes, tables
 from proofs.check.engines import second_opinion
 from proofs.cli.main import main
 from proofs.engine import Evidence
-from proofs.errors import EngineError
+from proofs.errors import INCONCLUSIVE, EngineError
 
 SMALL = "2,1,2,1,1"
 
@@ -346,13 +349,28 @@ def test_a_kept_result_that_somebody_changed_is_not_believed(
 SAME = ("check", "-k", "v5.9", "-i", "write-bit", "-i", "mprotect", "--scope", SMALL)
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where SAME was answered before, for tests to copy."""
+    folder = tmp_path_factory.mktemp("once") / "out"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        main([*SAME, "-o", str(folder), "--json"])
+    (folder / "said.json").write_text(printed.getvalue().replace(str(folder), "FOLDER"))
+    return folder
+
+
+def copied(once: Path, tmp_path: Path) -> tuple[Path, Any]:
+    """A folder of one's own with all that was kept, and what was said."""
+    folder = shutil.copytree(once, tmp_path / "out")
+    return folder, json.loads((folder / "said.json").read_text().replace("FOLDER", str(folder)))
+
+
 def test_the_same_check_is_answered_without_doing_anything_again(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    once: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = (*SAME, "-o", tmp_path)
-    first = run_json(capsys, *arguments)
+    folder, first = copied(once, tmp_path)
     monkeypatch.setattr(tables, "work_of", lambda *_: pytest.fail("no work is to be made"))
-    assert run_json(capsys, *arguments) == first
+    assert run_json(capsys, *SAME, "-o", folder) == (1, first)
 
 
 @pytest.mark.parametrize(("lost", "text"), [
@@ -360,32 +378,40 @@ def test_the_same_check_is_answered_without_doing_anything_again(
     ("certificates/v5.9/mprotect.json", '{"obligations": []}'),
 ])
 def test_a_check_whose_evidence_is_changed_is_done_again(
-    lost: str, text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    lost: str, text: str, once: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    arguments = (*SAME, "-o", tmp_path)
-    _, first = run_json(capsys, *arguments)
-    whole = (tmp_path / lost).read_text()
-    (tmp_path / lost).write_text(text)
-    _, second = run_json(capsys, *arguments)
+    folder, first = copied(once, tmp_path)
+    whole = (folder / lost).read_text()
+    (folder / lost).write_text(text)
+    _, second = run_json(capsys, *SAME, "-o", folder)
     assert [c["verdict"] for c in second["results"]] == [c["verdict"] for c in first["results"]]
-    assert (tmp_path / lost).read_text() == whole
+    assert (folder / lost).read_text() == whole
 
 
 @pytest.mark.parametrize("change", ["program", "option", "fresh", "verify", "own"])
 def test_a_check_that_is_not_the_same_is_done(
-    change: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: str, once: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another program, scope or wish; and a file of the user's, which may rest on what nobody sees."""
-    (tmp_path / "mine.py").write_text("from model.kernels import V5_9\nMINE = V5_9.but('mine', 'as it', {'all': ''})\n")
-    arguments = (*SAME, "-o", tmp_path / "out", *(("-k", f"{tmp_path}/mine.py:MINE") if change == "own" else ()))
-    run_json(capsys, *arguments)
+    if change == "own":
+        mine = tmp_path / "mine.py"
+        mine.write_text("from model.kernels import V5_9\nMINE = V5_9.but('mine', 'as it', {'all': ''})\n")
+        arguments = ("check", "-k", f"{mine}:MINE", "-i", "write-bit", "--engine", "explore", "--scope", SMALL,
+                     "-o", str(tmp_path))
+        assert main(arguments) == 1
+    else:
+        arguments = (*SAME, "-o", str(copied(once, tmp_path)[0]))
     if change == "program":
         monkeypatch.setattr(again, "program_digest", lambda: "another")
     done: list[object] = []
-    decide = tables.decide
-    monkeypatch.setattr(tables, "decide", lambda *a, **k: done.append(a) or decide(*a, **k))
+
+    def decide(*asked: object, **how: object) -> None:
+        done.append(asked)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tables, "decide", decide)
     more = {"option": ("--depth", "4"), "fresh": ("--fresh",), "verify": ("--verify",)}
-    run_json(capsys, *arguments, *more.get(change, ()))
+    assert main([*arguments, *more.get(change, ())]) == INCONCLUSIVE
     assert len(done) == 1
 
 

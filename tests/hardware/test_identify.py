@@ -23,7 +23,7 @@ from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 from proofs.litmus.reasons import VALUES, number_of, record_of
 from proofs.litmus.suite import digest_on
-from proofs.naming.specs import find_kernel
+from proofs.naming.specs import find_kernel, system_with
 
 FEW = (
     "F8-mprotect-pin", "F6-uffd-wp-pin", "F10-read-pin", "F3-pin-fork", "F9-swap-pin", "F5-soft-dirty-pin",
@@ -42,7 +42,7 @@ def played(tests: Sequence[Litmus], kernel: Kernel, rng: random.Random | None = 
     """One outcome of each test on the kernel, by the ordinary litmus engine."""
     seen = {}
     for test in tests:
-        outcomes, stuck = execution.outcomes(test, kernel, kernel.system(test.features))
+        outcomes, stuck = execution.outcomes(test, kernel, system_with(kernel, test.features))
         if not stuck:
             seen[test.name] = frozenset([(rng or random.Random(0)).choice(sorted(outcomes, key=str))])
     return seen

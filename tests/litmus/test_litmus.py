@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import tomllib
 from dataclasses import replace
@@ -33,7 +32,7 @@ from model.kernels import (
     WRPROTECT_SKIP,
     Kernel,
 )
-from model.logic import Staged, System
+from model.logic import Staged
 from model.operations import ENDINGS, OPERATIONS, TAILS, WHEN_TRYLOCK_FAILS, blocks, faults
 from proofs.data import SUITE
 from proofs.errors import LitmusError
@@ -41,6 +40,7 @@ from proofs.litmus.execution import Answer, Result, answer
 from proofs.litmus.facts import OF_ADDRESSES
 from proofs.litmus.language import Litmus
 from proofs.litmus.parser import parse, parse_all, read, read_text
+from proofs.naming.specs import system_with
 from proofs.traces import trace
 
 FILES = sorted(SUITE.glob("*.litmus"))
@@ -51,13 +51,8 @@ MARKS = {
 }
 
 
-@functools.cache
-def built(kernel: Kernel, features: frozenset[str]) -> System:
-    return kernel.system(features)
-
-
 def answered(litmus: Litmus, kernel: Kernel) -> Result:
-    return answer(litmus, kernel, built(kernel, litmus.features))
+    return answer(litmus, kernel, system_with(kernel, litmus.features))
 
 
 def ask(text: str, kernel: Kernel = V5_9) -> Result:
@@ -103,7 +98,7 @@ def same_with_more(path: Path, kernel: Kernel) -> None:
     """What a test does not need changes nothing; sub-steps would, where operations run at the same time."""
     litmus = read(path)
     more = FEATURES if all(len(group) == 1 for group in litmus.groups) else WORLD
-    derived, full = answered(litmus, kernel), answer(litmus, kernel, built(kernel, litmus.features.union(more)))
+    derived, full = answered(litmus, kernel), answer(litmus, kernel, system_with(kernel, litmus.features.union(more)))
     assert (full.answer, full.reason) == (derived.answer, derived.reason)
 
 
@@ -383,7 +378,7 @@ def test_a_trace_survives_writing_and_reading(tmp_path: Path) -> None:
 
 def test_a_rule_that_leaves_a_choice_gives_several_executions() -> None:
     """A kernel that may copy where it could reuse: both ends are found, and the shortest is shown."""
-    system = built(V5_7, frozenset({"zero"}))
+    system = system_with(V5_7, frozenset({"zero"}))
     copy = system.rule("wp-copy")
     may_copy = replace(copy, guard=tuple(g for g in copy.guard if "forall" not in g.sexpr()))
     assert len(may_copy.guard) == len(copy.guard) - 1
@@ -747,7 +742,7 @@ def test_reclaim_that_finds_the_page_gone_between_its_sub_steps_is_refused() -> 
 
 def test_an_operation_without_a_rule_makes_the_answer_unknown_with_the_reason() -> None:
     litmus = parse("litmus t\npage x\n\nA: r = pin x\nnever r sees 1", "t")
-    found = answer(litmus, V5_9, built(V5_9, litmus.features).without(["map-backing"]))
+    found = answer(litmus, V5_9, system_with(V5_9, litmus.features).without(["map-backing"]))
     assert found.answer == Answer.UNKNOWN
     assert found.executions == 0
     assert found.trace is None
@@ -895,7 +890,7 @@ def test_an_operation_on_two_pages_prepares_each_again_if_another_undid_it() -> 
     test = parse(
         "litmus t\npage x\npage y huge 2\n*: collapse y || A: mremap x y.0\nA: write x 1\nexists refused 3", "t"
     )
-    found = answer(test, V5_9, built(V5_9, test.features))
+    found = answer(test, V5_9, system_with(V5_9, test.features))
     assert (found.answer, found.reason) == (Answer.ALLOWED, "")
 
 
@@ -907,6 +902,6 @@ def test_nothing_is_missing_for_any_operations_at_the_same_time(program: str, ke
     assume(not mistake(program))
     litmus = parse(program, "crowd")
     assume(not litmus.missing)
-    found = answer(litmus, kernel, built(kernel, litmus.split.union(WORLD)))
+    found = answer(litmus, kernel, system_with(kernel, litmus.split.union(WORLD)))
     assert found.executions
     assert not found.reason, "no scope is too small, and nobody waits for ever"
