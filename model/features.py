@@ -7,6 +7,7 @@ WORLD: dict[str, str] = {
     "zero": "the shared zero page",
     "file": "private file mappings and the page cache",
     "hugetlb": "private mappings of hugetlb pages: reservations, an empty pool",
+    "movable": "ZONE_MOVABLE and CMA, from where FOLL_LONGTERM migrates a page first",
     "ksm": "KSM merging and un-merging",
     "migration": "page migration",
     "numa": "NUMA hinting",

@@ -58,6 +58,8 @@ from model.features import FEATURES, SPLIT
 from model.hugetlb import RULES as HUGETLB_RULES
 from model.hugetlb import spared
 from model.logic import ModelError, Rule, RuleTemplate, System, Term, not_writing
+from model.longterm import RULES as LONGTERM_RULES
+from model.longterm import placed
 from model.operations import Operation
 from model.state import BY_NAME, CONSTANTS, FUNCTIONS, Bool, fresh
 from model.user_rules import arguments_of, check_decision, check_operation, check_rule
@@ -65,6 +67,7 @@ from model.user_rules import arguments_of, check_decision, check_operation, chec
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
     *migration.RULES, *force.RULES, *userfaultfd.RULES, *HUGETLB_RULES,
+    *LONGTERM_RULES,
 )
 
 
@@ -184,7 +187,7 @@ class Kernel(Decisions):
             if not template.features <= frozenset(features):
                 continue
             rules += _built(deciding, template, split if template.split else frozenset())[1]
-        rules = spared(lapses.applied(self.lapses, rules), features, self.own_rules)
+        rules = placed(self, spared(lapses.applied(self.lapses, rules), features, self.own_rules), features)
         lacking = [f for f in FUNCTIONS if not f.asked_with(features)]
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
@@ -275,14 +278,15 @@ def _one_of(kernel: str, decision: str, value: str, allowed: tuple[str, ...]) ->
 
 V5_7 = Kernel(
     "v5.7", "M0: reuse by mapcount and swap count; read GUP takes whatever is mapped", None,
-    (("reuse", "c475a8ab625d"),),
+    (("reuse", "c475a8ab625d"), ("longterm_migrates", "9a4e9f3b2d73 (5.2)")),
     reuse=reused_by_mapcount, reuse_frees_swap_cache=always, read_gup=read_as_mapped, fork_copies=never,
     swap_in_reuse=swap_in_by_mapcount, swap_in_frees=swap_in_by_mapcount, reuse_ksm=page_count_is_one,
     huge_copies=True, collapse_shared=False, collapse_compound=False, collapse_cached=reused_by_mapcount,
 )
 V4_14 = V5_7.but(
-    "v4.14", "M0 before the huge Dirty COW fix: a read GUP makes a PMD dirty", {"touch_dirties_pmd": "a8f97366452e"},
-    touch_dirties_pmd=True,
+    "v4.14", "M0 before the huge Dirty COW fix: a read GUP makes a PMD dirty",
+    {"touch_dirties_pmd": "a8f97366452e", "longterm_migrates": "9a4e9f3b2d73 is of 5.2"},
+    touch_dirties_pmd=True, longterm_migrates="nothing",
 )
 V4_8 = V4_14.but(
     "v4.8", "M0 before the Dirty COW fix: a forced write is retried as a read",
@@ -323,7 +327,8 @@ V5_12 = V5_11.but(
 V5_14 = V5_12.but(
     "v5.14", "R2, and a copy frees the old page's idle swap-cache entry",
     {"copy_frees_swap_cache": "f4c4a3f48480", "early_copy_keeps_uffd_wp": "8f34f1eac382",
-     "hugetlb_fork_copies, hugetlb_copy_writable": "4eae4efa2c29 (5.13)"}, copy_frees_swap_cache=True,
+     "hugetlb_fork_copies, hugetlb_copy_writable": "4eae4efa2c29 (5.13)",
+     "longterm_migrates": "d1e153fea2a8 (5.13)"}, copy_frees_swap_cache=True, longterm_migrates="movable",
     early_copy_keeps_uffd_wp=True, hugetlb_fork_copies=copies_pinned, hugetlb_copy_writable=True,
 )
 V5_16 = V5_14.but(

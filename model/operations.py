@@ -56,7 +56,7 @@ TOLD_AS = {
 """A rule that no operation takes, and those that may tell what it does: one that sets VM_EXEC, one that clears it."""
 DECLARED = {
     "mmap-file": "file", "mmap-hugetlb": "hugetlb", "madvise-hugepage": "huge", "backing-read": "",
-    "mmap-soft-dirty": "",
+    "mmap-soft-dirty": "", "memory-movable": "movable", "memory-cma": "cma",
 }
 """Rules for which a litmus test has no operation but its start state, and the attribute that says so of their page."""
 
@@ -94,6 +94,7 @@ class Operation:
                   goal and refusal for a whole huge page, one step that names its first sub-page; where there are none
                   the operation is done on each sub-page in turn
     at_once       rules that do a whole huge page where they are enabled when the operation begins; else part by part
+    raises        faults that come before those of its access, one after the other
     access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`: which faults it raises; empty if none
     on_block      it raises them on every page of the block
     beside        the sub-steps in which it is always done where it runs at the same time as another; empty if whole
@@ -125,6 +126,7 @@ class Operation:
     whole_refusal: tuple[str, ...] = ()
     at_once: tuple[str, ...] = ()
     flags: frozenset[str] = frozenset()
+    raises: tuple[str, ...] = ()
     access: str = ""
     reference: bool = False
     transient: bool = False
@@ -148,7 +150,7 @@ class Operation:
         """Names of all rules that it takes, but faults."""
         return tuple(filter(None, (
             *self.goal, *self.refusal, *self.perhaps, self.quick, *self.nothing, *self.prepares, *self.then,
-            *self.whole, *self.whole_refusal, *self.at_once,
+            *self.whole, *self.whole_refusal, *self.at_once, *self.raises,
         )))
 
     @property
@@ -221,11 +223,30 @@ ARGUMENTS: dict[str, Sort] = {
 the frame and the swap slot that it finds there (`on_frame`, `on_slot`)."""
 
 
+def _kinds(*flags: str) -> tuple[str, ...]:
+    """By which of its tests a GUP with FOLL_LONGTERM finds a page, in the names of rules."""
+    if "longterm" not in flags:
+        return ()
+    return (*["force"] * ("force" in flags), "write" if "write" in flags else "read")
+
+
+def _longterm(*flags: str) -> tuple[str, ...]:
+    """What a GUP with FOLL_LONGTERM does before it raises a fault."""
+    rules = tuple(f"longterm-migrate-{kind}" for kind in _kinds(*flags))
+    return ("memalloc-pin-save", *rules) if rules else ()
+
+
+def _kept_in_place(*flags: str) -> tuple[str, ...]:
+    """Its refusals of a page that cannot leave ZONE_MOVABLE or CMA."""
+    return tuple(f"longterm-refused-{kind}" for kind in _kinds(*flags))
+
+
 def gup(word: str, goal: str, *flags: str) -> Operation:
     """get_user_pages with those flags."""
     write = "write" in flags
+    refusal = ("gup-write-refused", *NO_WRITE) if write else ("gup-read-refused", *NO_READ)
     return Operation(
-        word, ("v",), (goal,), ("gup-write-refused", *NO_WRITE) if write else ("gup-read-refused", *NO_READ),
+        word, ("v",), (goal,), (*refusal, *_kept_in_place(*flags)), raises=_longterm(*flags),
         flags=frozenset(flags),
         quick="" if word == "vmsplice" else f"fast-{goal}", access="store" if write else "read-gup", reference=True,
         prepares=("gup-touch",) if write else (), features=frozenset() if write else ZERO,
@@ -238,7 +259,8 @@ def _forced(word: str, goal: str, *flags: str) -> Operation:
     breaks COW."""
     plain = gup(word, goal, *flags, "force")
     return replace(
-        plain, goal=(goal, f"{goal}-force"), refusal=("gup-read-refused",), quick="", access="force",
+        plain, goal=(goal, f"{goal}-force"), refusal=("gup-read-refused", *_kept_in_place(*flags, "force")), quick="",
+        access="force",
         features=FORCE | ZERO,
     )
 

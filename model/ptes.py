@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model.decisions import Decisions
-from model.logic import Param, Term, Update, each, forall, put
+from model.logic import Param, StateFunction, Term, Update, each, forall, put
 from model.state import (
     Frame,
     Page,
@@ -17,6 +18,7 @@ from model.state import (
     alike,
     block,
     cached,
+    cma,
     exclusive,
     file,
     folio,
@@ -28,6 +30,7 @@ from model.state import (
     leaked,
     live,
     misplaced,
+    movable,
     nonanon,
     page_dirty,
     partly_mapped,
@@ -54,6 +57,8 @@ from model.state import (
     vma_uffd,
     vma_write,
     writeback,
+    zone_cma,
+    zone_movable,
 )
 
 P, V = Param("p", Proc), Param("v", Page)
@@ -72,6 +77,12 @@ def fresh_page(
     plain = put(nonanon(f), not anonymous) + put(ksm(f), False) + put(lazyfree(f), False) + put(leaked(f), False)
     placed = put(unplaced(f), in_cache) + put(misplaced(f), False) + put(partly_mapped(f), False)
     return parts + plain + placed + put(page_dirty(f), in_cache) + put(frame_value(f), value)
+
+
+def lies(f: Term, says: Callable[[StateFunction], Any]) -> list[Update]:
+    """Where a fresh page lies: `says`, of `zone_movable` and `zone_cma`, which pages' memory comes from there, whether
+    this one does."""
+    return put(movable(f), says(zone_movable)) + put(cma(f), says(zone_cma))
 
 
 def map_pte(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:

@@ -109,6 +109,17 @@ pool_empty = StateFunction(
     "pool_empty", (Page,), Bool, "the pool of hugetlb pages has none but those that are in use or reserved",
     feature="hugetlb",
 )
+zone_movable = StateFunction(
+    "zone_movable", (Page,), Bool, "what a fault allocates there lies in ZONE_MOVABLE", feature="movable"
+)
+zone_cma = StateFunction(
+    "zone_cma", (Page,), Bool, "what a fault allocates there lies in a pageblock of MIGRATE_CMA", feature="movable"
+)
+memalloc_pin = StateFunction(
+    "memalloc_pin", (Proc, Page), Bool,
+    "a GUP with FOLL_LONGTERM is at work there: what it allocates may be pinned (PF_MEMALLOC_PIN, up to 5.12 "
+    "PF_MEMALLOC_NOCMA)", meaningful=vma, feature="movable",
+)
 page_table = StateFunction(
     "page_table", (Proc, Block), Bool, "the PMD leads to a page table, so that no fault maps a THP",
     meaningful=lambda p, b: alive(p),
@@ -249,6 +260,14 @@ leaked = StateFunction(
 extra = StateFunction(
     "extra", (Frame,), Bool, "a transient reference: LRU batch, isolation, speculative get"
 )
+movable = StateFunction(
+    "movable", (Frame,), Bool, "the page lies in ZONE_MOVABLE", meaningful=lambda f: Not(frame_free(f)),
+    feature="movable",
+)
+cma = StateFunction(
+    "cma", (Frame,), Bool, "the page lies in a pageblock of MIGRATE_CMA", meaningful=lambda f: Not(frame_free(f)),
+    feature="movable",
+)
 unplaced = StateFunction(
     "unplaced", (Frame,), Bool,
     "the page was read into the swap cache and has not been mapped since: it has no anon_vma and no index yet",
@@ -381,13 +400,14 @@ STEPS: tuple[StateFunction, ...] = (
 FUNCTIONS: tuple[StateFunction, ...] = (
     alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_missing, vma_unwatched, vma_huge,
     vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
-    block, page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, file, file_value, backed, backing,
+    block, page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma,
+    memalloc_pin, file, file_value, backed, backing,
     pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
     force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork,
     cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, partly_mapped, nonanon, ksm,
-    lazyfree, page_dirty, leaked, unplaced, misplaced, extra, frame_value, *STEPS,
+    lazyfree, page_dirty, leaked, movable, cma, unplaced, misplaced, extra, frame_value, *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
 register(FUNCTIONS)
