@@ -270,8 +270,8 @@ class Decisions:
     read_gup_writes                   otherwise it raises a write fault
     unshare(p, v, f)                  otherwise a fault for a reader: f is kept where this holds, else copied;
                                       None where the kernel has no such fault
-    longterm_migrates                 pages that FOLL_LONGTERM first moves elsewhere: `nothing`, those of `cma`, or those
-                                      of ZONE_MOVABLE, too (`movable`)
+    longterm_migrates                 pages that FOLL_LONGTERM first moves elsewhere: those of CMA alone
+                                      (`cma`), or those of ZONE_MOVABLE, too (`movable`)
     unshare_writable                  the copy for a reader is mapped writable, without uffd-wp
     fork_copies(p, v, f)              fork gives the child its own copy at once (row f)
     hugetlb_fork_copies(p, v, f)      ... of a hugetlb page
@@ -434,7 +434,7 @@ WORDS_ALLOWED: dict[str, tuple[str, ...]] = {
     "uffd_unwp_pinned": ("clear", "skip"), "soft_dirty_lock": ("read", "write"),
     "huge_zero_unshare": ("split", "as-write", "read-only"), "migrate_large": ("split", "whole", "split-partial"),
     "migration_dirty": ("drop", "soft-dirty", "keep"), "split_zero_parts": ("keep", "map", "map-bare"),
-    "longterm_migrates": ("nothing", "cma", "movable"),
+    "longterm_migrates": ("cma", "movable"),
     "force_proof": ("retry-as-read", "dirty", "exclusive"), "uffd_move": ("none", "blind", "carries", "rechecks"),
 }
 """Decisions that are one of several words, and those words."""

@@ -81,8 +81,7 @@ def may_take(kernel: Decisions, p: Term, v: Term, foll_pin: bool, write: bool, l
 
 def unpinnable(kernel: Decisions, f: Term) -> Term:
     """is_longterm_pinnable_page says no: FOLL_LONGTERM must not leave f where it is; decision `longterm_migrates`."""
-    moved = {"nothing": BoolVal(False), "cma": cma(f), "movable": Or(movable(f), cma(f))}
-    return moved[kernel.longterm_migrates]
+    return cma(f) if kernel.longterm_migrates == "cma" else Or(movable(f), cma(f))
 
 
 def may_stay(kernel: Decisions, f: Term, longterm: bool) -> list[Term]:

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from model import fault, force, fork, gup, huge, lapses, locks, merge, migration, protect, reclaim, unmap, userfaultfd
+from model import hugetlb, lapses, locks, longterm
+from model.all_rules import ALL_RULES
 from model.blame import defect, is_models, nearest, place_of
 
 # All predicates, also those of which no kernel here is made: who writes one finds them beside the kernels.
@@ -55,20 +56,10 @@ from model.decisions import (
     writable_if_exclusive,
 )
 from model.features import FEATURES, SPLIT
-from model.hugetlb import RULES as HUGETLB_RULES
-from model.hugetlb import spared
 from model.logic import ModelError, Rule, RuleTemplate, System, Term, not_writing
-from model.longterm import RULES as LONGTERM_RULES
-from model.longterm import placed
 from model.operations import Operation
 from model.state import BY_NAME, CONSTANTS, FUNCTIONS, Bool, fresh
 from model.user_rules import arguments_of, check_decision, check_operation, check_rule
-
-ALL_RULES: tuple[RuleTemplate, ...] = (
-    *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
-    *migration.RULES, *force.RULES, *userfaultfd.RULES, *HUGETLB_RULES,
-    *LONGTERM_RULES,
-)
 
 
 @dataclass(frozen=True)
@@ -187,7 +178,8 @@ class Kernel(Decisions):
             if not template.features <= frozenset(features):
                 continue
             rules += _built(deciding, template, split if template.split else frozenset())[1]
-        rules = placed(self, spared(lapses.applied(self.lapses, rules), features, self.own_rules), features)
+        rules = hugetlb.spared(lapses.applied(self.lapses, rules), features, self.own_rules)
+        rules = longterm.placed(self, rules, features)
         lacking = [f for f in FUNCTIONS if not f.asked_with(features)]
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
@@ -284,9 +276,8 @@ V5_7 = Kernel(
     huge_copies=True, collapse_shared=False, collapse_compound=False, collapse_cached=reused_by_mapcount,
 )
 V4_14 = V5_7.but(
-    "v4.14", "M0 before the huge Dirty COW fix: a read GUP makes a PMD dirty",
-    {"touch_dirties_pmd": "a8f97366452e", "longterm_migrates": "9a4e9f3b2d73 is of 5.2"},
-    touch_dirties_pmd=True, longterm_migrates="nothing",
+    "v4.14", "M0 before the huge Dirty COW fix: a read GUP makes a PMD dirty", {"touch_dirties_pmd": "a8f97366452e"},
+    touch_dirties_pmd=True,
 )
 V4_8 = V4_14.but(
     "v4.8", "M0 before the Dirty COW fix: a forced write is retried as a read",
@@ -327,9 +318,9 @@ V5_12 = V5_11.but(
 V5_14 = V5_12.but(
     "v5.14", "R2, and a copy frees the old page's idle swap-cache entry",
     {"copy_frees_swap_cache": "f4c4a3f48480", "early_copy_keeps_uffd_wp": "8f34f1eac382",
-     "hugetlb_fork_copies, hugetlb_copy_writable": "4eae4efa2c29 (5.13)",
-     "longterm_migrates": "d1e153fea2a8 (5.13)"}, copy_frees_swap_cache=True, longterm_migrates="movable",
-    early_copy_keeps_uffd_wp=True, hugetlb_fork_copies=copies_pinned, hugetlb_copy_writable=True,
+     "hugetlb_fork_copies, hugetlb_copy_writable": "4eae4efa2c29 (5.13)", "longterm_migrates": "d1e153fea2a8 (5.13)"},
+    copy_frees_swap_cache=True, longterm_migrates="movable", early_copy_keeps_uffd_wp=True,
+    hugetlb_fork_copies=copies_pinned, hugetlb_copy_writable=True,
 )
 V5_16 = V5_14.but(
     "v5.16", "R2, and UFFDIO_CONTINUE installs page cache pages dirty (CVE-2022-2590)",

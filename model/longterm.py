@@ -1,8 +1,8 @@
 """FOLL_LONGTERM and memory that must stay movable: ZONE_MOVABLE and CMA (mm/gup.c, __gup_longterm_locked).
 
-What users' faults allocate lies there if there is room; a page that stays pinned for long would keep it from being
-moved. Such a GUP allocates elsewhere itself, and moves what it finds there; decision `longterm_migrates`. Left out: large
-folios, hugetlb pages, the kernel's own pages of MIGRATE_ISOLATE, device-coherent memory, fsdax.
+What users' faults allocate lies there if there is room; a page that stays pinned for long could not be moved out of the
+way. So such a GUP allocates elsewhere itself, and moves what it finds there; decision `longterm_migrates`. Left out:
+large folios, hugetlb pages, pageblocks being isolated, device-coherent memory, fsdax.
 """
 
 from __future__ import annotations
@@ -66,13 +66,14 @@ def _place(kernel: Decisions, rule: Rule, new: Param) -> list[Update]:
     named = {p.name: p.term for p in rule.params}
     if new.over is not None:
         return each(
-            Page, lambda w: lies(new.term(w), lambda zone: zone(w)), when=lambda w: z3.substitute(new.needed, (new.of, w))
+            Page, lambda w: lies(new.term(w), lambda zone: zone(w)),
+            when=lambda w: z3.substitute(new.needed, (new.of, w)),
         )
     if rule.name in NEVER_THERE or "v" not in named:
         return lies(new.term, lambda zone: BoolVal(False))
     p, v = named.get("p"), named["v"]
     pins = exists(Proc, lambda q: memalloc_pin(q, v)) if p is None else memalloc_pin(p, v)
-    avoided = {"nothing": (), "cma": (zone_cma,), "movable": (zone_movable, zone_cma)}[kernel.longterm_migrates]
+    avoided = {"cma": (zone_cma,), "movable": (zone_movable, zone_cma)}[kernel.longterm_migrates]
     return lies(new.term, lambda zone: And(zone(v), Not(pins)) if zone in avoided else zone(v))
 
 
@@ -91,18 +92,16 @@ def memory_cma(kernel: Decisions, v: Term) -> Step:
 
 
 @rule([P, V], "__gup_longterm_locked: memalloc_pin_save, memalloc_nocma_save", READ, features=FEATURE)
-def memalloc_pin_save(kernel: Decisions, p: Term, v: Term) -> Step | None:
+def memalloc_pin_save(kernel: Decisions, p: Term, v: Term) -> Step:
     """A GUP with FOLL_LONGTERM that has not found a page that it may keep: what it allocates, it may keep.
 
     The flag is the thread's; here also another thread's fault at the same address allocates so, meanwhile.
     """
-    if kernel.longterm_migrates == "nothing":
-        return None
     return Step([live(p, v), Not(memalloc_pin(p, v))], [put(memalloc_pin(p, v), True)])
 
 
 def _longterm(
-    kind: str, may: Callable[[Decisions, Term, Term], list[Term]], features: frozenset[str] = FEATURE,
+    kind: str, may: Callable[[Decisions, Term, Term], list[Term]], features: frozenset[str] = FEATURE
 ) -> tuple[RuleTemplate, RuleTemplate]:
     """Of one kind of GUP, which `may` take a page as it is mapped: the rule by which that moves, and the refusal."""
 
@@ -126,10 +125,10 @@ def _longterm(
             [pte_present(p, v), *found(kernel, p, v, f), Not(And(*movable_now(kernel, f)))], done_there(p, v, True)
         )
 
-    since = "check_and_migrate_movable_pages, migrate_longterm_unpinnable_folios (up to 5.12 check_and_migrate_cma_pages)"
+    said = "check_and_migrate_movable_pages (up to 5.12 check_and_migrate_cma_pages)"
     return (
-        rule([P, V, F, NEW], since, READ, name=f"longterm-migrate-{kind}", features=features, lock="rmap")(migrates),
-        rule([P, V], f"{since}: -ENOMEM", READ, kind="refusal", name=f"longterm-refused-{kind}", features=features)(
+        rule([P, V, F, NEW], said, READ, name=f"longterm-migrate-{kind}", features=features, lock="rmap")(migrates),
+        rule([P, V], f"{said}: -ENOMEM", READ, kind="refusal", name=f"longterm-refused-{kind}", features=features)(
             refused
         ),
     )

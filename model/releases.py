@@ -143,6 +143,7 @@ CHANGES: tuple[ReleaseChange, ...] = (
     ReleaseChange("swap_out_pinned", "5.11", "feb889fb40fa"),
     ReleaseChange("hugetlb_fork_copies", "5.13", "4eae4efa2c29"),
     ReleaseChange("hugetlb_copy_writable", "5.13", "4eae4efa2c29"),
+    ReleaseChange("longterm_migrates", "5.13", "d1e153fea2a8"),
     ReleaseChange("copy_frees_swap_cache", "5.14", "f4c4a3f48480"),
     ReleaseChange("early_copy_keeps_uffd_wp", "5.14", "8f34f1eac382"),
     ReleaseChange("uffd_continue_dirty", "5.16", "9ae0f87d009c"),

@@ -38,17 +38,14 @@ def _is_first(p: Term, *_: Term) -> Term:
 
 alive = StateFunction("alive", (Proc,), Bool, "the process exists", initial=_is_first)
 has_pinned = StateFunction(
-    "has_pinned", (Proc,), Bool, "mm->has_pinned / MMF_HAS_PINNED: FOLL_PIN was used; never cleared",
-    meaningful=alive,
+    "has_pinned", (Proc,), Bool, "mm->has_pinned / MMF_HAS_PINNED: FOLL_PIN was used; never cleared", meaningful=alive,
 )
 vma_soft_dirty = StateFunction(
     "vma_soft_dirty", (Proc,), Bool, "VM_SOFTDIRTY: everything reads as soft-dirty until the first clear_refs",
     meaningful=alive,
 )
 vma = StateFunction("vma", (Proc, Page), Bool, "a private anonymous VMA covers the page", initial=_is_first)
-vma_write = StateFunction(
-    "vma_write", (Proc, Page), Bool, "VM_WRITE", meaningful=vma, initial=_is_first
-)
+vma_write = StateFunction("vma_write", (Proc, Page), Bool, "VM_WRITE", meaningful=vma, initial=_is_first)
 vma_exec = StateFunction("vma_exec", (Proc, Page), Bool, "VM_EXEC", meaningful=vma)
 vma_uffd = StateFunction(
     "vma_uffd", (Proc, Page), Bool, "registered with userfaultfd for write-protection (VM_UFFD_WP)",
@@ -63,9 +60,7 @@ vma_unwatched = StateFunction(
     "is not registered for write-protection any more, or mremap brought it: what uffd-wp bits are left there mean "
     "nothing", meaningful=vma, feature="uffd|mremap",
 )
-vma_huge = StateFunction(
-    "vma_huge", (Proc, Page), Bool, "MADV_HUGEPAGE: a THP may be mapped there", meaningful=vma
-)
+vma_huge = StateFunction("vma_huge", (Proc, Page), Bool, "MADV_HUGEPAGE: a THP may be mapped there", meaningful=vma)
 vma_apart = StateFunction(
     "vma_apart", (Proc, Page), Bool,
     "the VMA does not merge with those that differ in this, be their flags the same: mremap brought it, or fork copied "
@@ -175,12 +170,9 @@ pte_soft_dirty = StateFunction(
     "pte_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of a present or swap PTE or a migration entry",
     meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)),
 )
-pte_slot = StateFunction(
-    "pte_slot", (Proc, Page), Slot, "the slot a swap entry names", meaningful=pte_swap
-)
+pte_slot = StateFunction("pte_slot", (Proc, Page), Slot, "the slot a swap entry names", meaningful=pte_swap)
 pte_swap_exclusive = StateFunction(
-    "pte_swap_exclusive", (Proc, Page), Bool, "exclusive bit of a swap entry (5.19+)",
-    meaningful=pte_swap,
+    "pte_swap_exclusive", (Proc, Page), Bool, "exclusive bit of a swap entry (5.19+)", meaningful=pte_swap,
 )
 force_cow = StateFunction(
     "force_cow", (Proc, Page), Bool,
@@ -197,13 +189,9 @@ pin_live = StateFunction("pin_live", (Pin,), Bool, "the reference is held")
 pin_frame = StateFunction("pin_frame", (Pin,), Frame, "the page it refers to", meaningful=pin_known)
 pin_proc = StateFunction("pin_proc", (Pin,), Proc, "the mm that took it", meaningful=pin_known)
 pin_page = StateFunction("pin_page", (Pin,), Page, "the address it was taken at", meaningful=pin_known)
-pin_foll_pin = StateFunction(
-    "pin_foll_pin", (Pin,), Bool, "FOLL_PIN (true) or FOLL_GET", meaningful=pin_known
-)
+pin_foll_pin = StateFunction("pin_foll_pin", (Pin,), Bool, "FOLL_PIN (true) or FOLL_GET", meaningful=pin_known)
 pin_write = StateFunction("pin_write", (Pin,), Bool, "taken with FOLL_WRITE", meaningful=pin_known)
-pin_longterm = StateFunction(
-    "pin_longterm", (Pin,), Bool, "taken with FOLL_LONGTERM", meaningful=pin_known
-)
+pin_longterm = StateFunction("pin_longterm", (Pin,), Bool, "taken with FOLL_LONGTERM", meaningful=pin_known)
 pin_attached = StateFunction(
     "pin_attached", (Pin,), Bool,
     "ghost: no excusing event (munmap, MADV_DONTNEED, exit) has hit the place it was taken at",
@@ -214,9 +202,7 @@ pin_dontfork = StateFunction(
     "ghost: VM_DONTCOPY has been set where it was taken since before that", meaningful=pin_known, feature="madv-fork",
 )
 cached = StateFunction("cached", (Slot,), Bool, "a page is in the swap cache under this slot")
-slot_frame = StateFunction(
-    "slot_frame", (Slot,), Frame, "the page in the swap cache", meaningful=cached
-)
+slot_frame = StateFunction("slot_frame", (Slot,), Frame, "the page in the swap cache", meaningful=cached)
 writeback = StateFunction(
     "writeback", (Slot,), Bool, "PG_writeback: the page in the swap cache is being written to the swap device",
     meaningful=cached,

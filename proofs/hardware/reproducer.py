@@ -19,6 +19,8 @@ import z3
 
 from model.logic import Term
 from proofs.errors import NotObservable
+from proofs.hardware.holders import held_by
+from proofs.hardware.zones import check_zones, needs_zone
 from proofs.litmus.execution import Outcome
 from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import Litmus, Statement
@@ -49,7 +51,8 @@ _PAGES = ("huge", "file", "hugetlb")
 _BY_ITSELF = {"page_out": "page_out_here"}
 """What a thread does amid others, where alone the director would do more."""
 _ORDER = (
-    "maps", "same", "present", "swapped", "huge", "uffd-wp", "exclusive", "ksm", "zero", "soft-dirty", "slots",
+    "maps", "same", "present", "swapped", "huge", "uffd-wp", "exclusive", "ksm", "movable", "zero", "soft-dirty",
+    "slots",
     "refused", "blocked", "sees", "writable", "loads",
 )
 """In which facts are asked for: what changes nothing first, then stores of what is there already, then loads."""
@@ -67,16 +70,6 @@ class Action:
     arguments: Mapping[str, str]
     by_director: bool = False
     goes_on: bool = False
-
-
-def _held_by(statement: Statement) -> str:
-    """What holds the reference that this statement takes: `pipe`, `ring` or `probe`."""
-    word, flags = statement.operation.word, statement.operation.flags
-    if "force" in flags:
-        return "probe"
-    if "write" not in flags:
-        return "pipe" if word in ("vmsplice", "get") else "probe"
-    return "ring" if word == "pin" else "probe"
 
 
 def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Action:
@@ -292,6 +285,7 @@ class _Function:
                 self.names[kind, number] = short
         if len({"stable" in s.operation.flags for s in test.statements if "writing" in s.operation.flags}) > 1:
             raise NotObservable("a swap device needs pages that do not change while it writes them, or does not")
+        check_zones(test)
         rest = self.rest()
         written = [part["v"] for s in test.statements if "writing" in s.operation.flags for part in s.parts]
         for page in (test.pages[v] for v in written):
@@ -299,8 +293,9 @@ class _Function:
                 raise NotObservable(f"{page.name} stands for hundreds of pages, which the slow disk writes for minutes")
         self.check_moves(rest)
         # A thread's call of get_user_pages begins and ends with it; what a pipe or a ring does beside it is theirs.
+        movable = needs_zone(test)
         self.holders = {
-            part["k"]: "probe" if scheduled else _held_by(statement)
+            part["k"]: "probe" if scheduled else held_by(statement, movable)
             for statement in test.statements if statement.operation.reference for part in statement.parts
         }
         self.actions = [
@@ -379,6 +374,7 @@ class _Function:
                 yield f"\tadd_hugetlb_place(reserve()); /* {page.name} */"
             elif "huge" not in page.attributes:
                 yield f"\tadd_place(reserve(), PAGE, PAGE); /* {page.name} */"
+                yield from ["\tmovable_place();"] * ("movable" in page.attributes)
             elif number == parts[0]:
                 yield f"\tadd_huge_place(reserve(), {len(parts)}, {parts.index(rest[page.whole])}); /* {page.whole} */"
         yield "\tbegin();"
@@ -391,6 +387,8 @@ class _Function:
                 "page": self.name("v", number), "flags": " | ".join(flags) or "0", "value": str(page.contents),
             })
             yield f"\tmap({function}, {arguments});"
+            if "movable" in page.attributes:
+                yield f"\tmap(movable_page, {self.arguments({'page': self.name('v', number)})});"
             if "uffd" in page.attributes:
                 yield f"\tmap(watch_page, {self.arguments({'page': self.name('v', number)})});"
 

@@ -172,7 +172,8 @@ class _Parser:
         if self.statements:
             self.fail("pages are declared before the first operation")
         if not words:
-            self.fail("`page V [huge N] [zero] [file [n]] [hugetlb] [movable | cma] [uffd] [rdonly]`: the name is missing")
+            rest_of_line = "[huge N] [zero] [file [n]] [hugetlb] [movable | cma] [uffd] [rdonly]"
+            self.fail(f"`page V {rest_of_line}`: the name is missing")
         name, *rest = words
         self.new_name("page", name, list(self.page_parts))
         attributes: set[str] = set()

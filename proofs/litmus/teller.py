@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from model.all_rules import ALL_RULES
 from model.features import SPLIT
-from model.kernels import ALL_RULES, Kernel
+from model.kernels import Kernel
 from model.logic import StateFunction
 from model.operations import (
     DECLARED,

@@ -10,8 +10,9 @@ import pytest
 
 from invariants import invariant
 from model import hugetlb, locks, userfaultfd
+from model.all_rules import ALL_RULES
 from model.features import FEATURES, SPLIT, WORLD
-from model.kernels import ALL_RULES, Kernel
+from model.kernels import Kernel
 from model.logic import Scope, System, names_in
 from model.state import CONSTANTS, FUNCTIONS, Frame, Page, fresh
 from proofs.check.cells import claim_of

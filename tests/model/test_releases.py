@@ -23,7 +23,8 @@ RULES = {
     "v7.1": "v6.18", "v7.2-rc3": "v7.2", "7.2.13+deb14-amd64": "v7.2", "7.3-amd64": "v7.3-rc7",
 }
 CHANGED = {
-    "v4.9": ("v4.8", {"force_proof"}), "v5.13": ("v5.12", {"hugetlb_fork_copies", "hugetlb_copy_writable"}),
+    "v4.9": ("v4.8", {"force_proof"}),
+    "v5.13": ("v5.12", {"hugetlb_fork_copies", "hugetlb_copy_writable", "longterm_migrates"}),
     "v6.1.0": ("v6.1", {"collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp", "mremap_clears_uffd_wp"}),
     "6.1.20": ("v6.1", {"collapse_rechecks_uffd_wp"}),
     "v6.3": ("v6.2", {"uffd_restores", "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp"}),
