@@ -16,7 +16,7 @@ from z3 import And, BoolVal, Not
 from model.decisions import Decisions
 from model.force import may_force
 from model.gup import done_there, may_take, unpinnable
-from model.logic import Param, Rule, RuleTemplate, Step, Term, Update, each, exists, put, rule
+from model.logic import Param, Rule, RuleTemplate, StateFunction, Step, Term, Update, each, exists, put, rule
 from model.migration import migrated_at_once, movable_now
 from model.ptes import NEW, P, V, lies
 from model.reclaim import F
@@ -65,16 +65,27 @@ def _place(kernel: Decisions, rule: Rule, new: Param) -> list[Update]:
     """Of the rule's fresh page, or of that for each page: where the memory of its page comes from."""
     named = {p.name: p.term for p in rule.params}
     if new.over is not None:
-        return each(
-            Page, lambda w: lies(new.term(w), lambda zone: zone(w)),
-            when=lambda w: z3.substitute(new.needed, (new.of, w)),
-        )
+        # Values that do not depend on the page, so that a proof can say what comes next.
+        return [*_for_each(new, zone_movable, movable), *_for_each(new, zone_cma, cma)]
     if rule.name in NEVER_THERE or "v" not in named:
         return lies(new.term, lambda zone: BoolVal(False))
     p, v = named.get("p"), named["v"]
     pins = exists(Proc, lambda q: memalloc_pin(q, v)) if p is None else memalloc_pin(p, v)
     avoided = {"cma": (zone_cma,), "movable": (zone_movable, zone_cma)}[kernel.longterm_migrates]
     return lies(new.term, lambda zone: And(zone(v), Not(pins)) if zone in avoided else zone(v))
+
+
+def _for_each(new: Param, zone: StateFunction, of: StateFunction) -> list[Update]:
+    """The fresh page for each page lies where the memory of that comes from. The values do not depend on the page, so
+    that a proof can say what comes next."""
+
+    def made(w: Term) -> Term:
+        return z3.substitute(new.needed, (new.of, w))
+
+    return [
+        *each(Page, lambda w: put(of(new.term(w)), True), when=lambda w: And(made(w), zone(w))),
+        *each(Page, lambda w: put(of(new.term(w)), False), when=lambda w: And(made(w), Not(zone(w)))),
+    ]
 
 
 @rule([V], "movablecore=, memory hotplug", "mm/page_alloc.c (mm/mm_init.c), find_zone_movable_pfns_for_nodes",

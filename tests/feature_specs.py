@@ -4,6 +4,7 @@ litmus tests nor the specifications there notice."""
 from __future__ import annotations
 
 from hugetlb_specs import HUGETLB_SPECS
+from longterm_specs import LONGTERM_SPECS
 from rule_specs import EVERYWHERE, EXCLUSIVE, LATE, OLD, Spec
 from uffd_specs import UFFD_SPECS
 
@@ -558,4 +559,5 @@ LAST = (
 
 UNNOTICED_SPECS = (
     *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *HUGETLB_SPECS,
+    *LONGTERM_SPECS,
 )
