@@ -14,6 +14,7 @@ from model import (
     migration,
     protect,
     reclaim,
+    swapin,
     unmap,
     userfaultfd,
 )
@@ -21,5 +22,5 @@ from model.logic import RuleTemplate
 
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
-    *migration.RULES, *force.RULES, *userfaultfd.RULES, *hugetlb.RULES, *longterm.RULES,
+    *migration.RULES, *force.RULES, *userfaultfd.RULES, *hugetlb.RULES, *longterm.RULES, *swapin.RULES,
 )

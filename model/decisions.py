@@ -289,6 +289,9 @@ class Decisions:
                                       exclusive page
     swap_in_reuse(p, v, s, f)         a write fault maps the swapped-in page writable
     swap_in_frees(p, v, s, f)         ... and f leaves the swap cache
+    swap_in_sync                      how a fault reads a slot of a synchronous device that one entry names: `cached`,
+                                      as of any device; it `skips` the swap cache; it `guards` the slot meanwhile, too
+                                      (swapcache_prepare); `frees`: the page leaves the swap cache at once
     swap_in_counts                    a read fault that finds swap space more than half used asks for the count as well
     fault_waits_for_writeback         a write fault waits until a page under writeback is written before it decides
     swap_in_upgrades                  a read fault also maps an exclusive page writable where no tracking needs a fault
@@ -368,6 +371,7 @@ class Decisions:
     swap_out_pinned: str = "allow"
     unmap_pinned: str = "allow"
     swap_in_upgrades: bool = False
+    swap_in_sync: str = "skips"
     swap_in_counts: bool = False
     fault_waits_for_writeback: bool = False
     exclusive_bit: bool = False
@@ -434,7 +438,7 @@ WORDS_ALLOWED: dict[str, tuple[str, ...]] = {
     "uffd_unwp_pinned": ("clear", "skip"), "soft_dirty_lock": ("read", "write"),
     "huge_zero_unshare": ("split", "as-write", "read-only"), "migrate_large": ("split", "whole", "split-partial"),
     "migration_dirty": ("drop", "soft-dirty", "keep"), "split_zero_parts": ("keep", "map", "map-bare"),
-    "longterm_migrates": ("cma", "movable"),
+    "swap_in_sync": ("cached", "skips", "guards", "frees"), "longterm_migrates": ("cma", "movable"),
     "force_proof": ("retry-as-read", "dirty", "exclusive"), "uffd_move": ("none", "blind", "carries", "rechecks"),
 }
 """Decisions that are one of several words, and those words."""

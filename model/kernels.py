@@ -277,7 +277,7 @@ V5_7 = Kernel(
 )
 V4_14 = V5_7.but(
     "v4.14", "M0 before the huge Dirty COW fix: a read GUP makes a PMD dirty", {"touch_dirties_pmd": "a8f97366452e"},
-    touch_dirties_pmd=True,
+    touch_dirties_pmd=True, swap_in_sync="cached",
 )
 V4_8 = V4_14.but(
     "v4.8", "M0 before the Dirty COW fix: a forced write is retried as a read",
@@ -362,19 +362,20 @@ V6_1 = V6_0.but(
      "lazyfree_splits": "folio_estimated_sharers in madvise_free_pte_range, read in 6.1.192",
      "collapse_rechecks_uffd_wp": "dd47ac428c3f, backport of 6.1.26 (read in Debian's 6.1.192)",
      "migration_keeps_uffd_wp": "24bf08c4376b, backport (mm/huge_memory.c of Debian's 6.1.192)",
+     "swap_in_sync": "13ddaf26be32, backport (mm/memory.c of Debian's 6.1.192)",
      "mremap_clears_uffd_wp": "0cef0bb836e3, backport (mm/mremap.c of Debian's 6.1.192)"},
     mremap_clears_uffd_wp=True, gup_fast_ordered=True, lazyfree_splits=mapped_in_one_mm, collapse_rechecks_uffd_wp=True,
-    migration_dirty="soft-dirty", migration_keeps_uffd_wp=True,
+    migration_dirty="soft-dirty", migration_keeps_uffd_wp=True, swap_in_sync="guards",
 )
 V6_2 = V6_1.but(
     "v6.2", "X2: mprotect no longer asks for dirty; a read-only FOLL_LONGTERM unshares everything",
     {"mprotect_restores": "6a56ccbcf6c6", "read_gup_nonanon": "84209e87c696",
      "unmerge_unshares": "6cce3314b928", "numa_write": "6a56ccbcf6c6",
      "collapse_rechecks_uffd_wp": "dd47ac428c3f is in 6.3", "migration_keeps_uffd_wp": "24bf08c4376b is of 6.3",
-     "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13"},
+     "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13", "swap_in_sync": "13ddaf26be32 is of 6.8"},
     mprotect_restores=restores_exclusive, read_gup_nonanon=not_for_long, unmerge_unshares=True,
     numa_write=writable_if_exclusive, collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False,
-    mremap_clears_uffd_wp=False,
+    mremap_clears_uffd_wp=False, swap_in_sync="skips",
 )
 BY_6_4: dict[str, Any] = {
     "migration_keeps_uffd_wp": True, "collapse_rechecks_uffd_wp": True, "split_keeps_dirty": True,
@@ -400,11 +401,12 @@ V6_12 = V6_2.but(
      "numa_hints": "folio_maybe_dma_pinned, folio_likely_mapped_shared in change_pte_range, read in 6.12.118",
      "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "replace_page, madvise_free_pte_range, read in 6.12.118 alone",
      "mremap_clears_uffd_wp": "0cef0bb836e3, backport (mm/mremap.c of Debian's 6.12.118)",
-     "uffd_move, move_soft_dirty": "adef440691ba, backports c50f8e6053b0 0ea148a79919 75cb1cca2c88", **BY_6_4_COMMITS},
+     "uffd_move, move_soft_dirty": "adef440691ba, backports c50f8e6053b0 0ea148a79919 75cb1cca2c88",
+     "swap_in_sync": "13ddaf26be32 (6.8)", **BY_6_4_COMMITS},
     uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True, reuse_large=exclusive_only,
     numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True, move_soft_dirty=True,
     migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map", uffd_move="rechecks",
-    mremap_clears_uffd_wp=True, **BY_6_4,
+    mremap_clears_uffd_wp=True, swap_in_sync="guards", **BY_6_4,
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
@@ -424,10 +426,10 @@ V6_18 = V6_15.but(
 )
 V7_2 = V6_18.but(
     "v7.2", "X4: a swapped-in page is mapped before it may leave the swap cache, so that only its entry's bit decides",
-    {"swap_in_reuse, swap_in_counts, swap_in_frees": "do_swap_page, mm/memory.c, read in 7.2.13",
+    {"swap_in_reuse, swap_in_counts, swap_in_frees, swap_in_sync": "do_swap_page, mm/memory.c, read in 7.2.13",
      "numa_hints_huge, hugetlb_copy_writable": "change_huge_pmd, make_huge_pte of 7.2.13; not so in 6.12.118"},
     swap_in_reuse=swap_in_by_exclusive_only, swap_in_frees=swap_in_by_page_count_read_only, swap_in_counts=False,
-    numa_hints_huge=unpinned_in_one_mm, hugetlb_copy_writable=False,
+    numa_hints_huge=unpinned_in_one_mm, hugetlb_copy_writable=False, swap_in_sync="frees",
 )
 V7_3_RC7 = V7_2.but(
     "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",

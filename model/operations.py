@@ -16,12 +16,15 @@ from model.decisions import Decisions
 from model.logic import Sort
 from model.state import Frame, Page, Pin, Proc, Slot, Value
 
-SWAP_IN_FAULTS = ("swap-cache-read", "swap-in-read")
+SWAP_IN_FAULTS = ("swap-cache-read", "swap-in-read", "swap-in-sync-read")
 """What brings in a swapped-out page, as a read does."""
-READ_FAULTS = ("file-read", "map-huge-zero", "map-backing", "swap-cache-read", "swap-in-read", "hugetlb-fault")
+SYNC_READS = ("swap-in-sync-read", "swap-in-sync-slow")
+READ_FAULTS = (
+    "file-read", "map-huge-zero", "map-backing", "swap-cache-read", "swap-in-read", *SYNC_READS, "hugetlb-fault",
+)
 WRITE_FAULTS = (
-    "anon-fault", "huge-fault", "file-read", "cow-fault", "swap-cache-read", "swap-in-write", "wp-reuse", "wp-copy",
-    "huge-wp-reuse", "huge-wp-copy", "huge-zero-copy", "huge-wp-split",
+    "anon-fault", "huge-fault", "file-read", "cow-fault", "swap-cache-read", "swap-in-write", "swap-in-sync-write",
+    "wp-reuse", "wp-copy", "huge-wp-reuse", "huge-wp-copy", "huge-zero-copy", "huge-wp-split",
     "hugetlb-fault", "hugetlb-reuse", "hugetlb-copy", "hugetlb-take-back",
 )
 UNSHARE_FAULTS = (
@@ -302,14 +305,15 @@ def _registers(*flags: str) -> Operation:
 
 def _pageout(then: str, *flags: str) -> Operation:
     """Reclaim. `writing`: the page's writeback goes on, until `writeback-end`; `stable`: to a device that needs pages
-    which do not change meanwhile."""
-    stable = "stable" in flags
+    which do not change meanwhile; `sync`: to one that reads and writes at once."""
+    devices = {"stable": ("swap-stable", "stable-writes"), "sync": ("swap-sync", "sync-swap")}
+    on = [of for flag, of in devices.items() if flag in flags]
     return Operation(
         "pageout", ("v",),
         ("swap-out", "swap-out-cached", "discard-lazyfree", "discard-lazyfree-part", "reclaim-file-page"),
         ("swap-out-refused", "keep-lazyfree"),
-        prepares=("split-folio", "swap-stable") if stable else ("split-folio",), then=(then,), flags=frozenset(flags),
-        on_frame=True, actor="either", features=frozenset({"stable-writes"}) if stable else frozenset(),
+        prepares=("split-folio", *(rule for rule, _ in on)), then=(then,), flags=frozenset(flags),
+        on_frame=True, actor="either", features=frozenset(feature for _, feature in on),
     )
 
 
@@ -392,6 +396,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _madv_fork("keeponfork", WIPEONFORK_SINCE),
     # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
     _pageout("reclaim-swap-cache"),
+    _pageout("reclaim-swap-cache", "sync"),
     _pageout("writeback-begin", "writing"),
     _pageout("writeback-begin", "writing", "stable"),
     Operation("writeback-end", ("v",), ("writeback-end",), on_slot=True, actor="either"),

@@ -8,7 +8,7 @@ from typing import Any
 from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model.decisions import Decisions
-from model.logic import Param, StateFunction, Term, Update, each, forall, put
+from model.logic import Param, StateFunction, Term, Update, each, exists, forall, put
 from model.state import (
     Frame,
     Page,
@@ -45,6 +45,8 @@ from model.state import (
     pte_write,
     slot_frame,
     stale,
+    sync_reading,
+    sync_slot,
     uffd_armed,
     uffd_marker,
     uffd_protects,
@@ -170,6 +172,13 @@ def leave_swap_cache(f: Term, when: Term) -> list[Update]:
         Slot, lambda s: put(cached(s), False),
         when=lambda s: And(cached(s), Not(writeback(s)), slot_frame(s) == f, when),
     )
+
+
+def not_claimed(kernel: Decisions, s: Term) -> list[Term]:
+    """No fault that skips the swap cache has claimed s: swapcache_prepare (13ddaf26be32, 6.8)."""
+    if kernel.swap_in_sync != "guards":
+        return []
+    return [Not(exists(Proc, Page, lambda q, w: And(sync_reading(q, w), sync_slot(q, w) == s)))]
 
 
 def marked(p: Term, v: Term) -> Term:

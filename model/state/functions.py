@@ -211,6 +211,9 @@ stable_writes = StateFunction(
     "stable_writes", (Slot,), Bool,
     "the slot's swap device needs pages that do not change while it writes them (SWP_STABLE_WRITES)",
 )
+sync_io = StateFunction(
+    "sync_io", (Slot,), Bool, "the slot is on a device that reads at once (SWP_SYNCHRONOUS_IO)", feature="sync-swap"
+)
 slot_value = StateFunction(
     "slot_value", (Slot,), Value, "content on the swap device",
     meaningful=lambda s: And(Not(cached(s)), Not(slot_free(s))),
@@ -218,9 +221,7 @@ slot_value = StateFunction(
 exclusive = StateFunction(
     "exclusive", (Frame,), Bool, "PG_anon_exclusive (5.19+)", meaningful=lambda f: Not(frame_free(f))
 )
-large = StateFunction(
-    "large", (Frame,), Bool, "a sub-page of a large folio", meaningful=lambda f: Not(frame_free(f))
-)
+large = StateFunction("large", (Frame,), Bool, "a sub-page of a large folio", meaningful=lambda f: Not(frame_free(f)))
 folio = StateFunction("folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=large)
 partly_mapped = StateFunction(
     "partly_mapped", (Frame,), Bool,
@@ -243,9 +244,7 @@ leaked = StateFunction(
     "leaked", (Frame,), Bool, "ghost: a FOLL_FORCE write went into it while others could see it",
     meaningful=lambda f: Not(frame_free(f)),
 )
-extra = StateFunction(
-    "extra", (Frame,), Bool, "a transient reference: LRU batch, isolation, speculative get"
-)
+extra = StateFunction("extra", (Frame,), Bool, "a transient reference: LRU batch, isolation, speculative get")
 movable = StateFunction(
     "movable", (Frame,), Bool, "the page lies in ZONE_MOVABLE", meaningful=lambda f: Not(frame_free(f)),
     feature="movable",
@@ -282,9 +281,7 @@ def copy_in_progress(p: Term, v: Term) -> Term:
 copy_from = StateFunction(
     "copy_from", (Proc, Page), Frame, "the page that the fault copies", meaningful=copy_in_progress
 )
-copy_to = StateFunction(
-    "copy_to", (Proc, Page), Frame, "the page that it copies to", meaningful=copy_in_progress
-)
+copy_to = StateFunction("copy_to", (Proc, Page), Frame, "the page that it copies to", meaningful=copy_in_progress)
 copy_dirty = StateFunction(
     "copy_dirty", (Proc, Page), Bool, "dirty bit of the PTE when the fault decided", meaningful=copy_in_progress
 )
@@ -306,9 +303,7 @@ fork_shared = StateFunction(
     "fork_shared", (Proc, Proc), Bool, "fork (parent, child) has copied the page tables, and not flushed TLBs yet"
 )
 fork_early = StateFunction("fork_early", (Proc, Page), Bool, "the fork in progress copies the page for the child")
-fork_copy = StateFunction(
-    "fork_copy", (Proc, Page), Frame, "the page that it copies to", meaningful=fork_early
-)
+fork_copy = StateFunction("fork_copy", (Proc, Page), Frame, "the page that it copies to", meaningful=fork_early)
 fast_read = StateFunction("fast_read", (Pin,), Bool, "GUP-fast has read the PTE")
 fast_held = StateFunction("fast_held", (Pin,), Bool, "... and has taken the reference, not looked again yet")
 
@@ -318,15 +313,11 @@ def fast(k: Term) -> Term:
     return Or(fast_read(k), fast_held(k))
 
 
-fast_write = StateFunction(
-    "fast_write", (Pin,), Bool, "the write bit of the PTE that it read", meaningful=fast
-)
+fast_write = StateFunction("fast_write", (Pin,), Bool, "the write bit of the PTE that it read", meaningful=fast)
 fast_dirty = StateFunction("fast_dirty", (Pin,), Bool, "... its dirty bit", meaningful=fast)
 fast_soft_dirty = StateFunction("fast_soft_dirty", (Pin,), Bool, "... its soft-dirty bit", meaningful=fast)
 fast_uffd_wp = StateFunction("fast_uffd_wp", (Pin,), Bool, "... its uffd-wp bit", meaningful=fast)
-seq_moved = StateFunction(
-    "seq_moved", (Pin,), Bool, "a fork has begun since (write_protect_seq)", meaningful=fast
-)
+seq_moved = StateFunction("seq_moved", (Pin,), Bool, "a fork has begun since (write_protect_seq)", meaningful=fast)
 ksm_cleared = StateFunction("ksm_cleared", (Proc, Page), Bool, "ksmd has taken the PTE away to look at its page")
 ksm_tested = StateFunction("ksm_tested", (Proc, Page), Bool, "... and has found that nobody holds it")
 unmap_flushing = StateFunction(
@@ -374,6 +365,17 @@ migration_exclusive = StateFunction(
     "the migration entry says that the page was exclusive: it is writable or readable-exclusive (5.19+)",
     meaningful=pte_migration, feature="migrate",
 )
+sync_reading = StateFunction(
+    "sync_reading", (Proc, Page), Bool, "a fault has read a slot past the swap cache, and not mapped the page yet",
+    feature="sync-read",
+)
+sync_slot, sync_page, sync_exclusive, sync_soft_dirty, sync_uffd_wp = (
+    StateFunction(f"sync_{of}", (Proc, Page), sort, says, meaningful=sync_reading, feature="sync-read")
+    for of, sort, says in (
+        ("slot", Slot, "the slot that it has read"), ("page", Frame, "the page that it has read it to"),
+        *((bit, Bool, f"{bit} of the swap entry then") for bit in ("exclusive", "soft_dirty", "uffd_wp")),
+    )
+)
 STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
     uffd_unwp_flushing, mprotect_flushing,
@@ -381,6 +383,7 @@ STEPS: tuple[StateFunction, ...] = (
     fast_dirty, fast_soft_dirty, fast_uffd_wp, seq_moved,
     ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned,
     move_read, move_looked, move_from, move_slot, move_found, move_page, migrating, pte_migration, migration_exclusive,
+    sync_reading, sync_slot, sync_page, sync_exclusive, sync_soft_dirty, sync_uffd_wp,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
@@ -392,7 +395,7 @@ FUNCTIONS: tuple[StateFunction, ...] = (
     pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
     force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork,
-    cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, partly_mapped, nonanon, ksm,
+    cached, slot_frame, writeback, stable_writes, sync_io, slot_value, exclusive, large, folio, partly_mapped, nonanon, ksm,
     lazyfree, page_dirty, leaked, movable, cma, unplaced, misplaced, extra, frame_value, *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
@@ -455,6 +458,7 @@ def in_flight_elsewhere(f: Term) -> Term:
         unmap_flushing(f),
         exists(Proc, Page, lambda q, w: And(copy_in_progress(q, w), Or(copy_from(q, w) == f, copy_to(q, w) == f))),
         exists(Proc, Page, lambda q, w: And(fork_early(q, w), fork_copy(q, w) == f)),
+        exists(Proc, Page, lambda q, w: And(sync_reading(q, w), sync_page(q, w) == f)),
         exists(Proc, Page, lambda q, w: And(move_looked(q, w), move_found(q, w), move_page(q, w) == f)),
     )
 
