@@ -256,6 +256,7 @@ BACKPORTS: tuple[Backport, ...] = (
     Backport(("uffd_move",), "6.16", "6.8", "0ea148a79919"),
     Backport(("move_soft_dirty",), "6.16", "6.8", "75cb1cca2c88"),
     Backport(("split_zero_parts",), "6.18", "6.12", "9658d698a8a8"),
+    Backport(("swap_in_sync",), "6.8", "6.1", "13ddaf26be32"),
 )
 
 

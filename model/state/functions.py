@@ -389,14 +389,12 @@ STEPS: tuple[StateFunction, ...] = (
 FUNCTIONS: tuple[StateFunction, ...] = (
     alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_missing, vma_unwatched, vma_huge,
     vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
-    block, page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma,
-    memalloc_pin, file, file_value, backed, backing,
-    pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
-    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
-    force_cow,
+    block, page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma, memalloc_pin,
+    file, file_value, backed, backing, pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp,
+    pte_soft_dirty, pte_swap, pte_slot, pte_swap_exclusive, uffd_marker, force_cow,
     pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork,
-    cached, slot_frame, writeback, stable_writes, sync_io, slot_value, exclusive, large, folio, partly_mapped, nonanon, ksm,
-    lazyfree, page_dirty, leaked, movable, cma, unplaced, misplaced, extra, frame_value, *STEPS,
+    cached, slot_frame, writeback, stable_writes, sync_io, slot_value, exclusive, large, folio, partly_mapped, nonanon,
+    ksm, lazyfree, page_dirty, leaked, movable, cma, unplaced, misplaced, extra, frame_value, *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
 register(FUNCTIONS)

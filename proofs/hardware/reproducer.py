@@ -124,9 +124,9 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "uffd-move":
             return Action("uffd_move", {"other": "w"})
         case "pageout":
-            if "writing" in flags:
-                return Action("page_out_writing", {"child": "p", "flags": "WRITING"}, by_director=True, goes_on=True)
-            return Action("page_out", {"child": "p"}, by_director=True, goes_on=True)
+            kind = next((f"page_out_{flag}" for flag in ("writing", "sync") if flag in flags), "page_out")
+            goes_on = {"flags": "WRITING"} if "writing" in flags else {}
+            return Action(kind, {"child": "p", **goes_on}, by_director=True, goes_on=True)
         case "writeback-end":
             return Action("writeback_end", {}, goes_on=True)
         case "migrate":
@@ -348,10 +348,11 @@ class _Function:
     def before(self) -> Iterator[str]:
         """What must be there before the first process is."""
         used = {action.function for action in self.actions}
+        yield from ["ram_swap();"] * ("page_out_sync" in used)
         slowly = {"stable" in s.operation.flags for s in self.test.statements if "writing" in s.operation.flags}
         yield from ["told_of_forks = 1;"] * ("fork_told" in used)
         yield from (f'slow_swap("{int(stable)}");' for stable in slowly)
-        if used & {"page_out", "page_out_writing"}:
+        if used & {"page_out", "page_out_sync", "page_out_writing"}:
             yield "own_cgroup();"
         if any(len(group) > 1 for group in self.test.groups):
             yield "open_race();"

@@ -1373,6 +1373,35 @@ static long wait_for_writing(uint64_t frame)
 //: writing_ended
 static const char *const writing_ended = "the writing of a page ended before it was told to";
 
+//: ram_swap
+/* A block device in memory (the module brd): reads and writes of it are done when the call returns. */
+#define RAM_DISK "/dev/ram0"
+
+static int no_ram_swap;
+
+/* Before the first process begins: all that is swapped out in this test goes to memory. */
+static void ram_swap(void)
+{
+	struct {
+		char boot[1024];
+		uint32_t version, last, bad, rest[125];
+		char unused[4096 - 1024 - 512 - 10], magic[10];
+	} head = { .version = 1, .last = 1023, .magic = "SWAPSPACE2" };
+	char swaps[1024], other[64] = "";
+	int disk = allowed ? open(RAM_DISK, O_RDWR | O_CLOEXEC) : -1;
+
+	if (disk < 0 || pwrite(disk, &head, sizeof(head), 0) != sizeof(head) || fsync(disk) ||
+	    !get_text("/proc/swaps", swaps, sizeof(swaps)) || sscanf(swaps, "%*[^\n] %63s", other) != 1 || swapoff(other)) {
+		no_ram_swap = 1;
+	} else {
+		strcpy(shared->swap_off, RAM_DISK);
+		strcpy(shared->swap_on, other);
+		no_ram_swap = swapon(RAM_DISK, 0) != 0;
+	}
+	if (disk >= 0)
+		close(disk);
+}
+
 //: slow_swap
 /*
  * A virtual machine has two slow disks for tests in which the writing of a page goes on. They may write so few bytes a
@@ -1599,6 +1628,12 @@ static long page_out(const struct args *a)
 		answer = answer ? answer : act(a->child, pageout, *a);
 	}
 	return answer == PASSED_OVER ? shrink(a->child, *a) : answer;
+}
+
+//: page_out_sync
+static long page_out_sync(const struct args *a)
+{
+	return no_ram_swap ? unseen("there is no swap device in memory: the module brd makes one (docs/kernels.md)") : page_out(a);
 }
 
 //: page_out_writing
