@@ -6,6 +6,7 @@ from __future__ import annotations
 from hugetlb_specs import HUGETLB_SPECS
 from longterm_specs import LONGTERM_SPECS
 from rule_specs import EVERYWHERE, EXCLUSIVE, LATE, OLD, Spec
+from swapin_specs import SWAPIN_SPECS
 from uffd_specs import UFFD_SPECS
 
 LAZYFREE = (
@@ -559,5 +560,5 @@ LAST = (
 
 UNNOTICED_SPECS = (
     *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *HUGETLB_SPECS,
-    *LONGTERM_SPECS,
+    *LONGTERM_SPECS, *SWAPIN_SPECS,
 )

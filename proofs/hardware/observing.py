@@ -17,7 +17,7 @@ from typing import Any
 from model.logic import ModelError
 from proofs.errors import NotObservable, OutOfTime
 from proofs.hardware import reproducer, vm
-from proofs.hardware.zones import needs_zone
+from proofs.hardware.needs import needs_zone
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 from proofs.naming.specs import find_kernel, resolved

@@ -20,7 +20,7 @@ import z3
 from model.logic import Term
 from proofs.errors import NotObservable
 from proofs.hardware.holders import held_by
-from proofs.hardware.zones import check_zones, needs_zone
+from proofs.hardware.needs import check_needs, needs_zone
 from proofs.litmus.execution import Outcome
 from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import Litmus, Statement
@@ -285,7 +285,7 @@ class _Function:
                 self.names[kind, number] = short
         if len({"stable" in s.operation.flags for s in test.statements if "writing" in s.operation.flags}) > 1:
             raise NotObservable("a swap device needs pages that do not change while it writes them, or does not")
-        check_zones(test)
+        check_needs(test)
         rest = self.rest()
         written = [part["v"] for s in test.statements if "writing" in s.operation.flags for part in s.parts]
         for page in (test.pages[v] for v in written):

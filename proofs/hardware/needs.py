@@ -1,4 +1,4 @@
-"""ZONE_MOVABLE and CMA on real kernels: what tests about them need."""
+"""Memory and swap devices of certain kinds on real kernels: what tests about them need."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ def needs_zone(test: Litmus) -> bool:
     return any("movable" in page.attributes for page in test.pages)
 
 
-def check_zones(test: Litmus) -> None:
-    """Raises NotObservable if no machine has memory as the test wants it."""
+def check_needs(test: Litmus) -> None:
+    """Raises NotObservable if no machine has memory, or a swap device, as the test wants it."""
+    together = {number for group in test.groups if len(group) > 1 for number in group}
+    if any("sync" in test.statements[number].operation.flags for number in together):
+        raise NotObservable("a slot that is free again is set aside (swap slots cache): no other page gets it soon")
     if any("cma" in page.attributes for page in test.pages):
         raise NotObservable("no program makes its memory come from CMA")
     if needs_zone(test) and not all("movable" in page.attributes for page in test.pages):
