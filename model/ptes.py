@@ -45,6 +45,7 @@ from model.state import (
     pte_write,
     slot_frame,
     stale,
+    sync_again,
     sync_reading,
     sync_slot,
     uffd_armed,
@@ -179,6 +180,12 @@ def not_claimed(kernel: Decisions, s: Term) -> list[Term]:
     if kernel.swap_in_sync != "guards":
         return []
     return [Not(exists(Proc, Page, lambda q, w: And(sync_reading(q, w), sync_slot(q, w) == s)))]
+
+
+def given_out(s: Term) -> list[Update]:
+    """What a fault has read from slot s past the swap cache is not what will be there."""
+    return each(Proc, Page, lambda q, w: put(sync_again(q, w), True),
+                when=lambda q, w: And(sync_reading(q, w), sync_slot(q, w) == s))
 
 
 def marked(p: Term, v: Term) -> Term:

@@ -27,6 +27,7 @@ from model.state import (
     pte_uffd_wp,
     slot_value,
     soft_dirty_needs_fault,
+    sync_again,
     sync_exclusive,
     sync_io,
     sync_page,
@@ -100,7 +101,7 @@ def swap_in_sync_slow(kernel: Decisions, p: Term, v: Term, new: Term) -> Staged:
         ),
         (sync_reading(p, v),), SimpleNamespace(page=new), SimpleNamespace(page=sync_page(p, v)),
         save=[
-            *put(sync_slot(p, v), s), *put(sync_page(p, v), new),
+            *put(sync_slot(p, v), s), *put(sync_page(p, v), new), *put(sync_again(p, v), False),
             *put(sync_exclusive(p, v), pte_swap_exclusive(p, v)), *put(sync_soft_dirty(p, v), pte_soft_dirty(p, v)),
             *put(sync_uffd_wp(p, v), pte_uffd_wp(p, v)),
         ],

@@ -369,10 +369,11 @@ sync_reading = StateFunction(
     "sync_reading", (Proc, Page), Bool, "a fault has read a slot past the swap cache, and not mapped the page yet",
     feature="sync-read",
 )
-sync_slot, sync_page, sync_exclusive, sync_soft_dirty, sync_uffd_wp = (
+sync_slot, sync_page, sync_again, sync_exclusive, sync_soft_dirty, sync_uffd_wp = (
     StateFunction(f"sync_{of}", (Proc, Page), sort, says, meaningful=sync_reading, feature="sync-read")
     for of, sort, says in (
         ("slot", Slot, "the slot that it has read"), ("page", Frame, "the page that it has read it to"),
+        ("again", Bool, "ghost: the slot was given to another page since"),
         *((bit, Bool, f"{bit} of the swap entry then") for bit in ("exclusive", "soft_dirty", "uffd_wp")),
     )
 )
@@ -383,18 +384,18 @@ STEPS: tuple[StateFunction, ...] = (
     fast_dirty, fast_soft_dirty, fast_uffd_wp, seq_moved,
     ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned,
     move_read, move_looked, move_from, move_slot, move_found, move_page, migrating, pte_migration, migration_exclusive,
-    sync_reading, sync_slot, sync_page, sync_exclusive, sync_soft_dirty, sync_uffd_wp,
+    sync_reading, sync_slot, sync_page, sync_again, sync_exclusive, sync_soft_dirty, sync_uffd_wp,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
     alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_uffd, vma_missing, vma_unwatched, vma_huge,
-    vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
-    block, page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma, memalloc_pin,
-    file, file_value, backed, backing, pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp,
-    pte_soft_dirty, pte_swap, pte_slot, pte_swap_exclusive, uffd_marker, force_cow,
-    pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork,
-    cached, slot_frame, writeback, stable_writes, sync_io, slot_value, exclusive, large, folio, partly_mapped, nonanon,
-    ksm, lazyfree, page_dirty, leaked, movable, cma, unplaced, misplaced, extra, frame_value, *STEPS,
+    vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed, block, page_table, hugetlb,
+    vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma, memalloc_pin, file, file_value, backed,
+    backing, pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty, pte_swap, pte_slot,
+    pte_swap_exclusive, uffd_marker, force_cow, pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write,
+    pin_longterm, pin_attached, pin_dontfork, cached, slot_frame, writeback, stable_writes, sync_io, slot_value,
+    exclusive, large, folio, partly_mapped, nonanon, ksm, lazyfree, page_dirty, leaked, movable, cma, unplaced,
+    misplaced, extra, frame_value, *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
 register(FUNCTIONS)

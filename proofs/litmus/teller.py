@@ -366,8 +366,7 @@ class Teller:
 
     def touches(self, number: int, pages: Sequence[int]) -> bool:
         """The step changes something about those pages, of any process."""
-        cells = self.trace.interpreter.layout.cells
-        changed = (cells[i] for i in self.trace.changed(number))
+        changed = (self.trace.interpreter.layout.cells[i] for i in self.trace.changed(number))
         return any(
             sort == Page and index[i] in pages for function, index in changed for i, sort in enumerate(function.domain)
         )
