@@ -366,8 +366,7 @@ migration_exclusive = StateFunction(
     meaningful=pte_migration, feature="migrate",
 )
 sync_reading = StateFunction(
-    "sync_reading", (Proc, Page), Bool, "a fault has read a slot past the swap cache, and not mapped the page yet",
-    feature="sync-read",
+    "sync_reading", (Proc, Page), Bool, "a fault has read a slot past the swap cache; not mapped", feature="sync-read",
 )
 sync_slot, sync_page, sync_again, sync_exclusive, sync_soft_dirty, sync_uffd_wp = (
     StateFunction(f"sync_{of}", (Proc, Page), sort, says, meaningful=sync_reading, feature="sync-read")
