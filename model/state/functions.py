@@ -104,9 +104,7 @@ pool_empty = StateFunction(
     "pool_empty", (Page,), Bool, "the pool of hugetlb pages has none but those that are in use or reserved",
     feature="hugetlb",
 )
-zone_movable = StateFunction(
-    "zone_movable", (Page,), Bool, "what a fault allocates there lies in ZONE_MOVABLE", feature="movable"
-)
+zone_movable = StateFunction("zone_movable", (Page,), Bool, "faults there take from ZONE_MOVABLE", feature="movable")
 zone_cma = StateFunction(
     "zone_cma", (Page,), Bool, "what a fault allocates there lies in a pageblock of MIGRATE_CMA", feature="movable"
 )
@@ -211,9 +209,7 @@ stable_writes = StateFunction(
     "stable_writes", (Slot,), Bool,
     "the slot's swap device needs pages that do not change while it writes them (SWP_STABLE_WRITES)",
 )
-sync_io = StateFunction(
-    "sync_io", (Slot,), Bool, "the slot is on a device that reads at once (SWP_SYNCHRONOUS_IO)", feature="sync-swap"
-)
+sync_io = StateFunction("sync_io", (Slot,), Bool, "its device reads at once (SWP_SYNCHRONOUS_IO)", feature="sync-swap")
 slot_value = StateFunction(
     "slot_value", (Slot,), Value, "content on the swap device",
     meaningful=lambda s: And(Not(cached(s)), Not(slot_free(s))),
@@ -378,12 +374,11 @@ sync_slot, sync_page, sync_again, sync_exclusive, sync_soft_dirty, sync_uffd_wp 
 )
 STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
-    uffd_unwp_flushing, mprotect_flushing,
-    soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write,
-    fast_dirty, fast_soft_dirty, fast_uffd_wp, seq_moved,
-    ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned,
-    move_read, move_looked, move_from, move_slot, move_found, move_page, migrating, pte_migration, migration_exclusive,
-    sync_reading, sync_slot, sync_page, sync_again, sync_exclusive, sync_soft_dirty, sync_uffd_wp,
+    uffd_unwp_flushing, mprotect_flushing, soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy,
+    fast_read, fast_held, fast_write, fast_dirty, fast_soft_dirty, fast_uffd_wp, seq_moved, ksm_cleared, ksm_tested,
+    unmap_flushing, pmd_splitting, collapse_scanned, move_read, move_looked, move_from, move_slot, move_found,
+    move_page, migrating, pte_migration, migration_exclusive, sync_reading, sync_slot, sync_page, sync_again,
+    sync_exclusive, sync_soft_dirty, sync_uffd_wp,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (

@@ -323,9 +323,8 @@ class Teller:
         """The unit is over: faults that no goal followed are told as accesses that change nothing else."""
         self.open.remove(unit)
         self.units.append(unit)
-        if unit.operation:
+        if unit.operation or unit.place is None:
             return
-        assert unit.place is not None
         whose = self.names["Proc", unit.place[0]]
         number = unit.steps[-1]
         operations = self.alone(unit.rules) or [o for o in self.operations if self.takes(o, unit.rules)]
