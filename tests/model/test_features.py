@@ -29,7 +29,8 @@ STARTS = (
     "mmap-hugetlb", "uffd-continue", "ksm-merge", "migrate",
     "numa-hint", "madv-free", "mremap", "mremap-dontunmap", "force-store", "force-anon-fault", "force-cow-fault",
     "force-wp-reuse",
-    "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "mmap-soft-dirty",
+    "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "swap-sync", "mmap-soft-dirty",
+    "memory-movable", "memory-cma", "memalloc-pin-save",
     "force-swap-in", "get-write-force", "pin-write-longterm-force", "ksm-join", "ksm-merge-left", "ksm-merge-undone",
     "madv-dontfork", "madv-dontfork-range", "madv-wipeonfork", "madv-wipeonfork-range",
     *(f"uffd-{what}{more}" for what in ("register-missing", "register-wp", "register-missing-wp", "unregister")
