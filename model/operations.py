@@ -39,7 +39,7 @@ NO_READ = (*NO_PAGE, "hugetlb-unshare-refused")
 """... of get_user_pages for reading, where that raises a fault of its own."""
 FORCED_FAULTS = (
     "force-anon-fault", "force-huge-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy",
-    "force-huge-copy", "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in",
+    "force-huge-copy", "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in", "swap-in-sync-read",
 )
 """Write faults of FOLL_FORCE in a read-only VMA."""
 

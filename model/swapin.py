@@ -2,7 +2,8 @@
 
 A slot that one swap entry names is read into a page of the process's own; it is free as soon as that is mapped, and the
 next page that is swapped out may get it; decision `swap_in_sync`. Read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and
-7.3-rc7. Left out: forced writes to such an entry, large folios read as a whole (6.12).
+7.3-rc7. A forced write in a read-only VMA maps the page as a read does, and faults again. Left out: large folios read
+as a whole (6.12).
 """
 
 from __future__ import annotations
