@@ -270,6 +270,8 @@ class Decisions:
     read_gup_writes                   otherwise it raises a write fault
     unshare(p, v, f)                  otherwise a fault for a reader: f is kept where this holds, else copied;
                                       None where the kernel has no such fault
+    longterm_migrates                 pages that FOLL_LONGTERM first moves elsewhere: those of CMA alone
+                                      (`cma`), or those of ZONE_MOVABLE, too (`movable`)
     unshare_writable                  the copy for a reader is mapped writable, without uffd-wp
     fork_copies(p, v, f)              fork gives the child its own copy at once (row f)
     hugetlb_fork_copies(p, v, f)      ... of a hugetlb page
@@ -287,6 +289,9 @@ class Decisions:
                                       exclusive page
     swap_in_reuse(p, v, s, f)         a write fault maps the swapped-in page writable
     swap_in_frees(p, v, s, f)         ... and f leaves the swap cache
+    swap_in_sync                      how a fault reads a slot of a synchronous device that one entry names: `cached`,
+                                      as of any device; it `skips` the swap cache; it `guards` the slot meanwhile, too
+                                      (swapcache_prepare); `frees`: the page leaves the swap cache at once
     swap_in_counts                    a read fault that finds swap space more than half used asks for the count as well
     fault_waits_for_writeback         a write fault waits until a page under writeback is written before it decides
     swap_in_upgrades                  a read fault also maps an exclusive page writable where no tracking needs a fault
@@ -368,6 +373,7 @@ class Decisions:
     swap_out_pinned: str = "allow"
     unmap_pinned: str = "allow"
     swap_in_upgrades: bool = False
+    swap_in_sync: str = "skips"
     swap_in_counts: bool = False
     fault_waits_for_writeback: bool = False
     exclusive_bit: bool = False
@@ -416,6 +422,7 @@ class Decisions:
     early_copy_keeps_uffd_wp: bool = False
     hugetlb_fork_copies: Predicate = never
     hugetlb_copy_writable: bool = False
+    longterm_migrates: str = "cma"
     uffd_move: str = "none"
     move_soft_dirty: bool = False
     wp_flushes_uffd: bool = False
@@ -435,6 +442,7 @@ WORDS_ALLOWED: dict[str, tuple[str, ...]] = {
     "uffd_unwp_pinned": ("clear", "skip"), "soft_dirty_lock": ("read", "write"),
     "huge_zero_unshare": ("split", "as-write", "read-only"), "migrate_large": ("split", "whole", "split-partial"),
     "migration_dirty": ("drop", "soft-dirty", "keep"), "split_zero_parts": ("keep", "map", "map-bare"),
+    "swap_in_sync": ("cached", "skips", "guards", "frees"), "longterm_migrates": ("cma", "movable"),
     "force_proof": ("retry-as-read", "dirty", "exclusive"), "uffd_move": ("none", "blind", "carries", "rechecks"),
 }
 """Decisions that are one of several words, and those words."""

@@ -22,6 +22,7 @@ from model.ptes import (
     map_read_only,
     map_writable,
     marked,
+    not_claimed,
     one_vma,
     set_exclusive,
 )
@@ -80,6 +81,8 @@ from model.state import (
     stale_frame,
     still_to_copy,
     swapped_in_alone,
+    swapped_only_by,
+    sync_io,
     uffd_armed,
     uffd_marker,
     uffd_protects,
@@ -365,12 +368,24 @@ def wp_copy_spurious(kernel: Decisions, p: Term, v: Term, new: Term) -> Staged |
     )
 
 
+def past_swap_cache(kernel: Decisions, p: Term, v: Term, s: Term) -> Term:
+    """do_swap_page reads s into a page that never is in the swap cache; decision `swap_in_sync`."""
+    skips = kernel.swap_in_sync in ("skips", "guards")
+    return And(sync_io(s), swapped_only_by(p, v, s)) if skips else BoolVal(False)
+
+
+def leaves_at_once(kernel: Decisions, p: Term, v: Term, s: Term) -> Term:
+    """A page of a synchronous device leaves the swap cache as it is mapped, if no other entry names the slot."""
+    frees = kernel.swap_in_sync == "frees"
+    return And(sync_io(s), swapped_only_by(p, v, s), Not(writeback(s))) if frees else BoolVal(False)
+
+
 @rule([P, V, NEW], "swapin_readahead", "domain.md 2.1 (j)", lock="fault")
 def swap_cache_read(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """The slot of a swap entry is read into a fresh page in the swap cache."""
     s = pte_slot(p, v)
     return Step(
-        [live(p, v), pte_swap(p, v), Not(cached(s))],
+        [live(p, v), pte_swap(p, v), Not(cached(s)), Not(past_swap_cache(kernel, p, v, s)), *not_claimed(kernel, s)],
         [put(cached(s), True), put(slot_frame(s), new), put(writeback(s), False),
          fresh_page(new, slot_value(s), in_cache=True),
          set_exclusive(kernel, new, False)],
@@ -385,7 +400,7 @@ def swapped_in(p: Term, v: Term, f: Term, writable: Term, dirty: Term) -> list[U
     )
 
 
-def _upgraded(kernel: Decisions, p: Term, v: Term) -> Term:
+def upgraded(kernel: Decisions, p: Term, v: Term) -> Term:
     """A read fault maps an exclusive page writable at once where no tracking needs a fault (c18160dba5ff, 6.11)."""
     if not kernel.swap_in_upgrades:
         return BoolVal(False)
@@ -404,8 +419,9 @@ def swap_in_read(kernel: Decisions, p: Term, v: Term) -> Step:
     return Step(
         [live(p, v), pte_swap(p, v), cached(s), Not(migrating(f))],
         [
-            swapped_in(p, v, f, And(sole, _upgraded(kernel, p, v)), BoolVal(False)),
+            swapped_in(p, v, f, And(sole, upgraded(kernel, p, v)), BoolVal(False)),
             set_exclusive(kernel, f, Or(exclusive(f), sole)),
+            [replace(u, when=leaves_at_once(kernel, p, v, s)) for u in put(cached(s), False)],
         ],
     )
 
@@ -422,7 +438,7 @@ def swap_in_read_full(kernel: Decisions, p: Term, v: Term) -> Step | None:
     return Step(
         [live(p, v), pte_swap(p, v), cached(s), Not(migrating(f)), anon(f), swapped_in_alone(p, v, s, f)],
         [
-            swapped_in(p, v, f, _upgraded(kernel, p, v), BoolVal(False)), set_exclusive(kernel, f),
+            swapped_in(p, v, f, upgraded(kernel, p, v), BoolVal(False)), set_exclusive(kernel, f),
             put(cached(s), False),
         ],
     )
@@ -445,12 +461,13 @@ def swap_in_write(kernel: Decisions, p: Term, v: Term) -> Step:
         upgrade = And(upgrade, Not(soft_dirty_needs_fault(p, v)))
     dirty = upgrade if kernel.swap_in_upgrades else sole
     waits = writeback(s) if kernel.fault_waits_for_writeback else BoolVal(False)
+    frees = kernel.swap_in_frees(p, v, s, f)
     return Step(
         [live(p, v), vma_write(p, v), pte_swap(p, v), cached(s), Not(migrating(f)), Not(waits)],
         [
             swapped_in(p, v, f, upgrade, dirty),
             set_exclusive(kernel, f, Or(exclusive(f), sole)),
-            put(cached(s), Or(writeback(s), Not(kernel.swap_in_frees(p, v, s, f)))),
+            put(cached(s), Or(writeback(s), Not(Or(frees, leaves_at_once(kernel, p, v, s))))),
         ],
     )
 

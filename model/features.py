@@ -7,6 +7,7 @@ WORLD: dict[str, str] = {
     "zero": "the shared zero page",
     "file": "private file mappings and the page cache",
     "hugetlb": "private mappings of hugetlb pages: reservations, an empty pool",
+    "movable": "ZONE_MOVABLE and CMA, from where FOLL_LONGTERM migrates a page first",
     "ksm": "KSM merging and un-merging",
     "migration": "page migration",
     "numa": "NUMA hinting",
@@ -21,6 +22,7 @@ WORLD: dict[str, str] = {
     "uffd-fork": "the fork event of userfaultfd: children are registered, too",
     "exec": "mprotect(PROT_EXEC): whether VM_EXEC is set decides whether the next mprotect changes anything",
     "prot-none": "mprotect(PROT_NONE): loads and get_user_pages without FOLL_FORCE are refused",
+    "sync-swap": "swap devices that read at once (zram, brd: SWP_SYNCHRONOUS_IO), past the swap cache",
     "stable-writes": "swap devices that need pages which do not change while they are written (SWP_STABLE_WRITES)",
 }
 """What there may be. Name to one line."""
@@ -37,6 +39,7 @@ SPLIT: dict[str, str] = {
     "move": "UFFDIO_MOVE reads a swap entry, looks into the swap cache, then moves the entry (with uffd-move)",
     "migrate": "migration puts entries in the place of PTEs, counts references, maps a new page or the old one (with "
     "migration)",
+    "sync-read": "a fault reads a slot past the swap cache, then maps the page (with sync-swap)",
     "share": "KSM takes a PTE away, looks at its page, gives it back",
 }
 """What is not one step: name to one line."""

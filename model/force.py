@@ -13,7 +13,7 @@ from z3 import And, BoolVal, Not, Or
 
 from model.decisions import Decisions
 from model.fault import huge_ready, may_reuse, none_huge_ready, swapped_in, table_for
-from model.gup import K, counts, reference, remembers_pin
+from model.gup import K, counts, done_there, may_stay, reference, remembers_pin
 from model.huge import (
     FOLIO,
     exclusive_folio,
@@ -92,6 +92,11 @@ def can_follow(kernel: Decisions, p: Term, v: Term) -> Term:
             return And(anon(f), exclusive(f), Not(soft_dirty_needs_fault(p, v)), Not(uffd_protects(p, v)))
 
 
+def may_force(kernel: Decisions, p: Term, v: Term) -> list[Term]:
+    """A FOLL_FORCE | FOLL_WRITE GUP takes the page that a read-only VMA maps at (p, v)."""
+    return [*_read_only(p, v), pte_present(p, v), Or(pte_write(p, v), can_follow(kernel, p, v))]
+
+
 def _reads_again(kernel: Decisions, p: Term, v: Term) -> Term:
     """Before 4.9 the retry after COW was broken is a read."""
     return force_cow(p, v) if kernel.force_proof == "retry-as-read" else BoolVal(False)
@@ -127,9 +132,9 @@ def force_store_refused(kernel: Decisions, p: Term, v: Term) -> Step:
 def _forced_gup(name: str, function: str, foll_pin: bool, longterm: bool, about: str) -> RuleTemplate:
     def taken(kernel: Decisions, p: Term, v: Term, k: Term) -> Step:
         return Step(
-            [*_read_only(p, v), pte_present(p, v), Or(pte_write(p, v), can_follow(kernel, p, v))],
+            [*may_force(kernel, p, v), *may_stay(kernel, pte_frame(p, v), longterm)],
             [counts(k), *reference(p, v, k, foll_pin, True, longterm), remembers_pin(p, foll_pin),
-             put(force_cow(p, v), False)],
+             put(force_cow(p, v), False), done_there(p, v, longterm)],
         )
 
     taken.__doc__ = about

@@ -16,6 +16,7 @@ from model.state import (
     Pin,
     accessible,
     anon,
+    cma,
     fast_dirty,
     fast_held,
     fast_read,
@@ -28,6 +29,8 @@ from model.state import (
     has_pinned,
     large,
     live,
+    memalloc_pin,
+    movable,
     nonanon,
     page_dirty,
     pin_attached,
@@ -72,6 +75,28 @@ def may_read(kernel: Decisions, p: Term, v: Term, f: Term, foll_pin: bool, longt
     )
 
 
+def may_take(kernel: Decisions, p: Term, v: Term, foll_pin: bool, write: bool, longterm: bool) -> Term:
+    """Such a GUP takes the page that the PTE of (p, v) maps, be it wherever."""
+    if write:
+        return And(vma_write(p, v), pte_write(p, v))
+    return And(Not(vma_none(p, v)), may_read(kernel, p, v, pte_frame(p, v), foll_pin, longterm))
+
+
+def unpinnable(kernel: Decisions, f: Term) -> Term:
+    """is_longterm_pinnable_page says no: FOLL_LONGTERM must not leave f where it is; decision `longterm_migrates`."""
+    return cma(f) if kernel.longterm_migrates == "cma" else Or(movable(f), cma(f))
+
+
+def may_stay(kernel: Decisions, f: Term, longterm: bool) -> list[Term]:
+    """Such a GUP may keep f, as far as it matters where f lies."""
+    return [Not(unpinnable(kernel, f))] if longterm else []
+
+
+def done_there(p: Term, v: Term, longterm: bool) -> list[Update]:
+    """memalloc_pin_restore."""
+    return put(memalloc_pin(p, v), False) if longterm else []
+
+
 def reference(p: Term, v: Term, k: Term, foll_pin: bool, write: bool, longterm: bool) -> list[Update]:
     """Say of k that it is such a reference to the page that (p, v) maps."""
     return [
@@ -98,17 +123,15 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
         return reference(p, v, k, foll_pin, write, longterm)
 
     def allowed(kernel: Decisions, p: Term, v: Term) -> Term:
-        if write:
-            return And(vma_write(p, v), pte_write(p, v))
-        return And(Not(vma_none(p, v)), may_read(kernel, p, v, pte_frame(p, v), foll_pin, longterm))
+        return may_take(kernel, p, v, foll_pin, write, longterm)
 
     def slow(kernel: Decisions, p: Term, v: Term, k: Term) -> Step:
         touched = [] if foll_pin or write or not kernel.touch_dirties_pmd else each(
             Page, lambda w: put(pte_dirty(p, w), True), when=lambda w: same_pmd(p, v, p, w)
         )
         return Step(
-            [live(p, v), pte_present(p, v), allowed(kernel, p, v)],
-            [counts(k), *taken(p, v, k), remembers_pin(p, foll_pin), touched],
+            [live(p, v), pte_present(p, v), allowed(kernel, p, v), *may_stay(kernel, pte_frame(p, v), longterm)],
+            [counts(k), *taken(p, v, k), remembers_pin(p, foll_pin), touched, done_there(p, v, longterm)],
         )
 
     def quick(kernel: Decisions, p: Term, v: Term, k: Term) -> Staged:
@@ -132,6 +155,7 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
             (
                 Stage("read", lambda view: Step(
                     [live(p, v), pte_present(p, v), Not(pte_cleared(p, v)), allowed(kernel, p, v),
+                     *may_stay(kernel, pte_frame(p, v), longterm),
                      *([Not(forking(p))] if counted else [])],
                     [remembers_pin(p, foll_pin)],
                 )),

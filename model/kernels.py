@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from model import fault, force, fork, gup, huge, lapses, locks, merge, migration, protect, reclaim, unmap, userfaultfd
+from model import hugetlb, lapses, locks, longterm
+from model.all_rules import ALL_RULES
 from model.blame import defect, is_models, nearest, place_of
 
 # All predicates, also those of which no kernel here is made: who writes one finds them beside the kernels.
@@ -55,17 +56,10 @@ from model.decisions import (
     writable_if_exclusive,
 )
 from model.features import FEATURES, SPLIT
-from model.hugetlb import RULES as HUGETLB_RULES
-from model.hugetlb import spared
 from model.logic import ModelError, Rule, RuleTemplate, System, Term, not_writing
 from model.operations import Operation
 from model.state import BY_NAME, CONSTANTS, FUNCTIONS, Bool, fresh
 from model.user_rules import arguments_of, check_decision, check_operation, check_rule
-
-ALL_RULES: tuple[RuleTemplate, ...] = (
-    *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
-    *migration.RULES, *force.RULES, *userfaultfd.RULES, *HUGETLB_RULES,
-)
 
 
 @dataclass(frozen=True)
@@ -184,7 +178,8 @@ class Kernel(Decisions):
             if not template.features <= frozenset(features):
                 continue
             rules += _built(deciding, template, split if template.split else frozenset())[1]
-        rules = spared(lapses.applied(self.lapses, rules), features, self.own_rules)
+        rules = hugetlb.spared(lapses.applied(self.lapses, rules), features, self.own_rules)
+        rules = longterm.placed(self, rules, features)
         lacking = {f.name: f for f in FUNCTIONS if not f.asked_with(features)}
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()
@@ -275,14 +270,14 @@ def _one_of(kernel: str, decision: str, value: str, allowed: tuple[str, ...]) ->
 
 V5_7 = Kernel(
     "v5.7", "M0: reuse by mapcount and swap count; read GUP takes whatever is mapped", None,
-    (("reuse", "c475a8ab625d"),),
+    (("reuse", "c475a8ab625d"), ("longterm_migrates", "9a4e9f3b2d73 (5.2)")),
     reuse=reused_by_mapcount, reuse_frees_swap_cache=always, read_gup=read_as_mapped, fork_copies=never,
     swap_in_reuse=swap_in_by_mapcount, swap_in_frees=swap_in_by_mapcount, reuse_ksm=page_count_is_one,
     huge_copies=True, collapse_shared=False, collapse_compound=False, collapse_cached=reused_by_mapcount,
 )
 V4_14 = V5_7.but(
     "v4.14", "M0 before the huge Dirty COW fix: a read GUP makes a PMD dirty", {"touch_dirties_pmd": "a8f97366452e"},
-    touch_dirties_pmd=True,
+    touch_dirties_pmd=True, swap_in_sync="cached",
 )
 V4_8 = V4_14.but(
     "v4.8", "M0 before the Dirty COW fix: a forced write is retried as a read",
@@ -323,8 +318,9 @@ V5_12 = V5_11.but(
 V5_14 = V5_12.but(
     "v5.14", "R2, and a copy frees the old page's idle swap-cache entry",
     {"copy_frees_swap_cache": "f4c4a3f48480", "early_copy_keeps_uffd_wp": "8f34f1eac382",
-     "hugetlb_fork_copies, hugetlb_copy_writable": "4eae4efa2c29 (5.13)"}, copy_frees_swap_cache=True,
-    early_copy_keeps_uffd_wp=True, hugetlb_fork_copies=copies_pinned, hugetlb_copy_writable=True,
+     "hugetlb_fork_copies, hugetlb_copy_writable": "4eae4efa2c29 (5.13)", "longterm_migrates": "d1e153fea2a8 (5.13)"},
+    copy_frees_swap_cache=True, longterm_migrates="movable", early_copy_keeps_uffd_wp=True,
+    hugetlb_fork_copies=copies_pinned, hugetlb_copy_writable=True,
 )
 V5_16 = V5_14.but(
     "v5.16", "R2, and UFFDIO_CONTINUE installs page cache pages dirty (CVE-2022-2590)",
@@ -366,18 +362,21 @@ V6_1 = V6_0.but(
      "lazyfree_splits, ksm_walks": "folio_estimated_sharers in madvise_free_pte_range, ksm_next_page_ops of 6.1.192",
      "collapse_rechecks_uffd_wp": "dd47ac428c3f, backport of 6.1.26 (read in Debian's 6.1.192)",
      "migration_keeps_uffd_wp": "24bf08c4376b, backport (mm/huge_memory.c of Debian's 6.1.192)",
+     "swap_in_sync": "13ddaf26be32, backport (mm/memory.c of Debian's 6.1.192)",
      "mremap_clears_uffd_wp": "0cef0bb836e3, backport (mm/mremap.c of Debian's 6.1.192)"},
     mremap_clears_uffd_wp=True, gup_fast_ordered=True, lazyfree_splits=mapped_in_one_mm, collapse_rechecks_uffd_wp=True,
     migration_dirty="soft-dirty", migration_keeps_uffd_wp=True, follows_inaccessible=False, ksm_walks=True,
+    swap_in_sync="guards",
 )
 V6_2 = V6_1.but(
     "v6.2", "X2: mprotect no longer asks for dirty; a read-only FOLL_LONGTERM unshares everything",
     {"mprotect_restores, numa_write": "6a56ccbcf6c6", "read_gup_nonanon": "84209e87c696", "ksm_walks": "not by 6.4",
      "collapse_rechecks_uffd_wp": "dd47ac428c3f is in 6.3", "migration_keeps_uffd_wp": "24bf08c4376b is of 6.3",
-     "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13", "unmerge_unshares": "6cce3314b928"},
+     "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13", "unmerge_unshares": "6cce3314b928",
+     "swap_in_sync": "13ddaf26be32 is of 6.8"},
     mprotect_restores=restores_exclusive, read_gup_nonanon=not_for_long, unmerge_unshares=True,
     numa_write=writable_if_exclusive, collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False,
-    mremap_clears_uffd_wp=False, ksm_walks=False,
+    mremap_clears_uffd_wp=False, ksm_walks=False, swap_in_sync="skips",
 )
 BY_6_4: dict[str, Any] = {
     "migration_keeps_uffd_wp": True, "collapse_rechecks_uffd_wp": True, "split_keeps_dirty": True,
@@ -404,11 +403,12 @@ V6_12 = V6_2.but(
      "numa_hints": "folio_maybe_dma_pinned, folio_likely_mapped_shared in change_pte_range, read in 6.12.118",
      "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "replace_page, madvise_free_pte_range, read in 6.12.118 alone",
      "mremap_clears_uffd_wp": "0cef0bb836e3, backport (mm/mremap.c of Debian's 6.12.118)",
-     "uffd_move, move_soft_dirty": "adef440691ba, backports c50f8e6053b0 0ea148a79919 75cb1cca2c88", **BY_6_4_COMMITS},
+     "uffd_move, move_soft_dirty": "adef440691ba, backports c50f8e6053b0 0ea148a79919 75cb1cca2c88",
+     "swap_in_sync": "13ddaf26be32 (6.8)", **BY_6_4_COMMITS},
     uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True, reuse_large=exclusive_only,
     numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True, move_soft_dirty=True,
     migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map", uffd_move="rechecks",
-    mremap_clears_uffd_wp=True, follows_inaccessible=True, ksm_walks=True, **BY_6_4,
+    mremap_clears_uffd_wp=True, follows_inaccessible=True, ksm_walks=True, swap_in_sync="guards", **BY_6_4,
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",
@@ -428,10 +428,10 @@ V6_18 = V6_15.but(
 )
 V7_2 = V6_18.but(
     "v7.2", "X4: a swapped-in page is mapped before it may leave the swap cache, so that only its entry's bit decides",
-    {"swap_in_reuse, swap_in_counts, swap_in_frees": "do_swap_page, mm/memory.c, read in 7.2.13",
+    {"swap_in_reuse, swap_in_counts, swap_in_frees, swap_in_sync": "do_swap_page, mm/memory.c, read in 7.2.13",
      "numa_hints_huge, hugetlb_copy_writable, ksm_walks": "change_huge_pmd, make_huge_pte, mm/ksm.c of 7.2.13"},
     swap_in_reuse=swap_in_by_exclusive_only, swap_in_frees=swap_in_by_page_count_read_only, swap_in_counts=False,
-    numa_hints_huge=unpinned_in_one_mm, hugetlb_copy_writable=False, ksm_walks=True,
+    numa_hints_huge=unpinned_in_one_mm, hugetlb_copy_writable=False, ksm_walks=True, swap_in_sync="frees",
 )
 V7_3_RC7 = V7_2.but(
     "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",

@@ -12,7 +12,7 @@ from z3 import And, BoolVal, Implies, Not, Or
 from model.decisions import Decisions
 from model.huge import split_into_pages
 from model.logic import Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
-from model.ptes import NEW, fresh_page, migrated_pte, one_vma, set_exclusive
+from model.ptes import NEW, fresh_page, lies, migrated_pte, one_vma, set_exclusive
 from model.reclaim import F
 from model.state import (
     FIRST,
@@ -63,7 +63,7 @@ def _unmappable(kernel: Decisions, f: Term) -> list[Term]:
     return [mapped(f), Not(large(f)), Or(Not(nonanon(f)), in_page_cache(f)), Not(misplaced(f)), Not(kept)]
 
 
-def _movable(kernel: Decisions, f: Term) -> list[Term]:
+def movable_now(kernel: Decisions, f: Term) -> list[Term]:
     """migrate_page: the count is what mappings and the swap or page cache account for."""
     counted = unreferenced(f) if kernel.migrate_referenced == "refuse" else BoolVal(True)
     return [*_unmappable(kernel, f), counted]
@@ -114,48 +114,67 @@ def migrate(kernel: Decisions, f: Term, new: Term) -> Staged:
     Sub-steps: migration entries take the place of PTEs; if nobody else holds the page by then, it moves and entries
     become PTEs again, else they lead to where they did. All mappings go, and come back, in one.
     """
-    now = SimpleNamespace(
-        asked=_movable(kernel, f), found=lambda q, w: maps(q, w, f), brought=lambda q, w: [],
-        exclusive=exclusive(f), dirty=Or(page_dirty(f), mapped_dirty(f)),
-    )
+    now = _as_mapped(kernel, f)
     saved = SimpleNamespace(
         asked=[], found=lambda q, w: migrates(q, w, f), brought=_back_in_place,
         exclusive=exists(Proc, Page, lambda q, w: And(migrates(q, w, f), migration_exclusive(q, w))),
         dirty=page_dirty(f),
     )
 
-    def restored(view: Any, to: Term) -> list[Any]:
-        """remove_migration_ptes: they map that page."""
-        keeps = put(exclusive(to), view.exclusive) if kernel.exclusive_bit else []
-        ptes = each(
-            Proc, Page, lambda q, w: put(pte_frame(q, w), to) + migrated_pte(kernel, q, w) + view.brought(q, w),
-            when=view.found,
-        )
-        return [ptes, keeps]
-
     def move(view: Any) -> Step:
-        kept = {
-            u.function.name: u
-            for u in (
-                *put(ksm(new), ksm(f)), *put(lazyfree(new), lazyfree(f)), *put(nonanon(new), nonanon(f)),
-                *put(page_dirty(new), view.dirty),
-            )
-        }
         return Step(view.asked, [
-            *restored(view, new),
-            each(Slot, lambda s: put(slot_frame(s), new), when=lambda s: And(cached(s), slot_frame(s) == f)),
-            each(Page, lambda v: put(backing(v), new), when=lambda v: caches(v, f)),
-            [kept.get(u.function.name, u) for u in fresh_page(new, frame_value(f))],
+            *_moved(kernel, f, new, view),
+            lies(new, lambda zone: exists(Proc, Page, lambda q, w: And(view.found(q, w), zone(w)))),
         ])
 
     return Staged(
         (
             Stage("unmap", lambda view: Step(_unmappable(kernel, f))),
             Stage("move", move, recheck=lambda view: _counted_alone(kernel, f), back="put-back",
-                  undo=lambda view: restored(view, f)),
+                  undo=lambda view: _restored(kernel, view, f)),
         ),
         (migrating(f),), now, saved, save=_entries(kernel, f),
     )
+
+
+def _as_mapped(kernel: Decisions, f: Term) -> Any:
+    """What a migration of f in one step goes by."""
+    return SimpleNamespace(
+        asked=movable_now(kernel, f), found=lambda q, w: maps(q, w, f), brought=lambda q, w: [],
+        exclusive=exclusive(f), dirty=Or(page_dirty(f), mapped_dirty(f)),
+    )
+
+
+def _restored(kernel: Decisions, view: Any, to: Term) -> list[Any]:
+    """remove_migration_ptes: they map that page."""
+    keeps = put(exclusive(to), view.exclusive) if kernel.exclusive_bit else []
+    ptes = each(
+        Proc, Page, lambda q, w: put(pte_frame(q, w), to) + migrated_pte(kernel, q, w) + view.brought(q, w),
+        when=view.found,
+    )
+    return [ptes, keeps]
+
+
+def _moved(kernel: Decisions, f: Term, new: Term, view: Any) -> list[Any]:
+    """f has moved to new: its mappings, its place in the swap cache or page cache, and what it is."""
+    kept = {
+        u.function.name: u
+        for u in (
+            *put(ksm(new), ksm(f)), *put(lazyfree(new), lazyfree(f)), *put(nonanon(new), nonanon(f)),
+            *put(page_dirty(new), view.dirty),
+        )
+    }
+    return [
+        *_restored(kernel, view, new),
+        each(Slot, lambda s: put(slot_frame(s), new), when=lambda s: And(cached(s), slot_frame(s) == f)),
+        each(Page, lambda v: put(backing(v), new), when=lambda v: caches(v, f)),
+        [kept.get(u.function.name, u) for u in fresh_page(new, frame_value(f))],
+    ]
+
+
+def migrated_at_once(kernel: Decisions, f: Term, new: Term) -> list[Any]:
+    """f moves to new in one step; where that lies is the caller's to say."""
+    return _moved(kernel, f, new, _as_mapped(kernel, f))
 
 
 def _counted_alone(kernel: Decisions, f: Term) -> Term:
@@ -217,7 +236,7 @@ def migrate_folio(kernel: Decisions, f: Term) -> Step:
 @rule([F], "migrate_pages: -EAGAIN", "domain.md (k) of each kernel", kind="refusal", features=("migration",))
 def migrate_refused(kernel: Decisions, f: Term) -> Step:
     """Somebody holds a reference to the page or its folio, or it is the zero page."""
-    return Step([Not(Or(And(*_movable(kernel, f)), And(*_movable_folio(f))))])
+    return Step([Not(Or(And(*movable_now(kernel, f)), And(*_movable_folio(f))))])
 
 
 RULES = (migrate, migrate_folio, migrate_refused)

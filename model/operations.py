@@ -16,12 +16,15 @@ from model.decisions import Decisions
 from model.logic import Sort
 from model.state import Frame, Page, Pin, Proc, Slot, Value
 
-SWAP_IN_FAULTS = ("swap-cache-read", "swap-in-read")
+SWAP_IN_FAULTS = ("swap-cache-read", "swap-in-read", "swap-in-sync-read")
 """What brings in a swapped-out page, as a read does."""
-READ_FAULTS = ("file-read", "map-huge-zero", "map-backing", "swap-cache-read", "swap-in-read", "hugetlb-fault")
+SYNC_READS = ("swap-in-sync-read", "swap-in-sync-slow")
+READ_FAULTS = (
+    "file-read", "map-huge-zero", "map-backing", "swap-cache-read", "swap-in-read", *SYNC_READS, "hugetlb-fault",
+)
 WRITE_FAULTS = (
-    "anon-fault", "huge-fault", "file-read", "cow-fault", "swap-cache-read", "swap-in-write", "wp-reuse", "wp-copy",
-    "huge-wp-reuse", "huge-wp-copy", "huge-zero-copy", "huge-wp-split",
+    "anon-fault", "huge-fault", "file-read", "cow-fault", "swap-cache-read", "swap-in-write", "swap-in-sync-write",
+    "wp-reuse", "wp-copy", "huge-wp-reuse", "huge-wp-copy", "huge-zero-copy", "huge-wp-split",
     "hugetlb-fault", "hugetlb-reuse", "hugetlb-copy", "hugetlb-take-back",
 )
 UNSHARE_FAULTS = (
@@ -36,7 +39,7 @@ NO_READ = (*NO_PAGE, "hugetlb-unshare-refused")
 """... of get_user_pages for reading, where that raises a fault of its own."""
 FORCED_FAULTS = (
     "force-anon-fault", "force-huge-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy",
-    "force-huge-copy", "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in",
+    "force-huge-copy", "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in", "swap-in-sync-read",
 )
 """Write faults of FOLL_FORCE in a read-only VMA."""
 
@@ -56,7 +59,7 @@ TOLD_AS = {
 """A rule that no operation takes, and those that may tell what it does: one that sets VM_EXEC, one that clears it."""
 DECLARED = {
     "mmap-file": "file", "mmap-hugetlb": "hugetlb", "madvise-hugepage": "huge", "backing-read": "",
-    "mmap-soft-dirty": "",
+    "mmap-soft-dirty": "", "memory-movable": "movable", "memory-cma": "cma",
 }
 """Rules for which a litmus test has no operation but its start state, and the attribute that says so of their page."""
 
@@ -97,6 +100,7 @@ class Operation:
     at_once_refusal
                   ... and those that refuse it
     passes_over   done part by part, it goes on behind a part for which it is refused: madvise behind a hole
+    raises        faults that come before those of its access, one after the other
     access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`: which faults it raises; empty if none
     on_block      it raises them on every page of the block
     beside        the sub-steps in which it is always done where it runs at the same time as another; empty if whole
@@ -130,6 +134,7 @@ class Operation:
     at_once_refusal: tuple[str, ...] = ()
     passes_over: bool = False
     flags: frozenset[str] = frozenset()
+    raises: tuple[str, ...] = ()
     access: str = ""
     reference: bool = False
     transient: bool = False
@@ -153,7 +158,7 @@ class Operation:
         """Names of all rules that it takes, but faults."""
         return tuple(filter(None, (
             *self.goal, *self.refusal, *self.perhaps, self.quick, *self.nothing, *self.prepares, *self.then,
-            *self.whole, *self.whole_refusal, *self.at_once, *self.at_once_refusal,
+            *self.whole, *self.whole_refusal, *self.at_once, *self.at_once_refusal, *self.raises,
         )))
 
     @property
@@ -227,11 +232,30 @@ ARGUMENTS: dict[str, Sort] = {
 the frame and the swap slot that it finds there (`on_frame`, `on_slot`)."""
 
 
+def _kinds(*flags: str) -> tuple[str, ...]:
+    """By which of its tests a GUP with FOLL_LONGTERM finds a page, in the names of rules."""
+    if "longterm" not in flags:
+        return ()
+    return (*["force"] * ("force" in flags), "write" if "write" in flags else "read")
+
+
+def _longterm(*flags: str) -> tuple[str, ...]:
+    """What a GUP with FOLL_LONGTERM does before it raises a fault."""
+    rules = tuple(f"longterm-migrate-{kind}" for kind in _kinds(*flags))
+    return ("memalloc-pin-save", *rules) if rules else ()
+
+
+def _kept_in_place(*flags: str) -> tuple[str, ...]:
+    """Its refusals of a page that cannot leave ZONE_MOVABLE or CMA."""
+    return tuple(f"longterm-refused-{kind}" for kind in _kinds(*flags))
+
+
 def gup(word: str, goal: str, *flags: str) -> Operation:
     """get_user_pages with those flags."""
     write = "write" in flags
+    refusal = ("gup-write-refused", *NO_WRITE) if write else ("gup-read-refused", *NO_READ)
     return Operation(
-        word, ("v",), (goal,), ("gup-write-refused", *NO_WRITE) if write else ("gup-read-refused", *NO_READ),
+        word, ("v",), (goal,), (*refusal, *_kept_in_place(*flags)), raises=_longterm(*flags),
         flags=frozenset(flags),
         quick="" if word == "vmsplice" else f"fast-{goal}", access="store" if write else "read-gup", reference=True,
         prepares=("gup-touch",) if write else (), features=frozenset() if write else ZERO,
@@ -244,7 +268,8 @@ def _forced(word: str, goal: str, *flags: str) -> Operation:
     breaks COW."""
     plain = gup(word, goal, *flags, "force")
     return replace(
-        plain, goal=(goal, f"{goal}-force"), refusal=("force-store-refused",), quick="", access="force",
+        plain, goal=(goal, f"{goal}-force"), refusal=("force-store-refused", *_kept_in_place(*flags, "force")),
+        quick="", access="force",
         features=FORCE | ZERO,
     )
 
@@ -290,14 +315,15 @@ def _registers(*flags: str) -> Operation:
 
 def _pageout(then: str, *flags: str) -> Operation:
     """Reclaim. `writing`: the page's writeback goes on, until `writeback-end`; `stable`: to a device that needs pages
-    which do not change meanwhile."""
-    stable = "stable" in flags
+    which do not change meanwhile; `sync`: to one that reads and writes at once."""
+    devices = {"stable": ("swap-stable", "stable-writes"), "sync": ("swap-sync", "sync-swap")}
+    on = [of for flag, of in devices.items() if flag in flags]
     return Operation(
         "pageout", ("v",),
         ("swap-out", "swap-out-cached", "discard-lazyfree", "discard-lazyfree-part", "reclaim-file-page"),
         ("swap-out-refused", "keep-lazyfree"),
-        prepares=("split-folio", "swap-stable") if stable else ("split-folio",), then=(then,), flags=frozenset(flags),
-        on_frame=True, actor="either", features=frozenset({"stable-writes"}) if stable else frozenset(),
+        prepares=("split-folio", *(rule for rule, _ in on)), then=(then,), flags=frozenset(flags),
+        on_frame=True, actor="either", features=frozenset(feature for _, feature in on),
     )
 
 
@@ -382,6 +408,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _madv_fork("keeponfork", WIPEONFORK_SINCE),
     # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
     _pageout("reclaim-swap-cache"),
+    _pageout("reclaim-swap-cache", "sync"),
     _pageout("writeback-begin", "writing"),
     _pageout("writeback-begin", "writing", "stable"),
     Operation("writeback-end", ("v",), ("writeback-end",), on_slot=True, actor="either"),

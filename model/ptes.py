@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model.decisions import Decisions
-from model.logic import Param, Term, Update, each, forall, put
+from model.logic import Param, StateFunction, Term, Update, each, exists, forall, put
 from model.state import (
     Frame,
     Page,
@@ -17,6 +18,7 @@ from model.state import (
     alike,
     block,
     cached,
+    cma,
     exclusive,
     file,
     folio,
@@ -28,6 +30,7 @@ from model.state import (
     leaked,
     live,
     misplaced,
+    movable,
     nonanon,
     page_dirty,
     partly_mapped,
@@ -42,6 +45,9 @@ from model.state import (
     pte_write,
     slot_frame,
     stale,
+    sync_again,
+    sync_reading,
+    sync_slot,
     uffd_armed,
     uffd_marker,
     uffd_protects,
@@ -55,6 +61,8 @@ from model.state import (
     vma_uffd,
     vma_write,
     writeback,
+    zone_cma,
+    zone_movable,
 )
 
 P, V = Param("p", Proc), Param("v", Page)
@@ -73,6 +81,12 @@ def fresh_page(
     plain = put(nonanon(f), not anonymous) + put(ksm(f), False) + put(lazyfree(f), False) + put(leaked(f), False)
     placed = put(unplaced(f), in_cache) + put(misplaced(f), False) + put(partly_mapped(f), False)
     return parts + plain + placed + put(page_dirty(f), in_cache) + put(frame_value(f), value)
+
+
+def lies(f: Term, says: Callable[[StateFunction], Any]) -> list[Update]:
+    """Where a fresh page lies: `says`, of `zone_movable` and `zone_cma`, which pages' memory comes from there, whether
+    this one does."""
+    return put(movable(f), says(zone_movable)) + put(cma(f), says(zone_cma))
 
 
 def map_pte(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
@@ -160,6 +174,19 @@ def leave_swap_cache(f: Term, when: Term) -> list[Update]:
         Slot, lambda s: put(cached(s), False),
         when=lambda s: And(cached(s), Not(writeback(s)), slot_frame(s) == f, when),
     )
+
+
+def not_claimed(kernel: Decisions, s: Term) -> list[Term]:
+    """No fault that skips the swap cache has claimed s: swapcache_prepare (13ddaf26be32, 6.8)."""
+    if kernel.swap_in_sync != "guards":
+        return []
+    return [Not(exists(Proc, Page, lambda q, w: And(sync_reading(q, w), sync_slot(q, w) == s)))]
+
+
+def given_out(s: Term) -> list[Update]:
+    """What a fault has read from slot s past the swap cache is not what will be there."""
+    return each(Proc, Page, lambda q, w: put(sync_again(q, w), True),
+                when=lambda q, w: And(sync_reading(q, w), sync_slot(q, w) == s))
 
 
 def marked(p: Term, v: Term) -> Term:

@@ -9,7 +9,7 @@ from z3 import And, BoolVal, If, Implies, Not, Or
 
 from model.decisions import Decisions
 from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
-from model.ptes import P, V, leave_swap_cache, left_marker
+from model.ptes import P, V, given_out, leave_swap_cache, left_marker, not_claimed
 from model.state import (
     FIRST,
     Frame,
@@ -140,8 +140,8 @@ def swap_out(kernel: Decisions, f: Term, s: Term) -> Staged:
     Between the two somebody may pin it; then what holds of a page that was in the swap cache before decides.
     """
     add = Step(
-        [mapped(f), *_swappable(f), Not(in_swap_cache(f)), Not(_kept(kernel, f))],
-        [put(cached(s), True), put(slot_frame(s), f), put(writeback(s), False), put(page_dirty(f), True)],
+        [mapped(f), *_swappable(f), Not(in_swap_cache(f)), Not(_kept(kernel, f)), *not_claimed(kernel, s)],
+        [put(cached(s), True), put(slot_frame(s), f), put(writeback(s), False), put(page_dirty(f), True), given_out(s)],
     )
     return Staged(
         (

@@ -101,8 +101,8 @@ def version_of(name: str) -> Version:
 V6_1_0 = V6_1.but(
     "v6.1.0", "v6.1 without what 6.1.y took from 6.3",
     {"collapse_rechecks_uffd_wp, migration_keeps_uffd_wp": "dd47ac428c3f, 24bf08c4376b are of 6.3",
-     "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13"},
-    collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False, mremap_clears_uffd_wp=False,
+     "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13", "swap_in_sync": "13ddaf26be32 is of 6.8"},
+    collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False, mremap_clears_uffd_wp=False, swap_in_sync="skips",
 )
 V6_12_0 = V6_12.but(
     "v6.12.0", "v6.12 without what 6.12.y took from later releases",
@@ -132,6 +132,7 @@ CHANGES: tuple[ReleaseChange, ...] = (
     ReleaseChange("force_proof", "4.9", "19be0eaffa3a"),
     ReleaseChange("migrate_large", "4.14", "616b8371539a"),
     ReleaseChange("touch_dirties_pmd", "4.15", "a8f97366452e"),
+    ReleaseChange("swap_in_sync", "4.15", "0bcac06f27d7"),
     *(ReleaseChange(decision, "5.9-rc4", "09854ba94c6a, a308c71bf1e6, 1a0cf26323c8") for decision in (
         "reuse", "reuse_frees_swap_cache", "read_gup", "read_gup_nonanon", "read_gup_writes", "unshare", "trylock",
         "reuse_ksm",
@@ -143,6 +144,7 @@ CHANGES: tuple[ReleaseChange, ...] = (
     ReleaseChange("swap_out_pinned", "5.11", "feb889fb40fa"),
     ReleaseChange("hugetlb_fork_copies", "5.13", "4eae4efa2c29"),
     ReleaseChange("hugetlb_copy_writable", "5.13", "4eae4efa2c29"),
+    ReleaseChange("longterm_migrates", "5.13", "d1e153fea2a8"),
     ReleaseChange("copy_frees_swap_cache", "5.14", "f4c4a3f48480"),
     ReleaseChange("early_copy_keeps_uffd_wp", "5.14", "8f34f1eac382"),
     ReleaseChange("uffd_continue_dirty", "5.16", "9ae0f87d009c"),
@@ -156,6 +158,7 @@ CHANGES: tuple[ReleaseChange, ...] = (
     ReleaseChange("fork_excludes_faults", "6.5", "fb49c455323f"),
     ReleaseChange("follows_inaccessible", "6.5", "d74943a2f3cd"),
     ReleaseChange("uffd_move", "6.8", "adef440691ba"),
+    ReleaseChange("swap_in_sync", "6.8", "13ddaf26be32"),
     ReleaseChange("migrate_large", "6.9", "7262f208ca68"),
     ReleaseChange("swap_in_upgrades", "6.11", "c18160dba5ff"),
     ReleaseChange("split_zero_parts", "6.12", "b1f202060afe"),
@@ -196,6 +199,7 @@ DOUBTS: tuple[Doubt, ...] = (
     Doubt("swap_in_reuse", "6.18", "7.2", ("swap_in_by_exclusive", "swap_in_by_exclusive_only")),
     Doubt("swap_in_frees", "6.18", "7.2", ("swap_in_by_page_count", "swap_in_by_page_count_read_only")),
     Doubt("swap_in_counts", "6.18", "7.2", ("True", "False")),
+    Doubt("swap_in_sync", "6.18", "7.2", ("guards", "frees")),
     Doubt("numa_hints_huge", "6.12", "7.2", ("always", "unpinned_in_one_mm")),
     Doubt("hugetlb_copy_writable", "6.12", "7.2", ("True", "False")),
 )
@@ -254,6 +258,7 @@ BACKPORTS: tuple[Backport, ...] = (
     Backport(("uffd_move",), "6.16", "6.8", "0ea148a79919"),
     Backport(("move_soft_dirty",), "6.16", "6.8", "75cb1cca2c88"),
     Backport(("split_zero_parts",), "6.18", "6.12", "9658d698a8a8"),
+    Backport(("swap_in_sync",), "6.8", "6.1", "13ddaf26be32"),
 )
 
 

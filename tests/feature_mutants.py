@@ -25,8 +25,9 @@ from mutants import CONTENTS, Asked, Change, Fate, Seen, by_name, changes, conju
 from rule_specs import FEATURE_SPECS, SPECS, test_of
 
 from model import locks
+from model.all_rules import ALL_RULES
 from model.features import SPLIT
-from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
+from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, Rule, Scope, System, Term, folded, functions_in, text_of
 from model.state import Page, Proc, fresh
 from proofs.data import SUITE

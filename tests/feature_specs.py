@@ -4,7 +4,9 @@ litmus tests nor the specifications there notice."""
 from __future__ import annotations
 
 from hugetlb_specs import HUGETLB_SPECS
+from longterm_specs import LONGTERM_SPECS
 from rule_specs import EVERYWHERE, EXCLUSIVE, LATE, OLD, Spec
+from swapin_specs import SWAPIN_SPECS
 from uffd_specs import UFFD_SPECS
 
 LAZYFREE = (
@@ -571,4 +573,5 @@ LAST = (
 
 UNNOTICED_SPECS = (
     *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *NONE, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *HUGETLB_SPECS,
+    *LONGTERM_SPECS, *SWAPIN_SPECS,
 )

@@ -18,7 +18,8 @@ from feature_mutants import (
 from mutants import EVERY_RULE, STARTED, Change, by_name, changes, conjuncts, judge_all, mutants
 from mutate import unexplained
 
-from model.kernels import ALL_RULES, FURTHER, KERNELS
+from model.all_rules import ALL_RULES
+from model.kernels import FURTHER, KERNELS
 
 
 def test_the_kernels_that_are_mutated_have_every_rule() -> None:

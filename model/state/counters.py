@@ -70,6 +70,7 @@ from model.state.functions import (
     slot_value,
     stable_writes,
     swaps,
+    sync_reading,
     uffd_flushing,
     uffd_unwp_flushing,
     unreferenced,
@@ -88,10 +89,11 @@ from model.state.functions import (
 
 @by_terms
 def mmap_read_held(p: Term) -> Term:
-    """Something holds mmap_lock of p for reading: a fault that copies, an ioctl of userfaultfd that will flush or
-    move, the retry loop of a FOLL_FORCE write."""
+    """Something holds mmap_lock of p for reading: a fault that copies or reads, an ioctl of userfaultfd that will flush
+    or move, the retry loop of a FOLL_FORCE write."""
     return exists(Page, lambda v: Or(
-        copy_in_progress(p, v), uffd_flushing(p, v), uffd_unwp_flushing(p, v), force_cow(p, v), moving(p, v)
+        copy_in_progress(p, v), uffd_flushing(p, v), uffd_unwp_flushing(p, v), force_cow(p, v), moving(p, v),
+        sync_reading(p, v),
     ))
 
 

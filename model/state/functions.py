@@ -38,22 +38,16 @@ def _is_first(p: Term, *_: Term) -> Term:
 
 alive = StateFunction("alive", (Proc,), Bool, "the process exists", initial=_is_first)
 has_pinned = StateFunction(
-    "has_pinned", (Proc,), Bool, "mm->has_pinned / MMF_HAS_PINNED: FOLL_PIN was used; never cleared",
-    meaningful=alive,
+    "has_pinned", (Proc,), Bool, "mm->has_pinned / MMF_HAS_PINNED: FOLL_PIN was used; never cleared", meaningful=alive,
 )
 vma_soft_dirty = StateFunction(
     "vma_soft_dirty", (Proc,), Bool, "VM_SOFTDIRTY: everything reads as soft-dirty until the first clear_refs",
     meaningful=alive,
 )
 vma = StateFunction("vma", (Proc, Page), Bool, "a private anonymous VMA covers the page", initial=_is_first)
-vma_write = StateFunction(
-    "vma_write", (Proc, Page), Bool, "VM_WRITE", meaningful=vma, initial=_is_first
-)
+vma_write = StateFunction("vma_write", (Proc, Page), Bool, "VM_WRITE", meaningful=vma, initial=_is_first)
 vma_exec = StateFunction("vma_exec", (Proc, Page), Bool, "VM_EXEC", meaningful=vma)
-vma_none = StateFunction(
-    "vma_none", (Proc, Page), Bool, "PROT_NONE: the VMA has neither VM_READ nor VM_WRITE nor VM_EXEC",
-    meaningful=vma, feature="prot-none",
-)
+vma_none = StateFunction("vma_none", (Proc, Page), Bool, "PROT_NONE: no VM_READ", meaningful=vma, feature="prot-none")
 vma_uffd = StateFunction(
     "vma_uffd", (Proc, Page), Bool, "registered with userfaultfd for write-protection (VM_UFFD_WP)",
     meaningful=vma, initial=_is_first,
@@ -67,9 +61,7 @@ vma_unwatched = StateFunction(
     "is not registered for write-protection any more, or mremap brought it: what uffd-wp bits are left there mean "
     "nothing", meaningful=vma, feature="uffd|mremap",
 )
-vma_huge = StateFunction(
-    "vma_huge", (Proc, Page), Bool, "MADV_HUGEPAGE: a THP may be mapped there", meaningful=vma
-)
+vma_huge = StateFunction("vma_huge", (Proc, Page), Bool, "MADV_HUGEPAGE: a THP may be mapped there", meaningful=vma)
 vma_apart = StateFunction(
     "vma_apart", (Proc, Page), Bool,
     "the VMA does not merge with those that differ in this, be their flags the same: mremap brought it, or fork copied "
@@ -112,6 +104,15 @@ vma_resv_unmapped = StateFunction(
 pool_empty = StateFunction(
     "pool_empty", (Page,), Bool, "the pool of hugetlb pages has none but those that are in use or reserved",
     feature="hugetlb",
+)
+zone_movable = StateFunction("zone_movable", (Page,), Bool, "faults there take from ZONE_MOVABLE", feature="movable")
+zone_cma = StateFunction(
+    "zone_cma", (Page,), Bool, "what a fault allocates there lies in a pageblock of MIGRATE_CMA", feature="movable"
+)
+memalloc_pin = StateFunction(
+    "memalloc_pin", (Proc, Page), Bool,
+    "a GUP with FOLL_LONGTERM is at work there: what it allocates may be pinned (PF_MEMALLOC_PIN, up to 5.12 "
+    "PF_MEMALLOC_NOCMA)", meaningful=vma, feature="movable",
 )
 page_table = StateFunction(
     "page_table", (Proc, Block), Bool, "the PMD leads to a page table, so that no fault maps a THP",
@@ -168,12 +169,9 @@ pte_soft_dirty = StateFunction(
     "pte_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of a present or swap PTE or a migration entry",
     meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)),
 )
-pte_slot = StateFunction(
-    "pte_slot", (Proc, Page), Slot, "the slot a swap entry names", meaningful=pte_swap
-)
+pte_slot = StateFunction("pte_slot", (Proc, Page), Slot, "the slot a swap entry names", meaningful=pte_swap)
 pte_swap_exclusive = StateFunction(
-    "pte_swap_exclusive", (Proc, Page), Bool, "exclusive bit of a swap entry (5.19+)",
-    meaningful=pte_swap,
+    "pte_swap_exclusive", (Proc, Page), Bool, "exclusive bit of a swap entry (5.19+)", meaningful=pte_swap,
 )
 force_cow = StateFunction(
     "force_cow", (Proc, Page), Bool,
@@ -190,13 +188,9 @@ pin_live = StateFunction("pin_live", (Pin,), Bool, "the reference is held")
 pin_frame = StateFunction("pin_frame", (Pin,), Frame, "the page it refers to", meaningful=pin_known)
 pin_proc = StateFunction("pin_proc", (Pin,), Proc, "the mm that took it", meaningful=pin_known)
 pin_page = StateFunction("pin_page", (Pin,), Page, "the address it was taken at", meaningful=pin_known)
-pin_foll_pin = StateFunction(
-    "pin_foll_pin", (Pin,), Bool, "FOLL_PIN (true) or FOLL_GET", meaningful=pin_known
-)
+pin_foll_pin = StateFunction("pin_foll_pin", (Pin,), Bool, "FOLL_PIN (true) or FOLL_GET", meaningful=pin_known)
 pin_write = StateFunction("pin_write", (Pin,), Bool, "taken with FOLL_WRITE", meaningful=pin_known)
-pin_longterm = StateFunction(
-    "pin_longterm", (Pin,), Bool, "taken with FOLL_LONGTERM", meaningful=pin_known
-)
+pin_longterm = StateFunction("pin_longterm", (Pin,), Bool, "taken with FOLL_LONGTERM", meaningful=pin_known)
 pin_attached = StateFunction(
     "pin_attached", (Pin,), Bool,
     "ghost: no excusing event (munmap, MADV_DONTNEED, exit) has hit the place it was taken at",
@@ -207,9 +201,7 @@ pin_dontfork = StateFunction(
     "ghost: VM_DONTCOPY has been set where it was taken since before that", meaningful=pin_known, feature="madv-fork",
 )
 cached = StateFunction("cached", (Slot,), Bool, "a page is in the swap cache under this slot")
-slot_frame = StateFunction(
-    "slot_frame", (Slot,), Frame, "the page in the swap cache", meaningful=cached
-)
+slot_frame = StateFunction("slot_frame", (Slot,), Frame, "the page in the swap cache", meaningful=cached)
 writeback = StateFunction(
     "writeback", (Slot,), Bool, "PG_writeback: the page in the swap cache is being written to the swap device",
     meaningful=cached,
@@ -218,6 +210,7 @@ stable_writes = StateFunction(
     "stable_writes", (Slot,), Bool,
     "the slot's swap device needs pages that do not change while it writes them (SWP_STABLE_WRITES)",
 )
+sync_io = StateFunction("sync_io", (Slot,), Bool, "its device reads at once (SWP_SYNCHRONOUS_IO)", feature="sync-swap")
 slot_value = StateFunction(
     "slot_value", (Slot,), Value, "content on the swap device",
     meaningful=lambda s: And(Not(cached(s)), Not(slot_free(s))),
@@ -225,9 +218,7 @@ slot_value = StateFunction(
 exclusive = StateFunction(
     "exclusive", (Frame,), Bool, "PG_anon_exclusive (5.19+)", meaningful=lambda f: Not(frame_free(f))
 )
-large = StateFunction(
-    "large", (Frame,), Bool, "a sub-page of a large folio", meaningful=lambda f: Not(frame_free(f))
-)
+large = StateFunction("large", (Frame,), Bool, "a sub-page of a large folio", meaningful=lambda f: Not(frame_free(f)))
 folio = StateFunction("folio", (Frame,), Folio, "the large folio of a sub-page", meaningful=large)
 partly_mapped = StateFunction(
     "partly_mapped", (Frame,), Bool,
@@ -250,8 +241,14 @@ leaked = StateFunction(
     "leaked", (Frame,), Bool, "ghost: a FOLL_FORCE write went into it while others could see it",
     meaningful=lambda f: Not(frame_free(f)),
 )
-extra = StateFunction(
-    "extra", (Frame,), Bool, "a transient reference: LRU batch, isolation, speculative get"
+extra = StateFunction("extra", (Frame,), Bool, "a transient reference: LRU batch, isolation, speculative get")
+movable = StateFunction(
+    "movable", (Frame,), Bool, "the page lies in ZONE_MOVABLE", meaningful=lambda f: Not(frame_free(f)),
+    feature="movable",
+)
+cma = StateFunction(
+    "cma", (Frame,), Bool, "the page lies in a pageblock of MIGRATE_CMA", meaningful=lambda f: Not(frame_free(f)),
+    feature="movable",
 )
 unplaced = StateFunction(
     "unplaced", (Frame,), Bool,
@@ -281,9 +278,7 @@ def copy_in_progress(p: Term, v: Term) -> Term:
 copy_from = StateFunction(
     "copy_from", (Proc, Page), Frame, "the page that the fault copies", meaningful=copy_in_progress
 )
-copy_to = StateFunction(
-    "copy_to", (Proc, Page), Frame, "the page that it copies to", meaningful=copy_in_progress
-)
+copy_to = StateFunction("copy_to", (Proc, Page), Frame, "the page that it copies to", meaningful=copy_in_progress)
 copy_dirty = StateFunction(
     "copy_dirty", (Proc, Page), Bool, "dirty bit of the PTE when the fault decided", meaningful=copy_in_progress
 )
@@ -305,9 +300,7 @@ fork_shared = StateFunction(
     "fork_shared", (Proc, Proc), Bool, "fork (parent, child) has copied the page tables, and not flushed TLBs yet"
 )
 fork_early = StateFunction("fork_early", (Proc, Page), Bool, "the fork in progress copies the page for the child")
-fork_copy = StateFunction(
-    "fork_copy", (Proc, Page), Frame, "the page that it copies to", meaningful=fork_early
-)
+fork_copy = StateFunction("fork_copy", (Proc, Page), Frame, "the page that it copies to", meaningful=fork_early)
 fast_read = StateFunction("fast_read", (Pin,), Bool, "GUP-fast has read the PTE")
 fast_held = StateFunction("fast_held", (Pin,), Bool, "... and has taken the reference, not looked again yet")
 
@@ -317,15 +310,11 @@ def fast(k: Term) -> Term:
     return Or(fast_read(k), fast_held(k))
 
 
-fast_write = StateFunction(
-    "fast_write", (Pin,), Bool, "the write bit of the PTE that it read", meaningful=fast
-)
+fast_write = StateFunction("fast_write", (Pin,), Bool, "the write bit of the PTE that it read", meaningful=fast)
 fast_dirty = StateFunction("fast_dirty", (Pin,), Bool, "... its dirty bit", meaningful=fast)
 fast_soft_dirty = StateFunction("fast_soft_dirty", (Pin,), Bool, "... its soft-dirty bit", meaningful=fast)
 fast_uffd_wp = StateFunction("fast_uffd_wp", (Pin,), Bool, "... its uffd-wp bit", meaningful=fast)
-seq_moved = StateFunction(
-    "seq_moved", (Pin,), Bool, "a fork has begun since (write_protect_seq)", meaningful=fast
-)
+seq_moved = StateFunction("seq_moved", (Pin,), Bool, "a fork has begun since (write_protect_seq)", meaningful=fast)
 ksm_cleared = StateFunction("ksm_cleared", (Proc, Page), Bool, "ksmd has taken the PTE away to look at its page")
 ksm_tested = StateFunction("ksm_tested", (Proc, Page), Bool, "... and has found that nobody holds it")
 unmap_flushing = StateFunction(
@@ -373,25 +362,35 @@ migration_exclusive = StateFunction(
     "the migration entry says that the page was exclusive: it is writable or readable-exclusive (5.19+)",
     meaningful=pte_migration, feature="migrate",
 )
+sync_reading = StateFunction(
+    "sync_reading", (Proc, Page), Bool, "a fault has read a slot past the swap cache; not mapped", feature="sync-read",
+)
+sync_slot, sync_page, sync_again, sync_exclusive, sync_soft_dirty, sync_uffd_wp = (
+    StateFunction(f"sync_{of}", (Proc, Page), sort, says, meaningful=sync_reading, feature="sync-read")
+    for of, sort, says in (
+        ("slot", Slot, "the slot that it has read"), ("page", Frame, "the page that it has read it to"),
+        ("again", Bool, "ghost: the slot was given to another page since"),
+        *((bit, Bool, f"{bit} of the swap entry then") for bit in ("exclusive", "soft_dirty", "uffd_wp")),
+    )
+)
 STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
-    uffd_unwp_flushing, mprotect_flushing,
-    soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy, fast_read, fast_held, fast_write,
-    fast_dirty, fast_soft_dirty, fast_uffd_wp, seq_moved,
-    ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned,
-    move_read, move_looked, move_from, move_slot, move_found, move_page, migrating, pte_migration, migration_exclusive,
+    uffd_unwp_flushing, mprotect_flushing, soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy,
+    fast_read, fast_held, fast_write, fast_dirty, fast_soft_dirty, fast_uffd_wp, seq_moved, ksm_cleared, ksm_tested,
+    unmap_flushing, pmd_splitting, collapse_scanned, move_read, move_looked, move_from, move_slot, move_found,
+    move_page, migrating, pte_migration, migration_exclusive, sync_reading, sync_slot, sync_page, sync_again,
+    sync_exclusive, sync_soft_dirty, sync_uffd_wp,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
     alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_none, vma_uffd, vma_missing, vma_unwatched,
-    vma_huge, vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed,
-    block, page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, file, file_value, backed, backing,
-    pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
-    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker,
-    force_cow,
-    pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork,
-    cached, slot_frame, writeback, stable_writes, slot_value, exclusive, large, folio, partly_mapped, nonanon, ksm,
-    lazyfree, page_dirty, leaked, unplaced, misplaced, extra, frame_value, *STEPS,
+    vma_huge, vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed, block, page_table, hugetlb,
+    vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma, memalloc_pin, file, file_value, backed,
+    backing, pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty, pte_swap, pte_slot,
+    pte_swap_exclusive, uffd_marker, force_cow, pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write,
+    pin_longterm, pin_attached, pin_dontfork, cached, slot_frame, writeback, stable_writes, sync_io, slot_value,
+    exclusive, large, folio, partly_mapped, nonanon, ksm, lazyfree, page_dirty, leaked, movable, cma, unplaced,
+    misplaced, extra, frame_value, *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
 register(FUNCTIONS)
@@ -453,6 +452,7 @@ def in_flight_elsewhere(f: Term) -> Term:
         unmap_flushing(f),
         exists(Proc, Page, lambda q, w: And(copy_in_progress(q, w), Or(copy_from(q, w) == f, copy_to(q, w) == f))),
         exists(Proc, Page, lambda q, w: And(fork_early(q, w), fork_copy(q, w) == f)),
+        exists(Proc, Page, lambda q, w: And(sync_reading(q, w), sync_page(q, w) == f)),
         exists(Proc, Page, lambda q, w: And(move_looked(q, w), move_found(q, w), move_page(q, w) == f)),
     )
 

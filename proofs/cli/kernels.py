@@ -12,9 +12,10 @@ import typer
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
+from model.all_rules import ALL_RULES
 from model.blame import close, place_of
 from model.features import FEATURES, SPLIT, WORLD
-from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel, asked_of
+from model.kernels import FURTHER, KERNELS, Kernel, asked_of
 from model.logic import ModelError, RuleTemplate
 from model.restrictions import RESTRICTIONS, VARIANTS, Restriction
 from proofs.cli import start as starting

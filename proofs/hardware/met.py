@@ -8,9 +8,10 @@ import functools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from model.all_rules import ALL_RULES
 from model.decisions import Decisions
 from model.features import WORLD
-from model.kernels import ALL_RULES, Kernel, asked_of
+from model.kernels import Kernel, asked_of
 from model.logic import Rule, System, functions_in, names_in, text_of
 from model.operations import Operation, blocks, faults
 from proofs.derive.interpreter import interpreter_of

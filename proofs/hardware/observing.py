@@ -17,6 +17,7 @@ from typing import Any
 from model.logic import ModelError
 from proofs.errors import NotObservable, OutOfTime
 from proofs.hardware import reproducer, vm
+from proofs.hardware.needs import needs_zone
 from proofs.litmus.execution import Outcome
 from proofs.litmus.language import Litmus
 from proofs.naming.specs import find_kernel, resolved
@@ -110,6 +111,12 @@ def run_in(
     machine = vm.find(vmlinuz)
     end = time.monotonic() + seconds
     found = {} if found is None else found
+    movable = [test for test in tests if needs_zone(test)]
+    if movable and len(movable) < len(tests):
+        others = [test for test in tests if not needs_zone(test)]
+        for some in (others, movable):
+            run_in(vmlinuz, some, max(1.0, end - time.monotonic()), quiet, heard, meanwhile, found)
+        return found
     left = list(tests)
     said: list[str] = []
 
@@ -124,6 +131,7 @@ def run_in(
                 done = vm.boot(
                     machine, program, ["--allow-host-settings", "--only-verdicts"], quiet=quiet,
                     seconds=max(1.0, end - time.monotonic()), on_line=on_line, meanwhile=meanwhile,
+                    append=vm.MOVABLE if movable else "",
                 )
             except KeyboardInterrupt:
                 found |= finished(said)

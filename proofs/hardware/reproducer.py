@@ -19,6 +19,8 @@ import z3
 
 from model.logic import Term
 from proofs.errors import NotObservable
+from proofs.hardware.holders import held_by
+from proofs.hardware.needs import check_needs, needs_zone
 from proofs.litmus.execution import Outcome
 from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import Litmus, Statement
@@ -49,7 +51,8 @@ _PAGES = ("huge", "file", "hugetlb")
 _BY_ITSELF = {"page_out": "page_out_here"}
 """What a thread does amid others, where alone the director would do more."""
 _ORDER = (
-    "maps", "same", "present", "swapped", "huge", "uffd-wp", "exclusive", "ksm", "zero", "soft-dirty", "slots",
+    "maps", "same", "present", "swapped", "huge", "uffd-wp", "exclusive", "ksm", "movable", "zero", "soft-dirty",
+    "slots",
     "refused", "blocked", "sees", "writable", "loads",
 )
 """In which facts are asked for: what changes nothing first, then stores of what is there already, then loads."""
@@ -67,16 +70,6 @@ class Action:
     arguments: Mapping[str, str]
     by_director: bool = False
     goes_on: bool = False
-
-
-def _held_by(statement: Statement) -> str:
-    """What holds the reference that this statement takes: `pipe`, `ring` or `probe`."""
-    word, flags = statement.operation.word, statement.operation.flags
-    if "force" in flags:
-        return "probe"
-    if "write" not in flags:
-        return "pipe" if word in ("vmsplice", "get") else "probe"
-    return "ring" if word == "pin" else "probe"
 
 
 def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Action:
@@ -131,9 +124,9 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
         case "uffd-move":
             return Action("uffd_move", {"other": "w"})
         case "pageout":
-            if "writing" in flags:
-                return Action("page_out_writing", {"child": "p", "flags": "WRITING"}, by_director=True, goes_on=True)
-            return Action("page_out", {"child": "p"}, by_director=True, goes_on=True)
+            kind = next((f"page_out_{flag}" for flag in ("writing", "sync") if flag in flags), "page_out")
+            goes_on = {"flags": "WRITING"} if "writing" in flags else {}
+            return Action(kind, {"child": "p", **goes_on}, by_director=True, goes_on=True)
         case "writeback-end":
             return Action("writeback_end", {}, goes_on=True)
         case "migrate":
@@ -292,6 +285,7 @@ class _Function:
                 self.names[kind, number] = short
         if len({"stable" in s.operation.flags for s in test.statements if "writing" in s.operation.flags}) > 1:
             raise NotObservable("a swap device needs pages that do not change while it writes them, or does not")
+        check_needs(test)
         rest = self.rest()
         written = [part["v"] for s in test.statements if "writing" in s.operation.flags for part in s.parts]
         for page in (test.pages[v] for v in written):
@@ -299,8 +293,9 @@ class _Function:
                 raise NotObservable(f"{page.name} stands for hundreds of pages, which the slow disk writes for minutes")
         self.check_moves(rest)
         # A thread's call of get_user_pages begins and ends with it; what a pipe or a ring does beside it is theirs.
+        movable = needs_zone(test)
         self.holders = {
-            part["k"]: "probe" if scheduled else _held_by(statement)
+            part["k"]: "probe" if scheduled else held_by(statement, movable)
             for statement in test.statements if statement.operation.reference for part in statement.parts
         }
         self.actions = [
@@ -353,10 +348,11 @@ class _Function:
     def before(self) -> Iterator[str]:
         """What must be there before the first process is."""
         used = {action.function for action in self.actions}
+        yield from ["ram_swap();"] * ("page_out_sync" in used)
         slowly = {"stable" in s.operation.flags for s in self.test.statements if "writing" in s.operation.flags}
         yield from ["told_of_forks = 1;"] * ("fork_told" in used)
         yield from (f'slow_swap("{int(stable)}");' for stable in slowly)
-        if used & {"page_out", "page_out_writing"}:
+        if used & {"page_out", "page_out_sync", "page_out_writing"}:
             yield "own_cgroup();"
         if any(len(group) > 1 for group in self.test.groups):
             yield "open_race();"
@@ -379,6 +375,7 @@ class _Function:
                 yield f"\tadd_hugetlb_place(reserve()); /* {page.name} */"
             elif "huge" not in page.attributes:
                 yield f"\tadd_place(reserve(), PAGE, PAGE); /* {page.name} */"
+                yield from ["\tmovable_place();"] * ("movable" in page.attributes)
             elif number == parts[0]:
                 yield f"\tadd_huge_place(reserve(), {len(parts)}, {parts.index(rest[page.whole])}); /* {page.whole} */"
         yield "\tbegin();"
@@ -391,6 +388,8 @@ class _Function:
                 "page": self.name("v", number), "flags": " | ".join(flags) or "0", "value": str(page.contents),
             })
             yield f"\tmap({function}, {arguments});"
+            if "movable" in page.attributes:
+                yield f"\tmap(movable_page, {self.arguments({'page': self.name('v', number)})});"
             if "uffd" in page.attributes:
                 yield f"\tmap(watch_page, {self.arguments({'page': self.name('v', number)})});"
 

@@ -45,6 +45,9 @@ COMMAND_LINE = (
     "zswap.enabled=0 proc_mem.force_override=always mitigations=off nokaslr random.trust_cpu=on cryptomgr.notests"
 )
 
+MOVABLE = "movablecore=256M"
+"""What gives the machine a ZONE_MOVABLE, on both nodes; user memory is taken from there first."""
+
 
 def hardware(cpus: int = 1, cpu: str = "max,-erms,-fsrm") -> list[str]:
     """qemu's arguments for a machine with so many processors of that kind, all of them on the near node.

@@ -372,6 +372,7 @@ class Run:
         for role, names, where in (
             ("goal", quick, given), ("goal", operation.goal, given), ("refusal", operation.refusal, given),
             ("block", blocks(operation.access, self.kernel), given),
+            *(("fault", (name,), given) for name in operation.raises),
             *(("fault", names, where) for names in faults(operation.access, self.kernel)
               for where in (
                   [{**given, "v": v} for v in self.litmus.block_of(given["v"])] if operation.on_block else [given])),

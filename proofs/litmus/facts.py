@@ -16,6 +16,7 @@ from model.state import (
     Slot,
     Value,
     cached,
+    cma,
     exclusive,
     file,
     frame_value,
@@ -25,6 +26,7 @@ from model.state import (
     loaded,
     maps,
     misplaced,
+    movable,
     nonanon,
     pin_frame,
     pin_live,
@@ -127,6 +129,7 @@ OF_ADDRESSES: dict[str, Callable[[Term, Term], Term]] = {
     "dirty": lambda p, v: z3.And(pte_present(p, v), pte_dirty(p, v)),
     "exclusive": _of_page(exclusive),
     "ksm": _of_page(ksm),
+    "movable": _of_page(lambda f: z3.Or(movable(f), cma(f))),
     "misplaced": lambda p, v: z3.Or(
         z3.And(pte_present(p, v), misplaced(pte_frame(p, v))),
         z3.And(pte_swap(p, v), cached(pte_slot(p, v)), misplaced(slot_frame(pte_slot(p, v)))),

@@ -47,5 +47,6 @@ def untold(word: str, pages: Iterable[PageDeclaration]) -> str:
 
 def beside(attributes: Collection[str]) -> str:
     """Why one page cannot have all of these attributes; empty if it can, as far as hugetlb goes."""
-    others = {"huge", "zero", "file", "uffd"}.intersection(attributes) if "hugetlb" in attributes else None
+    kinds = {"huge", "zero", "file", "movable", "cma", "uffd"} if "hugetlb" in attributes else set()
+    others = kinds.intersection(attributes)
     return f"a page is `hugetlb` or `{min(others)}`: {WHY}" if others else ""

@@ -18,7 +18,9 @@ from proofs.traces.trace import default_names
 FIRST_PROCESS = "A"
 MODES = ("exists", "never", "always")
 KEYWORDS = ("litmus", "about", "page", "split", *MODES)
-PAGE_ATTRIBUTES = ("huge", "zero", "file", "hugetlb", "uffd", "rdonly")
+PAGE_ATTRIBUTES = ("huge", "zero", "file", "hugetlb", "movable", "cma", "uffd", "rdonly")
+MOVED = frozenset({"movable", "cma"})
+"""Attributes of pages whose memory FOLL_LONGTERM does not leave where it is."""
 RESERVED = frozenset({*KEYWORDS, "and", "or", "not", "is", "sees", "writable", "refused", "blocked", "slots"})
 LARGEST_VALUE = 16
 """Sub-pages of a huge page: two show whatever many would, and a trace has room for no more than this."""
@@ -81,6 +83,7 @@ class Litmus:
         # To split a folio may map the zero page.
         implied = {"vm-soft-dirty"} | ({"zero"} if "huge" in attributes else set())
         declared = (attributes & {"huge", "zero", "file", "hugetlb"}) | implied
+        declared |= {"movable"} if attributes & MOVED else set()
         beside = (self.statements[n].operation.beside for group in self.groups if len(group) > 1 for n in group)
         return self.split.union(
             declared, (name for name in beside if name), *(s.operation.features for s in self.statements)

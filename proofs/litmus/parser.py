@@ -22,6 +22,7 @@ from proofs.litmus.language import (
     FIRST_PROCESS,
     KEYWORDS,
     LARGEST_VALUE,
+    MOVED,
     PAGE_ATTRIBUTES,
     RESERVED,
     Litmus,
@@ -74,6 +75,16 @@ def parse(text: str, filename: str, own: Iterable[Operation] = ()) -> Litmus:
     for line in text.split("\n"):
         parser.read_line(line)
     return parser.finished()
+
+
+def _in_two_zones(attributes: Iterable[str]) -> str:
+    """Why one page cannot have all of these attributes; empty if it can, as far as memory's zones go."""
+    zones = MOVED.intersection(attributes)
+    if len(zones) > 1:
+        return "a page is `movable` or `cma`: its memory is taken from one or the other"
+    if zones and "huge" in attributes:
+        return f"a page is `huge` or `{min(zones)}`: here FOLL_LONGTERM moves small pages alone"
+    return ""
 
 
 class _Parser:
@@ -161,7 +172,8 @@ class _Parser:
         if self.statements:
             self.fail("pages are declared before the first operation")
         if not words:
-            self.fail("`page V [huge N] [zero] [file [n]] [hugetlb] [uffd] [rdonly]`: the name is missing")
+            rest_of_line = "[huge N] [zero] [file [n]] [hugetlb] [movable | cma] [uffd] [rdonly]"
+            self.fail(f"`page V {rest_of_line}`: the name is missing")
         name, *rest = words
         self.new_name("page", name, list(self.page_parts))
         attributes: set[str] = set()
@@ -181,7 +193,7 @@ class _Parser:
             attributes.add(attribute)
         if attributes >= {"zero", "file"}:
             self.fail("a page is `zero` or `file`: a file mapping never maps the zero page")
-        if why := hugetlb.beside(attributes):
+        if why := hugetlb.beside(attributes) or _in_two_zones(attributes):
             self.fail(why)
         if attributes >= {"huge", "file"}:
             self.lack("huge pages of files")

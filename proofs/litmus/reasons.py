@@ -16,9 +16,10 @@ from typing import Any
 
 import z3
 
+from model.all_rules import ALL_RULES
 from model.decisions import DECISIONS, PREDICATES
 from model.features import SPLIT
-from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel, break_cow, mapcount_unshare
+from model.kernels import FURTHER, KERNELS, Kernel, break_cow, mapcount_unshare
 from model.logic import Rule, RuleTemplate, Scope, StateFunction, System, Term, folded, not_writing
 from model.restrictions import BASES, SWITCHES
 from model.state import CONSTANTS, FUNCTIONS, fresh

@@ -13,6 +13,8 @@ from model.state import (
     vma_resv_owner,
     vma_soft_dirty,
     vma_uffd,
+    zone_cma,
+    zone_movable,
 )
 from proofs.derive.interpreter import Layout
 from proofs.litmus.language import Litmus
@@ -38,6 +40,9 @@ def declared_cells(litmus: Litmus, kernel: Kernel, layout: Layout) -> Cells:
                 cells[file_value, (number,)] = litmus.values.index(page.contents)
         if "hugetlb" in page.attributes:
             cells[hugetlb, (number,)] = cells[vma_resv_owner, (0, number)] = True
+        for word, zone in (("movable", zone_movable), ("cma", zone_cma)):
+            if word in page.attributes:
+                cells[zone, (number,)] = True
         if layout.has(block):
             cells[block, (number,)] = blocks.index(page.whole)
     return cells

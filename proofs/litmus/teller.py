@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from model.all_rules import ALL_RULES
 from model.features import SPLIT
-from model.kernels import ALL_RULES, Kernel
+from model.kernels import Kernel
 from model.logic import StateFunction
 from model.operations import (
     DECLARED,
@@ -322,9 +323,8 @@ class Teller:
         """The unit is over: faults that no goal followed are told as accesses that change nothing else."""
         self.open.remove(unit)
         self.units.append(unit)
-        if unit.operation:
+        if unit.operation or unit.place is None:
             return
-        assert unit.place is not None
         whose = self.names["Proc", unit.place[0]]
         number = unit.steps[-1]
         operations = self.alone(unit.rules) or [o for o in self.operations if self.takes(o, unit.rules)]
@@ -365,8 +365,7 @@ class Teller:
 
     def touches(self, number: int, pages: Sequence[int]) -> bool:
         """The step changes something about those pages, of any process."""
-        cells = self.trace.interpreter.layout.cells
-        changed = (cells[i] for i in self.trace.changed(number))
+        changed = (self.trace.interpreter.layout.cells[i] for i in self.trace.changed(number))
         return any(
             sort == Page and index[i] in pages for function, index in changed for i, sort in enumerate(function.domain)
         )

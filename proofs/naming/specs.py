@@ -19,9 +19,10 @@ import model.kernels
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
 from model import releases
+from model.all_rules import ALL_RULES
 from model.blame import is_ours, nearest, short_path
 from model.features import FEATURES, SPLIT
-from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
+from model.kernels import FURTHER, KERNELS, Kernel
 from model.logic import ModelError, System, functions_in, kind_text
 from model.restrictions import BARE, BASES, SWITCHES, bare, restricted
 from proofs.naming import steady, user_files, wellformed

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import z3
 
 from invariants import Invariant
+from model.all_rules import ALL_RULES
 from model.blame import place_of
-from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel, asked_of, most_alike
+from model.kernels import FURTHER, KERNELS, Kernel, asked_of, most_alike
 from model.logic import ModelError, Rule, StateFunction, System, Term, Update, forall, functions_in, meaning, short
 from model.state import (
     Page,

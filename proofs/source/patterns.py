@@ -190,6 +190,13 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("hugetlb_copy_writable", _HUGETLB, ("hugetlb_install_folio", "hugetlb_install_page"), (
         (True, r"make_huge_pte\([^;]*, 1 \)"), (False, r"make_huge_pte\([^;]*, true \)")), absent=False,
             anchors=("copy_hugetlb_page_range",)),
+    Pattern("swap_in_sync", _MEMORY, ("do_swap_page", "should_try_to_free_swap"), (
+        ("guards", r"swapcache_prepare\("), ("skips", r"__swap_count\( entry \) == 1"),
+        ("frees", r"SWP_SYNCHRONOUS_IO \) \) return true"))),
+    Pattern("longterm_migrates", ("mm/gup.c",), (
+        "check_and_migrate_movable_pages_or_folios", "check_and_migrate_movable_pages", "try_grab_compound_head",
+    ), (
+        ("movable", r"collect_longterm_unpinnable_\w+\(|is_pinnable_page\("), ("cma", r"is_migrate_cma_page\("))),
     Pattern("early_copy_keeps_uffd_wp", _MEMORY, ("copy_present_page",), (
         (True, r"userfaultfd_(pte_wp|protected|wp)\( dst_vma|pte_mkuffd\w*\("),), False, absent=False,
             beside=r"\bmaybe_mkwrite\(", anchors=("copy_page_range",)),

@@ -67,6 +67,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("zero_page", "zero-page", "the zero page"), Flag("page_cache", "page-cache", "page cache"),
         Flag("ksm", "KSM", "KSM page"), Flag("large", "THP", "part of a THP"),
         Flag("lazyfree", "lazyfree", "MADV_FREE"), Flag("misplaced", "misplaced", "not where its index leads"),
+        Flag("movable", "movable", "in ZONE_MOVABLE"), Flag("cma", "cma", "in CMA"),
         Flag("migrating", "migrating", "being migrated"),
     ),
     "reference": (

@@ -21,8 +21,9 @@ from samples import F1
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
+from model.all_rules import ALL_RULES
 from model.features import FEATURES
-from model.kernels import ALL_RULES, FURTHER, KERNELS
+from model.kernels import FURTHER, KERNELS
 from proofs.bmc.unrolling import Unrolling
 from proofs.check import again, jobs, scopes, tables
 from proofs.check.engines import second_opinion

@@ -119,7 +119,7 @@ def test_every_named_rule_exists_in_some_kernel() -> None:
     named = set(WHEN_TRYLOCK_FAILS) | set(WHEN_TRYLOCK_FAILS.values()) | set(TAILS) | set(TAILS.values())
     for operation in OPERATIONS:
         named |= {*operation.goal, *operation.refusal, *operation.perhaps, *operation.prepares, *operation.then}
-        named |= {*operation.whole, *operation.whole_refusal, *operation.at_once, *operation.nothing}
+        named |= {*operation.whole, *operation.whole_refusal, *operation.at_once, *operation.nothing, *operation.raises}
         named |= {operation.quick} if operation.quick else set()
         for kernel in (V5_8, V5_9):
             named |= set(blocks(operation.access, kernel)).union(*faults(operation.access, kernel))
@@ -127,6 +127,7 @@ def test_every_named_rule_exists_in_some_kernel() -> None:
     # The start state has these done, reclaim does the last one later on its own.
     assert known - named == {
         "madvise-hugepage", "backing-read", "mmap-file", "mmap-hugetlb", "mmap-soft-dirty", "free-swap-slot",
+        "memory-movable", "memory-cma",
         "swap-in-read-full", "mprotect-other", "mprotect-other-range",
     }
 

@@ -10,8 +10,9 @@ import pytest
 
 from invariants import invariant
 from model import hugetlb, locks, userfaultfd
+from model.all_rules import ALL_RULES
 from model.features import FEATURES, SPLIT, WORLD
-from model.kernels import ALL_RULES, Kernel
+from model.kernels import Kernel
 from model.logic import Scope, System, names_in
 from model.state import CONSTANTS, FUNCTIONS, Frame, Page, fresh
 from proofs.check.cells import claim_of
@@ -28,7 +29,8 @@ STARTS = (
     "mmap-hugetlb", "uffd-continue", "ksm-merge", "migrate",
     "numa-hint", "madv-free", "mremap", "mremap-dontunmap", "force-store", "force-anon-fault", "force-cow-fault",
     "force-wp-reuse",
-    "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "mmap-soft-dirty",
+    "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "swap-sync", "mmap-soft-dirty",
+    "memory-movable", "memory-cma", "memalloc-pin-save",
     "force-swap-in", "get-write-force", "pin-write-longterm-force", "ksm-join", "ksm-merge-left", "ksm-merge-undone",
     "madv-dontfork", "madv-dontfork-range", "madv-wipeonfork", "madv-wipeonfork-range",
     *(f"uffd-{what}{more}" for what in ("register-missing", "register-wp", "register-missing-wp", "unregister")

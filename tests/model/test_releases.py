@@ -23,13 +23,16 @@ RULES = {
     "v7.1": "v6.18", "v7.2-rc3": "v7.2", "7.2.13+deb14-amd64": "v7.2", "7.3-amd64": "v7.3-rc7",
 }
 CHANGED = {
-    "v4.9": ("v4.8", {"force_proof"}), "v5.13": ("v5.12", {"hugetlb_fork_copies", "hugetlb_copy_writable"}),
-    "v6.1.0": ("v6.1", {"collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp", "mremap_clears_uffd_wp"}),
+    "v4.9": ("v4.8", {"force_proof"}),
+    "v5.13": ("v5.12", {"hugetlb_fork_copies", "hugetlb_copy_writable", "longterm_migrates"}),
+    "v6.1.0": ("v6.1", {
+        "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp", "mremap_clears_uffd_wp", "swap_in_sync",
+    }),
     "6.1.20": ("v6.1", {"collapse_rechecks_uffd_wp"}),
     "v6.3": ("v6.2", {"uffd_restores", "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp"}),
     "v6.6": ("v6.4.0", {"fork_excludes_faults"}),
-    "v6.9": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "uffd_move"}),
-    "v6.11": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "swap_in_upgrades", "uffd_move"}),
+    "v6.9": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "uffd_move", "swap_in_sync"}),
+    "v6.11": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "swap_in_upgrades", "uffd_move", "swap_in_sync"}),
     "v6.12.0": ("v6.12", {"split_zero_parts", "uffd_move", "move_soft_dirty", "mremap_clears_uffd_wp"}),
     "v6.14": ("v6.12.0", {
         "huge_zero_fresh", "huge_zero_unshare", "dontneed_frees_tables", "uffd_move", "mremap_clears_uffd_wp",
@@ -51,9 +54,10 @@ IN_DOUBT = {
     "v5.11-rc3": {"soft_dirty_lock", "soft_dirty_pinned", "swap_out_pinned"},
     "6.4.7": {
         "fork_excludes_faults", "lazyfree_splits", "numa_hints", "ksm_keeps_soft_dirty", "lazyfree_spares_ksm",
+        "swap_in_sync",
     },
     "v7.0": {
-        "swap_in_reuse", "swap_in_frees", "swap_in_counts", "numa_hints_huge", "ksm_keeps_soft_dirty",
+        "swap_in_reuse", "swap_in_frees", "swap_in_counts", "swap_in_sync", "numa_hints_huge", "ksm_keeps_soft_dirty",
         "lazyfree_spares_ksm", "hugetlb_copy_writable",
     },
     "v7.3-rc3": {"swap_in_frees", "register_narrows"},

@@ -7,7 +7,7 @@ from feature_specs import UNNOTICED_SPECS
 from rule_specs import FEATURE_SPECS, SPECS, Spec, failures
 from rule_specs import test_of as as_test
 
-from model.kernels import ALL_RULES
+from model.all_rules import ALL_RULES
 from proofs.naming.specs import find_kernel, system_of
 
 STARTED = "vm-soft-dirty,exec,stable-writes"

@@ -13,8 +13,9 @@ from places import ROOT
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS
+from model.all_rules import ALL_RULES
 from model.decisions import Decisions
-from model.kernels import ALL_RULES, FURTHER, KERNELS, Kernel
+from model.kernels import FURTHER, KERNELS, Kernel
 from model.restrictions import RESTRICTIONS, VARIANTS
 from proofs.data import SUITE
 from proofs.pages import domain

@@ -65,6 +65,7 @@ struct place {
 	size_t length, whole; /* of the page, and of the huge page that it is the first part of */
 	int was_read_only;    /* a store of try_store has changed the PMD, which mapped it read-only */
 	int of_hugetlb;
+	int of_movable; /* what is allocated for it lies in ZONE_MOVABLE: a long-term pin may be refused with ENOMEM */
 };
 
 /* The addresses of the pages of a part that has many, but for the first one, which is what tests look at. */
@@ -496,6 +497,41 @@ static long small_page(const struct args *a)
 		return -errno;
 	return a->flags & OF_ZERO ? touch(at, &value, 0) : 0;
 }
+//: zone_movable
+/* Does the frame, or with 0 any, lie in ZONE_MOVABLE of some node? */
+static int zone_movable(uint64_t pfn)
+{
+	FILE *file = fopen("/proc/zoneinfo", "re");
+	unsigned long long spanned = 0, managed = 0, start = 0;
+	char line[256];
+	int here = 0, found = 0;
+
+	while (file && !found && fgets(line, sizeof(line), file)) {
+		if (strstr(line, ", zone "))
+			here = strstr(line, " Movable") != NULL;
+		sscanf(line, " spanned %llu", &spanned);
+		sscanf(line, " managed %llu", &managed);
+		if (here && sscanf(line, " start_pfn: %llu", &start) == 1)
+			found = managed && (!pfn || (start <= pfn && pfn < start + spanned));
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
+//: movable_page
+/* The page declared last is to lie in ZONE_MOVABLE, from where user memory is taken first where there is such a zone. */
+static void movable_place(void)
+{
+	place[places - 1].of_movable = 1;
+}
+
+static long movable_page(const struct args *a)
+{
+	(void)a;
+	return zone_movable(0) ? 0 : unseen("no memory lies in ZONE_MOVABLE: boot with movablecore=256M");
+}
+
 //: get_text
 static int get_text(const char *path, char *text, size_t size)
 {
@@ -1113,7 +1149,7 @@ static long take_into_ring(const struct args *a)
 	if (r->error)
 		return unseen("io_uring_setup: %s", strerror(r->error));
 	answer = result(syscall(SYS_io_uring_register, r->file, IORING_REGISTER_BUFFERS, &page, 1));
-	if (answer == -ENOMEM || answer == -EPERM)
+	if ((answer == -ENOMEM && !place[a->page].of_movable) || answer == -EPERM)
 		return unseen("a registered buffer: %s", strerror((int)-answer));
 	answer = taken(a, answer, IN_RING);
 	if (!answer)
@@ -1373,6 +1409,35 @@ static long wait_for_writing(uint64_t frame)
 //: writing_ended
 static const char *const writing_ended = "the writing of a page ended before it was told to";
 
+//: ram_swap
+/* A block device in memory (the module brd): reads and writes of it are done when the call returns. */
+#define RAM_DISK "/dev/ram0"
+
+static int no_ram_swap;
+
+/* Before the first process begins: all that is swapped out in this test goes to memory. */
+static void ram_swap(void)
+{
+	struct {
+		char boot[1024];
+		uint32_t version, last, bad, rest[125];
+		char unused[4096 - 1024 - 512 - 10], magic[10];
+	} head = { .version = 1, .last = 1023, .magic = "SWAPSPACE2" };
+	char swaps[1024], other[64] = "";
+	int disk = allowed ? open(RAM_DISK, O_RDWR | O_CLOEXEC) : -1;
+
+	if (disk < 0 || pwrite(disk, &head, sizeof(head), 0) != sizeof(head) || fsync(disk) ||
+	    !get_text("/proc/swaps", swaps, sizeof(swaps)) || sscanf(swaps, "%*[^\n] %63s", other) != 1 || swapoff(other)) {
+		no_ram_swap = 1;
+	} else {
+		strcpy(shared->swap_off, RAM_DISK);
+		strcpy(shared->swap_on, other);
+		no_ram_swap = swapon(RAM_DISK, 0) != 0;
+	}
+	if (disk >= 0)
+		close(disk);
+}
+
 //: slow_swap
 /*
  * A virtual machine has two slow disks for tests in which the writing of a page goes on. They may write so few bytes a
@@ -1599,6 +1664,12 @@ static long page_out(const struct args *a)
 		answer = answer ? answer : act(a->child, pageout, *a);
 	}
 	return answer == PASSED_OVER ? shrink(a->child, *a) : answer;
+}
+
+//: page_out_sync
+static long page_out_sync(const struct args *a)
+{
+	return no_ram_swap ? unseen("there is no swap device in memory: the module brd makes one (docs/kernels.md)") : page_out(a);
 }
 
 //: page_out_writing
@@ -1951,6 +2022,16 @@ static enum truth is_ksm(int process, int page)
 static enum truth is_zero(int process, int page)
 {
 	return page_flag(process, page, ZERO_PAGE);
+}
+
+//: is_movable
+static enum truth is_movable(int process, int page)
+{
+	enum truth there = seen(process, page);
+
+	if (there != YES)
+		return there;
+	return !shared->fact.pfn ? UNKNOWN : zone_movable(shared->fact.pfn) ? YES : NO;
 }
 
 //: is_exclusive
