@@ -15,6 +15,7 @@ from model.ptes import P, V
 from model.state import Pin, exclusive, mapped_only_by, maybe_pinned, page_swapped, pin_live, pte_present, pte_swap
 from proofs.check.scopes import scope_named
 from proofs.cli.main import main
+from proofs.compare import alike, diff
 from proofs.compare.alike import Known, candidates, unlike
 from proofs.engine import Exploration
 from proofs.explore.search import explore
@@ -89,8 +90,11 @@ def test_a_rule_that_no_state_allows_is_no_difference() -> None:
 
 
 def test_diff_says_at_once_that_a_dead_condition_changes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # That it is proved is asked here, not how fast: the machine may be busy.
+    monkeypatch.setattr(diff, "PROOF_SECONDS", 900.0)
+    monkeypatch.setattr(alike, "QUERY_SECONDS", 300.0)
     file = tmp_path / "dead.py"
     file.write_text(
         "from model import V7_2, And, Not, Or\n"

@@ -33,7 +33,7 @@ def corner(tmp_path_factory: pytest.TempPathFactory) -> Corner:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(restricting, "RESTRICTIONS", tuple(r for r in RESTRICTIONS if r.name in FEW))
         out = tmp_path_factory.mktemp("restrict")
-        return decide_corner(CornerJob("mapcount", "coherence-write-pin", (), 60, out, "key"))
+        return decide_corner(CornerJob("mapcount", "coherence-write-pin", (), 900, out, "key"))
 
 
 @pytest.mark.slow
