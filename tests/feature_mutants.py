@@ -1,11 +1,12 @@
 """Would anybody notice? The mutations of mutants.py, of the rules that a system has only with features.
 
-A mutation is *equivalent* if on each of the kernels z3 proves that it changes no step, for any number of elements
-(mutant_proofs.py). It is *noticed* if, on one of them, the answer of a litmus test that needs the rule's features, or a
+A mutation is *noticed* if, on one of the kernels, the answer of a litmus test that needs the rule's features, or a
 specification of rule_specs.py or feature_specs.py, changes, or if the rule then depends on a cell without a meaning or
-lets one matter that it has not written. Else it is looked for in an exploration of the rule's features and of those
+lets one matter that it has not written. It is *equivalent* if on each of them z3 proves that it changes no step, for
+any number of elements (mutant_proofs.py). Else it is looked for in an exploration of the rule's features and of those
 that what was dropped speaks of, on one kernel for each variant of the rule: equivalent if it changes no step there,
-*survives* if it does, *undecided* if there are too many states. Sub-steps (features of SPLIT) are left out.
+*survives* if it does, *undecided* if there are too many states. Sub-steps (features of SPLIT) are left out. A rule is
+judged beside some other features, not all (mutant_proofs.FAMILIES).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 import mutant_proofs
 import z3
 from feature_specs import UNNOTICED_SPECS
-from mutant_proofs import JUDGED
+from mutant_proofs import beside
 from mutants import CONTENTS, Asked, Change, Fate, Seen, by_name, changes, conjuncts, noticed_by, say
 from rule_specs import FEATURE_SPECS, SPECS, test_of
 
@@ -46,6 +47,8 @@ ALIKE = 2
 """Kernels with the same rule that are asked for each test and specification."""
 FEATURES_OF = {t.name: t.features for t in ALL_RULES}
 Features = frozenset[str]
+WORLDS = tuple(dict.fromkeys(beside(t.features) for t in ALL_RULES if t.features))
+"""Features beside which some rules are judged."""
 QUIET = (
     "uffd-", "userfault", "clear-soft-", "mmap-soft-", "extra-", "mprotect-other", "swap-out", "get-", "pin-read-l",
     "pin-write-l",
@@ -55,7 +58,7 @@ QUIET = (
 
 @dataclass(frozen=True, eq=False)
 class FeatureMutant:
-    """A rule with one thing dropped, as the system with all features that are judged has it."""
+    """A rule with one thing dropped, as the system with all features beside which it is judged has it."""
 
     rule: Rule
     change: Change
@@ -78,10 +81,11 @@ def mechanical(rule: Rule, kernel: Kernel, system: System) -> frozenset[str]:
     return frozenset(text_of(c) for term in added for c in conjuncts(system.reduced(folded(term))))
 
 
-def feature_mutants(kernel: Kernel, system: System) -> Iterator[FeatureMutant]:
-    """The mutants of the rules of features of that kernel's system, each once."""
+def feature_mutants(kernel: Kernel, features: Features) -> Iterator[FeatureMutant]:
+    """The mutants of the rules of the kernel that are judged beside those features, each once."""
+    system = kernel.system(features)
     for rule in system.rules:
-        if FEATURES_OF[rule.name]:
+        if FEATURES_OF[rule.name] and beside(FEATURES_OF[rule.name]) == features:
             known = set()
             free = mechanical(rule, kernel, system)
             for change in changes(rule):
@@ -99,12 +103,13 @@ def asked(rule: Rule, features: Features) -> Rule:
 
 
 class World:
-    """A kernel with all features that are judged, and its systems with some of them."""
+    """A kernel with all features beside which some rules are judged, the mutants of these rules, and its systems with
+    some of the features."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        self.system = kernel.system(JUDGED)
-        self.mutants = {m.key: m for m in feature_mutants(kernel, self.system)}
+    def __init__(self, kernel: Kernel, features: Features) -> None:
+        self.kernel, self.features = kernel, features
+        self.system = kernel.system(features)
+        self.mutants = {m.key: m for m in feature_mutants(kernel, features)}
 
     @functools.cache  # noqa: B019 - worlds live as long as the process
     def original(self, features: Features) -> System:
@@ -136,8 +141,13 @@ class World:
 
 
 @functools.cache
-def world(kernel: str) -> World:
-    return World(by_name(kernel))
+def world_of(kernel: str, features: Features) -> World:
+    return World(by_name(kernel), features)
+
+
+def world(kernel: str, rule: str) -> World:
+    """Where the rule of that name is judged."""
+    return world_of(kernel, beside(FEATURES_OF[rule]))
 
 
 @functools.cache
@@ -160,7 +170,10 @@ def feature_specs() -> tuple[Asked, ...]:
 
 def variants(kernel: Kernel) -> frozenset[tuple[str, str]]:
     """The rules of features of a kernel, with their texts."""
-    return frozenset((r.name, r.text()) for r in kernel.system(JUDGED).rules if FEATURES_OF[r.name])
+    return frozenset(
+        (r.name, r.text()) for features in WORLDS for r in kernel.system(features).rules
+        if FEATURES_OF[r.name] and beside(FEATURES_OF[r.name]) == features
+    )
 
 
 @functools.cache
@@ -180,12 +193,12 @@ def noticed(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, str]:
     """The first kernel on which a litmus test or a specification notices, and which; empty if none does."""
     of_variant: dict[str, list[str]] = {}
     for kernel in kernels:
-        of_variant.setdefault(world(kernel).mutants[key].rule.text(), []).append(kernel)
+        of_variant.setdefault(world(kernel, key[0]).mutants[key].rule.text(), []).append(kernel)
     alike = [kernel for same in of_variant.values() for kernel in same[:ALIKE]]
     for test in (*feature_specs(), *feature_tests()):
         for kernel in [k for k in kernels if k in test.spec.kernels][:ALIKE] if test.spec else alike:
             try:
-                by = noticed_by_test(test, world(kernel).mutants[key], world(kernel))
+                by = noticed_by_test(test, world(kernel, key[0]).mutants[key], world(kernel, key[0]))
             except (ModelError, EngineError) as error:
                 by = f"error: {error}"
             if by:
@@ -195,7 +208,7 @@ def noticed(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, str]:
 
 def noticed_by_test(test: Asked, mutant: FeatureMutant, known: World) -> str:
     """What the test says of the mutant, or nothing."""
-    if not mutant.features <= test.litmus.features:
+    if not mutant.features <= test.litmus.features <= known.features:
         return ""
     mutated = known.mutated(mutant, test.litmus.features)
     return noticed_by(test, mutant.rule.name, known.kernel, mutated, known.seen(test))
@@ -213,7 +226,7 @@ def needed(mutant: FeatureMutant, known: World) -> Features:
         return spoken & {f.name for f in known.original(features).false}
 
     without = false(base)
-    return base | {x for x in JUDGED if x not in base and false(base | {x}) < without} if without else base
+    return base | {x for x in known.features - base if false(base | {x}) < without} if without else base
 
 
 def scopes(features: Features, contents: bool) -> list[Scope]:
@@ -243,16 +256,17 @@ Group = tuple[str, Features, bool]
 def explored(group: Group, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """For each mutant `equivalent`, `differs`, or why it is undecided."""
     kernel, features, contents = group
-    left = {key: world(kernel).mutants[key] for key in keys}
+    here = world_of(kernel, beside(features))
+    left = {key: here.mutants[key] for key in keys}
     found: dict[tuple[str, str], str] = {}
     for scope in scopes(features, contents):
         large = scope.size(Proc) * scope.size(Page) > 2 or contents
         for quiet in (True,) if large else (False, True):
-            here = in_scope(world(kernel), left, features, scope, quiet)
-            if set(here.values()) <= {"equivalent", "differs"}:
+            answers = in_scope(here, left, features, scope, quiet)
+            if set(answers.values()) <= {"equivalent", "differs"}:
                 break
-        found |= {key: what for key, what in here.items() if found.get(key, "equivalent") == "equivalent"}
-        left = {key: mutant for key, mutant in left.items() if here[key] != "differs"}
+        found |= {key: what for key, what in answers.items() if found.get(key, "equivalent") == "equivalent"}
+        left = {key: mutant for key, mutant in left.items() if answers[key] != "differs"}
     return found
 
 
@@ -311,41 +325,62 @@ PROVED = "proved for any size"
 IN_SCOPE = "at a small scope"
 
 
-def proved(kernel: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool]:
-    """Which of the mutants of that kernel are equivalent."""
-    known, here = known_of(kernel), world(kernel)
-    return {
-        key: mutant_proofs.equivalent(here.mutants[key].rule, here.mutants[key].change.rule, here.system, known)
-        for key in keys
-    }
+def proved(key: tuple[str, str], kernel: str) -> bool:
+    """The mutant is equivalent on that kernel."""
+    here = world(kernel, key[0])
+    mutant = here.mutants[key]
+    return any(
+        mutant_proofs.equivalent(mutant.rule, mutant.change.rule, here.system, known_of(kernel, key[0], quickly))
+        for quickly in (True, False)
+    )
 
 
-def known_of(kernel: str) -> tuple[Term, ...]:
-    return mutant_proofs.known_of(mutant_proofs.group_of(by_name(kernel)))
+def proved_by_group(key: tuple[str, str], kernels: Sequence[str]) -> list[str]:
+    """The kernels on which the mutant is equivalent; those of a group with the same rule share the answer."""
+    found: dict[object, bool] = {}
+    equivalent = []
+    for kernel in kernels:
+        mutant = world(kernel, key[0]).mutants[key]
+        alike = mutant.rule.text(), group_of(kernel, key[0])
+        if alike not in found:
+            found[alike] = proved(key, kernel)
+        if found[alike]:
+            equivalent.append(kernel)
+    return equivalent
+
+
+def group_of(kernel: str, rule: str) -> mutant_proofs.Group:
+    return mutant_proofs.group_of(by_name(kernel), beside(FEATURES_OF[rule]))
+
+
+def known_of(kernel: str, rule: str, quickly: bool) -> tuple[Term, ...]:
+    """What is known of every state of the kernel where that rule is judged; `quickly`: in little time."""
+    return mutant_proofs.known_of(group_of(kernel, rule), beside(FEATURES_OF[rule]), quickly)
 
 
 def variants_of(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, ...]:
     """Of those kernels the first with each variant of the rule."""
     first: dict[str, str] = {}
     for kernel in kernels:
-        first.setdefault(world(kernel).mutants[key].rule.text(), kernel)
+        first.setdefault(world(kernel, key[0]).mutants[key].rule.text(), kernel)
     return tuple(first.values())
 
 
 def noticed_by_cells(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str, str]:
     """The first kernel on which the changed rule, and not the rule itself, does something wrong with a cell."""
     for kernel in variants_of(key, kernels):
-        mutant, system, known = world(kernel).mutants[key], world(kernel).system, known_of(kernel)
+        here = world(kernel, key[0])
+        mutant, system, known = here.mutants[key], here.system, known_of(kernel, key[0], quickly=True)
         rule, changed = mutant.rule, mutant.change.rule
         dropped = next((u.function for u in rule.updates if all(u is not kept for kept in changed.updates)), None)
         if dropped is None:
-            wrong = functools.partial(mutant_proofs.misread, system=system, known=known)
-            what = "its conditions depend on a cell without a meaning"
+            meaningless = mutant_proofs.misread(changed, system, known)
+            if meaningless and meaningless - mutant_proofs.misread(rule, system, known):
+                return kernel, "cells: its conditions depend on a cell without a meaning"
         else:
-            wrong = functools.partial(mutant_proofs.unwritten, system=system, known=known, function=dropped)
-            what = f"{dropped} may matter without being written"
-        if wrong(changed) and not wrong(rule):
-            return kernel, f"cells: {what}"
+            unwritten = functools.partial(mutant_proofs.unwritten, system=system, known=known, function=dropped)
+            if unwritten(changed) and not unwritten(rule):
+                return kernel, f"cells: {dropped} may matter without being written"
     return "", ""
 
 
@@ -354,7 +389,7 @@ def noticed_by_cells(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str,
 
 def digest_of(key: tuple[str, str], kernels: Sequence[str]) -> str:
     """Of the rule and its mutants on those kernels: an answer is for these alone."""
-    mutants = [world(kernel).mutants[key] for kernel in kernels]
+    mutants = [world(kernel, key[0]).mutants[key] for kernel in kernels]
     texts = sorted({f"{m.rule.text()}\n{m.change.rule.text()}" for m in mutants})
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
@@ -362,10 +397,12 @@ def digest_of(key: tuple[str, str], kernels: Sequence[str]) -> str:
 def places_of(only: Features = frozenset()) -> dict[tuple[str, str], list[str]]:
     """The mutations of rules of features (of `only` those, if given), and the kernels that have them."""
     places: dict[tuple[str, str], list[str]] = {}
+    judged = [beside(features) for features in FEATURES_OF.values() if features and (not only or features & only)]
     for kernel in feature_kernels():
-        for key, mutant in world(kernel).mutants.items():
-            if not only or mutant.features & only:
-                places.setdefault(key, []).append(kernel)
+        for features in dict.fromkeys(judged):
+            for key, mutant in world_of(kernel, features).mutants.items():
+                if not only or mutant.features & only:
+                    places.setdefault(key, []).append(kernel)
     return places
 
 
@@ -391,35 +428,27 @@ def judge_features(
         keep([fates[key] for key in places if key in fates])
 
     with ProcessPoolExecutor(jobs) as pool:
-        proofs = by_proof(pool, {key: kernels for key, kernels in places.items() if key not in fates})
-        left = {key: [k for k in places[key] if not proofs[key][k]] for key in proofs}
-        add(Fate(*key, "equivalent", tuple(places[key]), PROVED) for key, kernels in left.items() if not kernels)
-        for look in (noticed, noticed_by_cells):
-            keys = [key for key in left if key not in fates]
-            for key, (kernel, by) in zip(keys, pool.map(look, keys, [left[k] for k in keys]), strict=True):
-                say(f"{': '.join(key)}: {by or '-'}")
-                if by:
-                    add([Fate(*key, "noticed", (kernel,), by)])
-        add(rest(pool, {key: kernels for key, kernels in left.items() if key not in fates}).values())
+        keys = [key for key in places if key not in fates]
+        left = {}
+        for key, (fate, kernels) in zip(keys, pool.map(looked_at, keys, map(places.get, keys)), strict=True):
+            say(f"{': '.join(key)}: {(fate.by or fate.fate) if fate else '-'}")
+            if fate:
+                add([fate])
+            else:
+                left[key] = kernels
+        add(rest(pool, left).values())
     return [fates[key] for key in places]
 
 
-def by_proof(
-    pool: ProcessPoolExecutor, places: Mapping[tuple[str, str], Sequence[str]]
-) -> dict[tuple[str, str], dict[str, bool]]:
-    """Whether each mutation is proved equivalent, by kernel; kernels of a group with the same rule share the answer."""
-    first: dict[tuple[tuple[str, str], str, mutant_proofs.Group], str] = {}
-    alike: dict[tuple[tuple[str, str], str], str] = {}
-    asked: dict[str, list[tuple[str, str]]] = {}
-    for key, kernels in places.items():
-        for kernel in kernels:
-            variant = key, world(kernel).mutants[key].rule.text(), mutant_proofs.group_of(by_name(kernel))
-            if variant not in first:
-                first[variant] = kernel
-                asked.setdefault(kernel, []).append(key)
-            alike[key, kernel] = first[variant]
-    found = dict(zip(asked, pool.map(proved, asked, asked.values()), strict=True))
-    return {key: {kernel: found[alike[key, kernel]][key] for kernel in kernels} for key, kernels in places.items()}
+def looked_at(key: tuple[str, str], kernels: Sequence[str]) -> tuple[Fate | None, list[str]]:
+    """The fate of a mutation that is noticed, or proved equivalent on all kernels; else those where it is not."""
+    for look in (noticed, noticed_by_cells):
+        kernel, by = look(key, kernels)
+        if by:
+            return Fate(*key, "noticed", (kernel,), by), []
+    equivalent = proved_by_group(key, kernels)
+    left = [kernel for kernel in kernels if kernel not in equivalent]
+    return (None if left else Fate(*key, "equivalent", tuple(kernels), PROVED)), left
 
 
 def rest(pool: ProcessPoolExecutor, places: Mapping[tuple[str, str], Sequence[str]]) -> dict[tuple[str, str], Fate]:
@@ -427,9 +456,10 @@ def rest(pool: ProcessPoolExecutor, places: Mapping[tuple[str, str], Sequence[st
     groups: dict[Group, list[tuple[str, str]]] = {}
     for key, kernels in places.items():
         for kernel in variants_of(key, kernels):
-            mutant = world(kernel).mutants[key]
+            mutant = world(kernel, key[0]).mutants[key]
             contents = any(functions_in(t) & CONTENTS for t in mutant.change.dropped)
-            groups.setdefault((kernel, needed(mutant, world(kernel)), contents), []).append(key)
+            features = needed(mutant, world(kernel, key[0]))
+            groups.setdefault((kernel, features, contents), []).append(key)
     verdicts: dict[tuple[str, str], dict[str, str]] = {key: {} for key in places}
     for (group, keys), found in zip(groups.items(), pool.map(explored, groups, groups.values()), strict=True):
         say(f"{group[0]}@{','.join(sorted(group[1]))}: {dict(Counter(found.values()))}")

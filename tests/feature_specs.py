@@ -48,7 +48,11 @@ LAZYFREE = (
 OTHERS = (
     Spec("an mprotect to RWX that gives VM_WRITE back gives the write bit back, too",
          "A: mprotect x ro; A: mprotect x rwx",
-         {"pte_write(A, x)": True, "vma_exec(A, x)": True}, kernels=("v6.0", "v6.15")),
+         {"pte_write(A, x)": True, "vma_exec(A, x)": True}, kernels=("v6.0", "v6.1", "v6.2", "v6.12", "v6.15", "v7.2")),
+    Spec("GUP for writing looks at VM_WRITE, be the PTE writable", "A: madv-free x; A: r = pin x write; A: drop r; "
+         "A: madv-free x; A: s = pin x write fast; A: mprotect x ro",
+         {"pte_write(A, x)": True, "pte_dirty(A, x)": False, "vma_write(A, x)": False, "page_dirty(P)": False},
+         never=(("gup-touch", "p=A v=x"),), kernels=("wrprotect-skip",), pages=("page x",)),
     Spec("NUMA hinting leaves alone what two processes map", "*: numa x; A: fork C", {"pte_frame(C, x)": "P"},
          ("anon-fault", "store", "numa-hint", "fork"), never=(("numa-hint", "p=A v=x"),),
          kernels=("v5.9", "v5.18", "v6.12", "v7.2")),
@@ -71,6 +75,9 @@ OTHERS = (
     Spec("UFFDIO_CONTINUE leaves a swap entry as it is", "A: write x 1; *: pageout x; A: uffd-continue x",
          {"pte_swap(A, x)": True, "pte_present(A, x)": False}, kernels=EVERYWHERE, untouched=True,
          pages=("page x file 7",)),
+    Spec("... and wants a VMA", "A: read x; A: munmap x; A: uffd-continue y", {"vma(A, x)": False, "backed(x)": True},
+         never=(("uffd-continue", "p=A v=x"),), kernels=EVERYWHERE, untouched=True,
+         pages=("page x file 7", "page y file 5")),
     Spec("... and is for files", "A: uffd-continue x; A: dontneed y", {"backed(y)": True},
          never=(("uffd-continue", "p=A v=y"),), kernels=EVERYWHERE, untouched=True,
          pages=("page x file 7", "page y zero")),

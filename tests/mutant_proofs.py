@@ -2,7 +2,8 @@
 let a cell matter that nobody has written.
 
 Lemmas about the state are assumed: those of LEMMAS that hold initially and that, together, every rule of every kernel
-of a group keeps with all features that are judged. With fewer features there are fewer rules, so they hold there too.
+of a group keeps with the features beside which a rule is judged. With fewer features there are fewer rules, so they
+hold there too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from z3 import And, Implies, Not, Or
 
 from model.features import WORLD
 from model.kernels import FURTHER, KERNELS, Kernel
-from model.logic import ModelError, Rule, StateFunction, System, Term, Update, forall, functions_in, meaning
+from model.logic import ModelError, Rule, StateFunction, System, Term, Update, forall, functions_in, meaning, text_of
 from model.state import (
     Frame,
     Page,
@@ -67,8 +68,8 @@ from model.state import (
 from proofs.derive.steps import after, initially, next_value
 from proofs.naming.wellformed import defects_of_conditions
 
-EFFORT = 20_000_000
-"""Limit of one query, in z3's units of work, so that answers do not depend on the machine: some 10 s. What z3 cannot
+EFFORT = 2_000_000
+"""Limit of one query, in z3's units of work, so that answers do not depend on the machine: some 1 s. What z3 cannot
 tell in it is not proved."""
 
 
@@ -88,11 +89,17 @@ def _entry(p: Term, v: Term) -> Term:
     return Or(pte_present(p, v), pte_swap(p, v))
 
 
-LEMMAS: tuple[Term, ...] = (
+FACTS: tuple[Term, ...] = (
     forall(Proc, Page, lambda p, v: Implies(vma(p, v), alive(p))),
     forall(Proc, Page, lambda p, v: Implies(_entry(p, v), vma(p, v))),
-    forall(Proc, Page, lambda p, v: Not(And(pte_present(p, v), pte_swap(p, v)))),
     forall(Pin, lambda k: Implies(And(pin_live(k), pin_attached(k)), vma(pin_proc(k), pin_page(k)))),
+    forall(Proc, Page, lambda p, v: Implies(force_cow(p, v), vma(p, v))),
+)
+"""Those of LEMMAS that are quickly shown, and enough for most mutants."""
+LEMMAS: tuple[Term, ...] = (
+    *FACTS,
+    forall(Proc, Page, lambda p, v: Not(And(pte_present(p, v), pte_swap(p, v)))),
+    _of_blocks(lambda p, v, w: And(pte_present(p, w), pte_huge(p, w))),
     forall(Proc, Page, lambda p, v: Implies(And(vma(p, v), vma_exec(p, v)), vma_write(p, v))),
     _of_ptes(lambda p, v, f: Implies(pte_write(p, v), vma_write(p, v))),
     _of_ptes(lambda p, v, f: Not(And(pte_write(p, v), pte_uffd_wp(p, v)))),
@@ -136,7 +143,6 @@ LEMMAS: tuple[Term, ...] = (
         And(vma_huge(p, v), Not(pte_huge(p, v)), Not(file(v))), page_table(p, block(v))
     )),
     forall(Proc, Page, lambda p, v: Implies(pte_swap(p, v), vma_anon(p, v))),
-    _of_blocks(lambda p, v, w: And(pte_present(p, w), pte_huge(p, w))),
     _of_blocks(lambda p, v, w: pte_write(p, v) == pte_write(p, w)),
     _of_blocks(lambda p, v, w: pte_dirty(p, v) == pte_dirty(p, w)),
     _of_blocks(lambda p, v, w: pte_soft_dirty(p, v) == pte_soft_dirty(p, w)),
@@ -244,10 +250,29 @@ def _hit(update: Update, cell: Sequence[Term]) -> Term:
     return z3.Exists(list(update.over), here) if update.over else here
 
 
+_CORES: dict[tuple[str, str], frozenset[str]] = {}
+"""By a rule's and a lemma's text, the lemmas, as text, of the state before that were enough to prove it kept."""
+
+
 def keeps(rule: Rule, lemma: Term, known: Sequence[Term]) -> bool:
-    """The rule leads from states where all that is known holds to those where the lemma does."""
+    """The rule leads from states where all that is known holds to those where the lemma does.
+
+    A proof that needed no other lemmas than those counts for all kernels and features that have that rule.
+    """
+    key, by_text = (rule.text(), text_of(lemma)), {text_of(k): k for k in known}
+    if key in _CORES and _CORES[key] <= by_text.keys():
+        return True
     goal, said = next_state(rule, lemma)
-    return proves(known, [*rule.guard, *said], goal)
+    solver = z3.Solver()
+    solver.set("rlimit", EFFORT)
+    solver.add(*rule.guard, *said, Not(goal))
+    names = {f"lemma!{i}": text for i, text in enumerate(by_text)}
+    for name, text in names.items():
+        solver.assert_and_track(by_text[text], name)
+    if solver.check() != z3.unsat:
+        return False
+    _CORES[key] = frozenset(names[str(used)] for used in solver.unsat_core())
+    return True
 
 
 def invariant(rules: Sequence[Rule], lemmas: Iterable[Term]) -> list[Term]:
@@ -265,8 +290,18 @@ def invariant(rules: Sequence[Rule], lemmas: Iterable[Term]) -> list[Term]:
         kept = [lemma for i, lemma in enumerate(kept) if i not in wrong]
 
 
-JUDGED = tuple(f for f in WORLD if f not in ("madv-fork", "populate", "uffd", "uffd-move", "uffd-fork"))
-"""Features whose rules' mutations are judged: with madv-fork most lemmas are not kept as they are said."""
+FAMILIES = (
+    frozenset({"hugetlb"}), frozenset({"madv-fork"}), frozenset({"populate"}),
+    frozenset({"uffd", "uffd-move", "uffd-fork"}),
+)
+"""Features with which many lemmas are not kept as they are said: rules of one family are judged without the others, and
+all other rules without any."""
+COMMON = frozenset(WORLD).difference(*FAMILIES)
+
+
+def beside(features: frozenset[str]) -> frozenset[str]:
+    """The features beside which rules of those features are judged, and these."""
+    return COMMON.union(*(family for family in FAMILIES if family & features))
 
 
 class Group(NamedTuple):
@@ -280,18 +315,18 @@ class Group(NamedTuple):
 
 
 @functools.cache
-def group_of(kernel: Kernel) -> Group:
-    """What the kernel's lemmas depend on."""
+def group_of(kernel: Kernel, features: frozenset[str]) -> Group:
+    """What the kernel's lemmas depend on, with those features."""
     spares = "skip" in (kernel.mprotect_pinned, kernel.mprotect_other_pinned)
-    return Group(kernel.exclusive_bit, spares, frozenset(f.name for f in kernel.system(JUDGED).false))
+    return Group(kernel.exclusive_bit, spares, frozenset(f.name for f in kernel.system(features).false))
 
 
 @functools.cache
-def known_of(group: Group) -> tuple[Term, ...]:
-    """What is known of every reachable state of the kernels of a group."""
-    systems = [k.system(JUDGED) for k in (*KERNELS, *FURTHER) if group_of(k) == group]
+def known_of(group: Group, features: frozenset[str], quickly: bool = False) -> tuple[Term, ...]:
+    """What is known of every reachable state of the kernels of a group, with those features. `quickly`: of FACTS."""
+    systems = [k.system(features) for k in (*KERNELS, *FURTHER) if group_of(k, features) == group]
     rules = {(rule.name, rule.text()): rule for system in systems for rule in system.rules}
-    return tuple(invariant(list(rules.values()), map(systems[0].reduced, LEMMAS)))
+    return tuple(invariant(list(rules.values()), map(systems[0].reduced, FACTS if quickly else LEMMAS)))
 
 
 # Mutants
@@ -340,6 +375,7 @@ def unwritten(rule: Rule, system: System, known: Sequence[Term], function: State
     return not proves(known, [*rule.guard, later, *said, *missed], before)
 
 
-def misread(rule: Rule, system: System, known: Sequence[Term]) -> bool:
-    """Whether the rule is enabled may depend on a cell that has no meaning, as far as z3 can tell."""
-    return next(defects_of_conditions(rule, system, known), None) is not None
+def misread(rule: Rule, system: System, known: Sequence[Term]) -> frozenset[str]:
+    """The state functions on which it may depend where they have no meaning whether the rule is enabled, as far as z3
+    can tell."""
+    return frozenset(defect.key[0] for defect in defects_of_conditions(rule, system, known))

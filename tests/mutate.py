@@ -16,9 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from feature_mutants import IN_SCOPE, judge_features
-from mutant_proofs import JUDGED
+from feature_mutants import IN_SCOPE, PROVED, judge_features
 from mutants import EVERY_RULE, Fate, judge_all
+
+from model.features import WORLD
 
 TABLE = Path(__file__).parent.parent / "docs" / "mutation.md"
 ABOUT = (
@@ -37,55 +38,96 @@ PARTS = {
         "Rules of features",
         "The rules that a system has only with features of `model/features.py`, on kernels that have every variant of "
         "each between them. *Noticed*: on one of them the answer of a litmus test that needs the rule's features, or a "
-        "specification in `tests/rule_specs.py` or `tests/feature_specs.py`, changes; or the rule then depends on a "
-        "cell without a meaning, or lets one matter that it has not written, which the rule itself does not. "
-        "*Equivalent, proved*: z3 proves, for any number of elements, that it is enabled where the rule is and writes "
-        "the same, from lemmas that every rule of the kernel, and of those like it, keeps (`tests/mutant_proofs.py`); "
-        "where it is enabled besides it changes nothing. "
-        "*At a scope*: with the rule's features, and those that the dropped part speaks "
-        "of, it changes no step there (two processes and one page, or two pages with huge, ksm and mremap, there with "
-        "two processes only without uffd, soft-dirty and swapping), asked on one kernel for each variant of the rule. "
-        "*Undecided*: too many states, or, where that is said, not asked yet. Sub-steps (`SPLIT`) are left out, and "
-        "litmus tests and specifications with "
-        "sub-steps or operations at the same time; so are the conjuncts by which a new page is a free one, which every "
-        "rule is given alike and the default table's mutations lack."
+        "specification in `tests/rule_specs.py` or `tests/feature_specs.py`, changes; or (*cells*) the rule then "
+        "depends on a cell without a meaning, or lets one matter that it has not written, which the rule itself does "
+        "not. *Proved*: z3 proves, for any number of elements, that it is enabled where the rule is and writes the "
+        "same, from lemmas that every rule of the kernel, and of those like it, keeps (`tests/mutant_proofs.py`); "
+        "where it is enabled besides it changes nothing. *At a scope*: with the rule's features, and those that the "
+        "dropped part speaks of, it changes no step there (two processes and one page, or two pages with huge, ksm and "
+        "mremap, there with two processes only without uffd, soft-dirty and swapping), asked on one kernel for each "
+        "variant of the rule. Rules of hugetlb, of madv-fork, of populate and of the three userfaultfd features are "
+        "judged without the others of these, and all other rules without any of them. Sub-steps (`SPLIT`) are left "
+        "out, and litmus tests and specifications with sub-steps or operations at the same time; so are the conjuncts "
+        "by which a new page is a free one, which every rule is given alike and the default table's mutations lack."
     ),
 }
 REASONS: tuple[tuple[str, str], ...] = (
-    (r"(split-folio|madv-free-split|ksm-split(-other)?|migrate-folio): update pte_present|map-huge-zero: guard backed",
-     "where there is no zero page yet: every litmus test with huge pages starts with it"),
+    (r"(split-folio|madv-free-split|ksm-split(-other)?|migrate-folio): update pte_present|"
+     r"(map-huge-zero|uffd-zeropage): guard backed",
+     "where there is no zero page yet: every litmus test in which one may be mapped starts with it"),
+    (r"hugetlb-(unshare-)?copy: update pte_huge", "here a PTE maps a hugetlb page, whatever its size"),
+    (r"madv-wipeonfork-nothing: guard Not.file", "no PMD maps a page of a file, say LEMMAS of mutant_proofs.py"),
     (r"(force-huge-fault|collapse): update vma_anon",
      "every huge page of a litmus test has been touched when the test starts, so that its VMA has an anon_vma"),
 )
 """Why survivors are no holes, or which litmus test would find them: pattern of `rule: mutation`, and the reason."""
 
 
-HEADINGS = {"survives": "Survivors", "undecided": "Undecided", "equivalent": "Equivalent"}
+FATES = ("noticed", "equivalent", "survives", "undecided")
+KINDS = ("litmus", "specification", "invariant", "cells", "error")
+"""By what a mutation is noticed: the first words of `Fate.by`."""
 
 
 def reason(fate: Fate) -> str:
     return next((why for pattern, why in REASONS if re.match(pattern, f"{fate.rule}: {fate.mutation}")), "")
 
 
+def kind_of(fate: Fate) -> str:
+    """The column of a mutation in the table of rules."""
+    if fate.fate == "noticed":
+        return fate.by.split()[0].rstrip(":")
+    return (fate.by or IN_SCOPE) if fate.fate == "equivalent" else fate.fate
+
+
+def table(*rows: Sequence[str]) -> list[str]:
+    """Rows of a Markdown table, the first of which is its head; with an empty line before."""
+    head, *rest = (f"| {' | '.join(row)} |" for row in rows)
+    return ["", head, f"| {' | '.join(['---'] * len(rows[0]))} |", *rest]
+
+
+def shown(mutation: str) -> str:
+    text = textwrap.shorten(mutation, 160, placeholder=" ...").replace("|", "\\|")
+    return f"`{text}`"
+
+
+def of_rules(fates: Sequence[Fate]) -> list[str]:
+    """How many mutations of each rule had which fate."""
+    known = (*KINDS, PROVED, IN_SCOPE)
+    columns = sorted({kind_of(f) for f in fates}, key=lambda kind: known.index(kind) if kind in known else len(known))
+    of: dict[str, Counter[str]] = {}
+    for f in fates:
+        of.setdefault(f.rule, Counter())[kind_of(f)] += 1
+    rows = [[rule, str(found.total()), *(str(found[c] or "") for c in columns)] for rule, found in sorted(of.items())]
+    return ["", "### Rules", *table(["rule", "mutations", *columns], *rows)]
+
+
+def of_equivalents(fates: Iterable[Fate]) -> list[str]:
+    """What was dropped without any effect, and from which rules."""
+    of: dict[tuple[str, str], list[str]] = {}
+    for f in fates:
+        of.setdefault((shown(f.mutation), kind_of(f)), []).append(f.rule)
+    rows = sorted(of.items(), key=lambda row: -len(row[1]))
+    return ["", "### Equivalent", *table(
+        ["dropped", "equivalent", "from"], *((dropped, why, ", ".join(rules)) for (dropped, why), rules in rows)
+    )]
+
+
 def section(part: str, fates: Sequence[Fate]) -> str:
     """The report of one part as Markdown."""
     heading, about = PARTS[part]
     counts = Counter(f.fate for f in fates)
-    kinds = "; ".join(f"{kind} {counts[kind]}" for kind in ("noticed", *HEADINGS))
-    by = Counter(f.by.split()[0].rstrip(":") for f in fates if f.fate == "noticed")
-    how = Counter(f.by or IN_SCOPE for f in fates if f.fate == "equivalent")
-    lines = [f"## {heading}", "", *textwrap.wrap(about, 120), "", f"Mutations {len(fates)}: {kinds}."]
-    for what, found in (("Noticed by", by), ("Equivalent", how)):
-        lines.append(f"{what}: {', '.join(f'{each} {number}' for each, number in found.most_common())}.")
-    for kind, title in HEADINGS.items():
-        if counts[kind]:
-            lines += ["", f"### {title}", "", "| rule | dropped | kernels | why |", "| --- | --- | --- | --- |"]
-        for f in fates:
-            if f.fate == kind:
-                why = f.by or IN_SCOPE if kind == "equivalent" else reason(f) or f.by or "**unexplained**"
-                text = textwrap.shorten(f.mutation, 160, placeholder=" ...").replace("|", "\\|")
-                lines.append(f"| {f.rule} | `{text}` | {', '.join(f.kernels)} | {why} |")
-    return "\n".join(lines) + "\n"
+    kinds = Counter(map(kind_of, fates))
+    lines = [f"## {heading}", "", *textwrap.wrap(about, 120), ""]
+    lines.append(f"Mutations {len(fates)}: {'; '.join(f'{fate} {counts[fate]}' for fate in FATES)}.")
+    lines.append(f"Of these: {', '.join(f'{kind} {number}' for kind, number in kinds.most_common())}.")
+    lines += of_rules(fates)
+    for fate, title in (("survives", "Survivors"), ("undecided", "Undecided")):
+        if counts[fate]:
+            rows = [(f.rule, shown(f.mutation), ", ".join(f.kernels), reason(f) or f.by or "**unexplained**")
+                    for f in fates if f.fate == fate]
+            lines += ["", f"### {title}", *table(["rule", "dropped", "kernels", "why"], *rows)]
+    equivalents = [f for f in fates if f.fate == "equivalent"]
+    return "\n".join(lines + (of_equivalents(equivalents) if equivalents else [])) + "\n"
 
 
 def report(sections: Mapping[str, str], before: str) -> str:
@@ -125,7 +167,7 @@ def main() -> int:
     """Judge the mutants; exit code 1 if one survives unexplained."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--part", choices=PARTS, help="only the rules of the default table, or those of features")
-    parser.add_argument("--feature", action="append", choices=JUDGED, default=[], metavar="F", help="only their rules")
+    parser.add_argument("--feature", action="append", choices=WORLD, default=[], metavar="F", help="only their rules")
     parser.add_argument(
         "--json", type=Path, metavar="FILE",
         help="write the fates; those of features go on from there: what was noticed or equivalent is not asked again"

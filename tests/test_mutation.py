@@ -9,6 +9,7 @@ from feature_mutants import (
     FeatureMutant,
     explored,
     feature_kernels,
+    known_of,
     noticed,
     noticed_by_cells,
     proved,
@@ -19,6 +20,7 @@ from mutants import EVERY_RULE, STARTED, Change, by_name, changes, conjuncts, ju
 from mutate import unexplained
 
 from model.all_rules import ALL_RULES
+from model.features import WORLD
 from model.kernels import FURTHER, KERNELS
 
 
@@ -33,12 +35,12 @@ def test_the_kernels_that_are_mutated_have_every_rule() -> None:
 def test_the_kernels_whose_feature_rules_are_mutated_have_every_variant() -> None:
     mutated = frozenset().union(*(variants(by_name(kernel)) for kernel in feature_kernels()))
     assert mutated == frozenset().union(*(variants(kernel) for kernel in (*KERNELS, *FURTHER)))
-    judged = {t.name for t in ALL_RULES if t.features and t.features <= set(mutant_proofs.JUDGED)}
+    judged = {t.name for t in ALL_RULES if t.features and t.features <= WORLD.keys()}
     assert {name for name, _ in mutated} == judged
 
 
 def test_the_mutant_of_a_feature_rule_is_put_into_any_system_that_has_it() -> None:
-    known = world("v5.9")
+    known = world("v5.9", "ksm-merge")
     mutant = known.mutants["ksm-merge", "update ksm(pte_frame(p, v)) := True"]
     for features in (frozenset({"ksm"}), frozenset({"ksm", "huge", "zero"})):
         original, mutated = known.original(features), known.mutated(mutant, features)
@@ -49,7 +51,7 @@ def test_the_mutant_of_a_feature_rule_is_put_into_any_system_that_has_it() -> No
 
 def test_a_mutant_that_lacks_nothing_writes_what_the_rule_does() -> None:
     """With whatever features, be a state function asked for by either of two."""
-    known = world("v5.9")
+    known = world("v5.9", "mremap")
     for features in (frozenset({"mremap", "zero"}), frozenset({"file", "force"})):
         original = known.original(features)
         for name in (r.name for r in original.rules if r.name in ("mremap", "force-anon-fault", "cow-fault")):
@@ -64,9 +66,9 @@ def test_a_mutant_that_lacks_nothing_writes_what_the_rule_does() -> None:
 def test_what_is_assumed_of_states_holds_and_tells_mutants_apart() -> None:
     """Of kernels with PG_anon_exclusive every lemma does. A VMA is implied by what it maps; that nothing else of the
     folio is written by a fault into the page cache is seen from its cells."""
-    assert len(mutant_proofs.known_of(mutant_proofs.group_of(by_name("v7.2")))) == len(mutant_proofs.LEMMAS)
+    assert len(known_of("v7.2", "unmerge-copy", quickly=False)) == len(mutant_proofs.LEMMAS)
     keys = [("unmerge-copy", "guard vma(p, v)"), ("unmerge-copy", "guard ksm(pte_frame(p, v))")]
-    assert list(proved("v7.2", keys).values()) == [True, False]
+    assert [proved(key, "v7.2") for key in keys] == [True, False]
     assert noticed_by_cells(("file-read", "update ksm(new) := False"), ["v7.2"])[0] == "v7.2"
 
 
@@ -76,6 +78,18 @@ def test_an_exploration_tells_what_is_implied_from_what_is_not() -> None:
     group = ("v5.9", frozenset({"ksm"}), False)
     found = explored(group, [("unmerge-copy", what) for what in guards])
     assert found == dict(zip((("unmerge-copy", what) for what in guards), ("equivalent", "differs"), strict=True))
+
+
+def test_what_a_condition_reads_without_a_meaning_is_noticed() -> None:
+    """A PMD's bit means nothing where nothing is mapped."""
+    assert noticed_by_cells(("split-pmd", "guard pte_present(p, v)"), ["v5.9"])[0] == "v5.9"
+
+
+def test_rules_of_one_family_of_features_are_judged_without_the_others() -> None:
+    assert mutant_proofs.beside(frozenset({"ksm", "huge"})) == mutant_proofs.COMMON
+    assert mutant_proofs.beside(frozenset({"uffd-move", "zero"})) - mutant_proofs.COMMON == {
+        "uffd", "uffd-move", "uffd-fork"
+    }
 
 
 def test_conjuncts_of_conjuncts_count_separately() -> None:
