@@ -281,9 +281,6 @@ NOWHERE = (
              *((f"uffd-{what}", "p=A v=x") for what in (*MODES, "unregister", "zeropage")),
              ("uffd-copy", "p=A v=x n=1 new=S"), ("uffd-copy-wp", "p=A v=x n=1 new=S"), ("userfault-missing", "p=A v=x")
          ), kernels=EVERYWHERE, pages=("page x uffd", "page y", "page z zero")),
-    Spec("... nor in parts of it", "A: munmap x.0; A: uffd-register y missing wp", {"vma(A, x.0)": False},
-         never=tuple((f"uffd-{what}-range", "p=A v=x.0") for what in (*MODES, "unregister")),
-         kernels=EVERYWHERE, untouched=True, pages=("page x huge 2", "page y")),
     Spec("... and is no error where something is", "A: uffd-register y missing wp", {"vma(A, x)": True},
          never=tuple((f"uffd-{what}-refused", "p=A v=x") for what in (
              "register-missing", "register-missing-wp", "unregister"
