@@ -25,6 +25,7 @@ from model.logic import (
 )
 from proofs.certify.obligations import placement
 from proofs.derive.terms import Node, node
+from proofs.naming.specs import LONGEST, file_name
 from proofs.traces.text import first_sentence
 from proofs.traces.trace import default_names
 
@@ -44,6 +45,8 @@ def claim_name(claim: Invariant) -> str:
 def module_name(spec: str) -> str:
     """A kernel's spec as the name of a module, and of its file."""
     name = re.sub(r"[^A-Za-z0-9]+", "_", spec).strip("_")
+    if len(name) > LONGEST:
+        name = file_name(name).replace("-", "_")
     return name if re.match(r"[A-Za-z]", name) else f"kernel_{name}"
 
 
