@@ -194,7 +194,9 @@ DOUBTS: tuple[Doubt, ...] = (
     *(Doubt(decision, after, by, values) for decision in ("ksm_keeps_soft_dirty", "lazyfree_spares_ksm")
       for after, by, values in (("6.2", "6.13", ("False", "True")), ("6.12", "7.2", ("True", "False")))),
     Doubt("lazyfree_stays", "6.12", "6.15", ("False", "True")),
-    Doubt("ksm_walks", "6.15", "7.2", ("False", "True")),
+    *(Doubt("ksm_walks", after, by, values) for after, by, values in (
+        ("6.4", "6.12", ("False", "True")), ("6.12", "6.15", ("True", "False")), ("6.15", "7.2", ("False", "True")),
+    )),
     Doubt("collapse_read_only", "6.12", "6.18", ("False", "True")),
     Doubt("swap_in_reuse", "6.18", "7.2", ("swap_in_by_exclusive", "swap_in_by_exclusive_only")),
     Doubt("swap_in_frees", "6.18", "7.2", ("swap_in_by_page_count", "swap_in_by_page_count_read_only")),

@@ -298,7 +298,8 @@ class _Watched(Instances):
 
     def known_rules(self) -> dict[str, Rule]:
         """The rules that some kernel has; here only their names matter."""
-        return {name: next(filter(None, _every_way(t)[1].values())) for name, t in self.templates.items()}
+        ways = ((name, next(filter(None, _every_way(t)[1].values()), None)) for name, t in self.templates.items())
+        return {name: rule for name, rule in ways if rule is not None}
 
     def enabled(self, names: Iterable[str], given: Mapping[str, int], state: State) -> list[Instance]:
         found = []

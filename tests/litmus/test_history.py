@@ -132,7 +132,7 @@ def test_an_interrupt_leaves_the_histories_that_were_done(
     assert main(["litmus", "F8", "--since"]) == INCONCLUSIVE
     printed, said = capsys.readouterr()
     assert printed.startswith("first: ")
-    assert said == "proofs: interrupted: what follows is of 1 of 7 tests\n"
+    assert said == "proofs: interrupted: what follows is of 1 of 8 tests\n"
 
 
 # Tests by name
@@ -141,7 +141,7 @@ def test_a_test_is_found_by_its_name_or_how_it_begins() -> None:
     names = known()
     assert matches("F8-mprotect-pin", names) == ["F8-mprotect-pin"]
     eight = {name.partition("-")[0] for name in matches("F8", names)}
-    assert eight == {"F8", "F8f", "F8g", "F8h", "F8t", "F8tg", "F8tp"}
+    assert eight == {"F8", "F8f", "F8g", "F8h", "F8n", "F8t", "F8tg", "F8tp"}
     assert {name.partition("-")[0] for name in matches("F1", names)} == {"F1", "F1h", "F1hd", "F1hp", "F1s", "F1t"}
     assert {name.partition(".")[2] for name in matches("cow-19", names)} == {"zero", "huge-zero", "file"}
     assert matches("F99", names) == matches("", names) == []

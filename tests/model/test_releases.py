@@ -30,9 +30,14 @@ CHANGED = {
     }),
     "6.1.20": ("v6.1", {"collapse_rechecks_uffd_wp"}),
     "v6.3": ("v6.2", {"uffd_restores", "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp"}),
-    "v6.6": ("v6.4.0", {"fork_excludes_faults"}),
-    "v6.9": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "uffd_move", "swap_in_sync"}),
-    "v6.11": ("v6.4.0", {"fork_excludes_faults", "migrate_large", "swap_in_upgrades", "uffd_move", "swap_in_sync"}),
+    "v6.6": ("v6.4.0", {"fork_excludes_faults", "follows_inaccessible"}),
+    "v6.9": ("v6.4.0", {
+        "fork_excludes_faults", "follows_inaccessible", "migrate_large", "uffd_move", "swap_in_sync",
+    }),
+    "v6.11": ("v6.4.0", {
+        "fork_excludes_faults", "follows_inaccessible", "migrate_large", "swap_in_upgrades", "uffd_move",
+        "swap_in_sync",
+    }),
     "v6.12.0": ("v6.12", {"split_zero_parts", "uffd_move", "move_soft_dirty", "mremap_clears_uffd_wp"}),
     "v6.14": ("v6.12.0", {
         "huge_zero_fresh", "huge_zero_unshare", "dontneed_frees_tables", "uffd_move", "mremap_clears_uffd_wp",
@@ -45,7 +50,7 @@ IN_DOUBT = {
     "5.10.262": set(), "v5.15": set(), "v5.10": set(), "v7.2": set(), "6.1.0-56-amd64": set(),
     "5.10.5": {
         "soft_dirty_pinned", "swap_out_pinned", "numa_hints", "collapse_rechecks_uffd_wp", "discard_counts",
-        "soft_dirty_lock", "wp_flushes_uffd", "fork_seqcount", "early_copy_keeps_uffd_wp",
+        "soft_dirty_lock", "wp_flushes_uffd", "fork_seqcount", "early_copy_keeps_uffd_wp", "ksm_walks",
     },
     "5.11.5": {
         "wp_flushes_uffd", "numa_hints", "discard_counts", "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp",
@@ -58,7 +63,7 @@ IN_DOUBT = {
     },
     "v7.0": {
         "swap_in_reuse", "swap_in_frees", "swap_in_counts", "swap_in_sync", "numa_hints_huge", "ksm_keeps_soft_dirty",
-        "lazyfree_spares_ksm", "hugetlb_copy_writable",
+        "lazyfree_spares_ksm", "hugetlb_copy_writable", "ksm_walks",
     },
     "v7.3-rc3": {"swap_in_frees", "register_narrows"},
 }
