@@ -18,6 +18,7 @@ from model.logic import ModelError
 from model.operations import OPERATIONS, Operation
 from proofs.hardware import reproducer
 from proofs.hardware.met import Goals, rules_of
+from proofs.litmus import hugetlb
 from proofs.litmus.execution import Outcome
 from proofs.litmus.facts import Fact
 from proofs.litmus.language import Litmus
@@ -47,10 +48,12 @@ class Draft:
     def text(self, name: str, condition: str) -> str:
         return "\n".join([f"litmus {name}", *self.pages, *self.steps, f"exists {condition}"]) + "\n"
 
-    def places(self) -> list[str]:
-        """Names of the pages and of their parts."""
+    def places(self, kind: str = "") -> list[str]:
+        """Names of the pages and of their parts; with a `kind`, of pages of that attribute."""
         found = []
         for _, name, *attributes in map(str.split, self.pages):
+            if kind and kind not in attributes:
+                continue
             size = int(attributes[attributes.index("huge") + 1]) if "huge" in attributes else 1
             found += [name, *(f"{name}.{part}" for part in range(size) if size > 1)]
         return found
@@ -193,7 +196,7 @@ class Generator:
         for argument in operation.arguments:
             match argument:
                 case "v" | "w":
-                    places = draft.places()
+                    places = draft.places("hugetlb" if operation.word in hugetlb.OWN else "") or draft.places()
                     words.append(chance.choice([page for page in places if page not in words] or places))
                 case "n":
                     words.append(str(chance.randint(1, 9)))
