@@ -390,9 +390,13 @@ def _matching(asked: tuple[str, ...], kept: Mapping[str, Any]) -> Iterable[tuple
     return itertools.product(*((kept[d],) if d in kept else _choices(d) for d in asked))
 
 
+CHANGING = frozenset({"hugetlb", "movable"})
+"""Features that change the rules of others (hugetlb.spared, longterm.placed), which are followed one by one here."""
+
+
 def followed(litmus: Litmus) -> bool:
-    """The test has no sub-steps, so that `reason` can follow it."""
-    return not litmus.missing and not litmus.features & SPLIT.keys()
+    """The test has no sub-steps, and no feature that changes others' rules, so that `reason` can follow it."""
+    return not litmus.missing and not litmus.features & (SPLIT.keys() | CHANGING)
 
 
 def reason(litmus: Litmus, record: Record) -> Reason:
