@@ -167,16 +167,12 @@ def mprotect_none(kernel: Decisions, p: Term, span: Span) -> Staged:
 @ranged("mprotect(PROT_NONE) refused", "domain.md 2.8", kind="refusal", features=NONE)
 def mprotect_none_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """No VMA, or (decision `refuse`) a pinned writable page."""
-    return _read_only_refused(kernel, p, span)
+    return _no_mprotect(kernel.mprotect_pinned, p, span)
 
 
 @ranged("mprotect(PROT_READ) refused", "domain.md 2.8", kind="refusal")
 def mprotect_ro_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """No VMA, or (decision `refuse`) a pinned writable page."""
-    return _read_only_refused(kernel, p, span)
-
-
-def _read_only_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     return _no_mprotect(kernel.mprotect_pinned, p, span)
 
 
@@ -243,10 +239,6 @@ def _made_writable(
     return flushing_later(step, p, span.covers, mprotect_flushing(p, span.page), left=same)
 
 
-def _no_vma(kernel: Decisions, p: Term, span: Span) -> Step:
-    return _no_mprotect(kernel.mprotect_other_pinned, p, span)
-
-
 @ranged("mprotect(PROT_READ | PROT_WRITE): mprotect_fixup, change_pte_range, can_change_pte_writable",
         "domain.md (g) of each kernel; decisions `mprotect_restores`, `mprotect_other_pinned`", lock="write",
         split=("tlb",))
@@ -264,7 +256,7 @@ def mprotect_rw(kernel: Decisions, p: Term, span: Span) -> Staged:
 @ranged("mprotect, -ENOMEM", "domain.md (g)", kind="refusal")
 def mprotect_rw_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """mprotect where there is no VMA, or (decision `refuse`) a pinned writable page."""
-    return _no_vma(kernel, p, span)
+    return _no_mprotect(kernel.mprotect_other_pinned, p, span)
 
 
 @ranged("mprotect(PROT_READ | PROT_WRITE | PROT_EXEC): mprotect_fixup, change_pte_range",
@@ -281,7 +273,7 @@ def mprotect_rwx(kernel: Decisions, p: Term, span: Span) -> Staged:
 @ranged("mprotect, -ENOMEM", "domain.md (g)", kind="refusal", features=("exec",))
 def mprotect_rwx_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """mprotect where there is no VMA, or (decision `refuse`) a pinned writable page."""
-    return _no_vma(kernel, p, span)
+    return _no_mprotect(kernel.mprotect_other_pinned, p, span)
 
 
 @ranged("mprotect of a writable VMA: mprotect_fixup, change_pte_range",

@@ -88,6 +88,11 @@ def _over_holes(p: Term, span: Span, allowed: Callable[[Term], Term]) -> Term:
     return And(span.some(lambda v: live(p, v)), span.every(lambda v: Or(Not(live(p, v)), allowed(v))))
 
 
+def _where_vmas_are(p: Term, span: Span, changed: Callable[[Term], list[Update]]) -> list[Update]:
+    """Those updates for what is no hole; of a single page the guard says that it is none."""
+    return span.each(changed, when=lambda v: live(p, v)) if span.whole else span.each(changed)
+
+
 def _as_it_is(p: Term, v: Term, for_missing: bool, for_wp: bool) -> Term:
     """The VMA is registered for that, and perhaps for more."""
     return And(*([vma_missing(p, v)] if for_missing else []), *([vma_uffd(p, v)] if for_wp else []))
@@ -112,7 +117,7 @@ def _registration(name: str, for_missing: bool, for_wp: bool) -> tuple[RuleTempl
 
         return Step(
             [_over_holes(p, span, lambda v: _can_register(kernel, p, v, for_wp)), span.in_ptes(p)],
-            [span.each(changed, when=lambda v: live(p, v)) if span.whole else span.each(changed)],
+            [_where_vmas_are(p, span, changed)],
         )
 
     def nothing(kernel: Decisions, p: Term, v: Term) -> Step:
@@ -152,7 +157,7 @@ def uffd_unregister(kernel: Decisions, p: Term, span: Span) -> Step:
 
     return Step(
         [_over_holes(p, span, lambda v: live(p, v)), span.in_ptes(p)],
-        [span.each(changed, when=lambda v: live(p, v)) if span.whole else span.each(changed)],
+        [_where_vmas_are(p, span, changed)],
     )
 
 
