@@ -26,12 +26,7 @@ Numbers = frozenset[int]
 
 def rules_of(operation: Operation, kernel: Decisions) -> frozenset[str]:
     """Names of all rules that the operation may take on the kernel."""
-    return frozenset().union(
-        operation.goal, operation.refusal, operation.perhaps, operation.nothing, operation.prepares, operation.then,
-        operation.whole, operation.whole_refusal, operation.at_once, operation.at_once_refusal,
-        filter(None, [operation.quick]),
-        blocks(operation.access, kernel), *faults(operation.access, kernel),
-    )
+    return frozenset(operation.rules).union(blocks(operation.access, kernel), *faults(operation.access, kernel))
 
 
 @dataclass(frozen=True)

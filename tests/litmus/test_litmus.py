@@ -118,10 +118,7 @@ def test_every_named_rule_exists_in_some_kernel() -> None:
     known = {template.name for template in ALL_RULES}
     named = set(WHEN_TRYLOCK_FAILS) | set(WHEN_TRYLOCK_FAILS.values()) | set(TAILS) | set(TAILS.values())
     for operation in OPERATIONS:
-        named |= {*operation.goal, *operation.refusal, *operation.perhaps, *operation.prepares, *operation.then}
-        named |= {*operation.whole, *operation.whole_refusal, *operation.at_once, *operation.nothing, *operation.raises}
-        named |= {*operation.at_once_refusal}
-        named |= {operation.quick} if operation.quick else set()
+        named |= set(operation.rules)
         for kernel in (V5_8, V5_9):
             named |= set(blocks(operation.access, kernel)).union(*faults(operation.access, kernel))
     assert named <= known

@@ -162,13 +162,7 @@ def test_counterexamples_with_features_can_be_told_unless_they_end_amid_operatio
 # Single steps
 
 def test_every_rule_has_an_operation_or_a_declaration_but_two() -> None:
-    takers = {
-        name for o in OPERATIONS
-        for name in (
-            *o.goal, o.quick, *o.perhaps, *o.nothing, *o.prepares, *o.then, *o.whole, *o.at_once, *o.refusal,
-            *o.raises,
-        )
-    }
+    takers = {name for o in OPERATIONS for name in o.rules}
     for kernel in (V5_8, V5_19):
         raised = {name for o in OPERATIONS for names in faults(o.access, kernel) for name in names}
         rules = {
