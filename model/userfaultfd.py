@@ -217,7 +217,11 @@ def uffd_copy_wp(kernel: Decisions, p: Term, v: Term, n: Term, new: Term) -> Ste
 
 @rule([P, V], "UFFDIO_COPY, -ENOENT, -EEXIST", "domain.md 2.14", kind="refusal", features=UFFD)
 def uffd_copy_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """There is no registered VMA, or something is mapped or swapped out there."""
+    """There is no registered VMA, or something is mapped or swapped out there.
+
+    Not told: the VMA has an anon_vma by then, so that a later fork copies its page table (find_vma_and_prepare_anon,
+    read in 6.12.118 and 7.2.13, be it registered or not; anon_vma_prepare in __mcopy_atomic of 5.10.262 and 6.1.192).
+    """
     return Step([Not(And(*_filled(p, v)))])
 
 

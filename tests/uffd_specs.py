@@ -1,4 +1,8 @@
-"""Specifications of the rules of model/userfaultfd.py, in the form of rule_specs.py."""
+"""Specifications of the rules of model/userfaultfd.py, in the form of rule_specs.py.
+
+Most of KINDS, UNREGISTERED, NOWHERE, BLOCKS and EARLY were written from the rules and from memory when mutations went
+unnoticed, and then asked of the model: they guard what it says, and are no evidence of what Linux does.
+"""
 
 from __future__ import annotations
 
