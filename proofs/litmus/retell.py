@@ -76,7 +76,7 @@ def retell(trace: Trace, kernel: Kernel) -> Retold:
             return _checked(trace, kernel, lines, broken)
         except RetellError as error:
             reason = reason or str(error)
-    raise RetellError(f"{what}: {reason}{teller.doubt()}")
+    raise RetellError(f"{what}: {'; '.join(filter(None, (reason, teller.doubt())))}")
 
 
 def _checked(trace: Trace, kernel: Kernel, lines: Sequence[str], broken: Term) -> Retold:

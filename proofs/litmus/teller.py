@@ -496,4 +496,4 @@ class Teller:
         unfinished = [unit.steps[-1] for unit in self.units if unit.last == len(self.trace.steps)]
         amid = "it is in the middle of an operation, and a litmus test looks only when all are done"
         why = {**dict.fromkeys(unfinished, amid), **self.left_out}
-        return "".join(f"; step {n + 1}, {self.trace.label(n)}: {reason}" for n, reason in sorted(why.items())[:1])
+        return "".join(f"step {n + 1}, {self.trace.label(n)}: {reason}" for n, reason in sorted(why.items())[:1])
