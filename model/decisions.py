@@ -322,11 +322,14 @@ class Decisions:
     lazyfree_splits(p, v, f)          MADV_FREE may split a large folio of which PTEs map sub-pages
     mremap_clears_uffd_wp             mremap clears the uffd-wp bits of what leaves a VMA that is registered
     mremap_looks_first                mremap looks for what is to move before it unmaps what is where it is to go
+    dontunmap_unlinks                 MREMAP_DONTUNMAP of a whole VMA takes its anon_vma away
     lazyfree_spares_ksm               MADV_FREE leaves KSM pages alone that are dirty or in the swap cache
     dontneed_frees_tables             MADV_DONTNEED of all that a PMD covers frees the page table too
     force_proof                       how a FOLL_FORCE write knows that COW is broken: `retry-as-read` (it does not look
                                       again), `dirty` (FOLL_COW and a dirty PTE), `exclusive`
     uffd_continue_dirty               UFFDIO_CONTINUE installs a page of the page cache dirty, though read-only
+    uffd_prepares_first               UFFDIO_COPY, ZEROPAGE, CONTINUE and MOVE give the VMA that is to get a page an
+                                      anon_vma before they look whether it is registered
     soft_dirty_lock                   clear_refs takes mmap_lock for `read` or `write`
     uffd_across_vmas                  userfaultfd protects a range that more than one VMA covers
     uffd_markers                      userfaultfd protects file mappings, and what it said outlives the PTE
@@ -408,11 +411,13 @@ class Decisions:
     lazyfree_stays: bool = False
     lazyfree_splits: Predicate = page_mapcount_is_one
     mremap_looks_first: bool = False
+    dontunmap_unlinks: bool = False
     mremap_clears_uffd_wp: bool = False
     lazyfree_spares_ksm: bool = False
     dontneed_frees_tables: bool = False
     force_proof: str = "dirty"
     uffd_continue_dirty: bool = False
+    uffd_prepares_first: bool = False
     soft_dirty_lock: str = "read"
     uffd_across_vmas: bool = False
     uffd_markers: bool = False

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import Decisions
-from model.logic import Stage, Staged, Step, Term, Update, each, forall, put, rule
+from model.logic import Stage, Staged, Step, Term, Update, each, forall, only_if, put, rule
 from model.ptes import (
     NEW,
     N,
@@ -24,6 +23,7 @@ from model.ptes import (
     marked,
     not_claimed,
     one_vma,
+    prepare_anon_vma,
     set_exclusive,
 )
 from model.state import (
@@ -269,7 +269,7 @@ def cow_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
         [
             fresh_page(new, frame_value(backing(v))), map_pte(p, v, new), put(pte_write(p, v), Not(protected)),
             put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True), put(pte_uffd_wp(p, v), protected),
-            put(uffd_armed(p, v), protected), put(vma_anon(p, v), True), set_exclusive(kernel, new),
+            put(uffd_armed(p, v), protected), prepare_anon_vma(p, v), set_exclusive(kernel, new),
         ],
     )
 
@@ -282,14 +282,17 @@ def uffd_continue(kernel: Decisions, p: Term, v: Term) -> Step:
     """
     return Step(
         [live(p, v), pte_none(p, v), file(v), backed(v), Not(migrating(backing(v)))],
-        map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty) + put(vma_anon(p, v), True),
+        map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty) + prepare_anon_vma(p, v),
     )
 
 
 @rule([P, V], "UFFDIO_CONTINUE, -EEXIST, -EFAULT", "domain.md F17", kind="refusal", features=("file", "force"))
 def uffd_continue_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """UFFDIO_CONTINUE where something is mapped already, or where no file is."""
-    return Step([Not(And(live(p, v), pte_none(p, v), file(v)))])
+    """UFFDIO_CONTINUE where something is mapped already, or where no file is: that cannot be registered for minor
+    faults. The VMA of a file has an anon_vma by then."""
+    return Step(
+        [Not(And(live(p, v), pte_none(p, v), file(v)))], [only_if(And(live(p, v), file(v)), prepare_anon_vma(p, v))]
+    )
 
 
 @rule([P, V], "do_wp_page, wp_page_reuse", "domain.md (a) of each kernel; decision `reuse`", lock="fault")
@@ -340,7 +343,7 @@ def flush_before_deciding(kernel: Decisions, p: Term, v: Term) -> list[Update]:
     """do_wp_page flushes first if the VMA is registered for uffd-wp and a flush is pending (6ce64428d620, 5.12)."""
     if not kernel.wp_flushes_uffd:
         return []
-    return [replace(u, when=vma_uffd(p, v)) for u in put(stale(p, v), False)]
+    return only_if(vma_uffd(p, v), put(stale(p, v), False))
 
 
 @rule([P, V, NEW], "do_wp_page, wp_page_copy", "domain.md (a) of each kernel; decision `reuse`", lock="fault",
@@ -421,7 +424,7 @@ def swap_in_read(kernel: Decisions, p: Term, v: Term) -> Step:
         [
             swapped_in(p, v, f, And(sole, upgraded(kernel, p, v)), BoolVal(False)),
             set_exclusive(kernel, f, Or(exclusive(f), sole)),
-            [replace(u, when=leaves_at_once(kernel, p, v, s)) for u in put(cached(s), False)],
+            only_if(leaves_at_once(kernel, p, v, s), put(cached(s), False)),
         ],
     )
 

@@ -26,7 +26,7 @@ from model.huge import (
 )
 from model.huge import NEW as NEWS
 from model.logic import RuleTemplate, Step, Term, Update, each, exists, put, rule
-from model.ptes import NEW, N, P, V, fresh_page, map_pte, map_read_only, marked, set_exclusive
+from model.ptes import NEW, N, P, V, fresh_page, map_pte, map_read_only, marked, prepare_anon_vma, set_exclusive
 from model.state import (
     ZERO,
     Page,
@@ -160,7 +160,7 @@ def _map_private(
     """Install a fresh page of the process's own at (p, v), not writable because the VMA is not."""
     return [
         map_read_only(p, v, new, dirty, protected=protected), fresh_page(new, value), set_exclusive(kernel, new),
-        put(vma_anon(p, v), True),
+        prepare_anon_vma(p, v),
     ]
 
 
@@ -271,7 +271,7 @@ def force_wp_copy(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
         [
             put(pte_frame(p, v), new), put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True),
             put(force_cow(p, v), True), fresh_page(new, frame_value(f)), set_exclusive(kernel, new),
-            put(vma_anon(p, v), True),
+            prepare_anon_vma(p, v),
         ],
     )
 

@@ -30,7 +30,7 @@ from model.logic import (
     rule,
 )
 from model.protect import ranged
-from model.ptes import P, V, fresh_page, split_pte
+from model.ptes import P, V, fresh_page, has_anon_vma, split_pte
 from model.state import (
     Frame,
     Page,
@@ -265,7 +265,7 @@ def _copies_ptes(p: Term, v: Term) -> Term:
     the zero page alone. Without the fork event the child is not registered with userfaultfd, which would ask for it.
     Read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7.
     """
-    return Or(Not(nonanon(pte_frame(p, v))), vma_anon(p, v))
+    return Or(Not(nonanon(pte_frame(p, v))), has_anon_vma(p, v))
 
 
 def _protected_copy(kernel: Decisions, p: Term, v: Term, early: Term) -> Term:
@@ -299,7 +299,7 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
         + put(uffd_marker(q, v), And(vma_uffd(p, v), uffd_marker(p, v)) if event else BoolVal(False))
         + put(vma_resv_owner(q, v), False) + put(vma_resv_unmapped(q, v), False)
         + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), copied, tables))
-        + put(vma_anon(q, v), And(vma_anon(p, v), Not(vma_wipeonfork(p, v))))
+        + put(vma_anon(q, v), And(has_anon_vma(p, v), Not(vma_wipeonfork(p, v))))
         + put(pte_migration(q, v), And(pte_migration(p, v), copied, tables))
         + put(pte_frame(q, v), If(And(early, Not(pte_migration(p, v))), to.copy(v), pte_frame(p, v)))
         + put(pte_huge(q, v), And(pte_huge(p, v), Not(early)))

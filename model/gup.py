@@ -10,7 +10,7 @@ from z3 import And, BoolVal, Not, Or
 from model.decisions import Decisions
 from model.fault import free_idle_after_copy
 from model.logic import Param, RuleTemplate, Stage, Staged, Step, Term, Update, each, put, rule
-from model.ptes import NEW, N, P, V, fresh_page, leave_swap_cache, set_exclusive
+from model.ptes import NEW, N, P, V, fresh_page, leave_swap_cache, prepare_anon_vma, set_exclusive
 from model.state import (
     Page,
     Pin,
@@ -53,7 +53,6 @@ from model.state import (
     readable,
     same_pmd,
     seq_moved,
-    vma_anon,
     vma_dontfork,
     vma_none,
     vma_write,
@@ -258,7 +257,7 @@ def unshare_copy(kernel: Decisions, p: Term, v: Term, new: Term) -> Step | None:
         guard,
         [
             put(pte_frame(p, v), new), fresh_page(new, frame_value(old)), put(pte_write(p, v), writable),
-            put(vma_anon(p, v), True),
+            *prepare_anon_vma(p, v),
             put(pte_dirty(p, v), Or(writable, BoolVal(kernel.read_gup_writes))),
             put(pte_uffd_wp(p, v), And(pte_uffd_wp(p, v), BoolVal(not kernel.unshare_writable))),
             set_exclusive(kernel, new), free_idle_after_copy(kernel, p, v, old),

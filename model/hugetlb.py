@@ -16,7 +16,7 @@ from model.decisions import Decisions
 from model.fork import lacks_copies
 from model.gup import needs_private
 from model.logic import Rule, RuleTemplate, Step, Term, Update, each, exists, forall, put, rule
-from model.ptes import NEW, P, V, fresh_page, map_read_only, map_writable, set_exclusive
+from model.ptes import NEW, P, V, fresh_page, map_read_only, map_writable, prepare_anon_vma, set_exclusive
 from model.state import (
     ZERO,
     Frame,
@@ -38,7 +38,6 @@ from model.state import (
     pte_soft_dirty,
     pte_write,
     vma,
-    vma_anon,
     vma_huge,
     vma_mergeable,
     vma_missing,
@@ -148,7 +147,7 @@ def hugetlb_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A fault on an empty PTE maps a fresh zeroed page, read-only; one for writing then goes on in hugetlb_wp."""
     return Step(
         [*_here(p, v), pte_none(p, v), _may_fill(p, v)],
-        [fresh_page(new, ZERO), map_read_only(p, v, new), put(vma_anon(p, v), True), set_exclusive(kernel, new)],
+        [fresh_page(new, ZERO), map_read_only(p, v, new), prepare_anon_vma(p, v), set_exclusive(kernel, new)],
     )
 
 

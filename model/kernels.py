@@ -317,9 +317,9 @@ V5_12 = V5_11.but(
 )
 V5_14 = V5_12.but(
     "v5.14", "R2, and a copy frees the old page's idle swap-cache entry",
-    {"copy_frees_swap_cache": "f4c4a3f48480", "early_copy_keeps_uffd_wp": "8f34f1eac382",
-     "hugetlb_fork_copies, hugetlb_copy_writable": "4eae4efa2c29 (5.13)", "longterm_migrates": "d1e153fea2a8 (5.13)"},
-    copy_frees_swap_cache=True, longterm_migrates="movable", early_copy_keeps_uffd_wp=True,
+    {"copy_frees_swap_cache": "f4c4a3f48480", "early_copy_keeps_uffd_wp": "8f34f1eac382", "dontunmap_unlinks":
+     "1583aa278f52", "hugetlb_fork_copies, hugetlb_copy_writable": "4eae4efa2c29", "longterm_migrates": "d1e153fea2a8"},
+    copy_frees_swap_cache=True, longterm_migrates="movable", early_copy_keeps_uffd_wp=True, dontunmap_unlinks=True,
     hugetlb_fork_copies=copies_pinned, hugetlb_copy_writable=True,
 )
 V5_16 = V5_14.but(
@@ -404,11 +404,11 @@ V6_12 = V6_2.but(
      "ksm_keeps_soft_dirty, lazyfree_spares_ksm": "replace_page, madvise_free_pte_range, read in 6.12.118 alone",
      "mremap_clears_uffd_wp": "0cef0bb836e3, backport (mm/mremap.c of Debian's 6.12.118)",
      "uffd_move, move_soft_dirty": "adef440691ba, backports c50f8e6053b0 0ea148a79919 75cb1cca2c88",
-     "swap_in_sync": "13ddaf26be32 (6.8)", **BY_6_4_COMMITS},
+     "swap_in_sync": "13ddaf26be32 (6.8)", "uffd_prepares_first": "867a43a34ff8 (6.9)", **BY_6_4_COMMITS},
     uffd_restores=restores_exclusive_unprotected, swap_in_upgrades=True, reuse_large=exclusive_only,
     numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True, move_soft_dirty=True,
-    migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map", uffd_move="rechecks",
-    mremap_clears_uffd_wp=True, follows_inaccessible=True, ksm_walks=True, swap_in_sync="guards", **BY_6_4,
+    migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map", uffd_move="rechecks", ksm_walks=True,
+    mremap_clears_uffd_wp=True, follows_inaccessible=True, swap_in_sync="guards", uffd_prepares_first=True, **BY_6_4,
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",

@@ -14,7 +14,7 @@ from typing import Any
 import z3
 from z3 import And, Not, Or
 
-from model.logic import Rule, StateFunction, Term, Update, exists, folded, functions_in, put
+from model.logic import Rule, StateFunction, Term, Update, exists, folded, functions_in, only_if, put
 from model.state import (
     Page,
     cached,
@@ -167,7 +167,7 @@ def _leaves_cache(rule: Rule) -> Sequence[Update]:
     """The page that is swapped in leaves the swap cache if no other entry names it and it is not under writeback."""
     p, v = next(u.index for u in rule.updates if u.function is pte_frame)
     s = pte_slot(p, v)
-    return [replace(u, when=And(swapped_only_by(p, v, s), Not(writeback(s)))) for u in put(cached(s), False)]
+    return only_if(And(swapped_only_by(p, v, s), Not(writeback(s))), put(cached(s), False))
 
 
 def _present_only(update: Update) -> Update:

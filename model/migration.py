@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +10,7 @@ from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import Decisions
 from model.huge import split_into_pages
-from model.logic import Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
+from model.logic import Stage, Staged, Step, Term, Update, each, exists, forall, only_if, put, rule
 from model.ptes import NEW, fresh_page, lies, migrated_pte, one_vma, set_exclusive
 from model.reclaim import F
 from model.state import (
@@ -228,8 +227,8 @@ def migrate_folio(kernel: Decisions, f: Term) -> Step:
             when=lambda g: same_folio(g, f),
         )
     return Step(_movable_folio(f), [
-        *(replace(u, when=And(splits, u.when)) for u in split),
-        *(replace(u, when=And(Not(splits), u.when)) for u in whole),
+        *only_if(splits, split),
+        *only_if(Not(splits), whole),
     ])
 
 

@@ -55,6 +55,7 @@ from model.state import (
     vma_anon,
     vma_apart,
     vma_exec,
+    vma_huge,
     vma_mergeable,
     vma_missing,
     vma_none,
@@ -99,7 +100,7 @@ def map_writable(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
 
     It is an anonymous page, for which there must be an anon_vma (anon_vma_prepare, vmf_anon_prepare).
     """
-    return put(vma_anon(p, v), True) + (
+    return (put(vma_anon(p, v), True) if huge else prepare_anon_vma(p, v)) + (
         map_pte(p, v, f, huge) + put(pte_write(p, v), True) + put(pte_dirty(p, v), True)
         + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False)
     )
@@ -217,9 +218,34 @@ def one_vma(p: Term, v: Term) -> Term:
     together (is_mergeable_vma, is_mergeable_anon_vma).
     """
 
-    def joined(w: Term) -> Term:
-        same = [flag(p, w) == flag(p, v) for flag in VMA_FLAGS]
-        return And(live(p, w), Not(file(w)), *same, forked_alike(p, v, w), alike(vma_missing, p, v, w),
-                   alike(vma_none, p, v, w))
+    return forall(Page, lambda w: Implies(block(w) == block(v), _merges(p, v, w)))
 
-    return forall(Page, lambda w: Implies(block(w) == block(v), joined(w)))
+
+def _merges(p: Term, v: Term, w: Term) -> Term:
+    """w's VMA is anonymous, and what tells VMAs apart is as v's."""
+    same = [flag(p, w) == flag(p, v) for flag in VMA_FLAGS]
+    return And(live(p, w), Not(file(w)), *same, forked_alike(p, v, w), alike(vma_missing, p, v, w),
+               alike(vma_none, p, v, w))
+
+
+def beside(p: Term, v: Term, w: Term) -> Term:
+    """w is another part of v's block that v's VMA covers. Said by MADV_HUGEPAGE first, so that nothing remains of it
+    where there are no huge pages."""
+    return And(vma_huge(p, v), block(w) == block(v), w != v, _merges(p, v, w))
+
+
+def prepare_anon_vma(p: Term, v: Term) -> list[Update]:
+    """The VMA of v has an anon_vma from now on, and keeps it when it is split (__anon_vma_prepare, __split_vma)."""
+    return put(vma_anon(p, v), True) + each(
+        Page, lambda w: put(vma_anon(p, w), True), when=lambda w: beside(p, v, w),
+    )
+
+
+def has_anon_vma(p: Term, v: Term) -> Term:
+    """The VMA of v has an anon_vma, be it that of one with which it has merged (is_mergeable_anon_vma).
+
+    Not told: up to 6.15 a VMA that has one does not merge with a neighbour that has none when it is its own flags that
+    come to be the other's (list_is_singular of the other's empty chain; 879bca0a2c4f); what has merged keeps it when it
+    is split again.
+    """
+    return Or(vma_anon(p, v), exists(Page, lambda w: And(beside(p, v, w), vma_anon(p, w))))

@@ -8,7 +8,7 @@ from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import Decisions
 from model.logic import Param, Step, Term, Update, each, exists, forall, put, rule
-from model.ptes import P, V, left_marker, one_vma
+from model.ptes import P, V, beside, has_anon_vma, left_marker, one_vma
 from model.state import (
     Page,
     Pin,
@@ -168,14 +168,15 @@ def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> 
     moved = [
         put(function(p, w), function(p, v))
         for function in (
-            vma_write, vma_exec, vma_none, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, pte_present,
-            pte_frame, pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive, pte_migration, migration_exclusive,
+            vma_write, vma_exec, vma_none, vma_mergeable, vma_dontfork, vma_wipeonfork, pte_present, pte_frame,
+            pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive, pte_migration, migration_exclusive,
         )
     ]
     return Step(
         [live(p, v), v != w, Not(pte_huge(p, v)), Not(pte_huge(p, w)), Not(file(v)), Not(file(w))],
         [
             left, put(pte_present(p, v), False), put(pte_swap(p, v), False), put(pte_migration(p, v), False), *moved,
+            put(vma_anon(p, w), has_anon_vma(p, v)),
             put(vma(p, w), True), put(vma_huge(p, w), vma_huge(p, v)), put(vma_apart(p, w), True),
             put(page_table(p, block(w)), Or(page_table(p, block(w)), vma_huge(p, v), vma_huge(p, w))),
             put(vma_uffd(p, w), False), put(vma_missing(p, w), False), put(pte_huge(p, w), False),
@@ -199,13 +200,14 @@ def mremap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
 
 
 @rule([P, V, W], "mremap(MREMAP_DONTUNMAP): move_vma, move_page_tables, dontunmap_complete",
-      "mm/mremap.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("mremap",), lock="write")
+      "mm/mremap.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13, 7.3-rc7", features=("mremap",), lock="write")
 def mremap_dontunmap(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
     """mremap that leaves the VMA at v, empty and with its flags and its registration: the next touch gets a new page.
 
-    Not told: a VMA that is moved as a whole loses its anon_vma in 6.1 and later.
+    A VMA that is moved as a whole loses its anon_vma; decision `dontunmap_unlinks`.
     """
-    return _moved(kernel, p, v, w, [])
+    kept = exists(Page, lambda u: beside(p, v, u)) if kernel.dontunmap_unlinks else BoolVal(True)
+    return _moved(kernel, p, v, w, put(vma_anon(p, v), And(has_anon_vma(p, v), kept)))
 
 
 @rule([P, V, W], "mremap, -EFAULT, -EINVAL", "domain.md I1", kind="refusal", features=("mremap",))

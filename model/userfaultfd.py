@@ -7,7 +7,6 @@ domain.md 2.14. Write-protection is in protect.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +14,9 @@ from z3 import And, BoolVal, If, Not, Or
 
 from model.decisions import Decisions
 from model.fault import table_for
-from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, put, rule
+from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, only_if, put, rule
 from model.protect import ranged, unprotected
-from model.ptes import NEW, N, P, V, fresh_page, map_pte, map_read_only, set_exclusive
+from model.ptes import NEW, N, P, V, fresh_page, map_pte, map_read_only, prepare_anon_vma, set_exclusive
 from model.state import (
     Frame,
     Span,
@@ -59,7 +58,6 @@ from model.state import (
     uffd_marker,
     unplaced,
     vma,
-    vma_anon,
     vma_exec,
     vma_missing,
     vma_uffd,
@@ -153,7 +151,7 @@ def uffd_unregister(kernel: Decisions, p: Term, span: Span) -> Step:
             was = Or(vma_unwatched(p, v), vma_uffd(p, v))
             return gone + put(vma_unwatched(p, v), was) + put(uffd_armed(p, v), False)
         cleared = unprotected(kernel, p, v) + put(stale(p, v), False)
-        return gone + [replace(u, when=And(vma_uffd(p, v), u.when)) for u in cleared]
+        return gone + only_if(vma_uffd(p, v), cleared)
 
     return Step(
         [_over_holes(p, span, lambda v: live(p, v)), span.in_ptes(p)],
@@ -187,11 +185,20 @@ def _filled(p: Term, v: Term) -> list[Term]:
     return [live(p, v), registered(p, v), pte_none(p, v)]
 
 
+def _prepared(kernel: Decisions, p: Term, v: Term, asked: Term) -> list[Update]:
+    """What is refused has given the VMA of v an anon_vma by then; decision `uffd_prepares_first`.
+
+    find_vma_and_prepare_anon, read in 6.12.118, 7.2.13 and 7.3-rc7: whatever VMA it is. Before, __mcopy_atomic does so
+    once it has `asked` what it asks of the VMA (5.10.262, 6.1.192).
+    """
+    return only_if(live(p, v) if kernel.uffd_prepares_first else And(live(p, v), asked), prepare_anon_vma(p, v))
+
+
 def _copied(kernel: Decisions, p: Term, v: Term, n: Term, new: Term, protected: Any) -> list[Any]:
     """mfill_atomic_install_pte, mcopy_atomic_pte: a fresh page that holds n, dirty, writable where the VMA is."""
     return [
         fresh_page(new, n), map_pte(p, v, new), put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True),
-        put(pte_uffd_wp(p, v), protected), put(uffd_marker(p, v), False), put(vma_anon(p, v), True),
+        put(pte_uffd_wp(p, v), protected), put(uffd_marker(p, v), False), prepare_anon_vma(p, v),
         set_exclusive(kernel, new), table_for(p, v),
     ]
 
@@ -217,18 +224,14 @@ def uffd_copy_wp(kernel: Decisions, p: Term, v: Term, n: Term, new: Term) -> Ste
 
 @rule([P, V], "UFFDIO_COPY, -ENOENT, -EEXIST", "domain.md 2.14", kind="refusal", features=UFFD)
 def uffd_copy_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """There is no registered VMA, or something is mapped or swapped out there.
-
-    Not told: the VMA has an anon_vma by then, so that a later fork copies its page table (find_vma_and_prepare_anon,
-    read in 6.12.118 and 7.2.13, be it registered or not; anon_vma_prepare in __mcopy_atomic of 5.10.262 and 6.1.192).
-    """
-    return Step([Not(And(*_filled(p, v)))])
+    """There is no registered VMA, or something is mapped or swapped out there."""
+    return Step([Not(And(*_filled(p, v)))], [_prepared(kernel, p, v, registered(p, v))])
 
 
 @rule([P, V], "UFFDIO_COPY(MODE_WP), -ENOENT, -EEXIST, -EINVAL", "domain.md 2.14", kind="refusal", features=UFFD)
 def uffd_copy_wp_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """The same, or the VMA is not registered for write-protection."""
-    return Step([Not(And(*_filled(p, v), vma_uffd(p, v)))])
+    return Step([Not(And(*_filled(p, v), vma_uffd(p, v)))], [_prepared(kernel, p, v, vma_uffd(p, v))])
 
 
 @rule([P, V], "UFFDIO_ZEROPAGE: mfill_atomic_pte_zeropage", "domain.md 2.14", features=(*UFFD, "zero"), lock="read")
@@ -236,17 +239,22 @@ def uffd_zeropage(kernel: Decisions, p: Term, v: Term) -> Step:
     """The zero page is mapped where nothing was, read-only and clean; the VMA gets an anon_vma."""
     return Step(
         [*_filled(p, v), Not(file(v)), backed(v)],
-        [map_read_only(p, v, backing(v)), put(vma_anon(p, v), True), table_for(p, v)],
+        [map_read_only(p, v, backing(v)), prepare_anon_vma(p, v), table_for(p, v)],
     )
 
 
 # Moving
 
 def _movable(kernel: Decisions, p: Term, v: Term, w: Term) -> list[Term]:
-    """validate_move_areas: anonymous memory with the same access, writable; the target is registered and empty."""
+    """The VMAs may move pages, and nothing is where it is to go."""
+    return [BoolVal(kernel.uffd_move != "none"), *_alike(p, v, w), pte_none(p, w)]
+
+
+def _alike(p: Term, v: Term, w: Term) -> list[Term]:
+    """validate_move_areas: anonymous memory with the same access, writable; the target is registered."""
     return [
-        BoolVal(kernel.uffd_move != "none"), live(p, v), vma(p, w), vma_write(p, v), vma_write(p, w),
-        alike(vma_exec, p, v, w), registered(p, w), Not(file(v)), Not(file(w)), pte_none(p, w),
+        live(p, v), vma(p, w), vma_write(p, v), vma_write(p, w), alike(vma_exec, p, v, w), registered(p, w),
+        Not(file(v)), Not(file(w)),
     ]
 
 
@@ -269,7 +277,7 @@ def _zero_movable(p: Term, v: Term) -> list[Term]:
 
 def _arrives(p: Term, v: Term, w: Term) -> list[Any]:
     """References to what moves from v to w follow it, and w gets a page table."""
-    return [put(stale(p, v), False), put(vma_anon(p, w), True), table_for(p, w), references_follow(p, v, w)]
+    return [put(stale(p, v), False), prepare_anon_vma(p, w), table_for(p, w), references_follow(p, v, w)]
 
 
 @rule([P, V, W], "UFFDIO_MOVE: move_present_pte", "domain.md 2.14; decisions `uffd_move`, `move_soft_dirty`",
@@ -383,7 +391,7 @@ def uffd_move_refused(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
     return Step([
         Not(And(*_movable(kernel, p, v, w), what)), Not(pte_huge(p, v)), Not(_large(p, v)),
         Not(And(pte_migration(p, v), *_movable(kernel, p, v, w))),
-    ])
+    ], [] if kernel.uffd_move == "none" else [_prepared(kernel, p, w, And(*_alike(p, v, w)))])
 
 
 def _large(p: Term, v: Term) -> Term:

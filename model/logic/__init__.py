@@ -15,6 +15,7 @@ from model.logic.functions import (
     functions_in,
     initial_value,
     meaning,
+    only_if,
     put,
     register,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "name_of",
     "names_in",
     "not_writing",
+    "only_if",
     "put",
     "register",
     "rule",

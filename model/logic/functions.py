@@ -145,3 +145,8 @@ def each(*sorts_and_body: Any, when: Callable[..., Term] | None = None) -> list[
     sorts, body = sorts_and_body[:-1], sorts_and_body[-1]
     bound, (updates, condition) = bind(sorts, lambda *b: (body(*b), when(*b) if when else z3.BoolVal(True)))
     return [replace(u, over=(*bound, *u.over), when=z3.And(condition, u.when)) for u in updates]
+
+
+def only_if(condition: Term, updates: list[Update]) -> list[Update]:
+    """Those updates, but only where the condition holds."""
+    return [replace(u, when=condition if z3.is_true(u.when) else z3.And(condition, u.when)) for u in updates]

@@ -153,6 +153,10 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("mremap_looks_first", ("mm/mremap.c",), (), (
         (True, r"check_prep_vma\(|= (find_vma|vma_lookup)\( mm, addr \) ; if \( !vma[^)]*\) \{ ret = -?EFAULT"),),
             False, beside=r"= mremap_to\("),
+    Pattern("dontunmap_unlinks", ("mm/mremap.c",), (), ((True, r"\bunlink_anon_vmas\("),), False,
+            beside=r"\bMREMAP_DONTUNMAP\b"),
+    Pattern("uffd_prepares_first", ("mm/userfaultfd.c",), (), ((True, r"= find_vma_and_prepare_anon\("),), False,
+            beside=r"\banon_vma_prepare\("),
     Pattern("lazyfree_spares_ksm", ("mm/madvise.c",), ("madvise_free_pte_range",), (
         (True, r"if \( folio_test_ksm\( folio \) \)"),), False,
             beside=r"\b(folio_trylock|trylock_page)\("),

@@ -24,7 +24,7 @@ RULES = {
 }
 CHANGED = {
     "v4.9": ("v4.8", {"force_proof"}),
-    "v5.13": ("v5.12", {"hugetlb_fork_copies", "hugetlb_copy_writable", "longterm_migrates"}),
+    "v5.13": ("v5.12", {"hugetlb_fork_copies", "hugetlb_copy_writable", "longterm_migrates", "dontunmap_unlinks"}),
     "v6.1.0": ("v6.1", {
         "collapse_rechecks_uffd_wp", "migration_keeps_uffd_wp", "mremap_clears_uffd_wp", "swap_in_sync",
     }),
@@ -33,10 +33,11 @@ CHANGED = {
     "v6.6": ("v6.4.0", {"fork_excludes_faults", "follows_inaccessible"}),
     "v6.9": ("v6.4.0", {
         "fork_excludes_faults", "follows_inaccessible", "migrate_large", "uffd_move", "swap_in_sync",
+        "uffd_prepares_first",
     }),
     "v6.11": ("v6.4.0", {
         "fork_excludes_faults", "follows_inaccessible", "migrate_large", "swap_in_upgrades", "uffd_move",
-        "swap_in_sync",
+        "swap_in_sync", "uffd_prepares_first",
     }),
     "v6.12.0": ("v6.12", {"split_zero_parts", "uffd_move", "move_soft_dirty", "mremap_clears_uffd_wp"}),
     "v6.14": ("v6.12.0", {
