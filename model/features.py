@@ -14,6 +14,7 @@ WORLD: dict[str, str] = {
     "lazyfree": "MADV_FREE",
     "force": "FOLL_FORCE writes (ptrace, /proc/pid/mem)",
     "mremap": "mremap",
+    "mmap": "mmap of anonymous memory over whatever is there (MAP_FIXED)",
     "vm-soft-dirty": "VM_SOFTDIRTY: everything reads as soft-dirty until the first clear_refs; else there has been one",
     "madv-fork": "MADV_DONTFORK, MADV_WIPEONFORK: what fork leaves out, or leaves empty",
     "populate": "MADV_POPULATE_READ, MADV_POPULATE_WRITE: the faults of an access without the access",

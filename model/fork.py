@@ -87,6 +87,7 @@ from model.state import (
     vma_huge,
     vma_mergeable,
     vma_missing,
+    vma_new,
     vma_none,
     vma_resv_owner,
     vma_resv_unmapped,
@@ -292,7 +293,7 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
         + put(page_table(q, block(v)), _child_table(p, v, to))
         + put(vma_dontfork(q, v), False) + put(vma_wipeonfork(q, v), vma_wipeonfork(p, v))
         + put(vma_write(q, v), vma_write(p, v)) + put(vma_exec(q, v), vma_exec(p, v))
-        + put(vma_none(q, v), vma_none(p, v))
+        + put(vma_none(q, v), vma_none(p, v)) + put(vma_new(q, v), vma_new(p, v))
         + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
         + put(vma_uffd(q, v), kept(vma_uffd)) + put(vma_missing(q, v), kept(vma_missing))
         + put(vma_unwatched(q, v), False) + put(pte_uffd_wp(q, v), protected) + put(uffd_armed(q, v), kept(uffd_armed))

@@ -51,6 +51,7 @@ from model.state import (
     vma_exec,
     vma_mergeable,
     vma_missing,
+    vma_new,
     vma_none,
     vma_soft_dirty,
     vma_uffd,
@@ -311,7 +312,7 @@ def clear_soft_dirty(kernel: Decisions, p: Term) -> Staged:
     step = Step(
         [alive(p), *permitted],
         [
-            put(vma_soft_dirty(p), False),
+            put(vma_soft_dirty(p), False), each(Page, lambda v: put(vma_new(p, v), False)),
             each(Page, lambda v: put(pte_write(p, v), And(pte_write(p, v), pte_migration(p, v)))
                  + put(pte_soft_dirty(p, v), False),
                  when=lambda v: And(Not(hugetlb(v)), Or(pte_huge(p, v), Not(_skipped(decision, p, v))))),

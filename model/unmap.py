@@ -19,6 +19,7 @@ from model.state import (
     cached,
     file,
     force_cow,
+    hugetlb,
     live,
     maps,
     migrating,
@@ -51,6 +52,7 @@ from model.state import (
     vma_huge,
     vma_mergeable,
     vma_missing,
+    vma_new,
     vma_none,
     vma_uffd,
     vma_unwatched,
@@ -142,6 +144,33 @@ def munmap_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
     return Step([alive(p), Not(vma(p, v))])
 
 
+@rule([P, V], "mmap(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED): mmap_region, __mmap_region",
+      "domain.md I1; mm/mmap.c, mm/vma.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("mmap",), lock="write")
+def mmap(kernel: Decisions, p: Term, v: Term) -> Step:
+    """A VMA of anonymous memory comes in the place of whatever is there: writable, empty, with no advice and not
+    registered, without an anon_vma, and soft-dirty until the next clear_refs.
+
+    In the block of a huge page it is no part of what had MADV_HUGEPAGE.
+    """
+    flags = (
+        vma_exec, vma_none, vma_huge, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, vma_uffd, vma_missing,
+        vma_unwatched,
+    )
+    return Step(
+        [alive(p), Not(file(v)), Not(hugetlb(v)), Not(And(vma(p, v), pte_present(p, v), pte_huge(p, v)))],
+        [
+            *(put(flag(p, v), False) for flag in flags), put(vma(p, v), True), put(vma_write(p, v), True),
+            put(vma_apart(p, v), True), put(vma_new(p, v), True), *_zap(kernel, lambda q, w: And(q == p, w == v)),
+        ],
+    )
+
+
+@rule([P, V], "mmap of a file's address", "litmus.md", kind="refusal", features=("mmap",))
+def mmap_refused(kernel: Decisions, p: Term, v: Term) -> Step:
+    """What a file or the pool of hugetlb pages backs is so in every process, here: it is not mapped otherwise."""
+    return Step([alive(p), Or(file(v), hugetlb(v))])
+
+
 @rule([P], "exit_mmap", "domain.md I1", lock="write")
 def exit(kernel: Decisions, p: Term) -> Step:
     """The process and its page tables go; its references stay until they are dropped."""
@@ -168,7 +197,7 @@ def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> 
     moved = [
         put(function(p, w), function(p, v))
         for function in (
-            vma_write, vma_exec, vma_none, vma_mergeable, vma_dontfork, vma_wipeonfork, pte_present, pte_frame,
+            vma_write, vma_exec, vma_none, vma_new, vma_mergeable, vma_dontfork, vma_wipeonfork, pte_present, pte_frame,
             pte_write, pte_dirty, pte_swap, pte_slot, pte_swap_exclusive, pte_migration, migration_exclusive,
         )
     ]
@@ -229,6 +258,6 @@ def mremap_refused_unmaps(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
 
 
 RULES = (
-    munmap, munmap_nothing, dontneed, dontneed_block, dontneed_refused, madv_free_swapped, exit,
+    munmap, munmap_nothing, mmap, mmap_refused, dontneed, dontneed_block, dontneed_refused, madv_free_swapped, exit,
     mremap, mremap_dontunmap, mremap_refused, mremap_refused_unmaps,
 )

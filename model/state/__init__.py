@@ -36,6 +36,6 @@ __all__ = [
     "sync_io", "sync_page", "sync_reading", "sync_slot", "sync_soft_dirty", "sync_uffd_wp", "transient",
     "uffd_armed", "uffd_flushing", "uffd_marker", "uffd_protects", "uffd_unwp_flushing", "unmap_flushing",
     "unplaced", "unreferenced", "vma", "vma_anon", "vma_apart", "vma_dontfork", "vma_exec", "vma_huge",
-    "vma_mergeable", "vma_missing", "vma_none", "vma_resv_owner", "vma_resv_unmapped", "vma_soft_dirty", "vma_uffd",
-    "vma_unwatched", "vma_wipeonfork", "vma_write", "writeback", "zone_cma", "zone_movable",
+    "vma_mergeable", "vma_missing", "vma_new", "vma_none", "vma_resv_owner", "vma_resv_unmapped", "vma_soft_dirty",
+    "vma_uffd", "vma_unwatched", "vma_wipeonfork", "vma_write", "writeback", "zone_cma", "zone_movable",
 ]

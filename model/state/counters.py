@@ -77,6 +77,7 @@ from model.state.functions import (
     vma,
     vma_dontfork,
     vma_missing,
+    vma_new,
     vma_none,
     vma_soft_dirty,
     vma_uffd,
@@ -233,7 +234,7 @@ def anon(f: Term) -> Term:
 
 def soft_dirty_needs_fault(p: Term, v: Term) -> Term:
     """pte_needs_soft_dirty_wp: writes are tracked since a clear_refs, and the PTE is not soft-dirty yet."""
-    return And(Not(vma_soft_dirty(p)), Not(pte_soft_dirty(p, v)))
+    return And(Not(vma_soft_dirty(p)), Not(vma_new(p, v)), Not(pte_soft_dirty(p, v)))
 
 
 @by_terms

@@ -48,6 +48,10 @@ vma = StateFunction("vma", (Proc, Page), Bool, "a private anonymous VMA covers t
 vma_write = StateFunction("vma_write", (Proc, Page), Bool, "VM_WRITE", meaningful=vma, initial=_is_first)
 vma_exec = StateFunction("vma_exec", (Proc, Page), Bool, "VM_EXEC", meaningful=vma)
 vma_none = StateFunction("vma_none", (Proc, Page), Bool, "PROT_NONE: no VM_READ", meaningful=vma, feature="prot-none")
+vma_new = StateFunction(
+    "vma_new", (Proc, Page), Bool, "VM_SOFTDIRTY of a VMA that is newer than the last clear_refs",
+    meaningful=vma, feature="mmap",
+)
 vma_uffd = StateFunction(
     "vma_uffd", (Proc, Page), Bool, "registered with userfaultfd for write-protection (VM_UFFD_WP)",
     meaningful=vma, initial=_is_first,
@@ -86,20 +90,14 @@ block = StateFunction("block", (Page,), Block, "the range of virtual pages that 
 hugetlb = StateFunction(
     "hugetlb", (Page,), Bool, "a private mapping of a hugetlb page lies there (VM_HUGETLB)", feature="hugetlb"
 )
-
-
-def _of_hugetlb(p: Term, v: Term) -> Term:
-    return And(vma(p, v), hugetlb(v))
-
-
 vma_resv_owner = StateFunction(
     "vma_resv_owner", (Proc, Page), Bool, "HPAGE_RESV_OWNER: the process has made the mapping, and reserved its page",
-    meaningful=_of_hugetlb, feature="hugetlb",
+    meaningful=lambda p, v: And(vma(p, v), hugetlb(v)), feature="hugetlb",
 )
 vma_resv_unmapped = StateFunction(
     "vma_resv_unmapped", (Proc, Page), Bool,
     "HPAGE_RESV_UNMAPPED: the owner of the reservation has taken the page away, a fault gets SIGBUS",
-    meaningful=_of_hugetlb, feature="hugetlb",
+    meaningful=vma_resv_owner.meaningful, feature="hugetlb",
 )
 pool_empty = StateFunction(
     "pool_empty", (Page,), Bool, "the pool of hugetlb pages has none but those that are in use or reserved",
@@ -383,14 +381,14 @@ STEPS: tuple[StateFunction, ...] = (
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (
-    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_none, vma_uffd, vma_missing, vma_unwatched,
-    vma_huge, vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed, block, page_table, hugetlb,
-    vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma, memalloc_pin, file, file_value, backed,
-    backing, pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty, pte_swap, pte_slot,
-    pte_swap_exclusive, uffd_marker, force_cow, pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write,
-    pin_longterm, pin_attached, pin_dontfork, cached, slot_frame, writeback, stable_writes, sync_io, slot_value,
-    exclusive, large, folio, partly_mapped, nonanon, ksm, lazyfree, page_dirty, leaked, movable, cma, unplaced,
-    misplaced, extra, frame_value, *STEPS,
+    alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_none, vma_new, vma_uffd, vma_missing,
+    vma_unwatched, vma_huge, vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed, block,
+    page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma, memalloc_pin, file,
+    file_value, backed, backing, pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
+    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker, force_cow, pin_live, pin_frame, pin_proc, pin_page,
+    pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork, cached, slot_frame, writeback, stable_writes,
+    sync_io, slot_value, exclusive, large, folio, partly_mapped, nonanon, ksm, lazyfree, page_dirty, leaked, movable,
+    cma, unplaced, misplaced, extra, frame_value, *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
 register(FUNCTIONS)

@@ -42,18 +42,19 @@ _RESERVED = frozenset(re.findall(r"\w+", """
 """))
 """Words that a C name cannot be."""
 _PLAIN = {
-    "read": "load", "exit": "leave", "munmap": "unmap", "uffd-continue": "uffd_continue", "split": "split_folio",
-    "clear-soft-dirty": "clear_soft_dirty", "collapse": "collapse",
+    "read": "load", "exit": "leave", "munmap": "unmap", "mmap": "map_again", "uffd-continue": "uffd_continue",
+    "split": "split_folio", "clear-soft-dirty": "clear_soft_dirty", "collapse": "collapse",
 }
 """Operations that are one function of the runtime, without arguments."""
+_EMPTIES = ("munmap", "mmap", "dontneed", "mremap", "madv-free")
+"""Operations that leave nothing of what was at an address."""
 _PAGES = ("huge", "file", "hugetlb")
 """Attributes of pages that another function maps than `small_page`."""
 _BY_ITSELF = {"page_out": "page_out_here"}
 """What a thread does amid others, where alone the director would do more."""
 _ORDER = (
     "maps", "same", "present", "swapped", "huge", "uffd-wp", "exclusive", "ksm", "movable", "zero", "soft-dirty",
-    "slots",
-    "refused", "blocked", "sees", "writable", "loads",
+    "slots", "refused", "blocked", "sees", "writable", "loads",
 )
 """In which facts are asked for: what changes nothing first, then stores of what is there already, then loads."""
 
@@ -397,7 +398,7 @@ class _Function:
         """Of each huge page, the part that has all pages but the first of each other part: the first one unmapped."""
         rest: dict[str, int] = {}
         for statement in self.test.statements:
-            if statement.operation.word in ("munmap", "dontneed", "mremap", "madv-free") and len(statement.parts) == 1:
+            if statement.operation.word in _EMPTIES and len(statement.parts) == 1:
                 v = statement.parts[0]["v"]
                 rest.setdefault(self.test.pages[v].whole, v)
         for number, page in reversed(list(enumerate(self.test.pages))):

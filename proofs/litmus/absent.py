@@ -14,7 +14,6 @@ LACKING: dict[str, str] = {
     "tmpfs": "say `page V file` for a private mapping of a file", "dax": "there are no PFN mappings",
     "pfnmap": "there are no PFN mappings", "device-private": "", "secretmem": "",
     "mlock": "", "mlock2": "", "mlockall": "", "munlock": "", "munlockall": "", "msync": "", "mincore": "", "brk": "",
-    "mmap": "a page is mapped from the start, by `page V`; `exit`, `munmap` and `mremap` take it away",
     "vfork": "`fork Q` copies the mm", "clone": "`fork Q` copies the mm; threads of one mm are operations with `||`",
     "execve": "`exit` ends an mm", "exec": "`exit` ends an mm; PROT_EXEC is `mprotect V rwx`",
     "userfaultfd": "say `page V uffd`, `uffd-register V missing`, `uffd-wp V`, `uffd-copy V n`, `uffd-move V W`",

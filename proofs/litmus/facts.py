@@ -45,6 +45,7 @@ from model.state import (
     slot_free,
     uffd_marker,
     vma,
+    vma_new,
     vma_soft_dirty,
 )
 from proofs.derive.interpreter import Interpreter, State
@@ -121,7 +122,7 @@ def _of_page(holds: Callable[[Term], Term]) -> Callable[[Term, Term], Term]:
 
 OF_ADDRESSES: dict[str, Callable[[Term, Term], Term]] = {
     "writable": lambda p, v: z3.And(pte_present(p, v), pte_write(p, v)),
-    "soft-dirty": lambda p, v: z3.And(live(p, v), z3.Or(vma_soft_dirty(p), pte_soft_dirty(p, v))),
+    "soft-dirty": lambda p, v: z3.And(live(p, v), z3.Or(vma_soft_dirty(p), vma_new(p, v), pte_soft_dirty(p, v))),
     "present": pte_present,
     "swapped": pte_swap,
     "huge": lambda p, v: z3.And(pte_present(p, v), pte_huge(p, v)),

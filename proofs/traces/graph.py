@@ -57,7 +57,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("pte_uffd_wp", "UW", "uffd-wp"), Flag("uffd_armed", "armed", "uffd armed"),
         Flag("pte_swap_exclusive", "X", "exclusive"),
         Flag("migration_exclusive", "X", "exclusive"), Flag("vma_write", "vma-ro", "read-only VMA", False),
-        Flag("vma_none", "vma-none", "PROT_NONE VMA"),
+        Flag("vma_none", "vma-none", "PROT_NONE VMA"), Flag("vma_new", "new", "new VMA", quiet=True),
         Flag("vma_dontfork", "dontfork", "DONTFORK"), Flag("vma_wipeonfork", "wipeonfork", "WIPEONFORK"),
         Flag("vma_missing", "missing", "registered for missing"), Flag("vma_unwatched", "unwatched", "watched no more"),
         Flag("vma", "no-vma", "no VMA", False), Flag("pte_huge", "PMD", "by a PMD"),

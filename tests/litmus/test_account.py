@@ -141,9 +141,9 @@ def test_a_kernel_has_the_release_that_it_comes_from() -> None:
 # Words
 
 @pytest.mark.parametrize(("line", "says"), [
-    ("A: mmap x", "'mmap' is not in the model"), ("mmap x", "'mmap' is not in the model"),
+    ("A: mlock x", "'mlock' is not in the model"), ("mlock x", "'mlock' is not in the model"),
     ("page x hugetlbfs", "'hugetlbfs' is not in the model: say `page V hugetlb`"),
-    ("A: shmat x", "'shmat' is not in the model"), ("A: mlock x", "'mlock' is not in the model"),
+    ("A: shmat x", "'shmat' is not in the model"), ("A: munlock x", "'munlock' is not in the model"),
     ("A: madvise x MADV_COLD", "'madvise' is said `P: dontneed V`"),
     ("A: MADV_GUARD_INSTALL x", "'MADV_GUARD_INSTALL' is not in the model"),
     ("A: MADV_WIPEONFORK x", "'MADV_WIPEONFORK' is said `P: madv-wipeonfork V`"),

@@ -669,6 +669,16 @@ static long unmap(const struct args *a)
 	return result(munmap(p->at, p->length));
 }
 
+//: map_again
+static long map_again(const struct args *a)
+{
+	struct place *p = &place[a->page];
+
+	void *at = mmap(p->at, p->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	return result(at == MAP_FAILED ? -1 : 0);
+}
+
 //: covered
 /* How many bytes a call covers: all of a whole huge page in the call for its first part, else the part. */
 static unsigned long covered(const struct args *a)
