@@ -337,7 +337,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("exit", (), ("exit",)),
     Operation("munmap", ("v",), ("munmap", "munmap-nothing"), prepares=("split-pmd",)),
-    Operation("mmap", ("v",), ("mmap",), ("mmap-refused",), prepares=("split-pmd",), features=frozenset({"mmap"})),
+    Operation("mmap", ("v",), ("mmap",), prepares=("split-pmd",), features=frozenset({"mmap"})),
     Operation(
         "dontneed", ("v",), ("dontneed",), ("dontneed-refused",), prepares=("split-pmd",), at_once=("dontneed-block",),
         passes_over=True,

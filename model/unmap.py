@@ -150,7 +150,8 @@ def mmap(kernel: Decisions, p: Term, v: Term) -> Step:
     """A VMA of anonymous memory comes in the place of whatever is there: writable, empty, with no advice and not
     registered, without an anon_vma, and soft-dirty until the next clear_refs.
 
-    In the block of a huge page it is no part of what had MADV_HUGEPAGE.
+    In the block of a huge page it is no part of what had MADV_HUGEPAGE. Not told: mmap over a mapping of a file, since
+    what backs an address is the same in every process here.
     """
     flags = (
         vma_exec, vma_none, vma_huge, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, vma_uffd, vma_missing,
@@ -163,12 +164,6 @@ def mmap(kernel: Decisions, p: Term, v: Term) -> Step:
             put(vma_apart(p, v), True), put(vma_new(p, v), True), *_zap(kernel, lambda q, w: And(q == p, w == v)),
         ],
     )
-
-
-@rule([P, V], "mmap of a file's address", "litmus.md", kind="refusal", features=("mmap",))
-def mmap_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """What a file or the pool of hugetlb pages backs is so in every process, here: it is not mapped otherwise."""
-    return Step([alive(p), Or(file(v), hugetlb(v))])
 
 
 @rule([P], "exit_mmap", "domain.md I1", lock="write")
@@ -258,6 +253,6 @@ def mremap_refused_unmaps(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
 
 
 RULES = (
-    munmap, munmap_nothing, mmap, mmap_refused, dontneed, dontneed_block, dontneed_refused, madv_free_swapped, exit,
+    munmap, munmap_nothing, mmap, dontneed, dontneed_block, dontneed_refused, madv_free_swapped, exit,
     mremap, mremap_dontunmap, mremap_refused, mremap_refused_unmaps,
 )

@@ -287,6 +287,8 @@ class _Parser:
             self.fail(f"{self.pages[parts[0]['v']].name} is not a huge page, nor a part of one: nothing to collapse")
         if operation.word == "mremap" and any("file" in self.pages[part[x]].attributes for part in parts for x in "vw"):
             self.lack("file mappings that move")
+        if operation.word == "mmap" and any("file" in self.pages[part["v"]].attributes for part in parts):
+            self.lack("mappings over that of a file")
         named = [self.pages[part[x]] for part in parts for x in "vw" if x in operation.arguments]
         if why := hugetlb.refused(operation, named):
             self.fail(why)
