@@ -341,6 +341,7 @@ class Decisions:
     uffd_move                         UFFDIO_MOVE: there is `none`; it moves a swap entry and is `blind` for the swap
                                       cache; `carries` the page that it has found there; `rechecks` that it still is
                                       there, or that none is
+    uffd_move_gives_up                ... and fails where a large folio cannot be split; else it tries until it can be
     move_soft_dirty                   what it moves is soft-dirty afterwards, and dirty if it was; else a page is both,
                                       and a swap entry as it was
     wp_flushes_uffd                   a write fault in a VMA registered for uffd-wp flushes the TLB before it decides
@@ -429,6 +430,7 @@ class Decisions:
     hugetlb_copy_writable: bool = False
     longterm_migrates: str = "cma"
     uffd_move: str = "none"
+    uffd_move_gives_up: bool = False
     move_soft_dirty: bool = False
     wp_flushes_uffd: bool = False
     fork_excludes_faults: bool = True

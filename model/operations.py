@@ -101,7 +101,8 @@ class Operation:
                   ... and those that refuse it
     passes_over   done part by part, it goes on behind a part for which it is refused: madvise behind a hole
     raises        faults that come before those of its access, one after the other
-    access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`: which faults it raises; empty if none
+    access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`, `move`: which faults it raises; empty if
+                  none
     on_block      it raises them on every page of the block
     beside        the sub-steps in which it is always done where it runs at the same time as another; empty if whole
     reference     it gives a reference (`r = ...`), the parameter k of its goal
@@ -188,12 +189,17 @@ def faults(access: str, kernel: Decisions) -> tuple[tuple[str, ...], ...]:
             return (("unmerge-copy",),)
         case "collapse":
             return (SWAP_IN_FAULTS,)
+        case "move":
+            return (("uffd-move-split-pmd",), ("uffd-move-split",))
         case _:
             return ()
 
 
 def blocks(access: str, kernel: Decisions) -> tuple[str, ...]:
-    """Names of the rules by which such an access waits for a userfaultfd monitor: missing pages, and write faults."""
+    """Names of the rules by which such an access waits: for a userfaultfd monitor, of missing pages and write faults;
+    for others to drop their references."""
+    if access == "move":
+        return ("uffd-move-again",)
     if access == "force":
         return ("userfault-missing", "userfault-wait", "force-userfault-wait")
     writes = access == "store" or (access == "read-gup" and kernel.read_gup_writes)
@@ -389,6 +395,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("uffd-zeropage", ("v",), ("uffd-zeropage",), ("uffd-copy-refused",), features=UFFD | ZERO),
     Operation(
         "uffd-move", ("v", "w"), ("uffd-move", "uffd-move-zero", "uffd-move-swapped"), ("uffd-move-refused",),
+        access="move",
         features=frozenset({"uffd-move", "zero"}), since=UFFD_MOVE_SINCE,
     ),
     Operation(

@@ -107,8 +107,10 @@ V6_1_0 = V6_1.but(
 V6_12_0 = V6_12.but(
     "v6.12.0", "v6.12 without what 6.12.y took from later releases",
     {"split_zero_parts": "9658d698a8a8 is of 6.18", "mremap_clears_uffd_wp": "0cef0bb836e3 is of 6.13",
-     "uffd_move": "c50f8e6053b0 is of 6.14, 0ea148a79919 of 6.16", "move_soft_dirty": "75cb1cca2c88 is of 6.16"},
+     "uffd_move": "c50f8e6053b0 is of 6.14, 0ea148a79919 of 6.16", "move_soft_dirty": "75cb1cca2c88 is of 6.16",
+     "uffd_move_gives_up": "a fix of 7.3-rc8 or later"},
     split_zero_parts="map-bare", mremap_clears_uffd_wp=False, uffd_move="blind", move_soft_dirty=False,
+    uffd_move_gives_up=False,
 )
 MAINLINE: tuple[tuple[Version, Kernel], ...] = tuple((version_of(name), kernel) for name, kernel in (
     ("4.8", V4_8), ("4.14", V4_14), ("5.7", V5_7), ("5.8", V5_8), ("5.9-rc4", V5_9_RC4), ("5.9", V5_9), ("5.11", V5_11),

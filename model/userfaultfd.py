@@ -14,6 +14,7 @@ from z3 import And, BoolVal, If, Not, Or
 
 from model.decisions import Decisions
 from model.fault import table_for
+from model.huge import split_into_pages, split_updates
 from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, only_if, put, rule
 from model.protect import ranged, unprotected
 from model.ptes import NEW, N, P, V, fresh_page, map_pte, map_read_only, prepare_anon_vma, set_exclusive
@@ -57,6 +58,7 @@ from model.state import (
     uffd_armed,
     uffd_marker,
     unplaced,
+    unreferenced,
     vma,
     vma_exec,
     vma_missing,
@@ -386,22 +388,69 @@ def uffd_move_swapped(kernel: Decisions, p: Term, v: Term, w: Term) -> Staged | 
 def uffd_move_refused(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
     """The VMAs are not alike, read-only, of a file, or the target is not registered or not empty; there is nothing to
     move; or it is shared, pinned, or a swap entry that is not exclusive. All is refused before 6.8. It waits for a page
-    that is on its way."""
-    what = Or(And(*_present_movable(kernel, p, v)), And(*_swapped_movable(p, v)), And(*_zero_movable(p, v)))
+    that is on its way. Of a large folio that cannot be split: decision `uffd_move_gives_up`."""
+    if kernel.uffd_move == "none":
+        return Step([])
+    large_one = _large_movable(p, v)
+    unsplit = [*large_one, unreferenced(pte_frame(p, v))] if kernel.uffd_move_gives_up else large_one
+    what = Or(
+        pte_migration(p, v), And(*_swapped_movable(p, v)), And(*_zero_movable(p, v)), And(*unsplit),
+        And(*_present_movable(kernel, p, v)),
+    )
+    goes_on = Or(And(*_movable(kernel, p, v, w), what), And(*_pmd_movable(p, v, w)))
+    return Step([Not(goes_on)], [_prepared(kernel, p, w, And(*_alike(p, v, w)))])
+
+
+# Parts of huge pages. A PMD that moves as a whole, where both sides are aligned, is not told: which sub-page comes to
+# lie where would be one more function to choose.
+
+def _pmd_movable(p: Term, v: Term, w: Term) -> list[Term]:
+    """move_pages: a PMD that maps an exclusive page, or the huge zero page, is split, if none maps the target."""
+    f = pte_frame(p, v)
+    onto_huge = And(pte_present(p, w), pte_huge(p, w))
+    return [*_alike(p, v, w), pte_present(p, v), pte_huge(p, v), Or(nonanon(f), exclusive(f)), Not(onto_huge)]
+
+
+def _large_movable(p: Term, v: Term) -> list[Term]:
+    """move_pages_pte: a PTE that maps a part, marked as exclusive, of a large folio."""
+    f = pte_frame(p, v)
+    return [pte_present(p, v), Not(pte_huge(p, v)), Not(nonanon(f)), large(f), exclusive(f)]
+
+
+@rule([P, V, W], "UFFDIO_MOVE: move_pages, split_huge_pmd", "domain.md 2.14; decision `uffd_move`",
+      features=(*MOVE, "huge"), lock="read")
+def uffd_move_split_pmd(kernel: Decisions, p: Term, v: Term, w: Term) -> Step | None:
+    """A part of what a PMD maps is to move: the PMD is split before anybody looks whether there is room."""
+    if kernel.uffd_move == "none":
+        return None
+    return Step(_pmd_movable(p, v, w), split_updates(kernel, p, v))
+
+
+@rule([P, V, W], "UFFDIO_MOVE: move_pages_pte, split_folio", "domain.md 2.14; decision `uffd_move`",
+      features=(*MOVE, "huge"), lock="read")
+def uffd_move_split(kernel: Decisions, p: Term, v: Term, w: Term) -> Step | None:
+    """A part of a large folio is to move to where nothing is: the folio is split, if nobody holds a reference."""
+    if kernel.uffd_move == "none":
+        return None
+    f = pte_frame(p, v)
+    return Step([*_movable(kernel, p, v, w), *_large_movable(p, v), unreferenced(f)], split_into_pages(kernel, f))
+
+
+@rule([P, V, W], "UFFDIO_MOVE: move_pages_ptes, move_pages", "domain.md 2.14; decision `uffd_move_gives_up`",
+      kind="block", features=(*MOVE, "huge"))
+def uffd_move_again(kernel: Decisions, p: Term, v: Term, w: Term) -> Step | None:
+    """A large folio to which somebody has a reference cannot be split: the ioctl tries again until it can."""
+    if kernel.uffd_move == "none" or kernel.uffd_move_gives_up:
+        return None
     return Step([
-        Not(And(*_movable(kernel, p, v, w), what)), Not(pte_huge(p, v)), Not(_large(p, v)),
-        Not(And(pte_migration(p, v), *_movable(kernel, p, v, w))),
-    ], [] if kernel.uffd_move == "none" else [_prepared(kernel, p, w, And(*_alike(p, v, w)))])
-
-
-def _large(p: Term, v: Term) -> Term:
-    """A part of a large folio is mapped by a PTE: it is split first."""
-    return And(pte_present(p, v), large(pte_frame(p, v)))
+        *_movable(kernel, p, v, w), *_large_movable(p, v), Not(unreferenced(pte_frame(p, v))),
+    ])
 
 
 RULES = (
     *register_missing, *register_wp, *register_both, *uffd_unregister, uffd_unregister_nothing,
     *uffd_unregister_refused, userfault_missing, uffd_copy, uffd_copy_wp, uffd_copy_refused, uffd_copy_wp_refused,
     uffd_zeropage,
-    uffd_move, uffd_move_zero, uffd_move_swapped, uffd_move_refused,
+    uffd_move, uffd_move_zero, uffd_move_swapped, uffd_move_refused, uffd_move_split_pmd, uffd_move_split,
+    uffd_move_again,
 )

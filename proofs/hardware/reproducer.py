@@ -63,8 +63,7 @@ _ORDER = (
 class Action:
     """An operation in C: the runtime's function, its arguments beside the page, and what is peculiar to it.
 
-    `by_director`: it is done for the process named, or for nobody. `goes_on`: to the other parts of a huge page, though
-    one was refused.
+    `by_director`: it is done for the process named, or nobody. `goes_on`: to other parts, though one was refused.
     """
 
     function: str
@@ -304,8 +303,7 @@ class _Function:
         ]
 
     def check_moves(self, rest: Mapping[str, int]) -> None:
-        """Raises NotObservable if a part that stands for hundreds of pages is not to the kernel what one page is: where
-        mremap moves it, and after ksm, which makes a VMA of its first page."""
+        """Raises NotObservable where a part of hundreds of pages is no page: it moves, or ksm takes its first."""
         pages, merged = self.test.pages, set[int]()
         many = {v for v in rest.values() if "huge" in pages[v].attributes}
         for statement in self.test.statements:
@@ -315,6 +313,8 @@ class _Function:
                     merged.update(many.intersection(places))
                 elif word in ("collapse", "uffd-wp", "uffd-unwp") and rest[pages[places[0]].whole] in merged:
                     raise NotObservable(f"`{statement.text}` finds hundreds of pages, of which ksm has made one a VMA")
+                elif word == "uffd-move" and many.intersection(places):
+                    raise NotObservable(f"`{statement.text}` is of hundreds of pages")
                 elif word == "mremap" and places[0] in many:
                     page, onto = (pages[v] for v in places)
                     if "huge" in onto.attributes and places[1] not in many:

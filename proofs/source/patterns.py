@@ -157,6 +157,10 @@ PATTERNS: tuple[Pattern, ...] = (
             beside=r"\bMREMAP_DONTUNMAP\b"),
     Pattern("uffd_prepares_first", ("mm/userfaultfd.c",), (), ((True, r"= find_vma_and_prepare_anon\("),), False,
             beside=r"\banon_vma_prepare\("),
+    Pattern("uffd_move_gives_up", ("mm/userfaultfd.c",), ("move_pages_pte", "move_pages_ptes"), (
+        (True, r"= split_folio\( src_folio \) ; if \( (err|ret) \) \{ if \( (err|ret) == -?EAGAIN"),
+        (False, r"= split_folio\( src_folio \) ; if \( (err|ret) \) goto")), absent=False,
+            anchors=("mfill_atomic_pte", "mwriteprotect_range")),
     Pattern("lazyfree_spares_ksm", ("mm/madvise.c",), ("madvise_free_pte_range",), (
         (True, r"if \( folio_test_ksm\( folio \) \)"),), False,
             beside=r"\b(folio_trylock|trylock_page)\("),

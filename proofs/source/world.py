@@ -73,6 +73,8 @@ WORDS = {w.name: w for w in (
     CWord("soft-dirty", state.pte_soft_dirty(P, V), "pte_soft_dirty(p, v)", "the PTE is soft-dirty",
           "the PTE is not soft-dirty"),
     CWord("vma-soft-dirty", state.vma_soft_dirty(P), "vma_soft_dirty(p)", "VM_SOFTDIRTY", "no VM_SOFTDIRTY"),
+    CWord("vma-new", state.vma_new(P, V), "vma_new(p, v)", "VM_SOFTDIRTY of a VMA newer than the last clear_refs",
+          "an old VMA"),
     CWord("uffd-wp", state.pte_uffd_wp(P, V), "pte_uffd_wp(p, v)", "uffd-wp is set", "uffd-wp is not set"),
     CWord("uffd-wp-left", state.vma_unwatched(P, V), "vma_unwatched(p, v)", "mremap left the uffd-wp bit",
           "the uffd-wp bit is of a registered VMA"),
@@ -98,7 +100,8 @@ def word(name: str) -> Term:
 
 
 COUNTS: tuple[Term, ...] = (
-    Not(word("uffd-wp-left")),  # what C asks of the VMA and of the bit is one word
+    # What C asks of the VMA and of the bit is one word; so is VM_SOFTDIRTY.
+    Not(word("uffd-wp-left")), Not(word("vma-new")),
     OTHERS >= 0, REFERENCES >= 0, TRANSIENT >= 0, LOCAL >= 0, LOCAL <= TRANSIENT, SUB_PAGES >= 2, ENTRIES >= 0,
     (REFERENCES > 0) == word("referenced"), (TRANSIENT > 0) == word("transient"),
     Implies(word("pinned"), word("referenced")), Implies(word("page-cache"), word("nonanon")),

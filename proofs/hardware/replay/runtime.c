@@ -991,15 +991,39 @@ static long uffd_fill(const struct args *a)
 }
 
 //: uffd_move
-/* UFFDIO_MOVE, of 6.8, of the page to where the other one is. */
+static struct { uint64_t to, from, length, mode; int64_t moved; } uffd_range;
+
+static int move_there(void *file)
+{
+	return ioctl(*(int *)file, _IOWR(UFFDIO, 5, uffd_range), &uffd_range) ? errno : 0;
+}
+
+/*
+ * UFFDIO_MOVE, of 6.8, of the page to where the other one is: by a task that shares our memory, which is ended if it
+ * goes on trying.
+ */
 static long uffd_move(const struct args *a)
 {
-	struct { uint64_t to, from, length, mode; int64_t moved; } range = {
-		(uintptr_t)place[a->other].at, (uintptr_t)place[a->page].at, place[a->page].length, 0, 0
-	};
-	int file = userfaultfd();
+	static char stack[16 * PAGE] __attribute__((__aligned__(16)));
+	int file = userfaultfd(), status = 0, tries;
+	pid_t mover;
 
-	return file < 0 ? UNSEEN : result(ioctl(file, _IOWR(UFFDIO, 5, range), &range));
+	if (file < 0)
+		return UNSEEN;
+	uffd_range.to = (uintptr_t)place[a->other].at;
+	uffd_range.from = (uintptr_t)place[a->page].at;
+	uffd_range.length = place[a->page].length;
+	mover = clone(move_there, stack + sizeof(stack), CLONE_VM | CLONE_FILES | SIGCHLD, &file);
+	if (mover < 0)
+		return unseen("clone: %s", strerror(errno));
+	for (tries = 0; tries < 2000; tries++) {
+		if (waitpid(mover, &status, WNOHANG))
+			return WIFEXITED(status) ? -WEXITSTATUS(status) : unseen("UFFDIO_MOVE was killed");
+		usleep(1000);
+	}
+	kill(mover, SIGKILL);
+	waitpid(mover, &status, 0);
+	return BLOCKED;
 }
 
 //: uffd_bit
