@@ -991,7 +991,7 @@ static long uffd_fill(const struct args *a)
 }
 
 //: uffd_move
-static struct { uint64_t to, from, length, mode; int64_t moved; } uffd_range;
+static struct uffd_range { uint64_t to, from, length, mode; int64_t moved; } uffd_range;
 
 static int move_there(void *file)
 {
