@@ -169,6 +169,14 @@ class Rule:
     kind: str = "step"
     environment: str | None = None
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        """Of its terms, which z3 is asked for one by one."""
+        return hash((self.name, self.params, self.guard, self.updates, self.kind, self.environment))
+
     def text(self) -> str:
         """The rule's terms as text: equal rules have equal texts, whatever the process that built them."""
         return self._text

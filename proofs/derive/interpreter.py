@@ -10,7 +10,19 @@ from typing import Any, NamedTuple
 
 import z3
 
-from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value, key_of, name_of
+from model.logic import (
+    ModelError,
+    Param,
+    Rule,
+    Scope,
+    StateFunction,
+    System,
+    Term,
+    initial_value,
+    key_of,
+    name_of,
+    names_in,
+)
 from proofs.derive.terms import Node, node
 from proofs.errors import EngineError
 
@@ -36,10 +48,16 @@ class Instance:
 
 class Plan(NamedTuple):
     """A rule ready for evaluation: its guard's conjuncts, and for each update the cells of its function, the names and
-    ranges of the constants that it is over, and when, index and value."""
+    ranges of the constants that it is over, and when, index and value.
+
+    `decided`: the conjuncts that speak of none of its parameters, then for each parameter those of which it is the last
+    one. `choices`: the values of each parameter.
+    """
 
     rule: Rule
     guard: tuple[Evaluator, ...]
+    decided: tuple[tuple[Evaluator, ...], ...]
+    choices: tuple[list[Any], ...]
     updates: tuple[
         tuple[
             StateFunction, dict[tuple[int, ...], int], tuple[str, ...], tuple[range, ...], Evaluator,
@@ -280,12 +298,22 @@ class Interpreter:
         if id(rule) not in self._plans:
             guard, updates = self._trees.of(rule)
             sizes = self.scope.as_dict()
-            self._plans[id(rule)] = Plan(rule, tuple(map(self._compile, guard)), tuple(
-                (
-                    function, self.layout.position[function.name], tuple(names), tuple(range(sizes[s]) for s in sorts),
-                    self._compile(when), tuple(map(self._compile, index)), self._compile(value),
-                ) for function, names, sorts, when, index, value in updates
-            ))
+            conjuncts = tuple(map(self._compile, guard))
+            decided: list[list[Evaluator]] = [[] for _ in range(len(rule.params) + 1)]
+            for term, conjunct in zip(rule.guard, conjuncts, strict=True):
+                names = names_in(term)
+                last = max((n for n, p in enumerate(rule.params, 1) if p.name in names), default=0)
+                decided[last].append(conjunct)
+            self._plans[id(rule)] = Plan(
+                rule, conjuncts, tuple(map(tuple, decided)), tuple(_choices(p, self.scope) for p in rule.params),
+                tuple(
+                    (
+                        function, self.layout.position[function.name], tuple(names),
+                        tuple(range(sizes[s]) for s in sorts),
+                        self._compile(when), tuple(map(self._compile, index)), self._compile(value),
+                    ) for function, names, sorts, when, index, value in updates
+                ),
+            )
         return self._plans[id(rule)]
 
     def enabled(self, instance: Instance, state: State) -> bool:
@@ -325,19 +353,31 @@ class Interpreter:
         for param in instance.rule.params:
             if param.over is None:
                 continue
+            of = name_of(param.of)
             for element, value in enumerate(instance.as_dict[param.name]):
-                binding = {**instance.as_dict, param.of.decl().name(): element}
-                if value and not self.evaluate(param.needed, state, binding):
+                if value and not self.evaluate(param.needed, state, {**instance.as_dict, of: element}):
                     return False
         return True
 
     def successors(self, state: State) -> Iterator[tuple[Instance, State]]:
         """Every step that the rules allow from the state, in rule order."""
         for rule in self.system.rules:
-            for instance in self.instances(rule):
-                if self.canonical_choice(instance, state) and self.enabled(instance, state):
+            for instance in self._enabled_instances(rule, state):
+                if self.canonical_choice(instance, state):
                     yield instance, self.step(instance, state)
 
+    def _enabled_instances(self, rule: Rule, state: State) -> Iterator[Instance]:
+        """The bindings of `instances` with which all guard conjuncts hold. Each is looked at as soon as the parameters
+        that it speaks of are bound, so that the others are bound only where it holds."""
+        plan = self._plan(rule)
+        if not all(conjunct(state, self.constants, ()) for conjunct in plan.decided[0]):
+            return
+        partial: list[dict[str, Any]] = [self.constants]
+        for param, values, conjuncts in zip(rule.params, plan.choices, plan.decided[1:], strict=True):
+            extended = ({**env, param.name: value} for env in partial for value in values)
+            partial = [env for env in extended if all(conjunct(state, env, ()) for conjunct in conjuncts)]
+        for env in partial:
+            yield Instance(rule, tuple((p.name, env[p.name]) for p in rule.params))
 
     def follow(self, states: Sequence[State], represent: Callable[[State], State]) -> tuple[Instance, ...]:
         """The steps of an engine's path, which gives only `represent` of each state after the first.
