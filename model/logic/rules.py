@@ -27,7 +27,7 @@ def by_rule(function: Callable[[Rule, frozenset[StateFunction]], Result]) -> Cal
 
     @functools.wraps(function)
     def look(rule: Rule, functions: Mapping[str, StateFunction]) -> Result:
-        spoken = rule.functions_spoken.intersection(functions)
+        spoken = frozenset(filter(functions.__contains__, rule.functions_spoken))
         key = id(rule), spoken
         if key not in known:
             # Python reuses the id of a rule that nobody holds, as z3 does that of a term.

@@ -48,16 +48,10 @@ class Instance:
 
 class Plan(NamedTuple):
     """A rule ready for evaluation: its guard's conjuncts, and for each update the cells of its function, the names and
-    ranges of the constants that it is over, and when, index and value.
-
-    `decided`: the conjuncts that speak of none of its parameters, then for each parameter those of which it is the last
-    one. `choices`: the values of each parameter.
-    """
+    ranges of the constants that it is over, and when, index and value."""
 
     rule: Rule
     guard: tuple[Evaluator, ...]
-    decided: tuple[tuple[Evaluator, ...], ...]
-    choices: tuple[list[Any], ...]
     updates: tuple[
         tuple[
             StateFunction, dict[tuple[int, ...], int], tuple[str, ...], tuple[range, ...], Evaluator,
@@ -162,6 +156,7 @@ class Interpreter:
         self._trees = _trees_of(system)
         self._compiled = _evaluators(tuple(f.decl for f in system.functions), scope)
         self._plans: dict[int, Plan] = {}
+        self._orders: dict[int, list[tuple[str, list[Any], list[Evaluator]]]] = {}
         self._evaluated: dict[Hashable, tuple[Term, Evaluator]] = {}
         self._meaning = [
             (place, self._compile(tree), {**self.constants, **dict(zip(bound, index, strict=True))})
@@ -298,22 +293,12 @@ class Interpreter:
         if id(rule) not in self._plans:
             guard, updates = self._trees.of(rule)
             sizes = self.scope.as_dict()
-            conjuncts = tuple(map(self._compile, guard))
-            decided: list[list[Evaluator]] = [[] for _ in range(len(rule.params) + 1)]
-            for term, conjunct in zip(rule.guard, conjuncts, strict=True):
-                names = names_in(term)
-                last = max((n for n, p in enumerate(rule.params, 1) if p.name in names), default=0)
-                decided[last].append(conjunct)
-            self._plans[id(rule)] = Plan(
-                rule, conjuncts, tuple(map(tuple, decided)), tuple(_choices(p, self.scope) for p in rule.params),
-                tuple(
-                    (
-                        function, self.layout.position[function.name], tuple(names),
-                        tuple(range(sizes[s]) for s in sorts),
-                        self._compile(when), tuple(map(self._compile, index)), self._compile(value),
-                    ) for function, names, sorts, when, index, value in updates
-                ),
-            )
+            self._plans[id(rule)] = Plan(rule, tuple(map(self._compile, guard)), tuple(
+                (
+                    function, self.layout.position[function.name], tuple(names), tuple(range(sizes[s]) for s in sorts),
+                    self._compile(when), tuple(map(self._compile, index)), self._compile(value),
+                ) for function, names, sorts, when, index, value in updates
+            ))
         return self._plans[id(rule)]
 
     def enabled(self, instance: Instance, state: State) -> bool:
@@ -369,15 +354,26 @@ class Interpreter:
     def _enabled_instances(self, rule: Rule, state: State) -> Iterator[Instance]:
         """The bindings of `instances` with which all guard conjuncts hold. Each is looked at as soon as the parameters
         that it speaks of are bound, so that the others are bound only where it holds."""
-        plan = self._plan(rule)
-        if not all(conjunct(state, self.constants, ()) for conjunct in plan.decided[0]):
-            return
         partial: list[dict[str, Any]] = [self.constants]
-        for param, values, conjuncts in zip(rule.params, plan.choices, plan.decided[1:], strict=True):
-            extended = ({**env, param.name: value} for env in partial for value in values)
+        for name, values, conjuncts in self._order(rule):
+            extended = ({**env, name: value} for env in partial for value in values) if name else partial
             partial = [env for env in extended if all(conjunct(state, env, ()) for conjunct in conjuncts)]
         for env in partial:
             yield Instance(rule, tuple((p.name, env[p.name]) for p in rule.params))
+
+    def _order(self, rule: Rule) -> list[tuple[str, list[Any], list[Evaluator]]]:
+        """Without a name the conjuncts that speak of no parameter; then each parameter, its values, and the conjuncts
+        that speak of it and of none after it."""
+        if id(rule) not in self._orders:
+            order: list[tuple[str, list[Any], list[Evaluator]]] = [
+                ("", [], []), *((p.name, _choices(p, self.scope), []) for p in rule.params)
+            ]
+            for term, conjunct in zip(rule.guard, self._plan(rule).guard, strict=True):
+                names = names_in(term)
+                last = max((n for n, p in enumerate(rule.params, 1) if p.name in names), default=0)
+                order[last][2].append(conjunct)
+            self._orders[id(rule)] = order
+        return self._orders[id(rule)]
 
     def follow(self, states: Sequence[State], represent: Callable[[State], State]) -> tuple[Instance, ...]:
         """The steps of an engine's path, which gives only `represent` of each state after the first.
