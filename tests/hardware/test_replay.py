@@ -101,7 +101,8 @@ def test_every_test_of_the_suite_compiles_without_warnings(compiler: str) -> Non
 def test_a_program_has_just_the_functions_that_it_calls() -> None:
     """As compilers would say of each."""
     programs = {each.name: reproducer.program([each], head=" ") for each in doable()}
-    defined = {name: re.findall(r"^static [^;={]*?\b(\w+)\([^()]*\)\s*\{", text, re.M) for name, text in programs.items()}
+    function = re.compile(r"^static [^;={]*?\b(\w+)\([^()]*\)\s*\{", re.M)
+    defined = {name: function.findall(text) for name, text in programs.items()}
     known = set().union(*defined.values())
     assert len(known) > 100
     for name, text in programs.items():
