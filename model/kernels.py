@@ -177,7 +177,7 @@ class Kernel(Decisions):
         for template in (*ALL_RULES, *self.own_rules):
             if not template.features <= frozenset(features):
                 continue
-            rules += _built(deciding, template, split if template.split else frozenset())[1]
+            rules += _built(deciding, template, split if template.split & split else frozenset())[1]
         rules = hugetlb.spared(lapses.applied(self.lapses, rules), features, self.own_rules)
         rules = longterm.placed(self, rules, features)
         lacking = {f.name: f for f in FUNCTIONS if not f.asked_with(features)}

@@ -27,7 +27,7 @@ def by_rule(function: Callable[[Rule, frozenset[StateFunction]], Result]) -> Cal
 
     @functools.wraps(function)
     def look(rule: Rule, functions: Mapping[str, StateFunction]) -> Result:
-        spoken = rule.functions_spoken.intersection(functions)
+        spoken = frozenset(filter(functions.__contains__, rule.functions_spoken))
         key = id(rule), spoken
         if key not in known:
             # Python reuses the id of a rule that nobody holds, as z3 does that of a term.
@@ -168,6 +168,14 @@ class Rule:
     source: str
     kind: str = "step"
     environment: str | None = None
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        """Of its terms, which z3 is asked for one by one."""
+        return hash((self.name, self.params, self.guard, self.updates, self.kind, self.environment))
 
     def text(self) -> str:
         """The rule's terms as text: equal rules have equal texts, whatever the process that built them."""

@@ -152,10 +152,11 @@ class System:
 def _assuming(false: tuple[StateFunction, ...]) -> Callable[[Term], Term]:
     """Rewrites a term for states in which those Bool functions are false everywhere."""
     by_name = {f.name: f for f in false}
+    names = frozenset(by_name)
 
     def rewrite(term: Term) -> Term:
-        spoken = functions_in(term).intersection(by_name)
-        return _falsified(frozenset(by_name[name] for name in spoken))(term) if spoken else term
+        spoken = functions_in(term)
+        return term if names.isdisjoint(spoken) else _falsified(frozenset(by_name[n] for n in names & spoken))(term)
 
     return rewrite
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import html
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from model.logic import ModelError, Scope, System, functions_in, names_in
 from model.state import ZERO, Value, frame_value, slot_value, vma_soft_dirty
 from proofs import store
 from proofs.check.prove import SECONDS
+from proofs.data import EXPECTED
 from proofs.derive.interpreter import Instance
 from proofs.engine import Claim, Evidence
 from proofs.naming.specs import file_name, find_invariant, state_of, system_of, with_features
@@ -147,10 +149,23 @@ class Table:
         """The kernel with the features of its cell."""
         return with_features(kernel, (*self.features, *stated.features))
 
+    def expects_violation(self, kernel: str, stated: Invariant) -> bool:
+        """Whether the cell is expected to be violated: by the table itself or, where it `inherits`, by what is known of
+        the kernel without features."""
+        inherits = self.inherits and (kernel, stated.name) not in self.holds
+        inherited = _known_cells().get(kernel, {"violated": ()})["violated"] if inherits else ()
+        return (kernel, stated.name) in self.violated or stated.name in inherited
+
     def cells(self, found: Mapping[CellKey, Cell]) -> list[Cell]:
         """Those of its cells that are found, by rows."""
         keys = ((self.name, self.spec(spec, i), i.name) for spec, _ in self.kernels for i in self.invariants)
         return [found[key] for key in keys if key in found]
+
+
+@functools.cache
+def _known_cells() -> Mapping[str, Mapping[str, Any]]:
+    """What is expected of the default table, by kernel."""
+    return tomllib.loads(EXPECTED.read_text(encoding="utf-8"))
 
 
 def claim_of(stated: Invariant) -> Claim:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,7 +51,6 @@ from proofs.cli.examples import epilog
 from proofs.clock import check_time
 from proofs.compare import answer
 from proofs.compare.answer import KernelComparison
-from proofs.data import EXPECTED
 from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.explore import cluster as clusters
 from proofs.naming.specs import check_spoken, features_of, file_of, with_features
@@ -260,11 +258,7 @@ def _asked_table(
 def _unexpected(
     table: Table, found: Mapping[CellKey, Cell]
 ) -> dict[CellKey, str]:
-    """Cells that are violated where nobody expects it, or the other way round, each with a line that says so.
-
-    Expected is what the table itself says, and where it `inherits`, what is known of the kernel without features.
-    """
-    known = tomllib.loads(EXPECTED.read_text(encoding="utf-8"))
+    """Cells that are violated where nobody expects it, or the other way round, each with a line that says so."""
     lines = {}
     for spec, _ in table.kernels:
         for each in table.invariants:
@@ -272,9 +266,7 @@ def _unexpected(
             cell = found.get(key)
             if cell is None or cell.verdict not in ("VIOLATED", "EXHAUSTED", "PROVED"):
                 continue
-            inherits = table.inherits and (spec, each.name) not in table.holds
-            inherited = known.get(spec, {"violated": ()})["violated"] if inherits else ()
-            violated = (spec, each.name) in table.violated or each.name in inherited
+            violated = table.expects_violation(spec, each)
             if violated != (cell.verdict == "VIOLATED"):
                 wanted = "VIOLATED" if violated else "no violation"
                 lines[key] = f"{cell.kernel}, {cell.invariant}: {cell.verdict}, but {wanted} was expected"

@@ -10,7 +10,19 @@ from typing import Any, NamedTuple
 
 import z3
 
-from model.logic import ModelError, Param, Rule, Scope, StateFunction, System, Term, initial_value, key_of, name_of
+from model.logic import (
+    ModelError,
+    Param,
+    Rule,
+    Scope,
+    StateFunction,
+    System,
+    Term,
+    initial_value,
+    key_of,
+    name_of,
+    names_in,
+)
 from proofs.derive.terms import Node, node
 from proofs.errors import EngineError
 
@@ -144,6 +156,7 @@ class Interpreter:
         self._trees = _trees_of(system)
         self._compiled = _evaluators(tuple(f.decl for f in system.functions), scope)
         self._plans: dict[int, Plan] = {}
+        self._orders: dict[int, list[tuple[str, list[Any], list[Evaluator]]]] = {}
         self._evaluated: dict[Hashable, tuple[Term, Evaluator]] = {}
         self._meaning = [
             (place, self._compile(tree), {**self.constants, **dict(zip(bound, index, strict=True))})
@@ -325,19 +338,42 @@ class Interpreter:
         for param in instance.rule.params:
             if param.over is None:
                 continue
+            of = name_of(param.of)
             for element, value in enumerate(instance.as_dict[param.name]):
-                binding = {**instance.as_dict, param.of.decl().name(): element}
-                if value and not self.evaluate(param.needed, state, binding):
+                if value and not self.evaluate(param.needed, state, {**instance.as_dict, of: element}):
                     return False
         return True
 
     def successors(self, state: State) -> Iterator[tuple[Instance, State]]:
         """Every step that the rules allow from the state, in rule order."""
         for rule in self.system.rules:
-            for instance in self.instances(rule):
-                if self.canonical_choice(instance, state) and self.enabled(instance, state):
+            for instance in self._enabled_instances(rule, state):
+                if self.canonical_choice(instance, state):
                     yield instance, self.step(instance, state)
 
+    def _enabled_instances(self, rule: Rule, state: State) -> Iterator[Instance]:
+        """The bindings of `instances` with which all guard conjuncts hold. Each is looked at as soon as the parameters
+        that it speaks of are bound, so that the others are bound only where it holds."""
+        partial: list[dict[str, Any]] = [self.constants]
+        for name, values, conjuncts in self._order(rule):
+            extended = ({**env, name: value} for env in partial for value in values) if name else partial
+            partial = [env for env in extended if all(conjunct(state, env, ()) for conjunct in conjuncts)]
+        for env in partial:
+            yield Instance(rule, tuple((p.name, env[p.name]) for p in rule.params))
+
+    def _order(self, rule: Rule) -> list[tuple[str, list[Any], list[Evaluator]]]:
+        """Without a name the conjuncts that speak of no parameter; then each parameter, its values, and the conjuncts
+        that speak of it and of none after it."""
+        if id(rule) not in self._orders:
+            order: list[tuple[str, list[Any], list[Evaluator]]] = [
+                ("", [], []), *((p.name, _choices(p, self.scope), []) for p in rule.params)
+            ]
+            for term, conjunct in zip(rule.guard, self._plan(rule).guard, strict=True):
+                names = names_in(term)
+                last = max((n for n, p in enumerate(rule.params, 1) if p.name in names), default=0)
+                order[last][2].append(conjunct)
+            self._orders[id(rule)] = order
+        return self._orders[id(rule)]
 
     def follow(self, states: Sequence[State], represent: Callable[[State], State]) -> tuple[Instance, ...]:
         """The steps of an engine's path, which gives only `represent` of each state after the first.

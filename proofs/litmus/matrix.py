@@ -310,8 +310,12 @@ def by_operation(trace: Trace) -> Trace:
 def _drawn(traces: Mapping[str, Trace]) -> Iterator[tuple[list[str], str]]:
     """Each different picture of one test's traces, with the kernels that have it; they are named in it."""
     alike: dict[str, list[str]] = {}
+    known: dict[Any, str] = {}
     for kernel, trace in traces.items():
-        alike.setdefault(to_svg(replace(trace, kernel="")), []).append(kernel)
+        shown = replace(trace, kernel="")
+        if (key := _what_is_drawn(shown)) not in known:
+            known[key] = to_svg(shown)
+        alike.setdefault(known[key], []).append(kernel)
     table = [k.name for k in KERNELS]
     for kernels in alike.values():
         shown = min(kernels, key=lambda k: table.index(k) if k in table else len(table))
@@ -320,6 +324,15 @@ def _drawn(traces: Mapping[str, Trace]) -> Iterator[tuple[list[str], str]]:
         if others:
             trace = replace(trace, statement=f"{trace.statement}. The same on {', '.join(others)}")
         yield kernels, smaller(to_svg(trace))
+
+
+def _what_is_drawn(trace: Trace) -> Any:
+    """All of the trace on which its picture depends: it draws cells that mean something, and no rule's terms."""
+    return (
+        trace.kernel, trace.claim, trace.statement, trace.verdict, trace.reachable, trace.system.functions, trace.scope,
+        tuple(trace.names.items()), trace.states, trace.witness, trace.notes,
+        tuple((trace.label(n), s.rule.about, s.rule.kernel_function) for n, s in enumerate(trace.steps)),
+    )
 
 
 def smaller(svg: str) -> str:

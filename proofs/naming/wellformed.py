@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import z3
@@ -19,7 +19,19 @@ from invariants import Invariant
 from model.all_rules import ALL_RULES
 from model.blame import place_of
 from model.kernels import FURTHER, KERNELS, Kernel, asked_of, most_alike
-from model.logic import ModelError, Rule, StateFunction, System, Term, Update, forall, functions_in, meaning, short
+from model.logic import (
+    ModelError,
+    Rule,
+    StateFunction,
+    System,
+    Term,
+    Update,
+    forall,
+    functions_in,
+    key_of,
+    meaning,
+    short,
+)
 from model.state import (
     Page,
     Pin,
@@ -201,11 +213,26 @@ def _alike(system: System) -> list[Term]:
     return alike
 
 
+_MOST_TOLD = 1 << 17
+_told: dict[tuple[frozenset[Hashable], Hashable], tuple[list[Term], bool]] = {}
+"""What z3 said of a term where others hold, which are kept beside it, so that their keys stay their own: kernels share
+most of their rules."""
+
+
 def _holds(assumed: Iterable[Term], term: Term) -> bool:
-    solver = z3.Solver()
-    solver.set("timeout", 1000 * SECONDS)
-    solver.add(*assumed, z3.Not(term))
-    return bool(solver.check() == z3.unsat)
+    terms = [*assumed, term]
+    key = frozenset(map(key_of, terms[:-1])), key_of(term)
+    if key not in _told:
+        solver = z3.Solver()
+        solver.set("timeout", 1000 * SECONDS)
+        solver.add(*terms[:-1], z3.Not(term))
+        found = solver.check()
+        if found == z3.unknown:
+            return False
+        if len(_told) == _MOST_TOLD:
+            _told.clear()
+        _told[key] = terms, bool(found == z3.unsat)
+    return _told[key][1]
 
 
 # A user's kernels and claims

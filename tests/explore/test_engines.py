@@ -445,16 +445,26 @@ def test_the_number_of_states_is_foreseen_from_levels_whose_ratio_falls_evenly(s
 # Symmetry
 
 
-def renamed(interpreter: Interpreter, state: State, names: dict[str, tuple[int, ...]]) -> State:
-    """The state in which element e of a sort is called names[sort][e]."""
-    layout = interpreter.layout
-    result = list(state)
-    for value, (function, index) in zip(state, layout.cells, strict=True):
-        domain = zip(function.domain, index, strict=True)
-        place = tuple(names[sort.name()][i] if sort.name() in names else i for sort, i in domain)
-        sort = function.range.name()
-        result[layout.position[function.name][place]] = names[sort][value] if sort in names else value
-    return interpreter.canonical(tuple(result))
+class Renaming:
+    """Gives the state in which element e of a sort is called names[sort][e]."""
+
+    def __init__(self, interpreter: Interpreter, names: dict[str, tuple[int, ...]]) -> None:
+        self.interpreter = interpreter
+        layout = interpreter.layout
+        self.moves: list[tuple[int, tuple[int, ...] | None]] = []
+        """For each cell where it goes, and how its values are called then."""
+        for function in layout.functions:
+            sorts = [names.get(sort.name()) for sort in function.domain]
+            values = names.get(function.range.name())
+            for index in layout.position[function.name]:
+                place = tuple(i if called is None else called[i] for called, i in zip(sorts, index, strict=True))
+                self.moves.append((layout.place(function, *place), values))
+
+    def __call__(self, state: State) -> State:
+        result = list(state)
+        for value, (place, called) in zip(state, self.moves, strict=True):
+            result[place] = value if called is None else called[value]
+        return self.interpreter.canonical(tuple(result))
 
 
 def renamings(of: System, scope: Scope) -> list[dict[str, tuple[int, ...]]]:
@@ -496,7 +506,7 @@ def test_reduced_exploration_has_one_state_for_each_orbit(kernel: str, story: St
     assert symmetry is not None
     sorts = {s.name() for f in of.functions for s in (*f.domain, f.range)} - {"Bool", "Value"}
     permutations = [
-        dict(zip(sorts, chosen, strict=True))
+        Renaming(interpreter, dict(zip(sorts, chosen, strict=True)))
         for chosen in itertools.product(*(itertools.permutations(range(story.scope.as_dict()[s])) for s in sorts))
     ]
     distance = {state: n for n, level in enumerate(oracle.levels) for state in level}
@@ -505,7 +515,7 @@ def test_reduced_exploration_has_one_state_for_each_orbit(kernel: str, story: St
     unseen = set(oracle.steps)
     while unseen:
         state = unseen.pop()
-        orbit = {renamed(interpreter, state, names) for names in permutations}
+        orbit = {renamed(state) for renamed in permutations}
         # The first process is told apart initially: not every renaming of a reachable state need be reachable.
         unseen -= orbit
         (representative,) = {symmetry.canonical(member) for member in orbit}
@@ -532,14 +542,14 @@ def test_steps_that_name_the_least_of_equal_elements_reach_a_renaming_of_every_s
     of, oracle = story.of(kernel), reached(kernel, story)
     interpreter, grounder = Interpreter(of, story.scope), Grounder(of, story.scope)
     alike = functools.partial(unmoved, grounder)
-    every = renamings(of, story.scope)
+    every = [Renaming(interpreter, names) for names in renamings(of, story.scope)]
     least = {
         s.instance: grounder.circuit.all(least_alike(grounder, s.instance.rule, s.instance.as_dict, alike))
         for s in grounder.steps()
     }
     level, seen, left_out = [interpreter.initial()], {interpreter.initial()}, 0
     for those in oracle.levels:
-        assert {renamed(interpreter, state, names) for state in level for names in every} >= set(those)
+        assert {renamed(state) for state in level for renamed in every} >= set(those)
         simulation = Simulation(grounder.circuit, [grounder.pack(state) for state in level])
         following = set()
         for n, state in enumerate(level):
@@ -568,9 +578,9 @@ def test_elements_are_alike_in_a_state_that_their_exchange_does_not_change(kerne
     for (sort, a, b), literal in literals.items():
         names = list(range(story.scope.as_dict()[sort]))
         names[a], names[b] = b, a
-        movable = sort not in fixed or a > 0
+        movable, renamed = sort not in fixed or a > 0, Renaming(interpreter, {sort: tuple(names)})
         for n, state in enumerate(states):
-            same = movable and renamed(interpreter, state, {sort: tuple(names)}) == state
+            same = movable and renamed(state) == state
             assert bool(simulation.plane(literal) >> n & 1) == same, (sort, a, b)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -79,9 +81,35 @@ def warnings(text: str, compiler: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_every_test_of_the_suite_compiles_without_warnings(compiler: str) -> None:
+    """All in one program, each with a prediction, as it has alone. For each section of the runtime the test that takes
+    fewest beside it is compiled alone: which of its functions a program lacks or has in vain, as others might, is seen
+    by the next test."""
     tests = doable()
     assert len(tests) > 250
-    assert {each.name: said for each in tests if (said := warnings(reproducer.program([each]), compiler))} == {}
+    either = [Outcome(NOTHING, NOTHING, condition) for condition in (True, False)]
+    assert warnings(reproducer.program(tests, {each.name: either for each in tests}), compiler) == ""
+    alone: dict[str, Litmus] = {}
+    for each in sorted(tests, key=lambda t: len(reproducer.sections_of(t))):
+        for section in reproducer.sections_of(each):
+            alone.setdefault(section, each)
+    assert len(alone) > 30
+    chosen = {each.name: each for each in alone.values()}
+    assert {n: said for n, each in chosen.items() if (said := warnings(reproducer.program([each]), compiler))} == {}
+
+
+@pytest.mark.slow
+def test_a_program_has_just_the_functions_that_it_calls() -> None:
+    """As compilers would say of each."""
+    programs = {each.name: reproducer.program([each], head=" ") for each in doable()}
+    function = re.compile(r"^static [^;={]*?\b(\w+)\([^()]*\)\s*\{", re.M)
+    defined = {name: function.findall(text) for name, text in programs.items()}
+    known = set().union(*defined.values())
+    assert len(known) > 100
+    for name, text in programs.items():
+        code = re.sub(r"/\*.*?\*/|\"[^\"\n]*\"", "", text, flags=re.S)
+        words, called = Counter(re.findall(r"\w+", code)), set(re.findall(r"(?<![\w.>])(\w+)\(", code))
+        assert [f for f in defined[name] if words[f] < 2] == [], name
+        assert known & called <= set(defined[name]), name
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
