@@ -77,6 +77,23 @@ def kept(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.glob("results/*.json")}
 
 
+LONGEST = 300
+"""Seconds after which a run in hardship hangs."""
+HANGS = 99
+"""Instead of the exit code of one that does."""
+
+
+def waited_for(running: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """(exit code, output, errors) of the run; one that hangs is killed and says so."""
+    try:
+        output, errors = running.communicate(timeout=LONGEST)
+        return running.returncode, output, errors
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
+        output, errors = running.communicate()
+        return HANGS, output, f"{errors}hangs: no end after {LONGEST} s"
+
+
 def endured(kind: str, moment: float, random_: random.Random, out: Path) -> tuple[int, str, str]:
     """(exit code, output, errors) of a check under that hardship, which signals begin after `moment` seconds."""
     if kind in ("kill", "interrupt", "terminate"):
@@ -87,8 +104,7 @@ def endured(kind: str, moment: float, random_: random.Random, out: Path) -> tupl
                     os.killpg(running.pid, signal.SIGINT)
             else:
                 running.send_signal(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
-            output, errors = running.communicate(timeout=120)
-        return running.returncode, output, errors
+            return waited_for(running)
     if kind == "memory":
         limit = random_.randrange(400, 3000) << 20
         running = started(out, lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
@@ -109,8 +125,8 @@ def endured(kind: str, moment: float, random_: random.Random, out: Path) -> tupl
             env={**os.environ, "DISK": str(disk), "OUT": str(out)},
         )
     with running:
-        output, errors = running.communicate(timeout=300)
-    return running.returncode, output.replace(str(out.with_name("disk")), str(out)), errors
+        code, output, errors = waited_for(running)
+    return code, output.replace(str(out.with_name("disk")), str(out)), errors
 
 
 KINDS = ("kill", "interrupt", "terminate", "disk", "memory")

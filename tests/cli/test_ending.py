@@ -435,6 +435,26 @@ if __name__ == "__main__":
     assert (done.stdout, done.stderr) == ("(1.0, (0, 'timeout'))\n", "")
 
 
+def test_a_program_ends_though_an_error_keeps_alive_who_gives_workers_work() -> None:
+    """As where a result could not be kept: the error knew the function that raised it, and that the error."""
+    script = """
+import gc, math
+from proofs import parallel
+def raises():
+    results = parallel.each_done(math.sqrt, [1.0, 2.0, 3.0], 2)
+    next(results)
+    kept = OSError("full")
+    raise kept
+gc.disable()
+try:
+    raises()
+except OSError:
+    print("raised")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "raised\n", "")
+
+
 def test_a_program_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
     (tmp_path / "z3.py").write_text("raise OSError('libz3.so: cannot map')")
     done = subprocess.run(
