@@ -238,8 +238,12 @@ def test_an_invariant_that_can_say_nothing_of_a_kernel_says_what_it_would_need(t
     file.write_text(HEAD + """
 ALONE = Invariant("a", "x", "me", (Frame, Frame), lambda f, g: f != g, lambda f, g: folio(f) != folio(g))
 NOTHING = Invariant("n", "x", "me", (Frame,), lambda f: BoolVal(True), lambda f: f == f)
+NEVER_NONE = Invariant("o", "x", "me", (Proc, Page), lambda p, v: vma(p, v), lambda p, v: Not(vma_none(p, v)))
 """)
     with pytest.raises(ModelError, match=r"speaks of folio, which v5\.9 has only with the feature huge"):
         verdicts(["v5.9"], [f"{file}:ALONE"], out=tmp_path)
+    # It was "proved", as no VMA is PROT_NONE where nobody can make it so.
+    with pytest.raises(ModelError, match=r"speaks of vma_none, which v5\.9 has only with the feature prot-none"):
+        verdicts(["v5.9"], [f"{file}:NEVER_NONE"], out=tmp_path)
     with pytest.raises(ModelError, match="speaks of no state function"):
         verdicts(["v5.9"], [f"{file}:NOTHING"], out=tmp_path)
