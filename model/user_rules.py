@@ -143,7 +143,9 @@ def check_operation(
     refusing = {*operation.refusal, *operation.whole_refusal, *operation.at_once_refusal}
     for name in operation.rules:
         # What a refusal does as a goal would be done; what a step does as a refusal would be none.
-        if (rules[name].kind == "refusal") is not (name in refusing) or rules[name].kind == "block":
+        if rules[name].kind == "block":
+            raise ModelError(f"{what}: rule {name} is a block, which no operation names")
+        if (rules[name].kind == "refusal") is not (name in refusing):
             raise ModelError(f"{what}: rule {name} is a {rules[name].kind}, and "
                              f"{'is' if name in refusing else 'is not'} named as a refusal")
     _check_arguments(operation, [rules[name] for name in operation.rules], what)
