@@ -120,10 +120,12 @@ class Invariant:
         given = [Const(f"{sort.name().lower()}{i}", sort) for i, sort in enumerate(self.sorts, 1)]
         for what in ("when", "then"):
             place = place_of(getattr(self, what)) or file
-            with blamed(f"invariant {self.name}: {what}", place):
-                term = getattr(self, what)(*given)
-            if wrong := defect(term, Bool, BY_NAME, [*CONSTANTS, *given]):
-                raise ModelError(": ".join(filter(None, (place, f"invariant {self.name}", f"{what} {wrong}"))))
+            # Called with other names too, it must speak of what it is given, not of what is called so.
+            for asked in (given, [Const(f"{x}!", x.sort()) for x in given]):
+                with blamed(f"invariant {self.name}: {what}", place):
+                    term = getattr(self, what)(*asked)
+                if wrong := defect(term, Bool, BY_NAME, [*CONSTANTS, *asked]):
+                    raise ModelError(": ".join(filter(None, (place, f"invariant {self.name}", f"{what} {wrong}"))))
 
     @functools.cached_property
     def formula(self) -> Term:

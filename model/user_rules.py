@@ -38,10 +38,12 @@ def check_decision(decision: str, decide: Predicate, place: str) -> None:
     names = ", ".join(n for n, _ in arguments)
     choices = [(False, True) if sort is bool else (Const(name, sort),) for name, sort in arguments]
     for given in itertools.product(*choices):
-        with blamed(f"{decision}({names})", place):
-            term = decide(*given)
-        if wrong := defect(term, Bool, BY_NAME, [*CONSTANTS, *(g for g in given if not isinstance(g, bool))]):
-            raise ModelError(f"{place}: {decision}({names}) {wrong}")
+        # Called with other names too, it must speak of what it is given, not of what is called so.
+        for asked in (given, [g if isinstance(g, bool) else Const(f"{g}!", g.sort()) for g in given]):
+            with blamed(f"{decision}({names})", place):
+                term = decide(*asked)
+            if wrong := defect(term, Bool, BY_NAME, [*CONSTANTS, *(g for g in asked if not isinstance(g, bool))]):
+                raise ModelError(f"{place}: {decision}({names}) {wrong}")
 
 
 def check_rule(kernel: Decisions, template: RuleTemplate, place: str) -> None:
@@ -138,6 +140,14 @@ def check_operation(
             raise ModelError(f"{what}: no rule {name!r}{close(name, rules)}")
         if lacking := rules[name].features - operation.features:
             raise ModelError(f"{what}: rule {name} needs features=frozenset({sorted(lacking)})")
+    refusing = {*operation.refusal, *operation.whole_refusal, *operation.at_once_refusal}
+    for name in operation.rules:
+        # What a refusal does as a goal would be done; what a step does as a refusal would be none.
+        if rules[name].kind == "block":
+            raise ModelError(f"{what}: rule {name} is a block, which no operation names")
+        if (rules[name].kind == "refusal") is not (name in refusing):
+            raise ModelError(f"{what}: rule {name} is a {rules[name].kind}, and "
+                             f"{'is' if name in refusing else 'is not'} named as a refusal")
     _check_arguments(operation, [rules[name] for name in operation.rules], what)
     slot = operation.on_slot or any(p.name == "s" for name in operation.goal for p in rules[name].params)
     if operation.then and not (slot or operation.transient):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import collections
 import contextlib
 import ctypes
@@ -62,6 +63,19 @@ def _watch(parent: Any) -> None:
     wait([parent.sentinel])
     os._exit(1)
 
+
+_started: dict[Any, int] = {}
+"""The worker processes that nobody has waited for yet, and by which process they were started."""
+
+
+def _end_started() -> None:
+    for process, starter in _started.items():
+        if starter == os.getpid():
+            process.terminate()
+
+
+# Python waits for them when it ends, for ever if an error keeps alive whoever gives them work. This comes before that.
+atexit.register(_end_started)
 
 TOLD, DONE, FAILED = range(3)
 """What a worker sends: a message on how far it is, a result, or what was raised."""
@@ -169,6 +183,7 @@ def each_done(
             with _uninterrupted(), _without_main():
                 process.start()
                 processes.append(process)
+                _started[process] = os.getpid()
             # Else its death would not be an end of what it sends.
             theirs.close()
             give(ours)
@@ -191,3 +206,4 @@ def each_done(
             process.terminate()
         for process in processes:
             process.join()
+            _started.pop(process, None)

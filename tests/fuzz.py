@@ -1,9 +1,11 @@
 """Input at random: what is read from files and from the command line, mutated. No input may be an internal error.
 
-    python tests/fuzz.py [--kind litmus] [--inputs 10000] [--seed 1] [--seconds 600]
+    python tests/fuzz.py [--kind litmus] [--inputs 10000] [--seed 1] [--seconds 600] [--apart 100]
 
 prints how many inputs of each kind ended with which exit code. What fails is kept under fuzz-found/ and ends the
-program with exit code 1. The same seed gives the same inputs as long as what is mutated stays.
+program with exit code 1. The same seed gives the same inputs as long as what is mutated stays. Inputs are run in one
+process, of which one in `--apart` also in a process of its own, which must end with the same exit code. What the
+explorer's server is asked is in tests/pages/test_explorer.py.
 """
 
 from __future__ import annotations
@@ -11,11 +13,14 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import functools
 import io
 import json
+import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,9 +29,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer.main
 from places import ROOT
-
-from proofs.data import CERTIFICATES, SUITE
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -37,6 +41,7 @@ from proofs.check import tables
 from proofs.check.engines import ENGINES
 from proofs.cli.main import SWALLOWS
 from proofs.cli.main import main as run
+from proofs.data import CERTIFICATES, SUITE
 from proofs.errors import USAGE
 from proofs.litmus.parser import parse
 from proofs.litmus.suite import text_of
@@ -326,8 +331,15 @@ def prepared(made: Path) -> None:
     (made / "obligations").symlink_to(shipped / "obligations")
 
 
+WOULD = "would be done"
+
+
 def _not_done(*_: Any, **__: Any) -> Any:
-    raise ModelError("would be done")
+    raise ModelError(WOULD)
+
+
+command_of = functools.cache(typer.main.get_command)
+"""What is made of the program's functions: made anew for each input, it takes longer than most inputs."""
 
 
 NOT_DONE = (
@@ -342,8 +354,8 @@ SKIMMED = ("arguments", "kernel-files", "patches", "observed")
 """Kinds of input of which the rest is left out."""
 
 
-def ended(given: Input, folder: Path, kind: str) -> tuple[int, str, str]:
-    """(exit code, standard error, what is wrong with that or nothing) of one input."""
+def written(given: Input, folder: Path) -> list[str]:
+    """The command line, once its files are in that folder."""
     words, files = given
     paths = {}
     for name, text in files.items():
@@ -352,7 +364,12 @@ def ended(given: Input, folder: Path, kind: str) -> tuple[int, str, str]:
         paths[name].write_bytes(text.encode(errors="surrogatepass"))
     line = [re.sub(r"\{([^{}]+)\}", lambda m: str(paths.get(m[1], m[0])), word) for word in words]
     # Python and shells pass no such argument on.
-    line = [word.replace("\x00", "") for word in line]
+    return [word.replace("\x00", "") for word in line]
+
+
+def ended(given: Input, folder: Path, kind: str) -> tuple[int, str, str]:
+    """(exit code, standard error, what is wrong with that or nothing) of one input."""
+    line = written(given, folder)
     out, err = io.StringIO(), io.StringIO()
     before = signal.signal(signal.SIGALRM, _too_slow)
     signal.alarm(SLOW)
@@ -364,6 +381,7 @@ def ended(given: Input, folder: Path, kind: str) -> tuple[int, str, str]:
             stack.enter_context(contextlib.redirect_stdout(out))
             stack.enter_context(contextlib.redirect_stderr(err))
             stack.enter_context(unittest.mock.patch("tempfile.tempdir", str(folder)))
+            stack.enter_context(unittest.mock.patch("typer.main.get_command", command_of))
             for name in NOT_DONE if kind in SKIMMED else ():
                 stack.enter_context(unittest.mock.patch(name, _not_done))
             code = run(line)
@@ -379,16 +397,47 @@ def ended(given: Input, folder: Path, kind: str) -> tuple[int, str, str]:
         wrong = f"exit code {code}: {told.strip()}"
     elif not wrong and "Traceback" in told:
         wrong = "a traceback"
-    # A user's file may print what it likes.
-    elif not wrong and code == USAGE and kind != "kernel-files" and told.count("\n") != 1:
+    # A user's file may print what it likes; what is understood may be remarked on before it is done.
+    elif not wrong and code == USAGE and kind != "kernel-files" and WOULD not in told and told.count("\n") != 1:
         wrong = f"{told.count(chr(10))} lines for bad input"
     return code, told, wrong
 
 
+ALONE = "import sys; sys.path.insert(0, sys.argv.pop(1)); import fuzz; sys.exit(fuzz.skimmed(sys.argv[1:]))"
+
+
+def skimmed(line: list[str]) -> int:
+    """The exit code of a command line, of which what only takes time is not done."""
+    with contextlib.ExitStack() as stack:
+        for name in NOT_DONE:
+            stack.enter_context(unittest.mock.patch(name, _not_done))
+        return run(line)
+
+
+def otherwise_apart(given: Input, folder: Path, kind: str, code: int) -> str:
+    """What a process of its own makes otherwise of an input that ended here with that exit code, or nothing."""
+    program = ["-c", ALONE, str(Path(__file__).parent)] if kind in SKIMMED else ["-m", "proofs"]
+    try:
+        done = subprocess.run(
+            [sys.executable, *program, *written(given, folder)], cwd=folder, capture_output=True, check=False,
+            timeout=4 * SLOW, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    except UnicodeEncodeError:
+        # No process is given such an argument.
+        return ""
+    told = done.stderr.decode(errors="replace")
+    if done.returncode != code:
+        return f"exit code {done.returncode} in a process of its own, {code} here: {told.strip()}"
+    return "a traceback in a process of its own" if "Traceback" in told else ""
+
+
 def fuzz(
-    kind: str, seed: int, inputs: int, seconds: float, made: Path, found: Path | None = None
+    kind: str, seed: int, inputs: int, seconds: float, made: Path, found: Path | None = None, apart: int = 0
 ) -> tuple[collections.Counter[int], list[str]]:
-    """(how many inputs ended with which exit code, what was wrong). Those inputs are kept in `found`."""
+    """(how many inputs ended with which exit code, what was wrong). Those inputs are kept in `found`.
+
+    One in `apart` is done in a process of its own too, if that is not 0.
+    """
     codes: collections.Counter[int] = collections.Counter()
     failures = []
     started = time.monotonic()
@@ -401,6 +450,8 @@ def fuzz(
             (folder / "certificates" / "obligations").symlink_to(made / "obligations")
             given = KINDS[kind](random.Random(f"{kind} {seed} {number}"), made)
             code, told, wrong = ended(given, folder, kind)
+            if apart and not wrong and number % apart == apart - 1:
+                wrong = otherwise_apart(given, folder, kind, code)
         codes[code] += 1
         if wrong:
             failures.append(f"{kind} {seed} {number}: {wrong}")
@@ -420,13 +471,14 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=2000, help="of each kind")
     parser.add_argument("--seconds", type=float, default=600, help="for each kind")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--apart", type=int, default=100, help="one in so many is done in a process of its own too")
     given = parser.parse_args()
     bad = 0
     with tempfile.TemporaryDirectory() as name:
         made = Path(name)
         prepared(made)
         for kind in given.kind or KINDS:
-            codes, failures = fuzz(kind, given.seed, given.inputs, given.seconds, made, Path("fuzz-found"))
+            codes, failures = fuzz(kind, given.seed, given.inputs, given.seconds, made, Path("fuzz-found"), given.apart)
             ends = ", ".join(f"{count} with {code}" for code, count in sorted(codes.items()))
             print(f"{kind}: {codes.total()} inputs, {ends}", *failures, sep="\n  ", flush=True)
             bad += len(failures)

@@ -253,7 +253,8 @@ def described(manifest: Path, as_json: bool = False) -> str:
         *(f"  {decision}: {place}" for decision, place in content["cite"].items()),
         "It is inductive together with" if words else "It is inductive by itself.",
         *(f"  {number:2} {text}" for number, text in enumerate(words, 1)),
-        "", f"{len(content['obligations'])} obligations; `python -m proofs verify {manifest}` asks the solvers.",
+        "", f"So it says; of its {len(content['obligations'])} obligations none was asked here: "
+        f"`python -m proofs verify {manifest}` asks the solvers.",
     ]
     return "\n".join(lines)
 

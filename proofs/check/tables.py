@@ -114,7 +114,11 @@ def run(
             yield job, _named(job, cells)
         if lost is not None:
             # Not before: what is decided is decided, also where it cannot be kept.
-            raise lost
+            try:
+                raise lost
+            finally:
+                # Else the error would keep this generator, and the workers with it, alive.
+                del lost
         progress(done, len(work))
 
 

@@ -33,6 +33,7 @@ def interrupt(number: int, frame: Any) -> None:
     Such an object is freed without having been counted, which Python complains of, or z3 crashes.
     """
     _taken[0] += 1
+    _looked_at.clear()
     # What has come by now is taken by this call, or by one that follows it at once.
     with contextlib.suppress(BlockingIOError):
         for heard in _waking[:1]:
@@ -66,7 +67,7 @@ def take_signals() -> None:
     signal.set_wakeup_fd(_waking[1], warn_on_full_buffer=False)
     # Without memory for a thread, the search ends first.
     with contextlib.suppress(RuntimeError):
-        threading.Thread(target=_end_searches, args=(_waking[0], z3.main_ctx()), daemon=True).start()
+        threading.Thread(target=_end_searches, args=(_waking[0],), daemon=True).start()
 
 
 _waking: list[int] = []
@@ -79,7 +80,11 @@ ATTEMPTS = 100
 """z3 may be where it does not look yet whether it is to end."""
 
 
-def _end_searches(heard: int, context: z3.Context) -> None:
+_looked_at: list[tuple[FrameType, z3.Context]] = []
+"""Calls that the other thread has looked at: what they hold of z3's is freed in the main thread, or z3 crashes."""
+
+
+def _end_searches(heard: int) -> None:
     while True:
         before = _taken[0]
         select.select([heard], [], [])
@@ -91,14 +96,25 @@ def _end_searches(heard: int, context: z3.Context) -> None:
             continue
         # A signal is taken before anything else is called: one that waits does so for the call that there was.
         call = _call_of_z3()
+        if call is None:
+            continue
+        context = _context_of(call)
         for _ in range(ATTEMPTS):
             time.sleep(PATIENCE)
-            if _taken[0] != before or call is None or _call_of_z3() is not call:
+            if _taken[0] != before or _call_of_z3() is not call:
                 break
             # It asks whether there was an error, which may be the end of the search itself.
             with contextlib.suppress(z3.Z3Exception):
                 context.interrupt()
-        del call
+        _looked_at.append((call, context))
+        del call, context
+
+
+def _context_of(call: FrameType) -> z3.Context:
+    """The context in which that call is, which may be one of its own; held, so that it is there to be interrupted."""
+    caller = call.f_back
+    context = getattr(caller.f_locals.get("self"), "ctx", None) if caller is not None else None
+    return context if isinstance(context, z3.Context) else z3.main_ctx()
 
 
 def _call_of_z3() -> FrameType | None:

@@ -120,16 +120,23 @@ def restrict(
         raise ModelError(f"{stated.name} says nothing about {spec}")
     check_spoken(stated, spec)
     writable_folder(out)
+    decided = "nothing"
     try:
         with progress_bar() as bar:
             task = bar.add_task("deciding")
+
+            def progress(stage: str, done: int, total: int) -> None:
+                nonlocal decided
+                if stage == "deciding":
+                    decided = f"{done} of {total} sets of variants"
+                bar.update(task, description=stage, completed=done, total=total)
+
             found = restricting.restrict(
                 spec, stated.name, out, variants=[v.name for v in VARIANTS if variants], seconds=proof_time,
-                workers=workers, fresh=fresh,
-                progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+                workers=workers, fresh=fresh, progress=progress,
             )
     except KeyboardInterrupt:
-        say(f"interrupted: what is decided is kept in {out}; {going_on(fresh)}")
+        say(f"interrupted: {decided} decided and kept in {out}, not those at work; {going_on(fresh)}")
         return INCONCLUSIVE
     name = file_name(f"restrict-{spec}-{stated.name}")
     for ending, render in (("dot", show.to_dot), ("mmd", show.to_mermaid)):

@@ -139,6 +139,7 @@ class Lattice:
         self.proofs: list[tuple[Clause, ...]] = []
         self.kept: set[tuple[str, tuple[Clause, ...]]] = set()
         self.decided: dict[frozenset[str], tuple[str, Any]] = {}
+        self.explored: dict[frozenset[str], Steps | None] = {}
 
     def spec(self, names: Iterable[str]) -> str:
         return spec_of(self.job.base, (*self.job.variants, *names))
@@ -210,15 +211,18 @@ class Lattice:
                 self.kept.add(key)
         return True
 
-    def _explored(self, names: Iterable[str]) -> Steps | None:
+    def _explored(self, names: frozenset[str]) -> Steps | None:
         """A shortest counterexample in the scope, or None. Raises EngineError if there is no answer."""
+        if names in self.explored:
+            return self.explored[names]
         job = jobs.Job(
             self.spec(names), (self.stated.name,), scope_of(self.job.base), "explore", None, 0, (), ""
         )
         (cell,) = jobs.run_job(job)
         if cell.verdict not in ("VIOLATED", "EXHAUSTED"):
             raise EngineError(f"{self.spec(names)}, {self.stated.name}: {cell.verdict} {cell.note}")
-        return cell.steps if cell.verdict == "VIOLATED" else None
+        self.explored[names] = cell.steps if cell.verdict == "VIOLATED" else None
+        return self.explored[names]
 
 
 def decide_corner(job: CornerJob) -> Corner:

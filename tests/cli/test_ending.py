@@ -396,11 +396,11 @@ print("heard", lines > 200)
 
 PIGEONS = """
 import os, signal, threading, z3
-def pigeons(seconds):
+def pigeons(seconds, context=None):
     \"\"\"Eleven in ten holes, for which z3 needs minutes, and Ctrl-C amid that.\"\"\"
-    solver = z3.Solver()
+    solver = z3.Solver(ctx=context)
     solver.set("timeout", int(1000 * seconds))
-    at = [[z3.Bool(f"{pigeon} in {hole}") for hole in range(10)] for pigeon in range(11)]
+    at = [[z3.Bool(f"{pigeon} in {hole}", context) for hole in range(10)] for pigeon in range(11)]
     pairs = [(a, b) for hole in zip(*at) for n, a in enumerate(hole) for b in hole[:n]]
     solver.add(*map(z3.Or, at), *(z3.Or(z3.Not(a), z3.Not(b)) for a, b in pairs))
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -412,13 +412,14 @@ def test_an_interrupt_amid_a_search_of_z3_ends_the_search_and_is_heard() -> None
     script = f"""{PIGEONS}
 from proofs.cli.main import take_signals
 take_signals()
-try:
-    print(pigeons(300))
-except KeyboardInterrupt:
-    print("heard")
+for context in None, z3.Context():
+    try:
+        print(pigeons(300, context))
+    except KeyboardInterrupt:
+        print("heard")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
-    assert (done.stdout, done.stderr) == ("heard\n", "")
+    assert (done.stdout, done.stderr) == ("heard\nheard\n", "")
 
 
 def test_an_interrupt_that_a_worker_is_not_to_see_makes_no_answer_unknown(tmp_path: Path) -> None:
@@ -432,6 +433,26 @@ if __name__ == "__main__":
         [sys.executable, "worked.py"], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
     )
     assert (done.stdout, done.stderr) == ("(1.0, (0, 'timeout'))\n", "")
+
+
+def test_a_program_ends_though_an_error_keeps_alive_who_gives_workers_work() -> None:
+    """As where a result could not be kept: the error knew the function that raised it, and that the error."""
+    script = """
+import gc, math
+from proofs import parallel
+def raises():
+    results = parallel.each_done(math.sqrt, [1.0, 2.0, 3.0], 2)
+    next(results)
+    kept = OSError("full")
+    raise kept
+gc.disable()
+try:
+    raises()
+except OSError:
+    print("raised")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "raised\n", "")
 
 
 def test_a_program_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:

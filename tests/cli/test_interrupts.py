@@ -18,6 +18,7 @@ from proofs.cost import report
 from proofs.cost import tables as costs
 from proofs.data import CERTIFICATES
 from proofs.litmus import matrix
+from proofs.restrict import lattice
 
 
 def after(many: int, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,3 +137,17 @@ def test_cost_prints_the_kernels_that_were_counted(
     assert (code, err) == (3, "proofs: interrupted: 1 of 2 kernels were counted\n")
     assert told["stopped"] in err
     assert told["kernels"] == ["v5.9"]
+
+
+def test_restrict_says_which_sets_of_variants_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restrict(*_: Any, progress: Callable[..., Any], **named: Any) -> None:
+        progress("verifying", 3, 3)
+        progress("deciding", 1, 4)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lattice, "restrict", restrict)
+    code, _, err = run(capsys, "restrict", "-i", "coherence-write-pin", "--base", "mapcount", "-o", tmp_path)
+    assert (code, err) == (3, f"proofs: interrupted: 1 of 4 sets of variants decided and kept in {tmp_path}, not those "
+                              "at work; the same command goes on from there\n")

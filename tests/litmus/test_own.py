@@ -247,6 +247,10 @@ def test_diff_makes_tests_of_it(file: Path, tmp_path: Path, capsys: pytest.Captu
     (Operation("zap", ("v",), goal=("drop-write",), then=("munmap",)), "then is done on the slot s of its goal"),
     (Operation("zap", ("v",), goal=("drop-write",), beside="gupfast"), "no beside 'gupfast'; did you mean gup-fast"),
     (Operation("zap", ("v",), goal=("drop-write",), features=frozenset({"hug"})), "no feature 'hug'; did you mean"),
+    # A refusal as a goal was done, so that `refused 1` was Forbidden; a step as a refusal would be done and refused.
+    (Operation("zap", ("v",), goal=("gup-read-refused",)), "rule gup-read-refused is a refusal, and is not named as"),
+    (Operation("zap", ("v",), goal=("drop-write",), refusal=("munmap",)), "rule munmap is a step, and is named as a"),
+    (Operation("zap", ("v",), goal=("userfault-wait",)), "rule userfault-wait is a block, which no operation"),
     (Operation("zap", ("v",), goal=("drop-write",), since="banana"), "since is a release of Linux, as '6.1', not"),
     *((Operation(**{"word": "zap", "arguments": ("v",), "goal": ("drop-write",), name: value}), f"{name} is {kind}")
       for name, value, kind in (

@@ -70,6 +70,7 @@ REUSE = [
     ("lambda p, v, f: deep(60, lambda t: Or(And(t, mapped(f)), And(Not(t), pte_write(p, v))), maybe_pinned(f))", 0,
      "more than 100,000 operators"),
     ("True", 1, "reuse is a function (p, v, f), not True"),
+    ("lambda p, v, f: mapped_only_by(p, v, Const('f', Frame))", 0, "speaks of 'f', which is neither a state function"),
     ("lambda p, v, f: maps(Var(0, Proc), v, f)", 0, "a variable that no quantifier binds"),
     ("lambda p, v, f: exists(Proc, lambda q: maps(Var(1, Proc), v, f))", 0, "a variable that no quantifier binds"),
     ("lambda p, v, f: Lambda([p], maps(p, v, f)) == Lambda([p], mapped(f))", 0, "uses a lambda"),
@@ -213,6 +214,7 @@ INVARIANTS = [
     ("(Pin,), pin_live, pin_live, features=('hug',)", "no feature 'hug'; did you mean huge?"),
     ("(Pin,), pin_live, pin_live, features='huge'", "features is a tuple of names"),
     ("(Pin,), pin_live, lambda k: deep(600, lambda t: Not(And(t, pin_write(k))), pin_live(k))", "more than 100 deep"),
+    ("(Pin,), lambda k: pin_live(Const('pin1', Pin)), pin_live", "when speaks of 'pin1', which is neither a state"),
     ("(Pin,), pin_live", "missing 1 required positional argument: 'then'"),
 ]
 
@@ -236,8 +238,12 @@ def test_an_invariant_that_can_say_nothing_of_a_kernel_says_what_it_would_need(t
     file.write_text(HEAD + """
 ALONE = Invariant("a", "x", "me", (Frame, Frame), lambda f, g: f != g, lambda f, g: folio(f) != folio(g))
 NOTHING = Invariant("n", "x", "me", (Frame,), lambda f: BoolVal(True), lambda f: f == f)
+NEVER_NONE = Invariant("o", "x", "me", (Proc, Page), lambda p, v: vma(p, v), lambda p, v: Not(vma_none(p, v)))
 """)
     with pytest.raises(ModelError, match=r"speaks of folio, which v5\.9 has only with the feature huge"):
         verdicts(["v5.9"], [f"{file}:ALONE"], out=tmp_path)
+    # It was "proved", as no VMA is PROT_NONE where nobody can make it so.
+    with pytest.raises(ModelError, match=r"speaks of vma_none, which v5\.9 has only with the feature prot-none"):
+        verdicts(["v5.9"], [f"{file}:NEVER_NONE"], out=tmp_path)
     with pytest.raises(ModelError, match="speaks of no state function"):
         verdicts(["v5.9"], [f"{file}:NOTHING"], out=tmp_path)
