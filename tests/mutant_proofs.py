@@ -173,6 +173,14 @@ LEMMAS: tuple[Term, ...] = (
         And(p == q, v == w),
     )),
     forall(Proc, Page, Proc, Page, lambda p, v, q, w: Implies(
+        And(pte_present(p, v), pte_present(q, w), pte_frame(p, v) == pte_frame(q, w), pte_write(p, v)),
+        And(p == q, v == w),
+    )),
+    forall(Proc, Page, Proc, Page, lambda p, v, q, w: Implies(
+        And(pte_present(p, v), pte_write(p, v), pte_swap(q, w), cached(pte_slot(q, w))),
+        pte_frame(p, v) != slot_frame(pte_slot(q, w)),
+    )),
+    forall(Proc, Page, Proc, Page, lambda p, v, q, w: Implies(
         And(pte_present(p, v), pte_huge(p, v), exclusive(pte_frame(p, v)), pte_present(q, w), large(pte_frame(q, w)),
             folio(pte_frame(p, v)) == folio(pte_frame(q, w))),
         And(p == q, block(v) == block(w)),
@@ -379,3 +387,15 @@ def misread(rule: Rule, system: System, known: Sequence[Term]) -> frozenset[str]
     """The state functions on which it may depend where they have no meaning whether the rule is enabled, as far as z3
     can tell."""
     return frozenset(defect.key[0] for defect in defects_of_conditions(rule, system, known))
+
+
+def wrong_cell(rule: Rule, changed: Rule, system: System, known: Sequence[Term]) -> str:
+    """What the changed rule, and not the rule itself, does wrong with a cell, or nothing."""
+    dropped = next((u.function for u in rule.updates if all(u is not kept for kept in changed.updates)), None)
+    if dropped is None:
+        meaningless = misread(changed, system, known)
+        if meaningless and meaningless - misread(rule, system, known):
+            return "cells: its conditions depend on a cell without a meaning"
+    elif unwritten(changed, system, known, dropped) and not unwritten(rule, system, known, dropped):
+        return f"cells: {dropped} may matter without being written"
+    return ""

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from feature_mutants import IN_SCOPE, PROVED, judge_features
-from mutants import EVERY_RULE, Fate, judge_all
+from feature_mutants import judge_features
+from mutants import EVERY_RULE, IN_SCOPE, PROVED, Fate, judge_all
 
 from model.features import WORLD
 
