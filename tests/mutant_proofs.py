@@ -62,6 +62,7 @@ from model.state import (
     vma_anon,
     vma_exec,
     vma_huge,
+    vma_none,
     vma_uffd,
     vma_write,
 )
@@ -101,6 +102,7 @@ LEMMAS: tuple[Term, ...] = (
     forall(Proc, Page, lambda p, v: Not(And(pte_present(p, v), pte_swap(p, v)))),
     _of_blocks(lambda p, v, w: And(pte_present(p, w), pte_huge(p, w))),
     forall(Proc, Page, lambda p, v: Implies(And(vma(p, v), vma_exec(p, v)), vma_write(p, v))),
+    forall(Proc, Page, lambda p, v: Implies(And(vma(p, v), vma_none(p, v)), Not(Or(vma_write(p, v), vma_exec(p, v))))),
     _of_ptes(lambda p, v, f: Implies(pte_write(p, v), vma_write(p, v))),
     _of_ptes(lambda p, v, f: Not(And(pte_write(p, v), pte_uffd_wp(p, v)))),
     _of_ptes(lambda p, v, f: Not(And(pte_write(p, v), nonanon(f)))),

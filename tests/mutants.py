@@ -24,7 +24,7 @@ from rule_specs import SPECS, Spec, failures, test_of
 
 from invariants import INVARIANTS
 from model.kernels import FURTHER, KERNELS, Kernel
-from model.logic import ModelError, Rule, Scope, System, Term, Update, functions_in, names_in
+from model.logic import ModelError, Rule, Scope, System, Term, Update, names_in
 from proofs.data import SUITE
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.engine import Claim, Exploration
