@@ -578,6 +578,23 @@ LAST = (
          pages=("page x file 7 rdonly", "page y rdonly")),
 )
 
+AGAIN = (
+    Spec("what a forced GUP has broken COW of is its own business", "A: mprotect x ro; A: r = get x write force",
+         {"force_cow(A, x)": False, "pin_live(r)": True}, kernels=("v5.9", "v5.14", "v5.18"), pages=("page x",)),
+    Spec("... for long, too", "A: mprotect x ro; A: r = pin x write longterm force",
+         {"force_cow(A, x)": False, "pin_live(r)": True}, kernels=("v5.9", "v5.14", "v5.18"), pages=("page x",)),
+    Spec("MREMAP_DONTUNMAP frees the slot of what it moves to, and maps there",
+         "A: write y 1; *: extra-ref y; *: pageout y; A: mremap x y dontunmap", {"cached(s0)": False, "vma(A, y)": True},
+         kernels=("v5.9", "v7.2"), pages=("page x", "page y")),
+    Spec("... be nothing there", "A: munmap y; A: mremap x y dontunmap",
+         {"vma(A, y)": True, "vma(A, x)": True, "pte_present(A, y)": True}, kernels=("v5.9", "v7.2"),
+         pages=("page x", "page y")),
+    Spec("reclaim throws away no part of a clean page that was not given up",
+         "A: write y 1; A: madv-free y; A: fork C; A: r = pin x; A: drop r; A: fork D",
+         {"pte_frame(A, x)": "T", "pte_frame(D, x)": "T", "pte_dirty(A, x)": False},
+         never=(("discard-lazyfree-part", "f=T r=A u=x"),), kernels=("v5.19", "v6.15"), pages=("page x", "page y")),
+)
+
 MAPPED_OVER = (
     Spec("mmap takes the page away, and what referred to it there", "A: r = get x; A: mmap x",
          {"pte_present(A, x)": False, "pin_attached(r)": False, "pin_live(r)": True, "vma(A, x)": True},
@@ -623,5 +640,5 @@ PROT_NONE = (
 
 UNNOTICED_SPECS = (
     *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *NONE, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *HUGETLB_SPECS,
-    *LONGTERM_SPECS, *SWAPIN_SPECS, *MAPPED_OVER, *PROT_NONE,
+    *LONGTERM_SPECS, *SWAPIN_SPECS, *AGAIN, *MAPPED_OVER, *PROT_NONE,
 )
