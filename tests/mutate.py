@@ -29,10 +29,14 @@ ABOUT = (
 PARTS = {
     "default": (
         "Rules of the default table",
-        f"Kernels: {', '.join(EVERY_RULE)}. *Noticed*: on one of them a litmus test's answer, a specification in "
-        "`tests/rule_specs.py`, or an invariant's verdict or shortest violation at the default scope, changes. "
-        "*Equivalent*: nothing at that scope can tell, because other conjuncts imply the one dropped (a present PTE "
-        "implies a VMA and a live process) or the cell has that value already."
+        f"Kernels: {', '.join(EVERY_RULE)}. *Noticed*: on one of them a litmus test's answer (UNKNOWN, where its "
+        "statements cannot all be done any more) or a specification in `tests/rule_specs.py` changes; or (*cells*) the "
+        "rule then depends on a cell without a meaning, or lets one matter that it has not written, which the rule "
+        "itself does not; or an invariant's verdict or shortest violation at the default scope changes. *Proved*: on "
+        "each of them z3 proves, for any number of elements, that the rule is enabled where it was and writes the "
+        "same, from lemmas that every rule of that kernel keeps (`tests/mutant_proofs.py`): other conjuncts imply the "
+        "one dropped (a present PTE implies a VMA and a live process), or the cell has that value already, or no "
+        "meaning. *At a scope*: nothing in an exploration of the default scope can tell.",
     ),
     "features": (
         "Rules of features",
