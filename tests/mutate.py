@@ -61,7 +61,7 @@ REASONS: tuple[tuple[str, str], ...] = (
      "where there is no zero page yet: every litmus test in which one may be mapped starts with it"),
     (r"hugetlb-(unshare-)?copy: update pte_huge", "here a PTE maps a hugetlb page, whatever its size"),
     (r"madv-wipeonfork-nothing: guard Not.file", "no PMD maps a page of a file, say LEMMAS of mutant_proofs.py"),
-    (r"(force-huge-fault|collapse): update vma_anon",
+    (r"\S+: update vma_anon\(p, page'0\)",
      "every huge page of a litmus test has been touched when the test starts, so that its VMA has an anon_vma"),
 )
 """Why survivors are no holes, or which litmus test would find them: pattern of `rule: mutation`, and the reason."""
