@@ -22,7 +22,20 @@ import mutant_proofs
 import z3
 from feature_specs import UNNOTICED_SPECS
 from mutant_proofs import beside
-from mutants import CONTENTS, Asked, Change, Fate, Seen, by_name, changes, conjuncts, noticed_by, say
+from mutants import (
+    CONTENTS,
+    IN_SCOPE,
+    PROVED,
+    Asked,
+    Change,
+    Fate,
+    Seen,
+    by_name,
+    changes,
+    conjuncts,
+    noticed_by,
+    say,
+)
 from rule_specs import FEATURE_SPECS, SPECS, test_of
 
 from model import locks
@@ -321,10 +334,6 @@ def counted(original: System, mutated: System, scope: Scope) -> str:
 
 # By proof
 
-PROVED = "proved for any size"
-IN_SCOPE = "at a small scope"
-
-
 def proved(key: tuple[str, str], kernel: str) -> bool:
     """The mutant is equivalent on that kernel."""
     here = world(kernel, key[0])
@@ -370,17 +379,10 @@ def noticed_by_cells(key: tuple[str, str], kernels: Sequence[str]) -> tuple[str,
     """The first kernel on which the changed rule, and not the rule itself, does something wrong with a cell."""
     for kernel in variants_of(key, kernels):
         here = world(kernel, key[0])
-        mutant, system, known = here.mutants[key], here.system, known_of(kernel, key[0], quickly=True)
-        rule, changed = mutant.rule, mutant.change.rule
-        dropped = next((u.function for u in rule.updates if all(u is not kept for kept in changed.updates)), None)
-        if dropped is None:
-            meaningless = mutant_proofs.misread(changed, system, known)
-            if meaningless and meaningless - mutant_proofs.misread(rule, system, known):
-                return kernel, "cells: its conditions depend on a cell without a meaning"
-        else:
-            unwritten = functools.partial(mutant_proofs.unwritten, system=system, known=known, function=dropped)
-            if unwritten(changed) and not unwritten(rule):
-                return kernel, f"cells: {dropped} may matter without being written"
+        mutant, known = here.mutants[key], known_of(kernel, key[0], quickly=True)
+        by = mutant_proofs.wrong_cell(mutant.rule, mutant.change.rule, here.system, known)
+        if by:
+            return kernel, by
     return "", ""
 
 

@@ -578,7 +578,67 @@ LAST = (
          pages=("page x file 7 rdonly", "page y rdonly")),
 )
 
+AGAIN = (
+    Spec("what a forced GUP has broken COW of is its own business", "A: mprotect x ro; A: r = get x write force",
+         {"force_cow(A, x)": False, "pin_live(r)": True}, kernels=("v5.9", "v5.14", "v5.18"), pages=("page x",)),
+    Spec("... for long, too", "A: mprotect x ro; A: r = pin x write longterm force",
+         {"force_cow(A, x)": False, "pin_live(r)": True}, kernels=("v5.9", "v5.14", "v5.18"), pages=("page x",)),
+    Spec("MREMAP_DONTUNMAP frees the slot of what it moves to, and maps there",
+         "A: write y 1; *: extra-ref y; *: pageout y; A: mremap x y dontunmap",
+         {"cached(s0)": False, "vma(A, y)": True}, kernels=("v5.9", "v7.2"), pages=("page x", "page y")),
+    Spec("... be nothing there", "A: munmap y; A: mremap x y dontunmap",
+         {"vma(A, y)": True, "vma(A, x)": True, "pte_present(A, y)": True}, kernels=("v5.9", "v7.2"),
+         pages=("page x", "page y")),
+    Spec("reclaim throws away no part of a clean page that was not given up",
+         "A: write y 1; A: madv-free y; A: fork C; A: r = pin x; A: drop r; A: fork D",
+         {"pte_frame(A, x)": "T", "pte_frame(D, x)": "T", "pte_dirty(A, x)": False},
+         never=(("discard-lazyfree-part", "f=T r=A u=x"),), kernels=("v5.19", "v6.15"), pages=("page x", "page y")),
+)
+
+MAPPED_OVER = (
+    Spec("mmap takes the page away, and what referred to it there", "A: r = get x; A: mmap x",
+         {"pte_present(A, x)": False, "pin_attached(r)": False, "pin_live(r)": True, "vma(A, x)": True},
+         kernels=("v5.9", "v6.15", "v7.2"), pages=("page x",)),
+    Spec("... or its swap entry, with the slot that only that names", "*: extra-ref x; *: pageout x; A: mmap x",
+         {"pte_swap(A, x)": False, "cached(s0)": False}, kernels=("v5.9", "v6.15", "v7.2"), pages=("page x",)),
+    Spec("... be nothing there", "A: munmap x; A: mmap x", {"vma(A, x)": True, "vma_write(A, x)": True},
+         kernels=("v5.9", "v6.15", "v7.2"), pages=("page x",)),
+    Spec("... not by the dead, nor over a file", "A: fork C; A: exit; C: mmap x", {"alive(A)": False},
+         never=(("mmap", "p=A v=x"), ("mmap", "p=C v=y")), kernels=("v5.9", "v6.15", "v7.2"),
+         pages=("page x", "page y file")),
+    Spec("... and a PMD is split first", "A: write x.0 1; A: mmap y", {"pte_huge(A, x.0)": True},
+         never=(("mmap", "p=A v=x.0"),), kernels=("v5.9", "v7.2"), pages=("page x huge 2", "page y"), untouched=True),
+)
+
+PROT_NONE = (
+    Spec("PROT_NONE is for what is mapped, and a PMD is split first where it is about a part",
+         "A: munmap y; A: mprotect z none", {"pte_huge(A, x.0)": True, "vma_none(A, z)": True},
+         never=(("mprotect-none", "p=A v=x.0"), ("mprotect-none", "p=A v=y"), ("mprotect-none-nothing", "p=A v=z")),
+         kernels=("v5.9", "v7.2"), pages=("page x huge 2", "page y", "page z"), untouched=True),
+    Spec("... of a whole it takes all that allows an access", "A: mprotect x rwx; A: mprotect x none",
+         {"vma_none(A, x.1)": True, "vma_write(A, x.1)": False, "vma_exec(A, x.1)": False, "pte_write(A, x.1)": False,
+          "pte_huge(A, x.0)": True}, never=(("mprotect-ro-nothing", "p=A v=x.0"),), kernels=("v5.9", "v7.2"),
+         pages=("page x huge 2",), untouched=True),
+    Spec("... which read-only memory has not lost", "A: mprotect x ro; A: mprotect y none",
+         {"vma_none(A, x.0)": False}, never=(("mprotect-none-nothing", "p=A v=x.0"),), kernels=("v5.9", "v7.2"),
+         pages=("page x huge 2", "page y"), untouched=True),
+    Spec("... not of one of which a part is not mapped", "A: munmap x.1; A: mprotect y none",
+         {"vma(A, x.1)": False}, never=(("mprotect-none-range", "p=A v=x.0"),), kernels=("v5.9", "v7.2"),
+         pages=("page x huge 2", "page y"), untouched=True),
+    *(Spec(f"PROT_NONE of a whole ends: {flags}", f"A: mprotect x none; A: mprotect x {flags}",
+           {"vma_none(A, x.1)": False, "vma_none(A, x.0)": False}, kernels=("v5.9", "v7.2"),
+           pages=("page x huge 2",), untouched=True) for flags in ("ro", "rw", "rwx")),
+    Spec("... of one page: rwx", "A: mprotect x none; A: mprotect x rwx", {"vma_none(A, x)": False},
+         kernels=("v5.9", "v7.2"), pages=("page x",)),
+    Spec("PROT_NONE memory is not populated", "A: write y 1; A: populate y; A: mprotect x none",
+         {"vma_none(A, x)": True, "pte_present(A, x)": True}, never=(("madv-populate-read", "p=A v=x"),),
+         kernels=("v5.14", "v7.2"), pages=("page x", "page y")),
+    Spec("NUMA hinting leaves PROT_NONE memory alone", "A: write y.0 1; *: numa y; *: numa x; A: mprotect x none",
+         {"vma_none(A, x.0)": True}, never=(("numa-hint-huge", "p=A v=x.0"), ("numa-hint", "p=A v=x.0")),
+         kernels=("v5.9", "v7.2"), pages=("page x huge 2", "page y huge 2"), untouched=True),
+)
+
 UNNOTICED_SPECS = (
     *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *NONE, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *HUGETLB_SPECS,
-    *LONGTERM_SPECS, *SWAPIN_SPECS,
+    *LONGTERM_SPECS, *SWAPIN_SPECS, *AGAIN, *MAPPED_OVER, *PROT_NONE,
 )

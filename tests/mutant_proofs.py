@@ -62,6 +62,8 @@ from model.state import (
     vma_anon,
     vma_exec,
     vma_huge,
+    vma_new,
+    vma_none,
     vma_uffd,
     vma_write,
 )
@@ -101,6 +103,7 @@ LEMMAS: tuple[Term, ...] = (
     forall(Proc, Page, lambda p, v: Not(And(pte_present(p, v), pte_swap(p, v)))),
     _of_blocks(lambda p, v, w: And(pte_present(p, w), pte_huge(p, w))),
     forall(Proc, Page, lambda p, v: Implies(And(vma(p, v), vma_exec(p, v)), vma_write(p, v))),
+    forall(Proc, Page, lambda p, v: Implies(And(vma(p, v), vma_none(p, v)), Not(Or(vma_write(p, v), vma_exec(p, v))))),
     _of_ptes(lambda p, v, f: Implies(pte_write(p, v), vma_write(p, v))),
     _of_ptes(lambda p, v, f: Not(And(pte_write(p, v), pte_uffd_wp(p, v)))),
     _of_ptes(lambda p, v, f: Not(And(pte_write(p, v), nonanon(f)))),
@@ -150,6 +153,8 @@ LEMMAS: tuple[Term, ...] = (
     _of_blocks(lambda p, v, w: vma_write(p, v) == vma_write(p, w)),
     _of_blocks(lambda p, v, w: vma_exec(p, v) == vma_exec(p, w)),
     _of_blocks(lambda p, v, w: vma_uffd(p, v) == vma_uffd(p, w)),
+    _of_blocks(lambda p, v, w: vma_none(p, v) == vma_none(p, w)),
+    _of_blocks(lambda p, v, w: vma_new(p, v) == vma_new(p, w)),
     _of_blocks(lambda p, v, w: nonanon(pte_frame(p, v)) == nonanon(pte_frame(p, w))),
     _of_blocks(lambda p, v, w: large(pte_frame(p, v)) == large(pte_frame(p, w))),
     _of_blocks(lambda p, v, w: exclusive(pte_frame(p, v)) == exclusive(pte_frame(p, w))),
@@ -171,6 +176,14 @@ LEMMAS: tuple[Term, ...] = (
     forall(Proc, Page, Proc, Page, lambda p, v, q, w: Implies(
         And(pte_present(p, v), pte_present(q, w), pte_frame(p, v) == pte_frame(q, w), exclusive(pte_frame(p, v))),
         And(p == q, v == w),
+    )),
+    forall(Proc, Page, Proc, Page, lambda p, v, q, w: Implies(
+        And(pte_present(p, v), pte_present(q, w), pte_frame(p, v) == pte_frame(q, w), pte_write(p, v)),
+        And(p == q, v == w),
+    )),
+    forall(Proc, Page, Proc, Page, lambda p, v, q, w: Implies(
+        And(pte_present(p, v), pte_write(p, v), pte_swap(q, w), cached(pte_slot(q, w))),
+        pte_frame(p, v) != slot_frame(pte_slot(q, w)),
     )),
     forall(Proc, Page, Proc, Page, lambda p, v, q, w: Implies(
         And(pte_present(p, v), pte_huge(p, v), exclusive(pte_frame(p, v)), pte_present(q, w), large(pte_frame(q, w)),
@@ -379,3 +392,15 @@ def misread(rule: Rule, system: System, known: Sequence[Term]) -> frozenset[str]
     """The state functions on which it may depend where they have no meaning whether the rule is enabled, as far as z3
     can tell."""
     return frozenset(defect.key[0] for defect in defects_of_conditions(rule, system, known))
+
+
+def wrong_cell(rule: Rule, changed: Rule, system: System, known: Sequence[Term]) -> str:
+    """What the changed rule, and not the rule itself, does wrong with a cell, or nothing."""
+    dropped = next((u.function for u in rule.updates if all(u is not kept for kept in changed.updates)), None)
+    if dropped is None:
+        meaningless = misread(changed, system, known)
+        if meaningless and meaningless - misread(rule, system, known):
+            return "cells: its conditions depend on a cell without a meaning"
+    elif unwritten(changed, system, known, dropped) and not unwritten(rule, system, known, dropped):
+        return f"cells: {dropped} may matter without being written"
+    return ""

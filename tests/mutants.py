@@ -1,10 +1,11 @@
 """Would anybody notice? Drops each guard conjunct and each update of a kernel's rules, one at a time.
 
-A rule is written once for all kernels, so a mutation is *noticed* if on one of them a litmus test's answer, a
-specification of rule_specs.py, or an invariant's verdict or shortest violation at the default scope, is not the
-original's, or if an engine refuses it; it is *equivalent* if nothing in that scope tells it from the original on any;
-else it *survives*. Here are the rules of the default table; those of features are in feature_mutants.py. `mutate.py`
-runs both.
+A rule is written once for all kernels, so a mutation is *noticed* if on one of them a litmus test's answer or a
+specification of rule_specs.py is not the original's, or an engine refuses it; or if the rule then depends on a cell
+without a meaning or lets one matter that it has not written; or if an invariant's verdict or shortest violation at the
+default scope is another. It is *equivalent* if on each of them z3 proves that it changes no step, for any number of
+elements (mutant_proofs.py), or nothing in that scope tells it from the original; else it *survives*. Here are the rules
+of the default table; those of features are in feature_mutants.py. `mutate.py` runs both.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mutant_proofs
 import z3
 from rule_specs import SPECS, Spec, failures, test_of
 
 from invariants import INVARIANTS
 from model.kernels import FURTHER, KERNELS, Kernel
-from model.logic import ModelError, Rule, Scope, System, Term, Update, functions_in, names_in
+from model.logic import ModelError, Rule, Scope, System, Term, Update, names_in
 from proofs.data import SUITE
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.engine import Claim, Exploration
@@ -35,9 +37,10 @@ from proofs.litmus.parser import parse, read
 
 HERE = Path(__file__).parent
 EVERY_RULE = (
-    "v5.8", "mapcount-unshare", "v5.14", "v5.18", "wrprotect-fail", "wrprotect-skip", "v6.0", "v6.15", "v7.2",
+    "v5.8", "mapcount-unshare", "v5.9", "v5.14", "v5.18", "wrprotect-fail", "wrprotect-skip", "v6.0", "v6.15", "v7.2",
 )
-"""Kernels that have every rule between them, those with the fewest states first."""
+"""Kernels that have every rule between them, those with the fewest states first; v5.9 reaches states that no other does
+(an idle page that stays in the swap cache)."""
 STARTED = frozenset({"vm-soft-dirty", "exec", "stable-writes"})
 """The features with which a litmus test may start, though it be about the default table."""
 QUICK = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=1)
@@ -45,22 +48,22 @@ DEFAULT = Scope.of(Proc=2, Page=1, Frame=3, Pin=1, Slot=1, Value=1)
 WITH_VALUES = Scope.of(Proc=2, Page=1, Frame=2, Pin=1, Slot=1, Value=2)
 MEMORY = 3 << 30
 CONTENTS = {"frame_value", "slot_value"}
+PROVED = "proved for any size"
+IN_SCOPE = "at a small scope"
 
 
 @dataclass(frozen=True)
 class Mutant:
     """The system without one conjunct or one update of one rule.
 
-    `tested`: the same with the features of STARTED, of which litmus tests and specifications are asked. `same`: a
-    closed formula that implies, in a state where it holds, that the mutant's steps are the original's; None if what was
-    dropped speaks of a function parameter.
+    `tested`: the same with the features of STARTED, of which litmus tests and specifications are asked.
     """
 
     rule: Rule
+    changed: Rule
     what: str
     system: System
     tested: System
-    same: Term | None
 
 
 @dataclass(frozen=True)
@@ -159,11 +162,11 @@ def mutants(system: System, started: System) -> Iterator[Mutant]:
         for change in changes(rule):
             tested.setdefault(lacking(change.rule, system), with_rule(started, rule, change.rule))
     for rule in system.rules:
-        for what, changed, same, _ in changes(rule):
+        for what, changed, _, _ in changes(rule):
             digest = replace(system, rules=(changed,)).digest()
             if digest not in known:
                 known.add(digest)
-                yield Mutant(rule, what, with_rule(system, rule, changed), tested[changed.text()], same)
+                yield Mutant(rule, changed, what, with_rule(system, rule, changed), tested[changed.text()])
 
 
 # What can be noticed
@@ -261,7 +264,8 @@ Verdict = tuple[int | None, bool]
 
 
 class Original:
-    """A kernel as it is: the answers of the litmus tests and the verdicts of the invariants, with what they rest on."""
+    """A kernel as it is: what is known of its states, the answers of the litmus tests and the verdicts of the
+    invariants, with what they rest on."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -269,18 +273,27 @@ class Original:
         self.started = kernel.system(STARTED)
         self.mutants = tuple(mutants(self.system, self.started))
         self.claims = tuple(Claim(i.name, i.formula, i.premise) for i in INVARIANTS if i.applies_to(kernel))
-        self.digests = {c.name: restricted(self.system, c).digest() for c in self.claims}
-        self.explored = {scope: dict(verdicts(self.system, self.claims, scope)) for scope in (QUICK, DEFAULT)}
-        self.superfluous: set[int] = set()
-        for scope, about_values in ((DEFAULT, False), (WITH_VALUES, True)):
-            same = [
-                Claim(str(n), m.same, m.same) for n, m in enumerate(self.mutants)
-                if m.same is not None and bool(functions_in(m.same) & CONTENTS) is about_values
-            ]
-            found = verdicts(self.system, same, scope)
-            self.superfluous |= {int(n) for n, (length, _) in found if length is None}
+
+    @functools.cached_property
+    def known(self) -> tuple[Term, ...]:
+        """Of every state of the kernel."""
+        return tuple(mutant_proofs.invariant(self.system.rules, map(self.system.reduced, mutant_proofs.LEMMAS)))
+
+    @functools.cached_property
+    def digests(self) -> dict[str, str]:
+        return {c.name: restricted(self.system, c).digest() for c in self.claims}
 
     @functools.cache  # noqa: B019 - originals live as long as the process
+    def explored(self, scope: Scope) -> dict[str, Verdict]:
+        return dict(verdicts(self.system, self.claims, scope))
+
+    @functools.cache  # noqa: B019
+    def proved(self, number: int) -> bool:
+        """That mutant changes no step."""
+        mutant = self.mutants[number]
+        return mutant_proofs.equivalent(mutant.rule, mutant.changed, self.system, self.known)
+
+    @functools.cache  # noqa: B019
     def seen(self, test: Asked) -> Seen:
         return Seen(test.litmus, self.kernel, self.started)
 
@@ -349,13 +362,18 @@ def noticed_by_any(tests: Iterable[Asked], mutant: Mutant, known: Original) -> s
     return next((by for by in found if by), "")
 
 
+def noticed_by_cells(mutant: Mutant, known: Original) -> str:
+    """What the changed rule does wrong with a cell, or nothing."""
+    return mutant_proofs.wrong_cell(mutant.rule, mutant.changed, known.system, known.known)
+
+
 def noticed_by_invariant(mutant: Mutant, known: Original) -> str:
     """The first invariant with another verdict, or nothing."""
     touched = [c for c in known.claims if restricted(mutant.system, c).digest() != known.digests[c.name]]
     for scope in (QUICK, DEFAULT):
         for name, verdict in verdicts(mutant.system, touched, scope):
-            if verdict != known.explored[scope][name]:
-                return f"invariant {name}: {shown(verdict)}, not {shown(known.explored[scope][name])}"
+            if verdict != known.explored(scope)[name]:
+                return f"invariant {name}: {shown(verdict)}, not {shown(known.explored(scope)[name])}"
     return ""
 
 
@@ -380,9 +398,11 @@ def judge(places: Sequence[Place]) -> Fate:
     found = [(kernel, original(kernel), number) for kernel, number in places]
     first = found[0][1].mutants[found[0][2]]
     fate = functools.partial(Fate, first.rule.name, first.what)
-    candidates = [(kernel, known, known.mutants[n]) for kernel, known, n in found if n not in known.superfluous]
+    candidates = [(kernel, known, known.mutants[n]) for kernel, known, n in found if not known.proved(n)]
+    if not candidates:
+        return fate("equivalent", tuple(kernel for kernel, _ in places), PROVED)
     try:
-        for look in (noticed_by_litmus, noticed_by_specification, noticed_by_invariant):
+        for look in (noticed_by_litmus, noticed_by_specification, noticed_by_cells, noticed_by_invariant):
             for kernel, known, mutant in candidates:
                 try:
                     by = look(mutant, known)
@@ -393,7 +413,9 @@ def judge(places: Sequence[Place]) -> Fate:
         surviving = tuple(kernel for kernel, known, mutant in candidates if not is_equivalent(mutant, known))
     except Undecided as reason:
         return fate("undecided", tuple(kernel for kernel, *_ in candidates), str(reason))
-    return fate("survives", surviving) if surviving else fate("equivalent", tuple(kernel for kernel, _ in places))
+    if surviving:
+        return fate("survives", surviving)
+    return fate("equivalent", tuple(kernel for kernel, _ in places), IN_SCOPE)
 
 
 def say(progress: str) -> None:
@@ -406,7 +428,7 @@ def judge_all(kernels: Sequence[str], jobs: int, every: int = 1) -> list[Fate]:
     places: dict[tuple[str, str], list[Place]] = {}
     for kernel in kernels:
         known = original(kernel)
-        say(f"{kernel}: {len(known.mutants)} mutants, {len(known.superfluous)} superfluous")
+        say(f"{kernel}: {len(known.mutants)} mutants, {len(known.known)} lemmas")
         for number, mutant in enumerate(known.mutants):
             places.setdefault((mutant.rule.name, mutant.what), []).append((kernel, number))
     fates = []

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from feature_mutants import IN_SCOPE, PROVED, judge_features
-from mutants import EVERY_RULE, Fate, judge_all
+from feature_mutants import judge_features
+from mutants import EVERY_RULE, IN_SCOPE, PROVED, Fate, judge_all
 
 from model.features import WORLD
 
@@ -29,10 +29,14 @@ ABOUT = (
 PARTS = {
     "default": (
         "Rules of the default table",
-        f"Kernels: {', '.join(EVERY_RULE)}. *Noticed*: on one of them a litmus test's answer, a specification in "
-        "`tests/rule_specs.py`, or an invariant's verdict or shortest violation at the default scope, changes. "
-        "*Equivalent*: nothing at that scope can tell, because other conjuncts imply the one dropped (a present PTE "
-        "implies a VMA and a live process) or the cell has that value already."
+        f"Kernels: {', '.join(EVERY_RULE)}. *Noticed*: on one of them a litmus test's answer (UNKNOWN, where its "
+        "statements cannot all be done any more) or a specification in `tests/rule_specs.py` changes; or (*cells*) the "
+        "rule then depends on a cell without a meaning, or lets one matter that it has not written, which the rule "
+        "itself does not; or an invariant's verdict or shortest violation at the default scope changes. *Proved*: on "
+        "each of them z3 proves, for any number of elements, that the rule is enabled where it was and writes the "
+        "same, from lemmas that every rule of that kernel keeps (`tests/mutant_proofs.py`): other conjuncts imply the "
+        "one dropped (a present PTE implies a VMA and a live process), or the cell has that value already, or no "
+        "meaning. *At a scope*: nothing in an exploration of the default scope can tell.",
     ),
     "features": (
         "Rules of features",
@@ -57,7 +61,7 @@ REASONS: tuple[tuple[str, str], ...] = (
      "where there is no zero page yet: every litmus test in which one may be mapped starts with it"),
     (r"hugetlb-(unshare-)?copy: update pte_huge", "here a PTE maps a hugetlb page, whatever its size"),
     (r"madv-wipeonfork-nothing: guard Not.file", "no PMD maps a page of a file, say LEMMAS of mutant_proofs.py"),
-    (r"(force-huge-fault|collapse): update vma_anon",
+    (r"\S+: update vma_anon\(p, page'0\)",
      "every huge page of a litmus test has been touched when the test starts, so that its VMA has an anon_vma"),
 )
 """Why survivors are no holes, or which litmus test would find them: pattern of `rule: mutation`, and the reason."""

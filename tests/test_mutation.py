@@ -65,8 +65,10 @@ def test_a_mutant_that_lacks_nothing_writes_what_the_rule_does() -> None:
 
 @pytest.mark.slow
 def test_what_is_assumed_of_states_holds_and_tells_mutants_apart() -> None:
-    """With PG_anon_exclusive all lemmas but two do. A VMA is implied by what it maps; that nothing else of the
-    folio is written by a fault into the page cache is seen from its cells."""
+    """With PG_anon_exclusive all lemmas but two do: an mmap beside an older mapping leaves that as it is, be it merged
+    with it, so that parts of one PMD need not agree in VM_SOFTDIRTY, and an mprotect not give both the write bit. A VMA
+    is implied by what it maps; that nothing else of the folio is written by a fault into the page cache is seen from
+    its cells."""
     assert len(known_of("v7.2", "unmerge-copy", quickly=False)) >= len(mutant_proofs.LEMMAS) - 2
     keys = [("unmerge-copy", "guard vma(p, v)"), ("unmerge-copy", "guard ksm(pte_frame(p, v))")]
     assert [proved(key, "v7.2") for key in keys] == [True, False]
@@ -113,7 +115,7 @@ def test_mutants_differ_from_the_system_and_from_each_other() -> None:
 
 @pytest.mark.slow
 def test_mutations_are_noticed_or_explained() -> None:
-    """One in thirty of them; `python tests/mutate.py` judges all, in half an hour."""
+    """One in thirty of them; `python tests/mutate.py --part default` judges all, in five minutes of CPU time."""
     assert unexplained(judge_all(EVERY_RULE, 2, every=30)) == []
 
 
