@@ -312,9 +312,9 @@ def _drawn(traces: Mapping[str, Trace]) -> Iterator[tuple[list[str], str]]:
     alike: dict[str, list[str]] = {}
     known: dict[Any, str] = {}
     for kernel, trace in traces.items():
-        shown = replace(trace, kernel="")
-        if (key := _what_is_drawn(shown)) not in known:
-            known[key] = to_svg(shown)
+        unnamed = replace(trace, kernel="")
+        if (key := _what_is_drawn(unnamed)) not in known:
+            known[key] = to_svg(unnamed)
         alike.setdefault(known[key], []).append(kernel)
     table = [k.name for k in KERNELS]
     for kernels in alike.values():
