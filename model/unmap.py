@@ -145,7 +145,8 @@ def munmap_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
 
 
 @rule([P, V], "mmap(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED): mmap_region, __mmap_region",
-      "domain.md I1, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("mmap",), lock="write")
+      "domain.md 2.14; mm/mmap.c, mm/vma.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("mmap",),
+      lock="write")
 def mmap(kernel: Decisions, p: Term, v: Term) -> Step:
     """A VMA of anonymous memory comes in the place of whatever is there: writable, empty, with no advice and not
     registered, without an anon_vma, and soft-dirty until the next clear_refs.

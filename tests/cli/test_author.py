@@ -240,7 +240,7 @@ UNSTEADY = {
         "MINE = V5_9.but('mine', '', reuse=reuse)\n", "mine.py:5: reuse gives"),
     "a decision that counts": (
         "asked = []\ndef reuse(p, v, f):\n    asked.append(f)\n"
-        "    return V5_9.reuse(p, v, f) if len(asked) < 57 else Not(maybe_pinned(f))\n"
+        "    return V5_9.reuse(p, v, f) if len(asked) < 64 else Not(maybe_pinned(f))\n"
         "MINE = V5_9.but('mine', '', reuse=reuse)\n", "mine.py:5: reuse: rule wp-reuse, which asks for that"),
     "a rule by chance": (
         "import random\n@rule([P, V], 'f', 'here')\ndef odd(kernel, p, v):\n    \"\"\"Odd.\"\"\"\n"

@@ -39,7 +39,9 @@ CHANGED = {
         "fork_excludes_faults", "follows_inaccessible", "migrate_large", "swap_in_upgrades", "uffd_move",
         "swap_in_sync", "uffd_prepares_first",
     }),
-    "v6.12.0": ("v6.12", {"split_zero_parts", "uffd_move", "move_soft_dirty", "mremap_clears_uffd_wp"}),
+    "v6.12.0": ("v6.12", {
+        "split_zero_parts", "uffd_move", "move_soft_dirty", "mremap_clears_uffd_wp", "uffd_move_gives_up",
+    }),
     "v6.14": ("v6.12.0", {
         "huge_zero_fresh", "huge_zero_unshare", "dontneed_frees_tables", "uffd_move", "mremap_clears_uffd_wp",
     }),
