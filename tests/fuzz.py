@@ -398,8 +398,11 @@ def ended(given: Input, folder: Path, kind: str) -> tuple[int, str, str]:
     elif not wrong and "Traceback" in told:
         wrong = "a traceback"
     # A user's file may print what it likes; what is understood may be remarked on before it is done.
-    elif not wrong and code == USAGE and kind != "kernel-files" and WOULD not in told and told.count("\n") != 1:
-        wrong = f"{told.count(chr(10))} lines for bad input"
+    elif (
+        not wrong and code == USAGE and kind != "kernel-files" and WOULD not in told
+        and told.count("\n") - told.count(": the rules of ") != 1
+    ):
+        wrong = f"{told.count(chr(10))} lines for bad input: {told!r}"
     return code, told, wrong
 
 

@@ -27,8 +27,8 @@ CLAIMS = [claim_of(invariant(name)) for name in ("coherence-write-pin", "coheren
 STARTS = (
     "madvise-hugepage", "collapse", "backing-read", "file-read", "mmap-file",
     "mmap-hugetlb", "uffd-continue", "ksm-merge", "migrate",
-    "numa-hint", "madv-free", "mremap", "mremap-dontunmap", "force-store", "force-anon-fault", "force-cow-fault",
-    "force-wp-reuse",
+    "numa-hint", "madv-free", "mmap", "mremap", "mremap-dontunmap", "force-store", "force-anon-fault",
+    "force-cow-fault", "force-wp-reuse",
     "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "swap-sync", "mmap-soft-dirty",
     "memory-movable", "memory-cma", "memalloc-pin-save",
     "force-swap-in", "get-write-force", "pin-write-longterm-force", "ksm-join", "ksm-merge-left", "ksm-merge-undone",
