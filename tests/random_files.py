@@ -48,7 +48,8 @@ class Writer:
     def element(self, sort: str) -> str | None:
         """A variable of the sort, or for a process the first one."""
         names = [name for name, s in self.scope.items() if s == sort]
-        if sort == "Proc" and self.chance.random() < 0.05:
+        # Also where there is none in scope: what it is asked for twice, it has both times.
+        if sort == "Proc" and (self.chance.random() < 0.05 or not names):
             return "FIRST"
         return self.chance.choice(names) if names else None
 
@@ -122,8 +123,11 @@ def claim(chance: random.Random, functions: Sequence[StateFunction], number: int
     sorts = [chance.choice(SORTS) for _ in range(chance.randint(1, 2))]
     writer = Writer(chance, functions, {f"c{i}": s for i, s in enumerate(sorts)})
     given = ", ".join(writer.scope)
+    when, then = writer.condition(1), writer.condition(2)
+    # Of conditions at random hardly any is an invariant; some follow from what is asked, and are to be proved.
+    then = f"Or({then}, {when})" if chance.random() < 0.3 else then
     return (f'PROMISE_{number} = Invariant("promise", "random", "nobody", ({", ".join(sorts)},),\n'
-            f"    lambda {given}: {writer.condition(1)},\n    lambda {given}: {writer.condition(2)})\n")
+            f"    lambda {given}: {when},\n    lambda {given}: {then})\n")
 
 
 def text(seed: int, claims: int = 3) -> str:

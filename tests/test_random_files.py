@@ -104,5 +104,5 @@ def test_engines_agree_on_a_users_file(seed: int, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_engines_agree_on_many_users_files(tmp_path: Path) -> None:
     came = [agree(seed, tmp_path) for seed in range(100, 112)]
-    assert came.count("refused") <= len(came) / 2
+    assert came.count("refused") < len(came) / 2
     assert sum(" 0 proved" not in each for each in came if each != "refused") > 3

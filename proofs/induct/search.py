@@ -411,8 +411,10 @@ def counterexample(system: System, rule: Rule | None, model: Any) -> Cti:
         tables[function.name] = table
     if rule is None:
         return Cti(tables, None)
+    # What a restricted system says nothing of is there once.
     binding = tuple(
-        (p.name, value(p.term) if p.over is None else tuple(value(p.term(e)) for e in universe[p.over.name()]))
+        (p.name, value(p.term) if p.over is None else
+         tuple(value(p.term(e)) for e in universe.get(p.over.name(), [z3.Const("only", p.over)])))
         for p in rule.params
     )
     return Cti(tables, Instance(rule, binding))

@@ -205,6 +205,21 @@ def test_a_counterexample_to_induction_is_a_step_that_the_interpreter_takes() ->
     assert not oracle.evaluate(formula, oracle.step(found.cti.step, before))
 
 
+def test_a_counterexample_by_a_rule_that_chooses_for_what_the_claim_leaves_out() -> None:
+    """Fork chooses a frame for each page, and a claim about processes alone leaves no pages in the system."""
+    one = forall(Proc, Proc, lambda p, q: Implies(And(alive(p), alive(q)), p == q))
+    whole = system_of("v5.7")
+    forking = whole.without([r.name for r in whole.rules if r.name != "fork"])
+    system = forking.restricted(forking.cone([one]))
+    assert Page not in {s for f in system.functions for s in (*f.domain, f.range)}
+    found = Search(system, NoCandidates).prove(Clause(one, "one"), 60)
+    assert isinstance(found, Unproved)
+    assert found.cti is not None
+    assert found.cti.step is not None
+    assert found.cti.step.rule.name == "fork"
+    assert found.cti.step.as_dict["copy"] == (0,)
+
+
 def test_a_counterexample_to_induction_is_small() -> None:
     system = system_of("v5.19").restricted(system_of("v5.19").cone([invariant("coherence-write-pin").formula]))
     found = Search(system, NoCandidates).prove(claim("coherence-write-pin"), 60)
