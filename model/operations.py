@@ -103,6 +103,8 @@ class Operation:
     raises        faults that come before those of its access, one after the other
     access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`, `move`: which faults it raises; empty if
                   none
+    of_parts      those of these faults that it raises for a part of a huge page alone: what becomes of a whole one no
+                  rule tells, and there is no answer
     on_block      it raises them on every page of the block
     beside        the sub-steps in which it is always done where it runs at the same time as another; empty if whole
     reference     it gives a reference (`r = ...`), the parameter k of its goal
@@ -141,6 +143,7 @@ class Operation:
     transient: bool = False
     by_address: bool = False
     on_frame: bool = False
+    of_parts: tuple[str, ...] = ()
     on_block: bool = False
     beside: str = ""
     on_slot: bool = False
@@ -395,7 +398,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("uffd-zeropage", ("v",), ("uffd-zeropage",), ("uffd-copy-refused",), features=UFFD | ZERO),
     Operation(
         "uffd-move", ("v", "w"), ("uffd-move", "uffd-move-zero", "uffd-move-swapped"), ("uffd-move-refused",),
-        access="move",
+        access="move", of_parts=("uffd-move-split-pmd",),
         features=frozenset({"uffd-move", "zero"}), since=UFFD_MOVE_SINCE,
     ),
     Operation(

@@ -152,8 +152,8 @@ def mmap(kernel: Decisions, p: Term, v: Term) -> Step:
     registered, without an anon_vma, and soft-dirty until the next clear_refs.
 
     In the block of a huge page it is no part of what had MADV_HUGEPAGE. Not told: mmap over a mapping of a file, since
-    what backs an address is the same in every process here; and that a neighbour in the block which was mapped anew too
-    is soft-dirty again if the two merge (__mmap_complete).
+    what backs an address is the same in every process here; nor how it merges with a neighbour in the block which was
+    mapped anew or moved too, which makes both soft-dirty (__mmap_complete): no test may ask.
     """
     flags = (
         vma_exec, vma_none, vma_huge, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, vma_uffd, vma_missing,

@@ -373,7 +373,8 @@ class Run:
             ("goal", quick, given), ("goal", operation.goal, given), ("refusal", operation.refusal, given),
             ("block", blocks(operation.access, self.kernel), given),
             *(("fault", (name,), given) for name in operation.raises),
-            *(("fault", names, where) for names in faults(operation.access, self.kernel)
+            *(("fault", tuple(n for n in names if len(statement.parts) == 1 or n not in operation.of_parts), where)
+              for names in faults(operation.access, self.kernel)
               for where in (
                   [{**given, "v": v} for v in self.litmus.block_of(given["v"])] if operation.on_block else [given])),
             # Others may have undone a preparation.

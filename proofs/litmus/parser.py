@@ -110,6 +110,7 @@ class _Parser:
         self.statements: list[Statement] = []
         self.condition: tuple[int, str, str, Term] | None = None
         self.facts: dict[Fact, None] = {}
+        self.mapped: dict[str, tuple[frozenset[str], frozenset[int]]] = {}
         self.missing = ""
 
     def fail(self, message: str) -> NoReturn:
@@ -289,6 +290,8 @@ class _Parser:
             self.lack("file mappings that move")
         if operation.word == "mmap" and any("file" in self.pages[part["v"]].attributes for part in parts):
             self.lack("mappings over that of a file")
+        if operation.word in ("mmap", "mremap"):
+            self.check_merging(operation, parts)
         named = [self.pages[part[x]] for part in parts for x in "vw" if x in operation.arguments]
         if why := hugetlb.refused(operation, named):
             self.fail(why)
@@ -296,6 +299,17 @@ class _Parser:
             self.exited[process] = self.line
         self.statements.append(statement)
         return statement
+
+    def check_merging(self, operation: Operation, parts: Sequence[Mapping[str, int]]) -> None:
+        """Lacks new mappings in one huge page's place that may merge with others, as mmap's do (rule mmap)."""
+        name = operation.arguments[-1]
+        places = frozenset(part[name] for part in parts)
+        whole = self.pages[parts[0][name]].whole
+        words, before = self.mapped.get(whole, (frozenset(), places))
+        words |= {operation.word}
+        if places not in (before, frozenset(self.page_parts[whole])) and "mmap" in words:
+            self.lack("parts of a huge page that are mapped anew beside others that were")
+        self.mapped[whole] = words, places
 
     def new_reference(self, name: str, size: int) -> tuple[int, ...]:
         self.new_name("reference", name, list(self.reference_parts))

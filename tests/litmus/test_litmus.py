@@ -28,6 +28,7 @@ from model.kernels import (
     V5_18,
     V5_19,
     V6_15,
+    V7_2,
     WRPROTECT_FAIL,
     WRPROTECT_SKIP,
     Kernel,
@@ -751,6 +752,32 @@ def test_an_operation_without_a_rule_makes_the_answer_unknown_with_the_reason() 
     assert found.executions == 0
     assert found.trace is None
     assert found.reason == "line 4: no rule of v5.9 applies to `A: r = pin x`"
+
+
+def test_how_a_whole_huge_page_moves_by_userfaultfd_is_unknown_and_not_told_as_its_parts() -> None:
+    """move_pages_huge_pmd leaves it whole where both sides are aligned; a part of it splits it."""
+    body = "page x huge 2\npage y huge 2\nA: write x 1\nA: dontneed y\nA: uffd-register y missing\n"
+    found = ask(body + "A: uffd-move x y\nexists huge A.y", V7_2)
+    assert found.answer == Answer.UNKNOWN
+    assert found.reason == "line 7: no rule of v7.2 applies to `A: uffd-move x y`"
+    assert ask(body + "*: split x\nA: uffd-move x y\nexists A.y == 1 and not huge A.y", V7_2).answer == Answer.ALLOWED
+
+
+@pytest.mark.parametrize("lines", [
+    "A: mmap x.0\nA: mmap x.1", "A: mmap x\nA: clear-soft-dirty\nA: mmap x.1", "A: mremap y x.0\nA: mmap x.1",
+    "A: mmap x.0\nA: mremap y x.1",
+])
+def test_new_mappings_that_may_merge_are_not_in_the_model(lines: str) -> None:
+    """__mmap_complete makes what merges soft-dirty as a whole; what mremap brought has another anon_vma and index."""
+    with pytest.raises(LitmusError, match="mapped anew beside others that were are not in the model"):
+        ask(f"page x huge 2\npage y\n{lines}\nexists soft-dirty A.x.0")
+
+
+@pytest.mark.parametrize("lines", [
+    "A: mmap x.0\nA: mmap x.0", "A: mmap x.0\nA: mmap x", "A: mmap x\nA: mmap y", "A: mremap y x.0\nA: mremap z x.1",
+])
+def test_other_new_mappings_are(lines: str) -> None:
+    assert ask(f"page x huge 2\npage y\npage z\n{lines}\nexists soft-dirty A.x.0").answer == Answer.ALLOWED
 
 
 def test_a_kernel_whose_faults_never_help_is_unknown_and_not_vacuously_fine() -> None:
