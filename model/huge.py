@@ -22,6 +22,7 @@ from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, 
 from model.ptes import (
     P,
     V,
+    followed,
     fresh_page,
     leave_swap_cache,
     map_pte,
@@ -339,7 +340,7 @@ def split_into_pages(kernel: Decisions, f: Term) -> list[list[Update]]:
 @rule([F], "split_huge_page", "domain.md 7.1; decisions `split_zero_parts`, `migration_dirty`", features=HUGE)
 def split_folio(kernel: Decisions, f: Term) -> Step:
     """A large folio without references other than its mappings becomes single pages."""
-    return Step([large(f), unreferenced(f)], split_into_pages(kernel, f))
+    return Step([Not(frame_free(f)), large(f), unreferenced(f)], split_into_pages(kernel, f))
 
 
 @rule([P, V], "split_huge_pages of debugfs", "domain.md 7.1", features=HUGE)
@@ -351,9 +352,11 @@ def split_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
 
 @rule([P, V], "split_huge_page, -EBUSY", "domain.md 7.1", kind="refusal", features=HUGE)
 def split_folio_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """Somebody holds a reference to the folio, or it is the huge zero page."""
+    """Somebody holds a reference to the folio, or it is the huge zero page; or follow_page, by which debugfs looks for
+    it, finds nothing (split_huge_pages_pid)."""
     f = pte_frame(p, v)
-    return Step([live(p, v), pte_present(p, v), Or(And(large(f), Not(unreferenced(f))), zero_mapped(p, v))])
+    kept = And(large(f), Or(Not(unreferenced(f)), Not(followed(kernel, p, v))))
+    return Step([live(p, v), pte_present(p, v), Or(kept, zero_mapped(p, v))])
 
 
 def _none_or_zero(p: Term, w: Term) -> Term:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from z3 import And, Implies, Not, Or
+from z3 import And, Implies, Not
 
 from model.decisions import Decisions
 from model.fork import lacks_copies
@@ -30,6 +30,7 @@ from model.state import (
     live,
     mapped_only_by,
     maps,
+    may_fill,
     pool_empty,
     pte_dirty,
     pte_frame,
@@ -137,16 +138,11 @@ def hugetlb_drain(kernel: Decisions, v: Term) -> Step:
     return Step([hugetlb(v)], each(Page, lambda w: put(pool_empty(w), True)))
 
 
-def _may_fill(p: Term, v: Term) -> Term:
-    """hugetlb_no_page finds a page: it is reserved, or the pool has one more."""
-    return And(Not(vma_resv_unmapped(p, v)), Or(vma_resv_owner(p, v), _has_page(p, v)))
-
-
 @rule([P, V, NEW], "hugetlb_no_page", f"mm/hugetlb.c, {READ}", features=FEATURE, lock="fault")
 def hugetlb_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
     """A fault on an empty PTE maps a fresh zeroed page, read-only; one for writing then goes on in hugetlb_wp."""
     return Step(
-        [*_here(p, v), pte_none(p, v), _may_fill(p, v)],
+        [*_here(p, v), pte_none(p, v), may_fill(p, v)],
         [fresh_page(new, ZERO), map_read_only(p, v, new), prepare_anon_vma(p, v), set_exclusive(kernel, new)],
     )
 
@@ -155,7 +151,7 @@ def hugetlb_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
 def hugetlb_fault_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """There is nothing mapped, and no page: the pool is empty, or the owner of the reservation has taken it away
     (HPAGE_RESV_UNMAPPED)."""
-    return Step([*_here(p, v), pte_none(p, v), Not(_may_fill(p, v))])
+    return Step([*_here(p, v), pte_none(p, v), Not(may_fill(p, v))])
 
 
 def _write_fault(p: Term, v: Term) -> list[Term]:

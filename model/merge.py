@@ -10,7 +10,7 @@ from model.decisions import Decisions
 from model.fault import free_idle_after_copy
 from model.huge import split_into_pages
 from model.logic import Param, Stage, Staged, Step, Term, exists, put, rule
-from model.ptes import NEW, P, V, fresh_page, leave_swap_cache, set_exclusive
+from model.ptes import NEW, P, V, followed, fresh_page, leave_swap_cache, set_exclusive
 from model.state import (
     Page,
     Proc,
@@ -21,6 +21,7 @@ from model.state import (
     ksm_tested,
     large,
     live,
+    mapped_huge,
     mapped_only_by,
     misplaced,
     names_frame,
@@ -51,11 +52,6 @@ Q, W = Param("q", Proc), Param("w", Page)
 def _scanned(kernel: Decisions, r: Term, u: Term) -> Term:
     """ksmd comes by and finds what is mapped there, be it in a PROT_NONE VMA: scan_get_next_rmap_item."""
     return Or(Not(vma_none(r, u)), BoolVal(kernel.follows_inaccessible or kernel.ksm_walks))
-
-
-def _followed(kernel: Decisions, r: Term, u: Term) -> Term:
-    """It finds again what it has seen there before: follow_page in get_mergeable_page and break_ksm."""
-    return Or(Not(vma_none(r, u)), BoolVal(kernel.follows_inaccessible))
 
 
 def _comparable(kernel: Decisions, r: Term, u: Term) -> Term:
@@ -93,7 +89,7 @@ def _equal(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> Term:
     f, g = pte_frame(p, v), pte_frame(q, w)
     return And(
         _comparable(kernel, p, v), _comparable(kernel, q, w), f != g, frame_value(f) == frame_value(g),
-        Not(And(ksm(f), ksm(g))), Or(ksm(f), ksm(g), _followed(kernel, q, w)),
+        Not(And(ksm(f), ksm(g))), Or(ksm(f), ksm(g), followed(kernel, q, w)),
     )
 
 
@@ -146,7 +142,7 @@ def madvise_mergeable(kernel: Decisions, p: Term, v: Term) -> Step:
 
     A part of what a PMD maps becomes a VMA of its own, which splits the PMD. The rules of ksmd do not ask for the flag.
     """
-    return Step([live(p, v), Not(vma_mergeable(p, v)), Not(pte_huge(p, v))], put(vma_mergeable(p, v), True))
+    return Step([live(p, v), Not(vma_mergeable(p, v)), Not(mapped_huge(p, v))], put(vma_mergeable(p, v), True))
 
 
 @rule([P, V, Q, W], "ksmd: try_to_merge_one_page, split_huge_page", "mm/ksm.c, read in 5.10.262 to 7.3-rc7",
@@ -231,7 +227,7 @@ def ksm_merge_refused(kernel: Decisions, p: Term, v: Term, q: Term, w: Term) -> 
 def _break_fails(kernel: Decisions, p: Term, v: Term) -> Term:
     """break_ksm raises a write fault (up to 6.1), which is the userfaultfd monitor's, or does not find the page of a
     PROT_NONE VMA; nobody is told."""
-    missed = Not(_followed(kernel, p, v))
+    missed = Not(followed(kernel, p, v))
     return And(Or(uffd_protects(p, v), missed), BoolVal(not kernel.unmerge_unshares))
 
 

@@ -291,8 +291,7 @@ def _on_range(
     return Operation(
         word, ("v",), (rule,), (f"{rule}-refused",), nothing=nothing, prepares=("split-pmd",), flags=frozenset(flags),
         refused_first=True,
-        whole=(f"{rule}-range",), whole_refusal=(f"{rule}-range-refused",), features=features,
-        since=since,
+        at_once=(f"{rule}-range",), at_once_refusal=(f"{rule}-range-refused",), features=features, since=since,
     )
 
 
@@ -442,7 +441,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "split", ("v",), ("split-folio", "split-nothing"), ("split-folio-refused",),
         whole=("split-folio", "split-nothing"), whole_refusal=("split-folio-refused",), on_frame=True, actor="either",
-        features=HUGE,
+        refused_first=True, features=HUGE,
     ),
     Operation(
         "collapse", ("v",), ("collapse", "collapse-nothing"), ("collapse-refused",),

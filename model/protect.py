@@ -333,8 +333,7 @@ def _watched(kernel: Decisions, p: Term, span: Span) -> Term:
     """mwriteprotect_range finds what it is to change; decision `uffd_across_vmas`.
 
     Up to 6.3 find_dst_vma wants the range within one VMA; here two differ by a flag, as what mremap brings is not
-    registered. Then (a1b92a3f14) it takes one VMA after the other and passes over holes. Not told:
-    those before one that is not registered are changed, and then the call fails.
+    registered. Then (a1b92a3f14) it takes one VMA after the other and passes over holes.
     """
 
     def watched(v: Term) -> Term:
@@ -347,6 +346,19 @@ def _watched(kernel: Decisions, p: Term, span: Span) -> Term:
         watched(v), *(flag(p, v) == flag(p, span.page) for flag in flags), forked_alike(p, v, span.page),
         alike(vma_missing, p, v, span.page), alike(vma_none, p, v, span.page),
     ))
+
+
+def _not_protected(kernel: Decisions, p: Term, span: Span, forbidden: Term | None = None) -> Step:
+    """mwriteprotect_range fails, or what it finds is `forbidden`, and it has changed nothing.
+
+    Where it takes one VMA after the other, those before one that is not registered have been changed by then, page by
+    page. Not told: that it passes over a hole on the way to such a VMA.
+    """
+    watched = _watched(kernel, p, span)
+    if span.whole and kernel.uffd_across_vmas:
+        found = [] if forbidden is None else [And(watched, forbidden)]
+        return Step([Or(span.every(lambda v: Not(live(p, v))), *found)])
+    return Step([Not(watched) if forbidden is None else Or(Not(watched), forbidden)])
 
 
 @ranged("UFFDIO_WRITEPROTECT(MODE_WP), change_pte_range",
@@ -376,7 +388,7 @@ def uffd_wp(kernel: Decisions, p: Term, span: Span) -> Staged:
 @ranged("UFFDIO_WRITEPROTECT refused", "domain.md 2.8", kind="refusal")
 def uffd_wp_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """No registered VMA, more than one, or (decision `refuse`) a pinned writable page."""
-    return Step([Or(Not(_watched(kernel, p, span)), span.some(_forbidden(kernel.uffd_wp_pinned, p)))])
+    return _not_protected(kernel, p, span, span.some(_forbidden(kernel.uffd_wp_pinned, p)))
 
 
 def unprotected(kernel: Decisions, p: Term, v: Term) -> list[Update]:
@@ -404,7 +416,7 @@ def uffd_unwp(kernel: Decisions, p: Term, span: Span) -> Staged:
 @ranged("UFFDIO_WRITEPROTECT, -ENOENT", "domain.md (i)", kind="refusal")
 def uffd_unwp_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """No registered VMA, or more than one."""
-    return Step([Not(_watched(kernel, p, span))])
+    return _not_protected(kernel, p, span)
 
 
 @rule([P, V], "change_prot_numa: change_pte_range; do_numa_page", "domain.md F18; decisions `numa_hints`, `numa_write`",

@@ -120,6 +120,11 @@ def map_read_only(
     )
 
 
+def followed(kernel: Decisions, p: Term, v: Term) -> Term:
+    """follow_page finds what is mapped there; decision `follows_inaccessible`."""
+    return Or(Not(vma_none(p, v)), BoolVal(kernel.follows_inaccessible))
+
+
 def split_pte(kernel: Decisions, p: Term, v: Term) -> list[Update]:
     """__split_huge_pmd_locked: a PTE takes over from the PMD what it said of v; decision `split_keeps_dirty`.
 

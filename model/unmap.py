@@ -21,6 +21,7 @@ from model.state import (
     force_cow,
     hugetlb,
     live,
+    mapped_huge,
     maps,
     migrating,
     migration_exclusive,
@@ -103,7 +104,7 @@ def _zap(kernel: Decisions, zapped: Callable[[Term, Term], Term]) -> list[list[U
 def munmap(kernel: Decisions, p: Term, v: Term) -> Step:
     """The VMA and the PTE go; a page that is referenced lives on, invisible to the process."""
     return Step(
-        [live(p, v), Not(pte_huge(p, v))],
+        [live(p, v), Not(mapped_huge(p, v))],
         [put(vma(p, v), False), *_zap(kernel, lambda q, w: And(q == p, w == v))],
     )
 
@@ -111,7 +112,7 @@ def munmap(kernel: Decisions, p: Term, v: Term) -> Step:
 @rule([P, V], "madvise(MADV_DONTNEED), zap_page_range", "domain.md I1", lock="read")
 def dontneed(kernel: Decisions, p: Term, v: Term) -> Step:
     """The PTE goes, the VMA stays: the next touch gets a new page."""
-    return Step([live(p, v), Not(pte_huge(p, v))], _zap(kernel, lambda q, w: And(q == p, w == v)))
+    return Step([live(p, v), Not(mapped_huge(p, v))], _zap(kernel, lambda q, w: And(q == p, w == v)))
 
 
 @rule([P, V], "madvise(MADV_DONTNEED), zap_huge_pmd, try_to_free_pte",
@@ -120,7 +121,7 @@ def dontneed_block(kernel: Decisions, p: Term, v: Term) -> Step:
     """All that one PMD covers goes at once: a PMD that maps it, or from 6.14 a page table, which is then empty."""
     table = one_vma(p, v) if kernel.dontneed_frees_tables else BoolVal(False)
     return Step(
-        [live(p, v), Or(And(pte_present(p, v), pte_huge(p, v)), table)],
+        [live(p, v), Or(mapped_huge(p, v), table)],
         [*_zap(kernel, lambda q, w: And(q == p, block(w) == block(v))), put(page_table(p, block(v)), False)],
     )
 
@@ -160,7 +161,7 @@ def mmap(kernel: Decisions, p: Term, v: Term) -> Step:
         vma_unwatched,
     )
     return Step(
-        [alive(p), Not(file(v)), Not(hugetlb(v)), Not(And(vma(p, v), pte_present(p, v), pte_huge(p, v)))],
+        [alive(p), Not(file(v)), Not(hugetlb(v)), Not(And(vma(p, v), mapped_huge(p, v)))],
         [
             *(put(flag(p, v), False) for flag in flags), put(vma(p, v), True), put(vma_write(p, v), True),
             put(vma_apart(p, v), True), put(vma_new(p, v), True), *_zap(kernel, lambda q, w: And(q == p, w == v)),
@@ -199,7 +200,7 @@ def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> 
         )
     ]
     return Step(
-        [live(p, v), v != w, Not(pte_huge(p, v)), Not(pte_huge(p, w)), Not(file(v)), Not(file(w))],
+        [live(p, v), v != w, Not(mapped_huge(p, v)), Not(mapped_huge(p, w)), Not(file(v)), Not(file(w))],
         [
             left, put(pte_present(p, v), False), put(pte_swap(p, v), False), put(pte_migration(p, v), False), *moved,
             put(vma_anon(p, w), has_anon_vma(p, v)),

@@ -29,6 +29,7 @@ from model.state import (
     file,
     large,
     live,
+    mapped_huge,
     maybe_pinned,
     misplaced,
     missing,
@@ -122,7 +123,8 @@ def _registration(name: str, for_missing: bool, for_wp: bool) -> tuple[RuleTempl
 
     def nothing(kernel: Decisions, p: Term, v: Term) -> Step:
         """The VMA of what a PMD maps is registered for that: the PMD stays whole."""
-        return Step([live(p, v), pte_present(p, v), pte_huge(p, v), _as_it_is(p, v, for_missing, for_wp)])
+        already = [pte_present(p, v), pte_huge(p, v), _as_it_is(p, v, for_missing, for_wp)]
+        return Step([_can_register(kernel, p, v, for_wp), *already])
 
     def refused(kernel: Decisions, p: Term, span: Span) -> Step:
         """There is no VMA, or one that cannot be registered so."""
@@ -407,7 +409,7 @@ def uffd_move_refused(kernel: Decisions, p: Term, v: Term, w: Term) -> Step:
 def _pmd_movable(p: Term, v: Term, w: Term) -> list[Term]:
     """move_pages: a PMD that maps an exclusive page, or the huge zero page, is split, if none maps the target."""
     f = pte_frame(p, v)
-    onto_huge = And(pte_present(p, w), pte_huge(p, w))
+    onto_huge = mapped_huge(p, w)
     return [*_alike(p, v, w), pte_present(p, v), pte_huge(p, v), Or(nonanon(f), exclusive(f)), Not(onto_huge)]
 
 

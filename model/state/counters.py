@@ -37,6 +37,7 @@ from model.state.functions import (
     frame_value,
     has_pinned,
     held,
+    hugetlb,
     ksm,
     ksm_cleared,
     ksm_tested,
@@ -54,6 +55,7 @@ from model.state.functions import (
     pin_known,
     pin_proc,
     pmd_splitting,
+    pool_empty,
     pte_dirty,
     pte_frame,
     pte_huge,
@@ -79,6 +81,8 @@ from model.state.functions import (
     vma_missing,
     vma_new,
     vma_none,
+    vma_resv_owner,
+    vma_resv_unmapped,
     vma_soft_dirty,
     vma_uffd,
     vma_unwatched,
@@ -93,8 +97,8 @@ def mmap_read_held(p: Term) -> Term:
     """Something holds mmap_lock of p for reading: a fault that copies or reads, an ioctl of userfaultfd that will flush
     or move, the retry loop of a FOLL_FORCE write."""
     return exists(Page, lambda v: Or(
-        copy_in_progress(p, v), uffd_flushing(p, v), uffd_unwp_flushing(p, v), force_cow(p, v), moving(p, v),
-        sync_reading(p, v),
+        copy_in_progress(p, v), uffd_flushing(p, v), uffd_unwp_flushing(p, v), And(vma(p, v), force_cow(p, v)),
+        moving(p, v), sync_reading(p, v),
     ))
 
 
@@ -141,6 +145,11 @@ def registered(p: Term, v: Term) -> Term:
 
 
 # Counters, and flags of pages.
+
+def mapped_huge(p: Term, v: Term) -> Term:
+    """A PMD maps the page: where no PTE is present, `pte_huge` says nothing."""
+    return And(pte_present(p, v), pte_huge(p, v))
+
 
 def same_pmd(p: Term, v: Term, q: Term, w: Term) -> Term:
     """One PMD of one mm maps both pages."""
@@ -281,8 +290,14 @@ def live(p: Term, v: Term) -> Term:
 
 
 def loadable(p: Term, v: Term) -> Term:
-    """A load by p at v returns: it is no fault that only a monitor ends."""
-    return And(live(p, v), accessible(p, v), Not(And(missing(p, v), pte_none(p, v))))
+    """A load by p at v returns: it is no fault that only a monitor ends, or for which there is no page."""
+    waits = And(missing(p, v), pte_none(p, v))
+    return And(live(p, v), accessible(p, v), Not(waits), Not(And(hugetlb(v), pte_none(p, v), Not(may_fill(p, v)))))
+
+
+def may_fill(p: Term, v: Term) -> Term:
+    """hugetlb_no_page finds a page: it is reserved, or the pool has one more."""
+    return And(Not(vma_resv_unmapped(p, v)), Or(vma_resv_owner(p, v), Not(pool_empty(v))))
 
 
 # Fresh elements: nothing refers to them, so any one stands for all.

@@ -9,7 +9,8 @@ import z3
 from z3 import And, Implies, Not
 
 from model.logic import Term, Update, each, exists, forall
-from model.state.functions import Page, block, pte_huge
+from model.state.counters import mapped_huge
+from model.state.functions import Page, block
 
 
 @dataclass(frozen=True)
@@ -39,4 +40,4 @@ class Span:
 
     def in_ptes(self, p: Term) -> Term:
         """What it covers can be changed without splitting a PMD of p."""
-        return z3.BoolVal(True) if self.whole else Not(pte_huge(p, self.page))
+        return z3.BoolVal(True) if self.whole else Not(mapped_huge(p, self.page))

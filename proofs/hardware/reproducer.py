@@ -430,17 +430,16 @@ class _Function:
         if "v" in part:
             given = {"page": self.name("v", part["v"])} | given
         operation = statement.operation
-        in_one = operation.at_once or operation.passes_over
-        if (operation.whole and operation.goal == operation.whole) or (in_one and len(statement.parts) > 1):
+        in_one = bool(operation.at_once or operation.passes_over) and len(statement.parts) > 1
+        if (operation.whole and operation.goal == operation.whole) or in_one:
             given["whole"] = "1"
         function, actor = action.function, "DIRECTOR" if action.by_director else self.name("p", part.get("p", 0))
         if together and action.by_director:
             function, actor = _BY_ITSELF.get(function, function), self.name("p", part.get("p", 0))
         text = statement.text.replace("\\", "\\\\").replace('"', '\\"')
         return (
-            f'\t{"racer" if together else "step"}({actor}, "{text}", {function}, {len(statement.parts)}, '
-            f"{int(action.goes_on)}, "
-            f"{self.arguments(given)});"
+            f'\t{"racer" if together else "step"}({actor}, "{text}", {function}, '
+            f"{1 if in_one else len(statement.parts)}, {int(action.goes_on)}, {self.arguments(given)});"
         )
 
     # The end

@@ -111,6 +111,8 @@ class _Parser:
         self.condition: tuple[int, str, str, Term] | None = None
         self.facts: dict[Fact, None] = {}
         self.mapped: dict[str, tuple[frozenset[str], frozenset[int]]] = {}
+        self.stored: set[tuple[int, int]] = set()
+        self.unfound: set[int] = set()
         self.missing = ""
 
     def fail(self, message: str) -> NoReturn:
@@ -292,6 +294,7 @@ class _Parser:
             self.lack("mappings over that of a file")
         if operation.word in ("mmap", "mremap"):
             self.check_merging(operation, parts)
+        self.check_found(operation, parts)
         named = [self.pages[part[x]] for part in parts for x in "vw" if x in operation.arguments]
         if why := hugetlb.refused(operation, named):
             self.fail(why)
@@ -310,6 +313,17 @@ class _Parser:
         if places not in (before, frozenset(self.page_parts[whole])) and "mmap" in words:
             self.lack("parts of a huge page that are mapped anew beside others that were")
         self.mapped[whole] = words, places
+
+    def check_found(self, operation: Operation, parts: Sequence[Mapping[str, int]]) -> None:
+        """Lacks what has to find all mappings of a KSM page that a child's memory has become: its rmap_item leads to
+        the child's anon_vma, and not to what the parent maps (rmap_walk_ksm)."""
+        for part in parts:
+            if operation.word == "write":
+                self.stored.add((part["p"], part["v"]))
+            elif operation.word == "ksm" and part["p"] and (part["p"], part["v"]) not in self.stored:
+                self.unfound |= {part["v"], part["w"]}
+            elif operation.word in ("pageout", "migrate") and part["v"] in self.unfound:
+                self.lack("reclaim and migration of a KSM page which a child's memory became, and its parent maps,")
 
     def new_reference(self, name: str, size: int) -> tuple[int, ...]:
         self.new_name("reference", name, list(self.reference_parts))

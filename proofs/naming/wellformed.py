@@ -37,6 +37,9 @@ from model.state import (
     Pin,
     Proc,
     alive,
+    block,
+    force_cow,
+    mapped_huge,
     pin_attached,
     pin_live,
     pin_page,
@@ -57,6 +60,10 @@ _FACTS = (
     forall(Proc, Page, lambda p, v: z3.Implies(pte_swap(p, v), vma(p, v))),
     forall(Proc, Page, lambda p, v: z3.Implies(pte_migration(p, v), vma(p, v))),
     forall(Pin, lambda k: z3.Implies(z3.And(pin_live(k), pin_attached(k)), vma(pin_proc(k), pin_page(k)))),
+    forall(Proc, Page, lambda p, v: z3.Implies(force_cow(p, v), vma(p, v))),
+    forall(Proc, Page, Page, lambda p, v, w: z3.Implies(
+        z3.And(mapped_huge(p, v), block(v) == block(w)), mapped_huge(p, w)
+    )),
 )
 """What holds of every kernel: used for a system where its rules preserve it."""
 

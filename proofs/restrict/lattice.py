@@ -21,6 +21,7 @@ from model.restrictions import RESTRICTIONS, SWITCHES, VARIANTS, WITH_FEATURES, 
 from proofs import store
 from proofs.certify import verify
 from proofs.certify.manifest import unlike, write
+from proofs.certify.obligations import clause_of, parsed
 from proofs.check import cells, jobs, scopes
 from proofs.check import prove as proving
 from proofs.derive.interpreter import Instance
@@ -129,6 +130,11 @@ def corners(base: str, name: str, variants: Sequence[str], seconds: float, out: 
     return work
 
 
+def _part(job: CornerJob) -> Path:
+    """Where what is found for the job is kept until all of it is decided."""
+    return job.out / "results" / f"{job.key}.part.json"
+
+
 class Lattice:
     """Decides sets of restrictions, remembering counterexamples, proofs, and which rules keep which clauses."""
 
@@ -137,6 +143,8 @@ class Lattice:
         self.stated = find_invariant(job.invariant)
         self.counterexamples: list[Steps] = []
         self.proofs: list[tuple[Clause, ...]] = []
+        self.found: dict[str, list[Any]] = {"counterexamples": [], "proofs": []}
+        self._remember()
         self.kept: set[tuple[str, tuple[Clause, ...]]] = set()
         self.decided: dict[frozenset[str], tuple[str, Any]] = {}
         self.explored: dict[frozenset[str], Steps | None] = {}
@@ -178,6 +186,7 @@ class Lattice:
         found = self._explored(names)
         if found is not None:
             self.counterexamples.append(found)
+            self._keep("counterexamples", [[rule, [list(one) for one in binding]] for rule, binding in found])
             return INSUFFICIENT, found
         hints = list(dict.fromkeys(c for clauses in self.proofs for c in clauses[1:]))
         claim = self.proofs[0][0] if self.proofs else Clause(self.stated.formula, self.stated.name)
@@ -185,7 +194,33 @@ class Lattice:
         if not isinstance(proof, Proof):
             return UNDECIDED, proof.reason
         self.proofs.append(proof.clauses)
+        said = [clause_of(c.formula, system) for c in proof.clauses]
+        self._keep("proofs", [_names(names), [[c.variables, c.body] for c in said]])
         return self._sufficient(names, system, proof.clauses)
+
+    def _keep(self, kind: str, found: Any) -> None:
+        """Keep what was found, for a run that goes on where this one ends. Raises OSError."""
+        self.found[kind].append(found)
+        part = _part(self.job)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        store.keep(part, self.job.key, self.found)
+
+    def _remember(self) -> None:
+        """Take what a run found that did not come to its end: every set is still decided by `carried`."""
+        try:
+            found = store.kept(_part(self.job), self.job.key)
+            steps = [tuple((rule, tuple((x, value) for x, value in binding)) for rule, binding in one)
+                     for one in found["counterexamples"]]
+            proofs = [self._read(names, rows) for names, rows in found["proofs"]]
+        except (OSError, ValueError, KeyError, TypeError, ModelError):
+            return
+        self.counterexamples, self.proofs, self.found = steps, proofs, found
+
+    def _read(self, names: Names, rows: Any) -> tuple[Clause, ...]:
+        """The clauses that proved that set. Raises ModelError if they are none of it."""
+        system = system_of(self.spec(names))
+        said = [parsed(tuple(map(tuple, variables)), body, system) for variables, body in rows]
+        return tuple(Clause(c.formula(system), c.text) for c in said)
 
     def _sufficient(self, names: frozenset[str], system: System, clauses: tuple[Clause, ...]) -> tuple[str, Any]:
         note = proving.objection(find_kernel(self.spec(names)), system, [c.formula for c in clauses])
@@ -286,7 +321,8 @@ def restrict(
     by z3 and cvc5.
 
     `base`: as `spec_of` takes it. `seconds`: for each search of a proof. What is decided stays in `out`/results, and is
-    not decided again unless `fresh`, or its evidence is none. Raises EngineError if a proof is refuted.
+    not decided again unless `fresh`, or its evidence is none; each proof and counterexample does that an unfinished run
+    found. Raises EngineError if a proof is refuted.
     """
     kept = out / "results"
     kept.mkdir(parents=True, exist_ok=True)
@@ -304,6 +340,9 @@ def restrict(
             for one, (job, _) in zip(checked, asked.values(), strict=True) if not one.accepted
         }
 
+    if fresh:
+        for job in work:
+            _part(job).unlink(missing_ok=True)
     had = [(job, c) for job in work if not fresh and (c := _stored(kept / f"{job.key}.json", job)) is not None]
     doubtful = verified(had)
     done = {job.key: c for job, c in had if job.key not in doubtful}
@@ -314,6 +353,7 @@ def restrict(
         decided.append((job, corner))
         if not corner.undecided:
             store.keep(kept / f"{job.key}.json", job.key, dataclasses.asdict(corner))
+            _part(job).unlink(missing_ok=True)
         progress("deciding", len(done), len(work))
     for refuted in verified(decided).values():
         raise EngineError(refuted)

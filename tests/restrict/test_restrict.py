@@ -188,6 +188,36 @@ def test_what_is_kept_is_of_the_claim_as_it_is(tmp_path: Path, monkeypatch: pyte
     assert len(asked) == 5
 
 
+@pytest.mark.parametrize("verdict", [SUFFICIENT, INSUFFICIENT])
+def test_a_run_that_did_not_come_to_its_end_is_gone_on_with(
+    verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had found is not sought again: it is executed, or proved, for each set."""
+    monkeypatch.setattr(restricting, "RESTRICTIONS", RESTRICTIONS[:1])
+    file = tmp_path / "mine.py"
+    file.write_text(OWN if verdict == SUFFICIENT else OWN.replace("Not(pte_write(p, v)),", "pte_write(p, v),"))
+    job = CornerJob("mapcount", f"{file}:P", (), 60, tmp_path, "key")
+    outermost = "with_certificate" if verdict == SUFFICIENT else "with_trace"
+
+    def interrupted(*asked: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restricting, outermost, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            decide_corner(job)
+    with monkeypatch.context() as patch:
+        patch.setattr(restricting.Lattice, "decide", interrupted)
+        again = decide_corner(job)
+    assert (again.sets, again.undecided) == (2, ())
+    assert {SUFFICIENT: again.minimal_sufficient, INSUFFICIENT: again.maximal_insufficient}[verdict]
+    (part,) = (tmp_path / "results").iterdir()
+    part.write_text(part.read_text().replace('"key"', '"another"'))
+    monkeypatch.setattr(restricting.Lattice, "decide", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        decide_corner(job)
+
+
 ERRORS = {
     ("-i", "write-bit"): "either --base or --kernel",
     ("-i", "write-bit", "--base", "page-count", "-k", "v5.9"): "either --base or --kernel",

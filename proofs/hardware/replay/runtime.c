@@ -1091,16 +1091,18 @@ static int in_writable_vma(const char *at)
 }
 
 /*
- * A reference was taken, or was not. A ring's or pipe's page is the one that is mapped right after. Where the bit of
+ * A reference was taken, or was not. A ring's or pipe's page is the one that is mapped right after. `writes`: for
+ * writing, without FOLL_FORCE, which a mapping that is not writable refuses before it looks for a page. Where the bit of
  * userfaultfd is not known, a store raises the same fault, and says who refused it.
  */
-static long taken(const struct args *a, long answer, int held)
+static long taken(const struct args *a, long answer, int held, int writes)
 {
 	struct reference *r = &shared->ref[a->ref];
 	enum truth bit;
 	int value;
 
-	if (answer == -EFAULT && shared->missing && touch(place[a->page].at, &value, 0) == BLOCKED)
+	if (answer == -EFAULT && shared->missing && (!writes || in_writable_vma(place[a->page].at)) &&
+	    touch(place[a->page].at, &value, 0) == BLOCKED)
 		return BLOCKED; /* a page is missing */
 	if (answer == -EFAULT && shared->watched && in_writable_vma(place[a->page].at)) {
 		bit = uffd_bit(place[a->page].at);
@@ -1134,7 +1136,7 @@ static long take_into_pipe(const struct args *a)
 {
 	struct iovec page = { place[a->page].at, PAGE };
 	ssize_t moved = vmsplice(pipes[a->ref][1], &page, 1, SPLICE_F_NONBLOCK);
-	long answer = taken(a, moved == (ssize_t)PAGE ? 0 : moved < 0 ? -errno : -EFAULT, IN_PIPE);
+	long answer = taken(a, moved == (ssize_t)PAGE ? 0 : moved < 0 ? -errno : -EFAULT, IN_PIPE, 0);
 
 	if (!answer)
 		fault_rest(&place[a->page], 0);
@@ -1185,7 +1187,7 @@ static long take_into_ring(const struct args *a)
 	answer = result(syscall(SYS_io_uring_register, r->file, IORING_REGISTER_BUFFERS, &page, 1));
 	if ((answer == -ENOMEM && !place[a->page].of_movable) || answer == -EPERM)
 		return unseen("a registered buffer: %s", strerror((int)-answer));
-	answer = taken(a, answer, IN_RING);
+	answer = taken(a, answer, IN_RING, 1);
 	if (!answer)
 		fault_rest(&place[a->page], 1);
 	return answer;
@@ -1274,7 +1276,8 @@ static long take_by_probe(const struct args *a)
 
 	if (probe < 0)
 		return without_probe("such a reference");
-	answer = taken(a, result(ioctl(probe, GP_TAKE, &take)), IN_PROBE);
+	answer = taken(a, result(ioctl(probe, GP_TAKE, &take)), IN_PROBE,
+		       (a->flags & (GP_WRITE | GP_FORCE)) == GP_WRITE);
 	if (answer)
 		return answer;
 	for_rest(at, p) { /* as fault_rest does */
@@ -1691,10 +1694,12 @@ static long shrink(int process, struct args args)
 /* Reclaim of the page that process `child` maps. A large folio that it passes over is split first, if it can be. */
 static long page_out(const struct args *a)
 {
+	struct args by = *a;
 	long answer = act(a->child, pageout, *a);
 
 	if (answer == PASSED_OVER && frame_flags(shared->frame) & LARGE) {
-		answer = act(a->child, split_folio, *a);
+		by.value = 1;
+		answer = act(a->child, split_folio, by);
 		answer = answer ? answer : act(a->child, pageout, *a);
 	}
 	return answer == PASSED_OVER ? shrink(a->child, *a) : answer;
@@ -1873,7 +1878,7 @@ static long split_all(const struct place *meant)
 }
 
 //: split_folio
-/* Split the large folio at this page into pages; refused if it stays one. */
+/* Split the large folio at this page into pages; refused if it stays one. `value`: however it can be done. */
 static long split_folio(const struct args *a)
 {
 	const struct place *p = &place[a->page];
@@ -1886,7 +1891,8 @@ static long split_folio(const struct args *a)
 	snprintf(range, sizeof(range), "%d,0x%lx,0x%lx", (int)getpid(), (unsigned long)p->at,
 		 (unsigned long)(p->at + PAGE));
 	answer = put("/sys/kernel/debug/split_huge_pages", range);
-	if (answer == -EINVAL) /* before 5.13 it has no other way */
+	/* Before 5.13 it has no other way; from 6.1 to 6.4 it does not find what a PROT_NONE mapping maps. */
+	if (answer == -EINVAL || (a->value && allowed && frame_flags(frame) & LARGE))
 		answer = allowed ? split_all(p) : -EPERM;
 	if (answer == -ENOENT || answer == -EPERM || answer == -EACCES)
 		return unseen("split_huge_pages in debugfs: %s", strerror((int)-answer));
