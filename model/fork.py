@@ -54,6 +54,7 @@ from model.state import (
     hugetlb,
     live,
     maps,
+    memalloc_pin,
     migration_exclusive,
     nonanon,
     not_forked,
@@ -67,6 +68,7 @@ from model.state import (
     pte_frame,
     pte_huge,
     pte_migration,
+    pte_none,
     pte_present,
     pte_slot,
     pte_soft_dirty,
@@ -297,9 +299,10 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
         + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
         + put(vma_uffd(q, v), kept(vma_uffd)) + put(vma_missing(q, v), kept(vma_missing))
         + put(vma_unwatched(q, v), False) + put(pte_uffd_wp(q, v), protected) + put(uffd_armed(q, v), kept(uffd_armed))
-        + put(uffd_marker(q, v), And(vma_uffd(p, v), uffd_marker(p, v)) if event else BoolVal(False))
+        + put(uffd_marker(q, v), And(vma_uffd(p, v), pte_none(p, v), uffd_marker(p, v)) if event else BoolVal(False))
         + put(vma_resv_owner(q, v), False) + put(vma_resv_unmapped(q, v), False)
-        + put(force_cow(q, v), False) + put(pte_present(q, v), And(pte_present(p, v), copied, tables))
+        + put(force_cow(q, v), False) + put(memalloc_pin(q, v), False)
+        + put(pte_present(q, v), And(pte_present(p, v), copied, tables))
         + put(vma_anon(q, v), And(has_anon_vma(p, v), Not(vma_wipeonfork(p, v))))
         + put(pte_migration(q, v), And(pte_migration(p, v), copied, tables))
         + put(pte_frame(q, v), If(And(early, Not(pte_migration(p, v))), to.copy(v), pte_frame(p, v)))

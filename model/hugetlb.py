@@ -38,6 +38,7 @@ from model.state import (
     pte_present,
     pte_soft_dirty,
     pte_write,
+    uffd_marker,
     vma,
     vma_huge,
     vma_mergeable,
@@ -188,7 +189,8 @@ def _taken_back(p: Term, v: Term) -> list[Update]:
     """unmap_ref_private: whoever maps the page and owns no reservation loses it, and gets SIGBUS from then on."""
     f = pte_frame(p, v)
     return each(
-        Proc, lambda q: put(pte_present(q, v), False) + put(vma_resv_unmapped(q, v), True),
+        Proc,
+        lambda q: put(pte_present(q, v), False) + put(uffd_marker(q, v), False) + put(vma_resv_unmapped(q, v), True),
         when=lambda q: And(q != p, maps(q, v, f), Not(vma_resv_owner(q, v))),
     )
 

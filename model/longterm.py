@@ -36,6 +36,7 @@ from model.state import (
     pte_frame,
     pte_present,
     slot_frame,
+    vma,
     writeback,
     zone_cma,
     zone_movable,
@@ -70,7 +71,7 @@ def _place(kernel: Decisions, rule: Rule, new: Param) -> list[Update]:
     if rule.name in NEVER_THERE or "v" not in named:
         return lies(new.term, lambda zone: BoolVal(False))
     p, v = named.get("p"), named["v"]
-    pins = exists(Proc, lambda q: memalloc_pin(q, v)) if p is None else memalloc_pin(p, v)
+    pins = exists(Proc, lambda q: And(vma(q, v), memalloc_pin(q, v))) if p is None else memalloc_pin(p, v)
     avoided = {"cma": (zone_cma,), "movable": (zone_movable, zone_cma)}[kernel.longterm_migrates]
     return lies(new.term, lambda zone: And(zone(v), Not(pins)) if zone in avoided else zone(v))
 

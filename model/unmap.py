@@ -23,6 +23,7 @@ from model.state import (
     live,
     mapped_huge,
     maps,
+    memalloc_pin,
     migrating,
     migration_exclusive,
     page_table,
@@ -158,7 +159,7 @@ def mmap(kernel: Decisions, p: Term, v: Term) -> Step:
     """
     flags = (
         vma_exec, vma_none, vma_huge, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, vma_uffd, vma_missing,
-        vma_unwatched,
+        vma_unwatched, force_cow, memalloc_pin,
     )
     return Step(
         [alive(p), Not(file(v)), Not(hugetlb(v)), Not(And(vma(p, v), mapped_huge(p, v)))],
@@ -208,6 +209,7 @@ def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> 
             put(page_table(p, block(w)), Or(page_table(p, block(w)), vma_huge(p, v), vma_huge(p, w))),
             put(vma_uffd(p, w), False), put(vma_missing(p, w), False), put(pte_huge(p, w), False),
             put(pte_soft_dirty(p, w), True), bit, put(uffd_armed(p, w), False), put(force_cow(p, w), False),
+            put(memalloc_pin(p, w), False),
             put(stale(p, v), False), put(stale(p, w), False),
             *_detach(lambda q, u: And(q == p, u == w)), references_follow(p, v, w),
         ],

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mutant_proofs
 import pytest
 import z3
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
-from model.features import FEATURES, SPLIT
-from model.kernels import FURTHER, KERNELS
+from model.features import FEATURES, SPLIT, WORLD
+from model.kernels import FURTHER, KERNELS, V7_2
 from model.logic import ModelError, Rule, System, Term, functions_in, meaning, text_of
 from proofs.check.tables import verdicts
 from proofs.derive.steps import after
-from proofs.naming.specs import find_invariant, find_kernel, system_of
+from proofs.naming.specs import find_invariant, find_kernel, system_of, system_with
 from proofs.naming.wellformed import defects_of_claim, defects_of_rule, facts_of
 
 EVERY = [k.name for k in (*KERNELS, *FURTHER)]
@@ -54,6 +55,32 @@ def whats_of_rule(rule: Rule, system: System, facts: list[Term], meanings: list[
     if key not in TOLD:
         TOLD[key] = [d.what for d in defects_of_rule(rule, system, facts)]
     return TOLD[key]
+
+
+@pytest.mark.slow
+def test_no_rule_of_a_feature_depends_on_what_has_no_meaning() -> None:
+    system = system_with(V7_2, WORLD - {"huge"})
+    assert {r.name: d.what for r in system.rules for d in defects_of_rule(r, system, facts_of(system))} == {}
+
+
+WITH_HUGE = {
+    # Which frames of a folio nobody has: what a free one says of its folio keeps that folio from being given out again,
+    # and another, of which nobody speaks, can be given out in its place.
+    "huge-fault": "large", "collapse": "large",
+    # Of a block without a page nothing is said.
+    "fork": "page_table",
+}
+
+
+@pytest.mark.slow
+def test_nor_does_one_with_huge_pages_where_what_every_rule_keeps_holds() -> None:
+    system = system_of("v7.2@huge")
+    said = [system.reduced(lemma) for lemma in mutant_proofs.LEMMAS]
+    few = facts_of(system)
+    many = [*few, *mutant_proofs.invariant(system.rules, [f for f in said if not z3.is_true(f)])]
+    seen = {r: {d.key for d in defects_of_rule(r, system, few)} for r in system.rules}
+    left = {r.name: keys & {d.key for d in defects_of_rule(r, system, many)} for r, keys in seen.items() if keys}
+    assert {name: what for name, keys in left.items() for what, _ in keys} == WITH_HUGE
 
 
 @pytest.mark.slow
