@@ -9,7 +9,8 @@ import z3
 from z3 import And, Implies, Not
 
 from model.logic import Term, Update, each, exists, forall
-from model.state.functions import Page, block, pte_huge
+from model.state.functions import block, pte_huge
+from model.state.sorts import Page
 
 
 @dataclass(frozen=True)
