@@ -52,7 +52,6 @@ from model.state import (
     uffd_armed,
     uffd_marker,
     uffd_protects,
-    uffd_unpopulated,
     unplaced,
     vma_anon,
     vma_apart,
@@ -204,7 +203,7 @@ def marked(p: Term, v: Term) -> Term:
 
 def anon_marker(p: Term, v: Term) -> Term:
     """The empty PTE of anonymous memory is a marker, whatever is registered there."""
-    return And(uffd_unpopulated(v), Not(file(v)), uffd_marker(p, v))
+    return And(may_mark(v), Not(file(v)), uffd_marker(p, v))
 
 
 def left_marker(kernel: Decisions, q: Term, w: Term) -> list[Update]:

@@ -14,6 +14,7 @@ from model.logic import Step, Term, Update, each, forall, put, rule
 from model.protect import ranged, table_of_markers
 from model.ptes import P, V
 from model.state import (
+    Page,
     Proc,
     Span,
     alive,
@@ -21,6 +22,7 @@ from model.state import (
     file,
     hugetlb,
     live,
+    may_mark,
     page_table,
     pte_huge,
     pte_migration,
@@ -53,15 +55,20 @@ def has_features(kernel: Decisions, v: Term) -> Term:
 
 
 def _untouched(v: Term) -> list[Term]:
-    """Nobody has touched v, nor protected what is not there."""
-    unmarked = forall(Proc, lambda q: And(pte_none(q, v), Not(And(file(v), uffd_marker(q, v)))))
-    return [Not(hugetlb(v)), unmarked]
+    """Nobody has touched v."""
+    return [Not(hugetlb(v)), forall(Proc, lambda q: pte_none(q, v))]
 
 
 def _asked(v: Term, given: bool) -> list[list[Update]]:
-    """The userfaultfd of v leaves markers; where it is not `given`, nobody is registered there."""
+    """The userfaultfd of v leaves markers; where it is not `given`, nobody is registered there.
+
+    What is empty elsewhere could be a marker from now on, and is none.
+    """
     registered = [] if given else each(Proc, lambda q: put(vma_uffd(q, v), False) + put(vma_missing(q, v), False))
-    return [put(uffd_unpopulated(v), True), each(Proc, lambda q: put(uffd_marker(q, v), False)), registered]
+    unmarked = each(
+        Proc, Page, lambda q, w: put(uffd_marker(q, w), False), when=lambda q, w: And(Not(file(w)), Not(may_mark(w)))
+    )
+    return [put(uffd_unpopulated(v), True), unmarked, registered]
 
 
 @rule([V], "UFFDIO_API(UFFD_FEATURE_WP_UNPOPULATED)", "domain.md 2.14; decision `uffd_unpopulated`",

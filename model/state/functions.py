@@ -475,8 +475,9 @@ def pte_none(p: Term, v: Term) -> Term:
 
 
 def may_mark(v: Term) -> Term:
-    """What is empty there can be a marker: in a file mapping, or where userfaultfd leaves them in anonymous memory."""
-    return Or(file(v), uffd_unpopulated(v))
+    """What is empty there can be a marker: in a file mapping, or anywhere if some userfaultfd leaves them in anonymous
+    memory, as mremap moved them up to 6.12."""
+    return Or(file(v), exists(Page, uffd_unpopulated))
 
 
 def frame_free(f: Term) -> Term:
