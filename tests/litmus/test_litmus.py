@@ -131,7 +131,7 @@ def test_every_named_rule_exists_in_some_kernel() -> None:
     # The start state has these done, reclaim does the last one later on its own.
     assert known - named == {
         "madvise-hugepage", "backing-read", "mmap-file", "mmap-hugetlb", "mmap-soft-dirty", "free-swap-slot",
-        "memory-movable", "memory-cma",
+        "memory-movable", "memory-cma", "uffd-api-unpopulated", "uffd-api-async",
         "swap-in-read-full", "mprotect-other", "mprotect-other-range",
     }
 
