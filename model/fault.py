@@ -178,7 +178,7 @@ def load_refused(kernel: Decisions, p: Term, v: Term) -> Step:
 
 @rule([P, V], "handle_userfault(VM_UFFD_WP)", "domain.md I6", kind="block")
 def userfault_wait(kernel: Decisions, p: Term, v: Term) -> Step:
-    """A write fault on a uffd-wp PTE: the thread waits for the monitor, unless that has WP_ASYNC."""
+    """A write fault on a uffd-wp PTE: the thread waits for the monitor. Not with WP_ASYNC (uffd-async-clear)."""
     return Step([
         live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_write(p, v)), uffd_protects(p, v), Not(uffd_async(v))
     ])

@@ -168,7 +168,7 @@ def _map_private(
 
 @rule([P, V, NEW], "do_anonymous_page", "domain.md 1.2", features=FORCE)
 def force_anon_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
-    """A forced write fault on an empty PTE maps a fresh zeroed page, clean and read-only, with uffd-wp where a marker
+    """A forced write fault on an empty PTE maps a fresh zeroed page, clean and read-only. With uffd-wp where a marker
     was."""
     return Step(
         [*_read_only(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v), Not(missing(p, v)),
