@@ -951,7 +951,9 @@ static void track(int page, int tracking)
 			place[i].tracking = tracking;
 }
 
-//: pagemap_scan
+//: scan_pages
+#include <sys/ioctl.h>
+
 /* struct pm_scan_arg, of 6.7 */
 struct scan {
 	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
@@ -985,6 +987,7 @@ static long scan_pages(const char *at, size_t length, int flags)
 	return answer < 0 ? answer : pages;
 }
 
+//: pagemap_scan
 static long pagemap_scan(const struct args *a)
 {
 	const struct place *p = &place[a->page];
