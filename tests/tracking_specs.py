@@ -147,4 +147,61 @@ TRACKING = (
          untouched=True, pages=HUGE),
 )
 
-TRACKING_SPECS = (*MARKERS, *TRACKING)
+UNNOTICED = (
+    Spec("a write splits what is protected by WP_ASYNC, and may be written",
+         "A: write x 1; A: write y 1; A: write z 1; A: pagemap-scan x; A: pagemap-scan y; A: mprotect y ro; "
+         "A: uffd-wp z", {"pte_huge(A, y.0)": True, "pte_uffd_wp(A, z.0)": True},
+         never=(("uffd-async-split", "p=A v=y.0"), ("uffd-async-split", "p=A v=z.0")), kernels=ASYNC, untouched=True,
+         pages=(*HUGE, "page y huge 2 uffd async", "page z huge 2 uffd")),
+    Spec("... not what is read-only for another reason", "A: write x 1; A: clear-soft-dirty; A: write y 1; "
+         "A: write y 2", {"pte_write(A, x.0)": False},
+         never=(("uffd-async-split", "p=A v=x.0"),), kernels=ASYNC, untouched=True,
+         pages=(*HUGE, "page y uffd async")),
+    Spec("... whose parts are soft-dirty as it was dirty, by a page table",
+         "A: write x 1; A: clear-soft-dirty; A: pagemap-scan x; A: write x.0 2",
+         {"page_table(A, x)": True, "pte_soft_dirty(A, x.1)": True}, kernels=ASYNC, untouched=True, pages=HUGE),
+    Spec("... by a forced write, too",
+         "A: write x 1; A: clear-soft-dirty; A: pagemap-scan x; A: mprotect x ro; A: force-write x.0 2",
+         {"page_table(A, x)": True, "pte_soft_dirty(A, x.1)": True}, kernels=ASYNC, untouched=True, pages=HUGE),
+    Spec("a forced write clears nothing where the mapping may be written",
+         "A: write x 1; A: write y 1; A: pagemap-scan x; A: pagemap-scan y; A: force-write z 1",
+         {"pte_uffd_wp(A, x.0)": True, "pte_uffd_wp(A, y)": True},
+         never=(("force-async-split", "p=A v=x.0"), ("force-async-clear", "p=A v=y")), kernels=ASYNC, untouched=True,
+         pages=(*HUGE, "page y uffd async", "page z")),
+    Spec("... nor what a monitor is to be asked of",
+         "A: write x 1; A: write y 1; A: uffd-wp x; A: uffd-wp y; A: mprotect x ro; A: mprotect y ro; "
+         "A: pagemap-scan w; A: force-write z 1", {"pte_uffd_wp(A, x.0)": True, "pte_uffd_wp(A, y)": True},
+         never=(("force-async-split", "p=A v=x.0"), ("force-async-clear", "p=A v=y")), kernels=ASYNC, untouched=True,
+         pages=("page x huge 2 uffd", "page y uffd", "page z", "page w uffd async")),
+    Spec("... nor what is shared, and not protected",
+         "A: write x 1; A: write y 1; A: fork C; A: mprotect x ro; A: mprotect y ro; A: force-write z 1",
+         {"pte_uffd_wp(A, x.0)": False, "pte_uffd_wp(A, y)": False},
+         never=(("force-async-split", "p=A v=x.0"), ("force-async-clear", "p=A v=y")), kernels=ASYNC, untouched=True,
+         pages=(*HUGE, "page y uffd async", "page z")),
+    Spec("what is left of uffd-wp where write-protection is not registered any more stops no write",
+         "A: write x 1; A: write y 1; A: pagemap-scan x; A: pagemap-scan y; A: uffd-register x missing; "
+         "A: uffd-register y missing", {"pte_uffd_wp(A, x.0)": True, "vma_uffd(A, y)": False},
+         never=(("uffd-async-split", "p=A v=x.0"), ("uffd-async-clear", "p=A v=y")), kernels=ASYNC, untouched=True,
+         pages=(*HUGE, "page y uffd async")),
+    Spec("a part that PAGEMAP_SCAN marks brings a page table", "A: dontneed x; A: pagemap-scan x.1",
+         {"page_table(A, x)": True, "uffd_marker(A, x.1)": True, "uffd_marker(A, x.0)": False}, kernels=ASYNC,
+         untouched=True, pages=HUGE),
+    Spec("PAGEMAP_SCAN of a part splits what is written, and leaves alone what is not tracked",
+         "A: write x 1; A: write y 1; A: uffd-wp y; A: write z 1; A: pagemap-scan z; A: uffd-register z missing",
+         {"pte_huge(A, x.0)": True, "pte_uffd_wp(A, y.0)": True, "vma_uffd(A, z.0)": False},
+         never=(("pagemap-scan", "p=A v=x.0"), ("pagemap-scan-range", "p=A v=y.0"),
+                ("pagemap-scan-nothing", "p=A v=y.0"), ("pagemap-scan-nothing", "p=A v=z.0"),
+                ("pagemap-scan-nothing", "p=A v=x.0")), kernels=ASYNC, untouched=True,
+         pages=(*HUGE, "page y huge 2 uffd", "page z huge 2 uffd async")),
+    Spec("UFFDIO_ZEROPAGE finds a marker in the way, and prepares an anon_vma first",
+         "A: uffd-wp x; A: uffd-zeropage x",
+         {"vma_anon(A, x)": True, "uffd_marker(A, x)": True, "pte_present(A, x)": False},
+         ("uffd-wp", "uffd-zeropage-refused"), kernels=MARKS, untouched=True, pages=("page x uffd unpopulated",)),
+    Spec("... none elsewhere, and none where nobody is registered",
+         "A: uffd-zeropage x; A: uffd-wp y; A: uffd-register y missing; A: uffd-unregister y",
+         {"uffd_marker(A, y)": True, "vma_missing(A, y)": False},
+         never=(("uffd-zeropage-refused", "p=A v=y"), ("uffd-zeropage-refused", "p=A v=z")), kernels=MARKS,
+         untouched=True, pages=("page x uffd unpopulated", "page y uffd unpopulated", "page z uffd unpopulated")),
+)
+
+TRACKING_SPECS = (*MARKERS, *TRACKING, *UNNOTICED)
