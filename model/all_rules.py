@@ -15,6 +15,7 @@ from model import (
     protect,
     reclaim,
     swapin,
+    tracking,
     unmap,
     userfaultfd,
 )
@@ -23,4 +24,5 @@ from model.logic import RuleTemplate
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
     *migration.RULES, *force.RULES, *userfaultfd.RULES, *hugetlb.RULES, *longterm.RULES, *swapin.RULES,
+    *tracking.RULES,
 )

@@ -333,6 +333,8 @@ class Decisions:
     soft_dirty_lock                   clear_refs takes mmap_lock for `read` or `write`
     uffd_across_vmas                  userfaultfd protects a range that more than one VMA covers
     uffd_markers                      userfaultfd protects file mappings, and what it said outlives the PTE
+    uffd_unpopulated                  there is a userfaultfd that leaves markers in anonymous memory (WP_UNPOPULATED)
+    uffd_async                        there is one whose write faults resolve themselves (WP_ASYNC), and PAGEMAP_SCAN
     register_narrows                  registering with userfaultfd without write-protection ends what there was of it;
                                       else it is refused
     unregister_unprotects             unregistering clears uffd-wp where the VMA was registered for it
@@ -422,6 +424,8 @@ class Decisions:
     soft_dirty_lock: str = "read"
     uffd_across_vmas: bool = False
     uffd_markers: bool = False
+    uffd_unpopulated: bool = False
+    uffd_async: bool = False
     register_narrows: bool = True
     unregister_unprotects: bool = False
     copy_protects_read_only: bool = False

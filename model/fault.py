@@ -84,6 +84,7 @@ from model.state import (
     swapped_only_by,
     sync_io,
     uffd_armed,
+    uffd_async,
     uffd_marker,
     uffd_protects,
     unplaced,
@@ -177,17 +178,23 @@ def load_refused(kernel: Decisions, p: Term, v: Term) -> Step:
 
 @rule([P, V], "handle_userfault(VM_UFFD_WP)", "domain.md I6", kind="block")
 def userfault_wait(kernel: Decisions, p: Term, v: Term) -> Step:
-    """A write fault on a uffd-wp PTE: the thread waits for the monitor."""
-    return Step([live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_write(p, v)), uffd_protects(p, v)])
+    """A write fault on a uffd-wp PTE: the thread waits for the monitor. Not with WP_ASYNC (uffd-async-clear)."""
+    return Step([
+        live(p, v), vma_write(p, v), pte_present(p, v), Not(pte_write(p, v)), uffd_protects(p, v), Not(uffd_async(v))
+    ])
 
 
 @rule([P, V, NEW], "do_anonymous_page", "domain.md 2.1, 2.10 (AE set)", lock="fault")
 def anon_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
-    """A write fault on an empty PTE maps a fresh zeroed page, writable."""
+    """A write fault on an empty PTE maps a fresh zeroed page, writable.
+
+    Where a marker was it is dirty, with uffd-wp and read-only (2bad466cc9d9, 6.4): the next fault is the monitor's.
+    """
+    protected = marked(p, v)
     return Step(
         [live(p, v), vma_write(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v), Not(missing(p, v))],
-        [fresh_page(new, ZERO), map_writable(p, v, new), put(uffd_armed(p, v), False), set_exclusive(kernel, new),
-         table_for(p, v)],
+        [fresh_page(new, ZERO), map_writable(p, v, new, protected=protected), put(uffd_armed(p, v), protected),
+         set_exclusive(kernel, new), table_for(p, v)],
     )
 
 

@@ -20,6 +20,9 @@ WORLD: dict[str, str] = {
     "populate": "MADV_POPULATE_READ, MADV_POPULATE_WRITE: the faults of an access without the access",
     "uffd": "userfaultfd: registering for missing pages, unregistering, UFFDIO_COPY, UFFDIO_ZEROPAGE",
     "uffd-move": "UFFDIO_MOVE",
+    "uffd-unpopulated": "userfaultfd with WP_UNPOPULATED: markers where nothing is mapped in anonymous memory",
+    "uffd-async": "userfaultfd with WP_ASYNC, PAGEMAP_SCAN: writes are tracked without a monitor (with "
+    "uffd-unpopulated)",
     "uffd-fork": "the fork event of userfaultfd: children are registered, too",
     "exec": "mprotect(PROT_EXEC): whether VM_EXEC is set decides whether the next mprotect changes anything",
     "prot-none": "mprotect(PROT_NONE): loads and get_user_pages without FOLL_FORCE are refused",

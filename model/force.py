@@ -61,12 +61,14 @@ from model.state import (
     same_pmd,
     slot_frame,
     soft_dirty_needs_fault,
+    uffd_async,
     uffd_protects,
     vma_anon,
     vma_huge,
     vma_write,
     writeback,
 )
+from model.tracking import async_protects, tracked_no_more
 
 FORCE = frozenset({"force"})
 
@@ -166,11 +168,12 @@ def _map_private(
 
 @rule([P, V, NEW], "do_anonymous_page", "domain.md 1.2", features=FORCE)
 def force_anon_fault(kernel: Decisions, p: Term, v: Term, new: Term) -> Step:
-    """A forced write fault on an empty PTE maps a fresh zeroed page, clean and read-only."""
+    """A forced write fault on an empty PTE maps a fresh zeroed page, clean and read-only. With uffd-wp where a marker
+    was."""
     return Step(
         [*_read_only(p, v), pte_none(p, v), Not(file(v)), none_huge_ready(p, v), Not(missing(p, v)),
          Not(_reads_again(kernel, p, v))],
-        [*_map_private(kernel, p, v, new, ZERO, dirty=False), table_for(p, v)],
+        [*_map_private(kernel, p, v, new, ZERO, dirty=False, protected=marked(p, v)), table_for(p, v)],
     )
 
 
@@ -238,7 +241,21 @@ def force_swap_in(kernel: Decisions, p: Term, v: Term) -> Step:
       "mm/memory.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", kind="block", features=FORCE)
 def force_userfault_wait(kernel: Decisions, p: Term, v: Term) -> Step:
     """A forced write fault on a uffd-wp PTE or PMD of a read-only VMA is the monitor's: VM_WRITE is not asked for."""
-    return Step([*_refused(kernel, p, v), uffd_protects(p, v)])
+    return Step([*_refused(kernel, p, v), uffd_protects(p, v), Not(uffd_async(v))])
+
+
+@rule([P, V], "do_wp_page: userfaultfd_wp_async", "domain.md 2.14; decision `uffd_async`",
+      features=("force", "uffd-async"))
+def force_async_clear(kernel: Decisions, p: Term, v: Term) -> Step:
+    """With WP_ASYNC a forced write fault on a uffd-wp PTE of a read-only VMA clears uffd-wp and goes on."""
+    return Step([*_refused(kernel, p, v), Not(pte_huge(p, v)), async_protects(p, v)], tracked_no_more(p, v))
+
+
+@rule([P, V], "wp_huge_pmd: userfaultfd_wp_async", "domain.md 2.14; decision `uffd_async`",
+      features=("force", "huge", "uffd-async"))
+def force_async_split(kernel: Decisions, p: Term, v: Term) -> Step:
+    """... and on a uffd-wp PMD splits it first."""
+    return Step([*_refused(kernel, p, v), pte_huge(p, v), async_protects(p, v)], split_updates(kernel, p, v))
 
 
 def _refused(kernel: Decisions, p: Term, v: Term) -> list[Term]:
@@ -332,6 +349,6 @@ def force_huge_zero(kernel: Decisions, p: Term, v: Term, new: Any, into: Term) -
 
 RULES = (
     force_store, force_store_refused, get_write_force, pin_write_longterm_force, force_anon_fault, force_huge_fault,
-    force_cow_fault, force_read_again, force_swap_in, force_userfault_wait, force_wp_reuse, force_wp_copy,
-    force_huge_copy, force_huge_zero, force_huge_reuse, force_huge_split,
+    force_cow_fault, force_read_again, force_swap_in, force_userfault_wait, force_async_clear, force_async_split,
+    force_wp_reuse, force_wp_copy, force_huge_copy, force_huge_zero, force_huge_reuse, force_huge_split,
 )

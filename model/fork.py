@@ -81,6 +81,7 @@ from model.state import (
     stale_frame,
     uffd_armed,
     uffd_marker,
+    uffd_unpopulated,
     vma,
     vma_anon,
     vma_apart,
@@ -251,14 +252,19 @@ def _table(p: Term, v: Term, to: Any) -> Term:
     return Or(page_table(p, block(v)), And(to.early(v), pte_huge(p, v)))
 
 
-def _child_table(p: Term, v: Term, to: Any) -> Term:
-    """The child has one: not where fork copies nothing of what the PMD covers."""
+def _child_table(p: Term, v: Term, to: Any, event: bool) -> Term:
+    """The child has one: not where fork copies nothing of what the PMD covers, be it that nothing but markers is there
+    (vma_needs_copy)."""
 
     def somewhere(holds: Callable[[Term], Term]) -> Term:
         return exists(Page, lambda w: And(block(w) == block(v), vma(p, w), holds(w)))
 
     left_out = somewhere(lambda w: not_forked(p, w))
-    return And(_table(p, v, to), Or(Not(left_out), somewhere(lambda w: Not(not_forked(p, w)))))
+    marks = somewhere(uffd_unpopulated)
+    needs = somewhere(lambda w: And(
+        Not(not_forked(p, w)), Or(has_anon_vma(p, w), vma_uffd(p, w)) if event else has_anon_vma(p, w)
+    ))
+    return And(_table(p, v, to), Or(Not(left_out), somewhere(lambda w: Not(not_forked(p, w)))), Or(Not(marks), needs))
 
 
 def _copies_ptes(p: Term, v: Term) -> Term:
@@ -290,16 +296,17 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
     def kept(flag: StateFunction) -> Term:
         return flag(p, v) if event else BoolVal(False)
 
+    marked = And(vma_uffd(p, v), pte_none(p, v), uffd_marker(p, v))
     return (
         put(vma(q, v), And(vma(p, v), Not(vma_dontfork(p, v)))) + put(vma_apart(q, v), _apart(p, v))
-        + put(page_table(q, block(v)), _child_table(p, v, to))
+        + put(page_table(q, block(v)), _child_table(p, v, to, event))
         + put(vma_dontfork(q, v), False) + put(vma_wipeonfork(q, v), vma_wipeonfork(p, v))
         + put(vma_write(q, v), vma_write(p, v)) + put(vma_exec(q, v), vma_exec(p, v))
         + put(vma_none(q, v), vma_none(p, v)) + put(vma_new(q, v), vma_new(p, v))
         + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
         + put(vma_uffd(q, v), kept(vma_uffd)) + put(vma_missing(q, v), kept(vma_missing))
         + put(vma_unwatched(q, v), False) + put(pte_uffd_wp(q, v), protected) + put(uffd_armed(q, v), kept(uffd_armed))
-        + put(uffd_marker(q, v), And(vma_uffd(p, v), pte_none(p, v), uffd_marker(p, v)) if event else BoolVal(False))
+        + put(uffd_marker(q, v), And(marked, copied) if event else BoolVal(False))
         + put(vma_resv_owner(q, v), False) + put(vma_resv_unmapped(q, v), False)
         + put(force_cow(q, v), False) + put(memalloc_pin(q, v), False)
         + put(pte_present(q, v), And(pte_present(p, v), copied, tables))

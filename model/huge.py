@@ -22,6 +22,7 @@ from model.logic import Param, Stage, Staged, Step, Term, Update, each, exists, 
 from model.ptes import (
     P,
     V,
+    anon_marker,
     followed,
     fresh_page,
     leave_swap_cache,
@@ -116,7 +117,9 @@ def exclusive_folio(kernel: Decisions, f: Term) -> list[Update]:
 def madvise_hugepage(kernel: Decisions, p: Term, v: Term) -> Step:
     """A block that nobody has touched yet may get a THP."""
     untouched = forall(
-        Page, lambda w: Implies(in_block(v)(w), And(live(p, w), pte_none(p, w), Not(vma_huge(p, w))))
+        Page, lambda w: Implies(
+            in_block(v)(w), And(live(p, w), pte_none(p, w), Not(vma_huge(p, w)), Not(anon_marker(p, w)))
+        )
     )
     return Step([untouched], [each(Page, lambda w: put(vma_huge(p, w), True), when=in_block(v))])
 
@@ -365,6 +368,11 @@ def _none_or_zero(p: Term, w: Term) -> Term:
     return And(Not(pte_swap(p, w)), Or(none, And(nonanon(pte_frame(p, w)), Not(pte_huge(p, w)))))
 
 
+def _marker_left(p: Term, w: Term) -> Term:
+    """A marker outlives its registration (SCAN_PTE_UFFD_WP: pte_swp_uffd_wp_any)."""
+    return And(pte_none(p, w), anon_marker(p, w))
+
+
 def _fits(kernel: Decisions, p: Term, w: Term, uffd_wp: bool = True) -> Term:
     """One page of a block, as __collapse_huge_page_isolate and the scan before it ask for it (mm/khugepaged.c).
 
@@ -382,7 +390,7 @@ def _fits(kernel: Decisions, p: Term, w: Term, uffd_wp: bool = True) -> Term:
     )
     waits = pte_migration(p, w)
     tracked = And(Or(pte_present(p, w), pte_swap(p, w), waits), pte_uffd_wp(p, w)) if uffd_wp else BoolVal(False)
-    hole = And(_none_or_zero(p, w), Not(vma_uffd(p, w)), Not(vma_missing(p, w)))
+    hole = And(_none_or_zero(p, w), Not(vma_uffd(p, w)), Not(vma_missing(p, w)), Not(_marker_left(p, w)))
     return Or(hole, And(Or(page, pte_swap(p, w), waits), Not(tracked)))
 
 

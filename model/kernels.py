@@ -380,12 +380,12 @@ V6_2 = V6_1.but(
 )
 BY_6_4: dict[str, Any] = {
     "migration_keeps_uffd_wp": True, "collapse_rechecks_uffd_wp": True, "split_keeps_dirty": True,
-    "uffd_across_vmas": True,
+    "uffd_across_vmas": True, "uffd_unpopulated": True,
 }
 """What 6.3 and 6.4 changed about huge pages, for all that came after them."""
 BY_6_4_COMMITS = {
     "migration_keeps_uffd_wp": "24bf08c4376b (6.3)", "collapse_rechecks_uffd_wp": "dd47ac428c3f (6.3)",
-    "uffd_across_vmas": "a1b92a3f14",
+    "uffd_across_vmas": "a1b92a3f14", "uffd_unpopulated": "2bad466cc9d9",
     "split_keeps_dirty": "6.4, mm/huge_memory.c: the partial revert 624a2c94f5b7 of 0ccf7f168e17 is reverted",
 }
 V6_4_0 = V6_2.but(
@@ -395,7 +395,7 @@ V6_4_0 = V6_2.but(
 )
 V6_12 = V6_2.but(
     "v6.12", "X2, un-protecting and swap-in on read may map exclusive pages writable; large folios only if exclusive",
-    {"uffd_restores": "931298e103c2 (6.3)", "swap_in_upgrades": "c18160dba5ff (6.11)",
+    {"uffd_restores": "931298e103c2 (6.3)", "swap_in_upgrades": "c18160dba5ff (6.11)", "uffd_async": "d61ea1cb0095",
      "follows_inaccessible": "d74943a2f3cd (6.5)", "ksm_walks": "ksm_next_page_ops, backport (read in 6.12.118)",
      "reuse_large": "domain.md 2.12 [D6.12]", "migrate_large": "7262f208ca68 (6.9)", "swap_in_sync": "13ddaf26be32",
      "migration_dirty": "mm/migrate.c: pte_clear_soft_dirty is in 6.12, not in 6.6",
@@ -408,7 +408,7 @@ V6_12 = V6_2.but(
     numa_hints=unpinned_in_one_mm, ksm_keeps_soft_dirty=True, lazyfree_spares_ksm=True, move_soft_dirty=True,
     migrate_large="split-partial", migration_dirty="keep", split_zero_parts="map", uffd_move="rechecks", ksm_walks=True,
     mremap_clears_uffd_wp=True, follows_inaccessible=True, swap_in_sync="guards", uffd_prepares_first=True,
-    uffd_move_gives_up=True, **BY_6_4,
+    uffd_move_gives_up=True, uffd_async=True, **BY_6_4,
 )
 V6_15 = V6_12.but(
     "v6.15", "X3: a large folio is reused if all its mappings are one mm's (mm ids)",

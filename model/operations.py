@@ -25,7 +25,7 @@ READ_FAULTS = (
 WRITE_FAULTS = (
     "anon-fault", "huge-fault", "file-read", "cow-fault", "swap-cache-read", "swap-in-write", "swap-in-sync-write",
     "wp-reuse", "wp-copy", "huge-wp-reuse", "huge-wp-copy", "huge-zero-copy", "huge-wp-split",
-    "hugetlb-fault", "hugetlb-reuse", "hugetlb-copy", "hugetlb-take-back",
+    "hugetlb-fault", "hugetlb-reuse", "hugetlb-copy", "hugetlb-take-back", "uffd-async-clear", "uffd-async-split",
 )
 UNSHARE_FAULTS = (
     "unshare-copy", "unshare-reuse", "huge-unshare-reuse", "huge-zero-unshare", "huge-unshare-split",
@@ -40,6 +40,7 @@ NO_READ = (*NO_PAGE, "hugetlb-unshare-refused")
 FORCED_FAULTS = (
     "force-anon-fault", "force-huge-fault", "force-cow-fault", "force-read-again", "force-wp-reuse", "force-wp-copy",
     "force-huge-copy", "force-huge-zero", "force-huge-reuse", "force-huge-split", "force-swap-in", "swap-in-sync-read",
+    "force-async-clear", "force-async-split",
 )
 """Write faults of FOLL_FORCE in a read-only VMA."""
 
@@ -60,6 +61,7 @@ TOLD_AS = {
 DECLARED = {
     "mmap-file": "file", "mmap-hugetlb": "hugetlb", "madvise-hugepage": "huge", "backing-read": "",
     "mmap-soft-dirty": "", "memory-movable": "movable", "memory-cma": "cma",
+    "uffd-api-unpopulated": "unpopulated", "uffd-api-async": "async",
 }
 """Rules for which a litmus test has no operation but its start state, and the attribute that says so of their page."""
 
@@ -228,6 +230,8 @@ WIPEONFORK_SINCE = "4.14"
 """MADV_WIPEONFORK, MADV_KEEPONFORK: domain.md 2.14."""
 POPULATE_SINCE = "5.14"
 """MADV_POPULATE_READ, MADV_POPULATE_WRITE: domain.md 2.14."""
+PAGEMAP_SCAN_SINCE = "6.7"
+"""PAGEMAP_SCAN: domain.md 2.14."""
 UFFD_MOVE_SINCE = "6.8"
 """UFFDIO_MOVE: domain.md 2.14."""
 UFFD_CONTINUE_SINCE = "5.14"
@@ -394,7 +398,14 @@ OPERATIONS: tuple[Operation, ...] = (
         "uffd-copy", ("v", "n"), ("uffd-copy-wp",), ("uffd-copy-wp-refused",), flags=frozenset({"wp"}), features=UFFD,
         since=UFFD_WP_SINCE,
     ),
-    Operation("uffd-zeropage", ("v",), ("uffd-zeropage",), ("uffd-copy-refused",), features=UFFD | ZERO),
+    Operation(
+        "uffd-zeropage", ("v",), ("uffd-zeropage",), ("uffd-copy-refused", "uffd-zeropage-refused"),
+        features=UFFD | ZERO,
+    ),
+    _on_range(
+        "pagemap-scan", "pagemap-scan", nothing=("pagemap-scan-nothing",), features=frozenset({"uffd-async"}),
+        since=PAGEMAP_SCAN_SINCE,
+    ),
     Operation(
         "uffd-move", ("v", "w"), ("uffd-move", "uffd-move-zero", "uffd-move-swapped"), ("uffd-move-refused",),
         access="move", of_parts=("uffd-move-split-pmd",),

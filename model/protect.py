@@ -21,6 +21,7 @@ from model.state import (
     Span,
     alike,
     alive,
+    block,
     file,
     forked_alike,
     hugetlb,
@@ -29,6 +30,7 @@ from model.state import (
     live,
     mprotect_flushing,
     nonanon,
+    page_table,
     pinned_in,
     pte_frame,
     pte_huge,
@@ -47,8 +49,10 @@ from model.state import (
     uffd_armed,
     uffd_flushing,
     uffd_marker,
+    uffd_unpopulated,
     uffd_unwp_flushing,
     vma_exec,
+    vma_huge,
     vma_mergeable,
     vma_missing,
     vma_new,
@@ -361,12 +365,18 @@ def _not_protected(kernel: Decisions, p: Term, span: Span, forbidden: Term | Non
     return Step([Not(watched) if forbidden is None else Or(Not(watched), forbidden)])
 
 
+def table_of_markers(p: Term, v: Term) -> Term:
+    """Where a THP might be, to protect an empty PMD makes a page table, for markers (pgtable_populate_needed)."""
+    return And(uffd_unpopulated(v), vma_huge(p, v), pte_none(p, v))
+
+
 @ranged("UFFDIO_WRITEPROTECT(MODE_WP), change_pte_range",
         "domain.md (i) of each kernel; decision `uffd_wp_pinned`", lock="read", split=("tlb",))
 def uffd_wp(kernel: Decisions, p: Term, span: Span) -> Staged:
     """The PTE loses its write bit and gets uffd-wp; an empty PTE is left alone.
 
-    One of a file mapping gets a marker (from 5.19 on, before which there is no such mapping; decision `uffd_markers`).
+    One of a file mapping gets a marker (from 5.19 on, before which there is no such mapping; decision `uffd_markers`),
+    and one of anonymous memory where userfaultfd has WP_UNPOPULATED.
     """
     decision = kernel.uffd_wp_pinned
 
@@ -379,8 +389,8 @@ def uffd_wp(kernel: Decisions, p: Term, span: Span) -> Staged:
             lambda v: put(pte_write(p, v), And(pte_write(p, v), kept(v)))
             + put(pte_uffd_wp(p, v), If(kept(v), pte_uffd_wp(p, v), Not(pte_none(p, v))))
             + put(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)))
-            + put(uffd_marker(p, v), And(file(v), BoolVal(kernel.uffd_markers)))
-        )],
+            + put(uffd_marker(p, v), Or(And(file(v), BoolVal(kernel.uffd_markers)), uffd_unpopulated(v)))
+        ), span.each(lambda v: put(page_table(p, block(v)), True), when=lambda v: table_of_markers(p, v))],
     )
     return flushing_later(step, p, span.covers, uffd_flushing(p, span.page))
 

@@ -29,6 +29,7 @@ from model.state import (
     lazyfree,
     leaked,
     live,
+    may_mark,
     misplaced,
     movable,
     nonanon,
@@ -60,6 +61,7 @@ from model.state import (
     vma_missing,
     vma_none,
     vma_uffd,
+    vma_unwatched,
     vma_write,
     writeback,
     zone_cma,
@@ -95,14 +97,15 @@ def map_pte(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
     return put(pte_present(p, v), True) + put(pte_frame(p, v), f) + put(pte_huge(p, v), huge)
 
 
-def map_writable(p: Term, v: Term, f: Term, huge: bool = False) -> list[Update]:
+def map_writable(p: Term, v: Term, f: Term, huge: bool = False, protected: Any = False) -> list[Update]:
     """Install f at (p, v) with W, D and soft-dirty (maybe_mkwrite(pte_mkdirty(...)) in a writable VMA).
 
-    It is an anonymous page, for which there must be an anon_vma (anon_vma_prepare, vmf_anon_prepare).
+    It is an anonymous page, for which there must be an anon_vma (anon_vma_prepare, vmf_anon_prepare). `protected`: with
+    uffd-wp, which takes W away (pte_mkuffd_wp).
     """
     return (put(vma_anon(p, v), True) if huge else prepare_anon_vma(p, v)) + (
-        map_pte(p, v, f, huge) + put(pte_write(p, v), True) + put(pte_dirty(p, v), True)
-        + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), False)
+        map_pte(p, v, f, huge) + put(pte_write(p, v), Not(protected) if protected is not False else True)
+        + put(pte_dirty(p, v), True) + put(pte_soft_dirty(p, v), True) + put(pte_uffd_wp(p, v), protected)
     )
 
 
@@ -196,8 +199,16 @@ def given_out(s: Term) -> list[Update]:
 
 
 def marked(p: Term, v: Term) -> Term:
-    """The fault finds a marker of userfaultfd (do_set_pte, set_pte_range: vmf_orig_pte_uffd_wp)."""
-    return And(file(v), uffd_marker(p, v))
+    """The fault finds a marker of userfaultfd (vmf_orig_pte_uffd_wp, of do_anonymous_page, do_set_pte, set_pte_range).
+
+    One that is left where write-protection is not registered any more is cleared (pte_marker_handle_uffd_wp).
+    """
+    return And(may_mark(v), uffd_marker(p, v), Not(vma_unwatched(p, v)))
+
+
+def anon_marker(p: Term, v: Term) -> Term:
+    """The empty PTE of anonymous memory is a marker, whatever is registered there."""
+    return And(may_mark(v), Not(file(v)), uffd_marker(p, v))
 
 
 def left_marker(kernel: Decisions, q: Term, w: Term) -> list[Update]:

@@ -8,7 +8,7 @@ from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import Decisions
 from model.logic import Param, Step, Term, Update, each, exists, forall, put, rule
-from model.ptes import P, V, beside, has_anon_vma, left_marker, one_vma
+from model.ptes import P, V, anon_marker, beside, has_anon_vma, left_marker, one_vma
 from model.state import (
     Page,
     Pin,
@@ -46,6 +46,7 @@ from model.state import (
     stale,
     swaps,
     uffd_armed,
+    uffd_marker,
     vma,
     vma_anon,
     vma_apart,
@@ -210,7 +211,8 @@ def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> 
             put(vma_uffd(p, w), False), put(vma_missing(p, w), False), put(pte_huge(p, w), False),
             put(pte_soft_dirty(p, w), True), bit, put(uffd_armed(p, w), False), put(force_cow(p, w), False),
             put(memalloc_pin(p, w), False),
-            put(stale(p, v), False), put(stale(p, w), False),
+            put(stale(p, v), False), put(stale(p, w), False), put(uffd_marker(p, v), False),
+            put(uffd_marker(p, w), False if cleared else anon_marker(p, v)),
             *_detach(lambda q, u: And(q == p, u == w)), references_follow(p, v, w),
         ],
     )

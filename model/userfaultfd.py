@@ -17,7 +17,7 @@ from model.fault import table_for
 from model.huge import split_into_pages, split_updates
 from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, only_if, put, rule
 from model.protect import ranged, unprotected
-from model.ptes import NEW, N, P, V, fresh_page, map_pte, map_read_only, prepare_anon_vma, set_exclusive
+from model.ptes import NEW, N, P, V, anon_marker, fresh_page, map_pte, map_read_only, prepare_anon_vma, set_exclusive
 from model.state import (
     Frame,
     Span,
@@ -67,6 +67,7 @@ from model.state import (
     vma_unwatched,
     vma_write,
 )
+from model.tracking import has_features
 from model.unmap import W, references_follow
 
 UFFD = ("uffd",)
@@ -79,7 +80,7 @@ def _can_register(kernel: Decisions, p: Term, v: Term, for_wp: bool) -> Term:
     """vma_can_userfault; and where `register_narrows` does not hold, write-protection is not given up by it."""
     of_file = Or(Not(file(v)), BoolVal(kernel.uffd_markers)) if for_wp else BoolVal(True)
     kept = BoolVal(True) if for_wp or kernel.register_narrows else Not(vma_uffd(p, v))
-    return And(live(p, v), of_file, kept)
+    return And(live(p, v), of_file, kept, has_features(kernel, v))
 
 
 def _over_holes(p: Term, span: Span, allowed: Callable[[Term], Term]) -> Term:
@@ -242,16 +243,23 @@ def uffd_copy_wp_refused(kernel: Decisions, p: Term, v: Term) -> Step:
 def uffd_zeropage(kernel: Decisions, p: Term, v: Term) -> Step:
     """The zero page is mapped where nothing was, read-only and clean; the VMA gets an anon_vma."""
     return Step(
-        [*_filled(p, v), Not(file(v)), backed(v)],
+        [*_filled(p, v), Not(file(v)), backed(v), Not(anon_marker(p, v))],
         [map_read_only(p, v, backing(v)), prepare_anon_vma(p, v), table_for(p, v)],
     )
+
+
+@rule([P, V], "UFFDIO_ZEROPAGE, -EEXIST: mfill_atomic_pte_zeropage", "domain.md 2.14", kind="refusal",
+      features=(*UFFD, "zero", "uffd-unpopulated"))
+def uffd_zeropage_refused(kernel: Decisions, p: Term, v: Term) -> Step:
+    """A marker is in the way: it is no empty PTE for UFFDIO_ZEROPAGE, but for UFFDIO_COPY."""
+    return Step([*_filled(p, v), anon_marker(p, v)], [_prepared(kernel, p, v, registered(p, v))])
 
 
 # Moving
 
 def _movable(kernel: Decisions, p: Term, v: Term, w: Term) -> list[Term]:
     """The VMAs may move pages, and nothing is where it is to go."""
-    return [BoolVal(kernel.uffd_move != "none"), *_alike(p, v, w), pte_none(p, w)]
+    return [BoolVal(kernel.uffd_move != "none"), *_alike(p, v, w), pte_none(p, w), Not(anon_marker(p, w))]
 
 
 def _alike(p: Term, v: Term, w: Term) -> list[Term]:
@@ -280,8 +288,11 @@ def _zero_movable(p: Term, v: Term) -> list[Term]:
 
 
 def _arrives(p: Term, v: Term, w: Term) -> list[Any]:
-    """References to what moves from v to w follow it, and w gets a page table."""
-    return [put(stale(p, v), False), prepare_anon_vma(p, w), table_for(p, w), references_follow(p, v, w)]
+    """References to what moves from v to w follow it, and w gets a page table. Nothing is left at v."""
+    return [
+        put(stale(p, v), False), put(uffd_marker(p, v), False), prepare_anon_vma(p, w), table_for(p, w),
+        references_follow(p, v, w),
+    ]
 
 
 @rule([P, V, W], "UFFDIO_MOVE: move_present_pte", "domain.md 2.14; decisions `uffd_move`, `move_soft_dirty`",
@@ -452,7 +463,7 @@ def uffd_move_again(kernel: Decisions, p: Term, v: Term, w: Term) -> Step | None
 RULES = (
     *register_missing, *register_wp, *register_both, *uffd_unregister, uffd_unregister_nothing,
     *uffd_unregister_refused, userfault_missing, uffd_copy, uffd_copy_wp, uffd_copy_refused, uffd_copy_wp_refused,
-    uffd_zeropage,
+    uffd_zeropage, uffd_zeropage_refused,
     uffd_move, uffd_move_zero, uffd_move_swapped, uffd_move_refused, uffd_move_split_pmd, uffd_move_split,
     uffd_move_again,
 )

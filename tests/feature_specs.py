@@ -7,6 +7,7 @@ from hugetlb_specs import HUGETLB_SPECS
 from longterm_specs import LONGTERM_SPECS
 from rule_specs import EVERYWHERE, EXCLUSIVE, LATE, OLD, Spec
 from swapin_specs import SWAPIN_SPECS
+from tracking_specs import TRACKING_SPECS
 from uffd_specs import UFFD_SPECS
 
 LAZYFREE = (
@@ -639,6 +640,7 @@ PROT_NONE = (
 )
 
 UNNOTICED_SPECS = (
-    *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *NONE, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *HUGETLB_SPECS,
+    *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *NONE, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *TRACKING_SPECS,
+    *HUGETLB_SPECS,
     *LONGTERM_SPECS, *SWAPIN_SPECS, *AGAIN, *MAPPED_OVER, *PROT_NONE,
 )

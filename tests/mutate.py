@@ -49,7 +49,7 @@ PARTS = {
         "where it is enabled besides it changes nothing. *At a scope*: with the rule's features, and those that the "
         "dropped part speaks of, it changes no step there (two processes and one page, or two pages with huge, ksm and "
         "mremap, there with two processes only without uffd, soft-dirty and swapping), asked on one kernel for each "
-        "variant of the rule. Rules of hugetlb, of madv-fork, of populate and of the three userfaultfd features are "
+        "variant of the rule. Rules of hugetlb, of madv-fork, of populate, of userfaultfd and of WP_ASYNC are "
         "judged without the others of these, and all other rules without any of them. Sub-steps (`SPLIT`) are left "
         "out, and litmus tests and specifications with sub-steps or operations at the same time; so are the conjuncts "
         "by which a new page is a free one, which every rule is given alike and the default table's mutations lack."

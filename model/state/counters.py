@@ -10,13 +10,6 @@ from z3 import And, Implies, Not, Or
 
 from model.logic import Sort, StateFunction, Term, by_terms, exists, forall
 from model.state.functions import (
-    ZERO,
-    Folio,
-    Frame,
-    Page,
-    Pin,
-    Proc,
-    Slot,
     alive,
     backed,
     backing,
@@ -89,6 +82,7 @@ from model.state.functions import (
     vma_wipeonfork,
     writeback,
 )
+from model.state.sorts import ZERO, Folio, Frame, Page, Pin, Proc, Slot
 
 # How far the sub-steps of others are.
 

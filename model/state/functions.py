@@ -1,35 +1,15 @@
-"""Sorts and state functions, and the formulas of which meanings are made: what is free, and what would keep it from it.
+"""State functions, and the formulas of which meanings are made: what is free, and what would keep it from it.
 
-Sorts (unbounded in a proof, finite in a scope; dependencies run Pin -> Proc, Page -> Slot, Block -> Frame -> Folio):
-`Proc` an mm, `Page` a virtual page, `Block` the virtual pages of one PMD, `Frame` a struct page, `Folio` one that is
-large, `Pin` one reference taken by get_user_pages (FOLL_GET or FOLL_PIN), `Slot` a swap slot, `Value` the content of a
-page. A PMD that maps a THP is said by the same functions as PTEs, alike on all of its pages, and `pte_huge`. Source:
+A PMD that maps a THP is said by the same functions as PTEs, alike on all of its pages, and `pte_huge`. Source:
 domain.md sections 1 and 8.
 """
 
 from __future__ import annotations
 
-import z3
 from z3 import And, Not, Or
 
-from model.logic import Sort, StateFunction, Term, by_terms, exists, register
-
-Proc: Sort = z3.DeclareSort("Proc")
-Page: Sort = z3.DeclareSort("Page")
-Frame: Sort = z3.DeclareSort("Frame")
-Pin: Sort = z3.DeclareSort("Pin")
-Slot: Sort = z3.DeclareSort("Slot")
-Value: Sort = z3.DeclareSort("Value")
-Folio: Sort = z3.DeclareSort("Folio")
-Block: Sort = z3.DeclareSort("Block")
-Bool: Sort = z3.BoolSort()
-SORTS: tuple[Sort, ...] = (Proc, Page, Frame, Pin, Slot, Value, Folio, Block)
-
-FIRST: Term = z3.Const("first", Proc)
-"""The process that exists in the initial state, with a writable VMA over every page; litmus tests call it A."""
-ZERO: Term = z3.Const("zero", Value)
-"""The content of a page before any store."""
-CONSTANTS = (FIRST, ZERO)
+from model.logic import StateFunction, Term, by_terms, exists, register
+from model.state.sorts import FIRST, Block, Bool, Folio, Frame, Page, Pin, Proc, Slot, Value
 
 
 def _is_first(p: Term, *_: Term) -> Term:
@@ -158,10 +138,19 @@ pte_uffd_wp = StateFunction(
     "pte_uffd_wp", (Proc, Page), Bool, "uffd-wp bit of a present or swap PTE or a migration entry",
     meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)),
 )
+uffd_unpopulated = StateFunction(
+    "uffd_unpopulated", (Page,), Bool,
+    "the userfaultfd with which it is registered has WP_UNPOPULATED: it leaves markers in anonymous memory, too",
+    feature="uffd-unpopulated",
+)
+uffd_async = StateFunction(
+    "uffd_async", (Page,), Bool, "that userfaultfd has WP_ASYNC: write faults on what it protects resolve themselves",
+    feature="uffd-async",
+)
 uffd_marker = StateFunction(
     "uffd_marker", (Proc, Page), Bool,
-    "the empty PTE of a file mapping is a marker: what comes there is protected by userfaultfd (PTE_MARKER_UFFD_WP)",
-    meaningful=lambda p, v: And(pte_none(p, v), vma(p, v), file(v)), feature="file",
+    "the empty PTE is a marker: what comes there is protected by userfaultfd (PTE_MARKER_UFFD_WP)",
+    meaningful=lambda p, v: And(pte_none(p, v), vma(p, v), may_mark(v)), feature="file|uffd-unpopulated",
 )
 pte_soft_dirty = StateFunction(
     "pte_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of a present or swap PTE or a migration entry",
@@ -385,10 +374,10 @@ FUNCTIONS: tuple[StateFunction, ...] = (
     vma_unwatched, vma_huge, vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed, block,
     page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma, memalloc_pin, file,
     file_value, backed, backing, pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
-    pte_swap, pte_slot, pte_swap_exclusive, uffd_marker, force_cow, pin_live, pin_frame, pin_proc, pin_page,
-    pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork, cached, slot_frame, writeback, stable_writes,
-    sync_io, slot_value, exclusive, large, folio, partly_mapped, nonanon, ksm, lazyfree, page_dirty, leaked, movable,
-    cma, unplaced, misplaced, extra, frame_value, *STEPS,
+    pte_swap, pte_slot, pte_swap_exclusive, uffd_unpopulated, uffd_async, uffd_marker, force_cow, pin_live, pin_frame,
+    pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork, cached, slot_frame,
+    writeback, stable_writes, sync_io, slot_value, exclusive, large, folio, partly_mapped, nonanon, ksm, lazyfree,
+    page_dirty, leaked, movable, cma, unplaced, misplaced, extra, frame_value, *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
 register(FUNCTIONS)
@@ -483,6 +472,12 @@ def only_migrated(f: Term) -> Term:
 def pte_none(p: Term, v: Term) -> Term:
     """The PTE is empty."""
     return And(Not(pte_present(p, v)), Not(pte_swap(p, v)), Not(pte_migration(p, v)))
+
+
+def may_mark(v: Term) -> Term:
+    """What is empty there can be a marker: in a file mapping, or anywhere if some userfaultfd leaves them in anonymous
+    memory, as mremap moved them up to 6.12."""
+    return Or(file(v), exists(Page, uffd_unpopulated))
 
 
 def frame_free(f: Term) -> Term:

@@ -10,7 +10,8 @@ from z3 import And, Implies, Not
 
 from model.logic import Term, Update, each, exists, forall
 from model.state.counters import mapped_huge
-from model.state.functions import Page, block
+from model.state.functions import block
+from model.state.sorts import Page
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from proofs.hardware.met import Goals, rules_of
 from proofs.litmus import hugetlb
 from proofs.litmus.execution import Outcome
 from proofs.litmus.facts import Fact
-from proofs.litmus.language import Litmus
+from proofs.litmus.language import TRACKED, Litmus
 from proofs.litmus.parser import parse
 
 KINDS = ("", "", "zero", "file", "hugetlb", "huge 2", "huge 2", "huge 2 zero")
@@ -109,6 +109,7 @@ class Generator:
         self.rules = [rules_of(operation, goals.kernel) for operation in self.operations]
         having = set(features) | {"2", *(["zero"] if "huge" in features else [])}
         self.kinds = [kind for kind in KINDS if set(kind.split()) <= having]
+        self.tracked = [word for word in sorted(TRACKED) if f"uffd-{word}" in having]
         self.known: set[Draft] = set()
         self.fruitful: list[Draft] = []
         self.met: set[str] = set()
@@ -160,6 +161,8 @@ class Generator:
         pages = []
         for page in _NAMES["page"][: chance.choice((1, 2, 2, 2, 3))]:
             attributes = [word for word, odds in (("uffd", 0.25), ("rdonly", 0.1)) if chance.random() < odds]
+            if self.tracked and chance.random() < 0.15:
+                attributes += ["uffd"] * ("uffd" not in attributes) + [chance.choice(self.tracked)]
             pages.append(self.page(page, chance.choice(self.kinds), *attributes))
         draft = Draft(tuple(pages), ())
         for _ in range(chance.randint(3, 8)):
@@ -179,7 +182,8 @@ class Generator:
                 case _:
                     n = chance.randrange(len(draft.pages))
                     name = draft.pages[n].split()[1]
-                    page = self.page(name, chance.choice(self.kinds), chance.choice(("", "uffd")))
+                    words = chance.choice(("", "uffd", *(f"uffd {word}" for word in self.tracked)))
+                    page = self.page(name, chance.choice(self.kinds), *words.split())
                     draft = replace(draft, pages=(*draft.pages[:n], page, *draft.pages[n + 1:]))
         return draft
 
@@ -229,6 +233,7 @@ def _fact(chance: random.Random, draft: Draft) -> str:
         f"{process}.{page} == {value}", f"{process}.{page} == {value}", f"writable {process}.{page}",
         f"writable {process}.{page}", f"soft-dirty {process}.{page}",
         *(f"{word} {process}.{page}" for word in chance.sample(SHOWN, 2)),
+        *[f"written {process}.{page}"] * any("async" in declared.split() for declared in draft.pages),
     ]
     if references := draft.references():
         facts += [f"{chance.choice(references)} sees {value}", f"{process}.{page} is {chance.choice(references)}"]

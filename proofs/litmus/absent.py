@@ -42,7 +42,10 @@ SAID_AS: dict[str, str] = {
     "uffdio-register": "`P: uffd-register V missing` or `P: uffd-register V wp`",
     "uffdio-unregister": "`P: uffd-unregister V`", "uffdio-copy": "`P: uffd-copy V n`",
     "uffdio-zeropage": "`P: uffd-zeropage V`", "uffdio-move": "`P: uffd-move V W`",
-    "uffdio-continue": "`P: uffd-continue V`", "clear-refs": "`P: clear-soft-dirty`", "khugepaged": "`*: collapse V`",
+    "uffdio-continue": "`P: uffd-continue V`",
+    "wp-unpopulated": "`page V unpopulated`", "uffd-feature-wp-unpopulated": "`page V unpopulated`",
+    "wp-async": "`page V async`", "uffd-feature-wp-async": "`page V async`",
+    "clear-refs": "`P: clear-soft-dirty`", "khugepaged": "`*: collapse V`",
     "ksmd": "`*: ksm V W`", "kswapd": "`*: pageout V`", "move-pages": "`P: migrate V`",
 }
 """Word to how a test says it."""

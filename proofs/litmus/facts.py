@@ -25,6 +25,7 @@ from model.state import (
     loadable,
     loaded,
     maps,
+    may_mark,
     misplaced,
     movable,
     nonanon,
@@ -43,10 +44,12 @@ from model.state import (
     pte_write,
     slot_frame,
     slot_free,
+    uffd_async,
     uffd_marker,
     vma,
     vma_new,
     vma_soft_dirty,
+    vma_uffd,
 )
 from proofs.derive.interpreter import Interpreter, State
 
@@ -109,8 +112,8 @@ class Fact(NamedTuple):
 
 
 def _uffd_wp(p: Term, v: Term) -> Term:
-    """The PTE or swap entry is protected, or the empty PTE of a file mapping is a marker."""
-    marked = z3.And(vma(p, v), file(v), pte_none(p, v), uffd_marker(p, v))
+    """The PTE or swap entry is protected, or the empty PTE is a marker."""
+    marked = z3.And(vma(p, v), may_mark(v), pte_none(p, v), uffd_marker(p, v))
     entry = z3.Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v))
     return z3.Or(z3.And(entry, pte_uffd_wp(p, v)), marked)
 
@@ -127,6 +130,7 @@ OF_ADDRESSES: dict[str, Callable[[Term, Term], Term]] = {
     "swapped": pte_swap,
     "huge": lambda p, v: z3.And(pte_present(p, v), pte_huge(p, v)),
     "uffd-wp": _uffd_wp,
+    "written": lambda p, v: z3.And(live(p, v), vma_uffd(p, v), uffd_async(v), z3.Not(_uffd_wp(p, v))),
     "dirty": lambda p, v: z3.And(pte_present(p, v), pte_dirty(p, v)),
     "exclusive": _of_page(exclusive),
     "ksm": _of_page(ksm),

@@ -19,7 +19,9 @@ WHY = (
     "hugetlb pages are of one size, anonymous and private; they are not swapped, merged, migrated, moved or watched by "
     "userfaultfd here"
 )
-UNTOLD = frozenset({"soft-dirty", "uffd-wp"})
+OTHERS = frozenset({"huge", "zero", "file", "movable", "cma", "uffd", "unpopulated", "async"})
+"""Attributes that it cannot have as well."""
+UNTOLD = frozenset({"soft-dirty", "uffd-wp", "written"})
 """What is not tracked of one, or not told by /proc/pid/pagemap."""
 
 
@@ -47,6 +49,5 @@ def untold(word: str, pages: Iterable[PageDeclaration]) -> str:
 
 def beside(attributes: Collection[str]) -> str:
     """Why one page cannot have all of these attributes; empty if it can, as far as hugetlb goes."""
-    kinds = {"huge", "zero", "file", "movable", "cma", "uffd"} if "hugetlb" in attributes else set()
-    others = kinds.intersection(attributes)
+    others = OTHERS.intersection(attributes) if "hugetlb" in attributes else set()
     return f"a page is `hugetlb` or `{min(others)}`: {WHY}" if others else ""

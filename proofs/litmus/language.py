@@ -18,9 +18,11 @@ from proofs.traces.trace import default_names
 FIRST_PROCESS = "A"
 MODES = ("exists", "never", "always")
 KEYWORDS = ("litmus", "about", "page", "split", *MODES)
-PAGE_ATTRIBUTES = ("huge", "zero", "file", "hugetlb", "movable", "cma", "uffd", "rdonly")
+PAGE_ATTRIBUTES = ("huge", "zero", "file", "hugetlb", "movable", "cma", "uffd", "unpopulated", "async", "rdonly")
 MOVED = frozenset({"movable", "cma"})
 """Attributes of pages whose memory FOLL_LONGTERM does not leave where it is."""
+TRACKED = frozenset({"unpopulated", "async"})
+"""Attributes of pages that say what the userfaultfd has with which they are registered."""
 RESERVED = frozenset({*KEYWORDS, "and", "or", "not", "is", "sees", "writable", "refused", "blocked", "slots"})
 LARGEST_VALUE = 16
 """Sub-pages of a huge page: two show whatever many would, and a trace has room for no more than this."""
@@ -84,6 +86,8 @@ class Litmus:
         implied = {"vm-soft-dirty"} | ({"zero"} if "huge" in attributes else set())
         declared = (attributes & {"huge", "zero", "file", "hugetlb"}) | implied
         declared |= {"movable"} if attributes & MOVED else set()
+        declared |= {"uffd-unpopulated"} if attributes & TRACKED else set()
+        declared |= {"uffd-async"} if "async" in attributes else set()
         beside = (self.statements[n].operation.beside for group in self.groups if len(group) > 1 for n in group)
         return self.split.union(
             declared, (name for name in beside if name), *(s.operation.features for s in self.statements)

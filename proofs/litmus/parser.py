@@ -25,6 +25,7 @@ from proofs.litmus.language import (
     MOVED,
     PAGE_ATTRIBUTES,
     RESERVED,
+    TRACKED,
     Litmus,
     PageDeclaration,
     Statement,
@@ -175,7 +176,7 @@ class _Parser:
         if self.statements:
             self.fail("pages are declared before the first operation")
         if not words:
-            rest_of_line = "[huge N] [zero] [file [n]] [hugetlb] [movable | cma] [uffd] [rdonly]"
+            rest_of_line = "[huge N] [zero] [file [n]] [hugetlb] [movable | cma] [uffd] [unpopulated | async] [rdonly]"
             self.fail(f"`page V {rest_of_line}`: the name is missing")
         name, *rest = words
         self.new_name("page", name, list(self.page_parts))
@@ -198,6 +199,8 @@ class _Parser:
             self.fail("a page is `zero` or `file`: a file mapping never maps the zero page")
         if why := hugetlb.beside(attributes) or _in_two_zones(attributes):
             self.fail(why)
+        if attributes >= TRACKED:
+            self.fail("a page is `unpopulated` or `async`: what is `async` is `unpopulated`, too")
         if attributes >= {"huge", "file"}:
             self.lack("huge pages of files")
         parts = [f"{name}.{i}" for i in range(size)] if size > 1 else [name]

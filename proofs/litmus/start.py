@@ -9,6 +9,8 @@ from model.state import (
     file,
     file_value,
     hugetlb,
+    uffd_async,
+    uffd_unpopulated,
     vma_huge,
     vma_resv_owner,
     vma_soft_dirty,
@@ -17,10 +19,17 @@ from model.state import (
     zone_movable,
 )
 from proofs.derive.interpreter import Layout
-from proofs.litmus.language import Litmus
+from proofs.litmus.language import TRACKED, Litmus, PageDeclaration
 
 Cells = dict[tuple[StateFunction, tuple[int, ...]], int]
 """(state function, index) to value."""
+
+
+def _registers(page: PageDeclaration, kernel: Kernel) -> bool:
+    """The kernel has a userfaultfd with which the page can be registered for write-protection."""
+    has = kernel.uffd_markers or "file" not in page.attributes
+    unpopulated = kernel.uffd_unpopulated or TRACKED.isdisjoint(page.attributes)
+    return has and unpopulated and (kernel.uffd_async or "async" not in page.attributes)
 
 
 def declared_cells(litmus: Litmus, kernel: Kernel, layout: Layout) -> Cells:
@@ -30,8 +39,11 @@ def declared_cells(litmus: Litmus, kernel: Kernel, layout: Layout) -> Cells:
     if layout.has(vma_soft_dirty):
         cells[vma_soft_dirty, (0,)] = True
     for number, page in enumerate(litmus.pages):
-        registers = "file" not in page.attributes or kernel.uffd_markers
-        cells[vma_uffd, (0, number)] = "uffd" in page.attributes and registers
+        cells[vma_uffd, (0, number)] = "uffd" in page.attributes and _registers(page, kernel)
+        if not TRACKED.isdisjoint(page.attributes):
+            cells[uffd_unpopulated, (number,)] = True
+        if "async" in page.attributes:
+            cells[uffd_async, (number,)] = True
         if "huge" in page.attributes:
             cells[vma_huge, (0, number)] = True
         if "file" in page.attributes:

@@ -182,6 +182,10 @@ PATTERNS: tuple[Pattern, ...] = (
         (True, r"\bvmi, dst_vma, end\b"), (False, r"dst_vma = find_dst_vma\("))),
     Pattern("uffd_markers", ("mm/mprotect.c",), (), ((True, r"make_pte_marker\( PTE_MARKER_UFFD_WP \)"),), False,
             anchors=("change_pte_range",)),
+    Pattern("uffd_unpopulated", _MEMORY, ("do_anonymous_page",), ((True, r"vmf_orig_pte_uffd\w*\("),), False,
+            beside=r"\buserfaultfd_missing\("),
+    Pattern("uffd_async", _MEMORY, ("do_wp_page",), ((True, r"userfaultfd_wp_async\("),), False,
+            beside=r"\buserfaultfd_pte_wp\("),
     Pattern("register_narrows", _UFFD, ("userfaultfd_register",), (
         (False, r"VM_UFFD_WP( \| \w+)* \) & ~vm_flags"),), True,
             beside=r"\bvma_can_userfault\("),

@@ -144,6 +144,8 @@ def test_names_of_a_test_never_are_names_of_c_or_of_the_runtime() -> None:
     ("page x huge 2\npage y\n*: ksm x.0 x.1\nA: mremap x.1 y\nexists A.x == 0", "two VMAs"),
     ("page x huge 2\n*: ksm x.0 x.1\n*: collapse x\nexists A.x == 0", "of which ksm has made one a VMA"),
     ("page x\nA: write x 1\nexists dirty A.x", "nothing shows the dirty bit of a PTE"),
+    ("page x uffd\nA: fork C event\nC: fork D\nexists D.x == 0", "a monitor is told of each fork, or of none"),
+    ("page x uffd\npage y uffd async\nA: fork C event\nexists C.x == 0", "the pages have several"),
 ])
 def test_what_no_program_can_do_is_said(text: str, reason: str) -> None:
     with pytest.raises(NotObservable, match=reason):

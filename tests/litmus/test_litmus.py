@@ -131,7 +131,7 @@ def test_every_named_rule_exists_in_some_kernel() -> None:
     # The start state has these done, reclaim does the last one later on its own.
     assert known - named == {
         "madvise-hugepage", "backing-read", "mmap-file", "mmap-hugetlb", "mmap-soft-dirty", "free-swap-slot",
-        "memory-movable", "memory-cma",
+        "memory-movable", "memory-cma", "uffd-api-unpopulated", "uffd-api-async",
         "swap-in-read-full", "mprotect-other", "mprotect-other-range",
     }
 
@@ -193,6 +193,9 @@ MALFORMED = [
     (HEAD + "page y huge 2\nA: r = get y\nA: drop r.1\nA: drop r", 6, "r.1 was dropped on line 5"),
     (HEAD + "page y huge 2\nA: r = get y\nexists r.2 sees 1", 5, "no reference 'r.2'"),
     (HEAD + "page y huge 2\nA: r = get y\nexists A.x is r", 5, "A.x and r do not have the same number of parts"),
+    (HEAD + "page y unpopulated async\nexists A.y == 0", 3, "a page is `unpopulated` or `async`"),
+    (HEAD + "page y hugetlb async\nexists A.y == 0", 3, "a page is `hugetlb` or `async`"),
+    (HEAD + "page y hugetlb\nexists written A.y", 4, "'written' cannot be asked of the hugetlb page y"),
     (HEAD + "page y huge 2\nexists A.y is A.y.0", 4, "A.y and A.y.0 do not have the same number of parts"),
     (HEAD + "A: write x", 3, "`write V n`"),
     (HEAD + "A: write x 1 2", 3, "`write V n`"),

@@ -33,11 +33,11 @@ CHANGED = {
     "v6.6": ("v6.4.0", {"fork_excludes_faults", "follows_inaccessible"}),
     "v6.9": ("v6.4.0", {
         "fork_excludes_faults", "follows_inaccessible", "migrate_large", "uffd_move", "swap_in_sync",
-        "uffd_prepares_first",
+        "uffd_prepares_first", "uffd_async",
     }),
     "v6.11": ("v6.4.0", {
         "fork_excludes_faults", "follows_inaccessible", "migrate_large", "swap_in_upgrades", "uffd_move",
-        "swap_in_sync", "uffd_prepares_first",
+        "swap_in_sync", "uffd_prepares_first", "uffd_async",
     }),
     "v6.12.0": ("v6.12", {
         "split_zero_parts", "uffd_move", "move_soft_dirty", "mremap_clears_uffd_wp", "uffd_move_gives_up",

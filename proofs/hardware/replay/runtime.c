@@ -66,6 +66,7 @@ struct place {
 	int was_read_only;    /* a store of try_store has changed the PMD, which mapped it read-only */
 	int of_hugetlb;
 	int of_movable; /* what is allocated for it lies in ZONE_MOVABLE: a long-term pin may be refused with ENOMEM */
+	int tracking;	/* what its userfaultfd has: 0, or TRACK_UNPOPULATED or TRACK_ASYNC */
 };
 
 /* The addresses of the pages of a part that has many, but for the first one, which is what tests look at. */
@@ -81,7 +82,7 @@ struct reference {
 
 /* What is known about one page of one process. */
 struct fact {
-	enum truth mapped, on_swap, huge, protected, has_write, is_soft_dirty;
+	enum truth mapped, on_swap, huge, protected, written, has_write, is_soft_dirty;
 	uint64_t pfn;
 };
 
@@ -640,8 +641,9 @@ static int read_event(void *file)
 static long fork_told(const struct args *a)
 {
 	static char stack[16 * PAGE] __attribute__((__aligned__(16)));
-	int file = userfaultfd(), status = 0;
+	int file = uffd_of(a->page), status = 0;
 	pid_t reader, pid;
+
 
 	if (file < 0)
 		return UNSEEN;
@@ -851,47 +853,65 @@ static long huge_page(const struct args *a)
 	return answer ? answer : result(mprotect(at, HUGE, protection(a->flags & READ_ONLY)));
 }
 
-//: userfaultfd
+//: userfaultfd_with
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+
+#define TRACK_UNPOPULATED 1
+#define TRACK_ASYNC 2
+#define NOT_OFFERED (-2)
 
 static uint64_t userfaultfd_features; /* those that the kernel has */
 static int told_of_forks;	      /* the monitor is to be told of forks, and gets the child's userfaultfd */
 
-/* This process's userfaultfd, whose faults end in SIGBUS instead of waiting for a monitor. */
-static int userfaultfd(void)
+/*
+ * This process's userfaultfd with that tracking, whose faults end in SIGBUS instead of waiting for a monitor. NOT_OFFERED if
+ * the kernel has none with it.
+ */
+static int userfaultfd_with(int tracking)
 {
+	static const uint64_t more[] = { 0, 1U << 13 /* UFFD_FEATURE_WP_UNPOPULATED */, 1U << 15 /* UFFD_FEATURE_WP_ASYNC */ };
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_SIGBUS };
-	static int file = -1;
-	static pid_t owner;
+	static struct { int file; pid_t owner; } made[3];
+	int *file = &made[tracking].file;
 
-	if (file >= 0 && owner == getpid())
-		return file;
-	owner = getpid();
-	if (told_of_forks)
-		api.features |= UFFD_FEATURE_EVENT_FORK;
-	file = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (file < 0) {
+	if (made[tracking].owner == getpid() && (*file > 0 || *file == NOT_OFFERED))
+		return *file;
+	made[tracking].owner = getpid();
+	api.features |= more[tracking] | (told_of_forks ? UFFD_FEATURE_EVENT_FORK : 0);
+	*file = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (*file < 0) {
 		unseen("userfaultfd: %s", strerror(errno));
-		return -1;
+		return *file = -1;
 	}
-	if (ioctl(file, UFFDIO_API, &api) || !(api.ioctls & 1ULL << _UFFDIO_REGISTER)) {
-		unseen("this kernel has no userfaultfd write-protect");
-		close(file);
-		file = -1;
+	if (ioctl(*file, UFFDIO_API, &api) || !(api.ioctls & 1ULL << _UFFDIO_REGISTER)) {
+		close(*file);
+		*file = tracking && errno == EINVAL ? NOT_OFFERED : -1;
+		if (*file == -1)
+			unseen("this kernel has no userfaultfd write-protect");
 	}
 	userfaultfd_features = api.features;
-	return file;
+	return *file;
+}
+
+//: uffd_of
+/* That of a page; any, where nobody can be registered. */
+static int uffd_of(int page)
+{
+	int file = userfaultfd_with(place[page].tracking);
+
+	return file == NOT_OFFERED ? userfaultfd_with(0) : file;
 }
 
 //: register_page
-static long register_page(char *at, size_t length, uint64_t mode)
+/* Nobody is registered where the kernel has no such userfaultfd. */
+static long register_page(int tracking, char *at, size_t length, uint64_t mode)
 {
 	struct uffdio_register range = { .range = { (uintptr_t)at, length }, .mode = mode };
-	int file = userfaultfd();
+	int file = userfaultfd_with(tracking);
 
 	if (file < 0)
-		return UNSEEN;
+		return file == NOT_OFFERED ? 0 : UNSEEN;
 	return ioctl(file, UFFDIO_REGISTER, &range) ? unseen("UFFDIO_REGISTER: %s", strerror(errno)) : 0;
 }
 
@@ -903,7 +923,7 @@ static long watch_page(const struct args *a)
 {
 	shared->watched = 1;
 	watcher[a->page] = getpid();
-	return register_page(place[a->page].at, place[a->page].whole, UFFDIO_REGISTER_MODE_WP);
+	return register_page(place[a->page].tracking, place[a->page].at, place[a->page].whole, UFFDIO_REGISTER_MODE_WP);
 }
 
 //: uffd_protect
@@ -915,9 +935,80 @@ static long uffd_protect(const struct args *a)
 		.range = { (uintptr_t)p->at, a->whole ? p->whole : p->length },
 		.mode = a->value ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
 	};
-	int file = userfaultfd();
+	int file = uffd_of(a->page);
 
 	return file < 0 ? UNSEEN : result(ioctl(file, UFFDIO_WRITEPROTECT, &change));
+}
+
+//: track
+/* What the userfaultfd has with which the page, or all of a huge page, is registered. */
+static void track(int page, int tracking)
+{
+	int i;
+
+	for (i = 0; i < places; i++)
+		if (((uintptr_t)place[i].at & ~(HUGE - 1)) == ((uintptr_t)place[page].at & ~(HUGE - 1)))
+			place[i].tracking = tracking;
+}
+
+//: scan_pages
+#include <sys/ioctl.h>
+
+/* struct pm_scan_arg, of 6.7 */
+struct scan {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t inverted, mask, any_of, returned;
+};
+struct scanned {
+	uint64_t start, end, categories;
+};
+
+#define SCAN_WP 1
+#define SCAN_CHECK 2
+#define WRITTEN 2 /* PAGE_IS_WRITTEN */
+
+/* How many pages of the range are written; with SCAN_WP they are protected. Or -errno. */
+static long scan_pages(const char *at, size_t length, int flags)
+{
+	struct scanned found[64];
+	struct scan scan = {
+		.size = sizeof(scan), .flags = flags | SCAN_CHECK, .start = (uintptr_t)at, .end = (uintptr_t)at + length,
+		.vec = (uintptr_t)found, .vec_len = 64, .mask = WRITTEN, .returned = WRITTEN,
+	};
+	int file = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	long answer = file < 0 ? -1 : ioctl(file, _IOWR('f', 16, struct scan), &scan), i, pages = 0;
+
+	if (answer < 0)
+		answer = -errno;
+	for (i = 0; i < answer; i++)
+		pages += (long)((found[i].end - found[i].start) / PAGE);
+	if (file >= 0)
+		close(file);
+	return answer < 0 ? answer : pages;
+}
+
+//: pagemap_scan
+static long pagemap_scan(const struct args *a)
+{
+	const struct place *p = &place[a->page];
+	long answer = scan_pages(p->at, a->whole ? p->whole : p->length, SCAN_WP);
+
+	return answer < 0 ? answer : 0;
+}
+
+//: look_written
+static long look_written(const struct args *a)
+{
+	shared->fact.written = scan_pages(place[a->page].at, PAGE, 0) > 0 ? YES : NO;
+	return 0;
+}
+
+//: is_written
+static enum truth is_written(int process, int page)
+{
+	if (absent(process))
+		return NO;
+	return act(process, look_written, (struct args){ .page = page }) ? UNKNOWN : shared->fact.written;
 }
 
 //: uffd_continue
@@ -927,15 +1018,15 @@ static long uffd_continue(const struct args *a)
 	struct uffdio_continue page = { .range = range };
 	int watched = watcher[a->page] == getpid();
 	/* From 7.3 on a registration that leaves write-protect out is refused where there was one with it. */
-	long answer = register_page(place[a->page].at, PAGE,
+	long answer = register_page(place[a->page].tracking, place[a->page].at, PAGE,
 				    4 /* UFFDIO_REGISTER_MODE_MINOR */ | (watched ? UFFDIO_REGISTER_MODE_WP : 0));
 
 	if (answer) /* that of a file in memory it can register */
 		return errno == EINVAL && userfaultfd_features & 1U << 10 /* UFFD_FEATURE_MINOR_SHMEM */ ? -EINVAL : answer;
-	answer = result(ioctl(userfaultfd(), UFFDIO_CONTINUE, &page));
+	answer = result(ioctl(uffd_of(a->page), UFFDIO_CONTINUE, &page));
 	if (watched)
-		return register_page(place[a->page].at, PAGE, UFFDIO_REGISTER_MODE_WP) ? UNSEEN : answer;
-	ioctl(userfaultfd(), UFFDIO_UNREGISTER, &range);
+		return register_page(place[a->page].tracking, place[a->page].at, PAGE, UFFDIO_REGISTER_MODE_WP) ? UNSEEN : answer;
+	ioctl(uffd_of(a->page), UFFDIO_UNREGISTER, &range);
 	return answer;
 }
 
@@ -945,9 +1036,11 @@ static long uffd_register(const struct args *a)
 {
 	struct place *p = &place[a->page];
 	struct uffdio_register change = { .range = { (uintptr_t)p->at, a->whole ? p->whole : p->length } };
-	int file = userfaultfd();
+	int file = uffd_of(a->page);
 	long answer;
 
+	if (a->value && userfaultfd_with(p->tracking) == NOT_OFFERED)
+		return -EINVAL;
 	if (file < 0)
 		return UNSEEN;
 	shared->watched = shared->missing = 1;
@@ -973,15 +1066,15 @@ static long fill(const struct args *a, char *at)
 	};
 
 	content[0] = (char)a->value;
-	return result(a->flags & COPY ? ioctl(userfaultfd(), UFFDIO_COPY, &copy) :
-					ioctl(userfaultfd(), UFFDIO_ZEROPAGE, &zeros));
+	return result(a->flags & COPY ? ioctl(uffd_of(a->page), UFFDIO_COPY, &copy) :
+					ioctl(uffd_of(a->page), UFFDIO_ZEROPAGE, &zeros));
 }
 
 /* The same for each page of a part that has many: the first one decides. */
 static long uffd_fill(const struct args *a)
 {
 	const struct place *p = &place[a->page];
-	long answer = userfaultfd() < 0 ? UNSEEN : fill(a, p->at);
+	long answer = uffd_of(a->page) < 0 ? UNSEEN : fill(a, p->at);
 	char *at;
 
 	if (!answer)
@@ -1005,7 +1098,7 @@ static int move_there(void *file)
 static long uffd_move(const struct args *a)
 {
 	static char stack[16 * PAGE] __attribute__((__aligned__(16)));
-	int file = userfaultfd(), status = 0, tries;
+	int file = uffd_of(a->other), status = 0, tries;
 	pid_t mover;
 
 	if (file < 0)
