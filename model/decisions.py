@@ -330,6 +330,9 @@ class Decisions:
     uffd_continue_dirty               UFFDIO_CONTINUE installs a page of the page cache dirty, though read-only
     uffd_prepares_first               UFFDIO_COPY, ZEROPAGE, CONTINUE and MOVE give the VMA that is to get a page an
                                       anon_vma before they look whether it is registered
+    protect_batches                   mprotect and userfaultfd change the PTEs of a large folio together, and make clean
+                                      ones soft-dirty beside dirty ones
+    dofork_of_special                 MADV_DOFORK is allowed of a VM_DONTEXPAND mapping, as one of hugetlb pages is
     soft_dirty_lock                   clear_refs takes mmap_lock for `read` or `write`
     uffd_across_vmas                  userfaultfd protects a range that more than one VMA covers
     uffd_markers                      userfaultfd protects file mappings, and what it said outlives the PTE
@@ -421,6 +424,8 @@ class Decisions:
     force_proof: str = "dirty"
     uffd_continue_dirty: bool = False
     uffd_prepares_first: bool = False
+    protect_batches: bool = False
+    dofork_of_special: bool = True
     soft_dirty_lock: str = "read"
     uffd_across_vmas: bool = False
     uffd_markers: bool = False

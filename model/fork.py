@@ -323,29 +323,32 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
 
 def _advice(
     name: str, flag: StateFunction, on: bool, about: str, also: Callable[[Term, Term], list[Update]] = lambda p, v: [],
-    anonymous: bool = False,
+    anonymous: bool = False, undoes: bool = False,
 ) -> tuple[RuleTemplate, ...]:
     """The rules of one madvise about fork: of a page, of a whole block, where nothing changes, and refused.
 
     `also`: what it changes beside the flag. `anonymous`: it is refused of a file mapping, and of hugetlb pages.
+    `undoes`: MADV_DOFORK, which does not ask what it may undo in every kernel; decision `dofork_of_special`.
     """
     function, source = f"madvise({name.upper().replace('-', '_')}): madvise_vma_behavior", "domain.md 2.14"
     features = ("madv-fork",)
 
-    def allowed(p: Term, v: Term) -> Term:
-        return And(live(p, v), Not(file(v)), Not(hugetlb(v))) if anonymous else live(p, v)
+    def allowed(kernel: Decisions, p: Term, v: Term) -> Term:
+        if anonymous:
+            return And(live(p, v), Not(file(v)), Not(hugetlb(v)))
+        return live(p, v) if not undoes or kernel.dofork_of_special else And(live(p, v), Not(hugetlb(v)))
 
     def advise(kernel: Decisions, p: Term, span: Span) -> Step:
         return Step(
-            [span.every(lambda v: allowed(p, v)), span.in_ptes(p)],
+            [span.every(lambda v: allowed(kernel, p, v)), span.in_ptes(p)],
             [span.each(lambda v: put(flag(p, v), on) + also(p, v))],
         )
 
     def nothing(kernel: Decisions, p: Term, v: Term) -> Step:
-        return Step([allowed(p, v), pte_present(p, v), pte_huge(p, v), flag(p, v) == BoolVal(on)])
+        return Step([allowed(kernel, p, v), pte_present(p, v), pte_huge(p, v), flag(p, v) == BoolVal(on)])
 
     def refused(kernel: Decisions, p: Term, v: Term) -> Step:
-        return Step([Not(allowed(p, v))])
+        return Step([Not(allowed(kernel, p, v))])
 
     advise.__name__, advise.__doc__ = name, about
     nothing.__doc__ = "That has been said before of all that the PMD maps, which stays whole: new_flags == vm_flags."
@@ -364,7 +367,7 @@ def _forked_again(p: Term, v: Term) -> list[Update]:
 madv_dontfork = _advice(
     "madv-dontfork", vma_dontfork, True, "VM_DONTCOPY is set: a child of a later fork has no VMA there."
 )
-madv_dofork = _advice("madv-dofork", vma_dontfork, False, "VM_DONTCOPY is cleared.", _forked_again)
+madv_dofork = _advice("madv-dofork", vma_dontfork, False, "VM_DONTCOPY is cleared.", _forked_again, undoes=True)
 madv_wipeonfork = _advice(
     "madv-wipeonfork", vma_wipeonfork, True,
     "VM_WIPEONFORK is set: a child of a later fork finds nothing mapped there.", anonymous=True,

@@ -378,10 +378,9 @@ V6_2 = V6_1.but(
     numa_write=writable_if_exclusive, collapse_rechecks_uffd_wp=False, migration_keeps_uffd_wp=False,
     mremap_clears_uffd_wp=False, ksm_walks=False, swap_in_sync="skips",
 )
-BY_6_4: dict[str, Any] = {
-    "migration_keeps_uffd_wp": True, "collapse_rechecks_uffd_wp": True, "split_keeps_dirty": True,
-    "uffd_across_vmas": True, "uffd_unpopulated": True,
-}
+BY_6_4: dict[str, Any] = dict.fromkeys((
+    "migration_keeps_uffd_wp", "collapse_rechecks_uffd_wp", "split_keeps_dirty", "uffd_across_vmas", "uffd_unpopulated",
+), True)
 """What 6.3 and 6.4 changed about huge pages, for all that came after them."""
 BY_6_4_COMMITS = {
     "migration_keeps_uffd_wp": "24bf08c4376b (6.3)", "collapse_rechecks_uffd_wp": "dd47ac428c3f (6.3)",
@@ -422,16 +421,17 @@ V6_15 = V6_12.but(
 )
 V6_18 = V6_15.but(
     "v6.18", "X3, and collapse takes blocks of which no PTE is writable",
-    {"collapse_read_only": "mm/khugepaged.c: SCAN_PAGE_RO is in 6.12, not in 7.2; a running 6.18 has not got it",
+    {"collapse_read_only": "SCAN_PAGE_RO is in 6.12, not in 7.2 nor in a running 6.18", "protect_batches": "6.17",
      "split_zero_parts": "9658d698a8a8", "uffd_move": "0ea148a79919 (6.16)", "move_soft_dirty": "75cb1cca2c88 (6.16)"},
-    collapse_read_only=True, split_zero_parts="map", uffd_move="rechecks", move_soft_dirty=True,
+    collapse_read_only=True, split_zero_parts="map", uffd_move="rechecks", move_soft_dirty=True, protect_batches=True,
 )
 V7_2 = V6_18.but(
     "v7.2", "X4: a swapped-in page is mapped before it may leave the swap cache, so that only its entry's bit decides",
     {"swap_in_reuse, swap_in_counts, swap_in_frees, swap_in_sync": "do_swap_page, mm/memory.c, read in 7.2.13",
-     "numa_hints_huge, hugetlb_copy_writable, ksm_walks": "change_huge_pmd, make_huge_pte, mm/ksm.c of 7.2.13"},
+     "numa_hints_huge, hugetlb_copy_writable, ksm_walks, dofork_of_special": "read in 7.2.13"},
     swap_in_reuse=swap_in_by_exclusive_only, swap_in_frees=swap_in_by_page_count_read_only, swap_in_counts=False,
     numa_hints_huge=unpinned_in_one_mm, hugetlb_copy_writable=False, ksm_walks=True, swap_in_sync="frees",
+    dofork_of_special=False,
 )
 V7_3_RC7 = V7_2.but(
     "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",

@@ -15,7 +15,7 @@ from z3 import And, BoolVal, If, Not, Or
 
 from model.decisions import Decisions
 from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, exists, forall, put, rule
-from model.ptes import P, V
+from model.ptes import P, V, batched
 from model.state import (
     Page,
     Span,
@@ -157,7 +157,8 @@ def _made_read_only(kernel: Decisions, p: Term, span: Span, same: Callable[[Term
         )
 
     step = Step(
-        [span.every(lambda v: live(p, v)), *_permitted(decision, p, span)], [span.each(changed)],
+        [span.every(lambda v: live(p, v)), *_permitted(decision, p, span)],
+        [span.each(changed), batched(kernel, p, span, same)],
     )
     return flushing_later(step, p, span.covers, mprotect_flushing(p, span.page))
 
@@ -239,7 +240,7 @@ def _made_writable(
 
     step = Step(
         [span.every(lambda v: And(live(p, v), when(v))), *_permitted(kernel.mprotect_other_pinned, p, span)],
-        [span.each(changed)],
+        [span.each(changed), batched(kernel, p, span, same)],
     )
     return flushing_later(step, p, span.covers, mprotect_flushing(p, span.page), left=same)
 
@@ -390,7 +391,8 @@ def uffd_wp(kernel: Decisions, p: Term, span: Span) -> Staged:
             + put(pte_uffd_wp(p, v), If(kept(v), pte_uffd_wp(p, v), Not(pte_none(p, v))))
             + put(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)))
             + put(uffd_marker(p, v), Or(And(file(v), BoolVal(kernel.uffd_markers)), uffd_unpopulated(v)))
-        ), span.each(lambda v: put(page_table(p, block(v)), True), when=lambda v: table_of_markers(p, v))],
+        ), span.each(lambda v: put(page_table(p, block(v)), True), when=lambda v: table_of_markers(p, v)),
+         batched(kernel, p, span)],
     )
     return flushing_later(step, p, span.covers, uffd_flushing(p, span.page))
 
@@ -419,7 +421,8 @@ def uffd_unwp(kernel: Decisions, p: Term, span: Span) -> Staged:
     """uffd-wp is cleared, and so is the write bit of a page that was not protected; it comes back only where
     `uffd_restores` says so (931298e103c2, 6.3)."""
 
-    step = Step([_watched(kernel, p, span), span.in_ptes(p)], [span.each(lambda v: unprotected(kernel, p, v))])
+    changed = [span.each(lambda v: unprotected(kernel, p, v)), batched(kernel, p, span)]
+    step = Step([_watched(kernel, p, span), span.in_ptes(p)], changed)
     return flushing_later(step, p, span.covers, uffd_unwp_flushing(p, span.page))
 
 

@@ -14,6 +14,7 @@ from model.state import (
     Page,
     Proc,
     Slot,
+    Span,
     Value,
     alike,
     block,
@@ -44,6 +45,7 @@ from model.state import (
     pte_swap,
     pte_uffd_wp,
     pte_write,
+    same_folio,
     slot_frame,
     stale,
     sync_again,
@@ -265,3 +267,26 @@ def has_anon_vma(p: Term, v: Term) -> Term:
     is split again.
     """
     return Or(vma_anon(p, v), exists(Page, lambda w: And(beside(p, v, w), vma_anon(p, w))))
+
+
+def batched(
+    kernel: Decisions, p: Term, span: Span, left: Callable[[Term], Term] = lambda v: BoolVal(False)
+) -> list[Update]:
+    """modify_prot_start_ptes reads the PTEs of one large folio together, and what one of them says of dirty all get by
+    pte_mkdirty, which makes them soft-dirty, too, on x86; decision `protect_batches`.
+
+    `left(v)`: the VMA is left alone. Not told: of a few parts that are no neighbours, and where the first alone is
+    dirty, it does so too.
+    """
+    if not (span.whole and kernel.protect_batches):
+        return []
+
+    def merged(v: Term) -> Term:
+        f = pte_frame(p, v)
+        with_it = exists(Page, lambda w: And(
+            beside(p, v, w), pte_present(p, w), same_folio(pte_frame(p, w), f), pte_write(p, w) == pte_write(p, v),
+            Not(pte_soft_dirty(p, w)), Or(pte_dirty(p, v), pte_dirty(p, w)),
+        ))
+        return And(pte_present(p, v), Not(pte_huge(p, v)), Not(pte_soft_dirty(p, v)), Not(left(v)), with_it)
+
+    return span.each(lambda v: put(pte_soft_dirty(p, v), True), when=merged)

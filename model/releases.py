@@ -176,6 +176,7 @@ CHANGES: tuple[ReleaseChange, ...] = (
     ReleaseChange("reuse_large", "6.15", "1da190f4d0a6"),
     ReleaseChange("uffd_move", "6.16", "0ea148a79919"),
     ReleaseChange("move_soft_dirty", "6.16", "75cb1cca2c88"),
+    ReleaseChange("protect_batches", "6.17", "modify_prot_start_ptes"),
     ReleaseChange("split_zero_parts", "6.18", "9658d698a8a8"),
 )
 """Changes in releases between those of MAINLINE, and candidates."""
@@ -203,6 +204,7 @@ DOUBTS: tuple[Doubt, ...] = (
     *(Doubt("ksm_walks", after, by, values) for after, by, values in (
         ("6.4", "6.12", ("False", "True")), ("6.12", "6.15", ("True", "False")), ("6.15", "7.2", ("False", "True")),
     )),
+    Doubt("dofork_of_special", "6.12", "7.2", ("True", "False")),
     Doubt("collapse_read_only", "6.12", "6.18", ("False", "True")),
     Doubt("swap_in_reuse", "6.18", "7.2", ("swap_in_by_exclusive", "swap_in_by_exclusive_only")),
     Doubt("swap_in_frees", "6.18", "7.2", ("swap_in_by_page_count", "swap_in_by_page_count_read_only")),

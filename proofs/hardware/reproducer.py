@@ -20,7 +20,7 @@ import z3
 from model.logic import Term
 from proofs.errors import NotObservable
 from proofs.hardware.holders import held_by
-from proofs.hardware.needs import check_needs, needs_zone, told_of
+from proofs.hardware.needs import EMPTIES, check_needs, check_parts, needs_zone, told_of
 from proofs.litmus.execution import Outcome
 from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import TRACKED, Litmus, Statement
@@ -45,7 +45,6 @@ _PLAIN = {
     "split": "split_folio", "clear-soft-dirty": "clear_soft_dirty", "collapse": "collapse",
 }
 """Operations that are one function of the runtime, without arguments."""
-_EMPTIES = ("munmap", "mmap", "dontneed", "mremap", "madv-free")
 """Operations that leave nothing of what was at an address."""
 _PAGES = ("huge", "file", "hugetlb")
 """Attributes of pages that another function maps than `small_page`."""
@@ -287,7 +286,7 @@ class _Function:
         for page in (test.pages[v] for v in written):
             if "huge" in page.attributes and test.pages[rest[page.whole]] == page:
                 raise NotObservable(f"{page.name} stands for hundreds of pages, which the slow disk writes for minutes")
-        self.check_moves(rest)
+        check_parts(test, rest)
         # A thread's call of get_user_pages begins and ends with it; what a pipe or a ring does beside it is theirs.
         movable = needs_zone(test)
         self.holders = {
@@ -297,26 +296,6 @@ class _Function:
         self.actions = [
             _action(s, self.holders, test.values[s.parts[0]["n"]] if "n" in s.parts[0] else 0) for s in test.statements
         ]
-
-    def check_moves(self, rest: Mapping[str, int]) -> None:
-        """Raises NotObservable where a part of hundreds of pages is no page: it moves, or ksm takes its first."""
-        pages, merged = self.test.pages, set[int]()
-        many = {v for v in rest.values() if "huge" in pages[v].attributes}
-        for statement in self.test.statements:
-            for part in statement.parts:
-                word, places = statement.operation.word, [part[name] for name in "vw" if name in part]
-                if word == "ksm":
-                    merged.update(many.intersection(places))
-                elif word in ("collapse", "uffd-wp", "uffd-unwp") and rest[pages[places[0]].whole] in merged:
-                    raise NotObservable(f"`{statement.text}` finds hundreds of pages, of which ksm has made one a VMA")
-                elif word == "uffd-move" and many.intersection(places):
-                    raise NotObservable(f"`{statement.text}` is of hundreds of pages")
-                elif word == "mremap" and places[0] in many:
-                    page, onto = (pages[v] for v in places)
-                    if "huge" in onto.attributes and places[1] not in many:
-                        raise NotObservable(f"{page.name} stands for hundreds of pages, {onto.name} for one")
-                    if places[0] in merged:
-                        raise NotObservable(f"{page.name} stands for hundreds of pages: after ksm they are two VMAs")
 
     def name(self, parameter: str, number: int) -> str:
         kind = {"q": "p", "child": "p", "w": "v"}.get(parameter, parameter)
@@ -397,7 +376,7 @@ class _Function:
         """Of each huge page, the part that has all pages but the first of each other part: the first one unmapped."""
         rest: dict[str, int] = {}
         for statement in self.test.statements:
-            if statement.operation.word in _EMPTIES and len(statement.parts) == 1:
+            if statement.operation.word in EMPTIES and len(statement.parts) == 1:
                 v = statement.parts[0]["v"]
                 rest.setdefault(self.test.pages[v].whole, v)
         for number, page in reversed(list(enumerate(self.test.pages))):

@@ -176,6 +176,10 @@ PATTERNS: tuple[Pattern, ...] = (
             anchors=("vma_is_accessible",)),
     Pattern("ksm_walks", ("mm/ksm.c",), ("scan_get_next_rmap_item",), (
         (True, r"= walk_page_range_vma\("), (False, r"= follow_page\("), (False, r"= folio_walk_start\("))),
+    Pattern("protect_batches", ("mm/mprotect.c",), (), ((True, r"\bmodify_prot_start_ptes\("),), False,
+            anchors=("change_pte_range",), beside=r"\bptep_modify_prot_start\(|\bpte_modify\("),
+    Pattern("dofork_of_special", ("mm/madvise.c",), ("madvise_vma_behavior", "madvise_behavior"), (
+        (False, r"case MADV_DOFORK : if \( new_flags & VM_SPECIAL"), (True, r"case MADV_DOFORK : if \( \S+ & VM_IO"))),
     Pattern("soft_dirty_lock", ("fs/proc/task_mmu.c",), ("clear_refs_write",), (
         ("write", r"if \( (mmap_write_lock|down_write)\w*\( "), ("read", r"(mmap_read_lock|down_read)\w*\("))),
     Pattern("uffd_across_vmas", ("mm/userfaultfd.c",), ("mwriteprotect_range",), (

@@ -45,7 +45,7 @@ CHANGED = {
     "v6.14": ("v6.12.0", {
         "huge_zero_fresh", "huge_zero_unshare", "dontneed_frees_tables", "uffd_move", "mremap_clears_uffd_wp",
     }),
-    "6.17": ("v6.15", {"uffd_move", "move_soft_dirty"}),
+    "6.17": ("v6.15", {"uffd_move", "move_soft_dirty", "protect_batches"}),
 }
 """Release to a kernel and the decisions in which it differs from that one; no kernel of the model has its rules."""
 
