@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,16 +68,38 @@ def manifests_in(folder: Path) -> list[Path]:
 
 
 def copied(manifest: Path, folder: Path) -> Path:
-    """The manifest's copy in another folder of certificates, its obligations copied too. Raises OSError, ValueError."""
-    names = json_text.read(manifest)["obligations"].values()
+    """The manifest's copy in another folder of certificates, its obligations copied too, or made where it lies without.
+
+    Raises OSError, ValueError; ModelError if there are none to be made.
+    """
     target = folder / manifest.parent.name / manifest.name
-    old, new = manifest.parent.parent / "obligations", folder / "obligations"
+    old, new = _obligations_beside(manifest), folder / "obligations"
     for path in (target.parent, new):
         path.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        store.write(new / f"{name}.smt2", (old / f"{name}.smt2").read_text(encoding="utf-8"))
+    if old.is_dir():
+        names = json_text.read(manifest)["obligations"].values()
+        texts = {name: (old / f"{name}.smt2").read_text(encoding="utf-8") for name in names}
+    else:
+        texts = {_hash(text): text for text in _made(manifest)}
+    for name, text in texts.items():
+        store.write(new / f"{name}.smt2", text)
     store.write(target, manifest.read_text(encoding="utf-8"))
     return target
+
+
+def _obligations_beside(manifest: Path) -> Path:
+    """Where the obligations of a manifest lie; a folder without that one has manifests only."""
+    return manifest.parent.parent / "obligations"
+
+
+def _made(manifest: Path) -> list[str]:
+    """The obligations of a manifest, from the model and its clauses. Raises ModelError if they cannot be made."""
+    try:
+        read = json_text.read(manifest)
+        stated, system = find_invariant(str(read["invariant"])), system_of(str(read["kernel"]), tuple(read["without"]))
+        return list(obligations(system, stated, _clauses(read["clauses"], system)).values())
+    except (OSError, ValueError, KeyError, TypeError, _RefusedError) as error:
+        raise ModelError(f"{manifest} is no certificate: {error}") from error
 
 
 def manifest_path(folder: Path, spec: str, name: str, without: Sequence[str] = ()) -> Path:
@@ -238,7 +261,8 @@ def described(manifest: Path, as_json: bool = False) -> str:
 
     No solver is asked. Raises ModelError if it cannot be read or is not what it says.
     """
-    (opened,) = opened_together([(manifest, None)])
+    with tempfile.TemporaryDirectory() as made:
+        (opened,) = opened_together([(manifest, None)], Path(made))
     if opened.refused:
         raise ModelError(f"{manifest}: {opened.refused}")
     content = contents(manifest)
@@ -259,14 +283,17 @@ def described(manifest: Path, as_json: bool = False) -> str:
     return "\n".join(lines)
 
 
-def opened_together(wanted: Sequence[tuple[Path, TermDigests | None]]) -> list[Opened]:
-    """Manifests, each with what it has to be of, None for what it says itself. Raises ModelError as `Terms.compare`."""
+def opened_together(wanted: Sequence[tuple[Path, TermDigests | None]], made: Path) -> list[Opened]:
+    """Manifests, each with what it has to be of, None for what it says itself. Raises ModelError as `Terms.compare`.
+
+    Those of which nothing is asked, in a folder without obligations, as most that come along: theirs go to `made`.
+    """
     for terms in dict.fromkeys(asked for _, asked in wanted if asked is not None):
         terms.compare()
-    return [_opened(Path(os.path.abspath(path)), asked) for path, asked in wanted]
+    return [_opened(Path(os.path.abspath(path)), asked, made) for path, asked in wanted]
 
 
-def _opened(path: Path, asked: TermDigests | None) -> Opened:
+def _opened(path: Path, asked: TermDigests | None, made: Path) -> Opened:
     """The manifest, compared with what the model and its clauses give, and with what was asked."""
     kernel, name = path.parent.name, path.stem
     without: tuple[str, ...] = ()
@@ -290,9 +317,13 @@ def _opened(path: Path, asked: TermDigests | None) -> Opened:
             _expect(each in texts, f"obligation {each!r} is none of this proof")
             _expect(each in hashes, f"obligation {each!r} is missing")
         files = {}
+        folder = _obligations_beside(path)
+        bare = asked is None and not folder.is_dir()
         for each, text in texts.items():
             _expect(hashes[each] == _hash(text), f"obligation {each!r} is not what the model and the clauses give")
-            files[each] = path.parent.parent / "obligations" / f"{_hash(text)}.smt2"
+            files[each] = (made if bare else folder) / f"{_hash(text)}.smt2"
+            if bare:
+                store.write(files[each], text)
             _expect(files[each].is_file(), f"obligation {each!r}: there is no file {files[each].name}")
             _expect(files[each].read_bytes() == text.encode(), f"obligation {each!r}: {files[each].name} was changed")
         place = manifest_path(path.parent.parent, kernel, name, without)

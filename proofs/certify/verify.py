@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shlex
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,10 +65,18 @@ def verify(
     # Those of one kernel together, so that its terms are built once.
     wanted = [(m, (asked or {}).get(m)) for m in sorted(set(manifests))]
     by_folder = [tuple(group) for _, group in itertools.groupby(wanted, lambda each: each[0].parent)]
-    by_path: dict[Path, Opened] = {}
-    for group, several in each_done(opened_together, by_folder, workers):
-        by_path |= zip((m for m, _ in group), several, strict=True)
-    opened = [by_path[m] for m in manifests]
+    with tempfile.TemporaryDirectory() as made:
+        by_path: dict[Path, Opened] = {}
+        for group, several in each_done(functools.partial(opened_together, made=Path(made)), by_folder, workers):
+            by_path |= zip((m for m, _ in group), several, strict=True)
+        return _asked([by_path[m] for m in manifests], solvers, timeout, workers, progress)
+
+
+def _asked(
+    opened: Sequence[Opened], solvers: Sequence[str], timeout: float, workers: int,
+    progress: Callable[[int, int], Any],
+) -> list[Checked]:
+    """The verdicts on opened manifests, every file asked once. Raises Interrupted with what is known by then."""
     files = dict.fromkeys(path for each in opened for path in each.files.values())
     questions = [(solver, path) for path in files for solver in dict.fromkeys(solvers)]
     try:

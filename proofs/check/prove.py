@@ -14,7 +14,7 @@ from model.logic import ModelError, System, Term, functions_in
 from proofs import store
 from proofs.certify import manifest as manifests
 from proofs.certify import verify
-from proofs.data import CERTIFICATES
+from proofs.data import CERTIFICATES, FEATURE_CERTIFICATES
 from proofs.errors import EngineError
 from proofs.induct.mine import Clause, Miner
 from proofs.induct.search import Cti, Proof, Search, Unproved, dead_rules, state_of, unwritten
@@ -75,8 +75,13 @@ def _kept_or_shipped(spec: str, name: str, without: tuple[str, ...], folder: Pat
         return found, ""
     path = manifests.manifest_path(folder, spec, name, without)
     spoiled = manifests.spoiled(path, terms_of(spec, [name], without))
-    shipped = kept(spec, name, without, CERTIFICATES)
-    return None if shipped is None else manifests.copied(shipped, folder), spoiled
+    shipped = kept(spec, name, without, CERTIFICATES) or kept(spec, name, without, FEATURE_CERTIFICATES)
+    if shipped is None:
+        return None, spoiled
+    try:
+        return manifests.copied(shipped, folder), spoiled
+    except ModelError as error:
+        return None, str(error)
 
 
 def jobs(

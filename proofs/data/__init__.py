@@ -8,6 +8,8 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 CERTIFICATES = _HERE / "certificates"
 """Proofs of the default table's cells."""
+FEATURE_CERTIFICATES = _HERE / "feature-certificates"
+"""Proofs of cells of FULL, without obligations, which are made from the model when they are needed."""
 EXPECTED = _HERE / "expected.toml"
 """What each kernel of the default table breaks, from the sources."""
 FULL = _HERE / "full.toml"

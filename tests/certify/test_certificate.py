@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -324,6 +325,17 @@ def test_files_that_were_tampered_with_are_refused(proof: Path) -> None:
     proof.write_text("{")
     assert one(proof).reason.startswith("the manifest cannot be read: JSONDecodeError")
     assert one(proof.parent / "none.json").verdict == "refused"
+
+
+def test_a_manifest_in_a_folder_without_obligations_is_judged_by_those_that_the_model_gives(proof: Path) -> None:
+    shutil.rmtree(proof.parent.parent / "obligations")
+    assert one(proof.parent.parent, solvers=["z3"]).accepted
+    assert not (proof.parent.parent / "obligations").exists()
+    asked = terms_of("v5.9", ["mprotect"])
+    [checked] = verify([proof], asked={proof: asked})
+    assert "there is no file" in checked.reason, "what a check keeps has its obligations beside it"
+    proof.write_text(proof.read_text().replace("(pte_present p v)", "(pte_write p v)"))
+    assert "is none of this proof" in one(proof.parent.parent).reason
 
 
 # Solvers that are commands

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,12 +20,13 @@ from invariants import INVARIANTS, invariant
 from model.kernels import KERNELS, V5_9, never
 from model.logic import Param, Scope, Step, System, Term, forall, put, rule
 from model.state import Frame, Page, Proc, alive, exclusive, maps, pte_present, vma
+from proofs import json_text
 from proofs.certify import manifest as manifests
 from proofs.certify import verify
 from proofs.check import prove
 from proofs.check.scopes import configured
 from proofs.clock import done_by
-from proofs.data import CERTIFICATES, EXPECTED
+from proofs.data import CERTIFICATES, EXPECTED, FEATURE_CERTIFICATES
 from proofs.derive.interpreter import Interpreter
 from proofs.derive.steps import after, initially
 from proofs.engine import Claim
@@ -426,6 +428,67 @@ def test_both_solvers_accept_every_certificate() -> None:
     checked = verify.verify(CERTIFICATES)
     assert [(c.kernel, c.invariant, c.reason) for c in checked if not c.accepted] == []
     assert {(c.kernel, c.invariant) for c in checked} == set(of_default_table())
+
+
+# ... and on what is shipped of `check --full`
+
+MREMAP, = (each for each in configured() if each.name == "mremap")
+MOVED = (MREMAP.spec("v7.2", invariant("coherence-write-pin")), "coherence-write-pin")
+"""A cell whose proof needs clauses beside the claim."""
+
+
+def test_a_certificate_of_a_cell_with_features_is_taken_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prove, "attempt", lambda job: pytest.fail(f"nothing is to be sought: {job}"))
+    verdict = prove.prove([MOVED], tmp_path, without=MREMAP.without, workers=0)[MOVED]
+    assert (verdict.proved, verdict.note, verdict.spoiled) == (True, "", "")
+    assert verdict.attempt.manifest is not None
+    assert verdict.attempt.manifest.is_relative_to(tmp_path), "with its obligations, which do not come along"
+
+
+@pytest.mark.parametrize(("clause", "said"), [
+    ("(not (exclusive f))", "is not what the model and the clauses give"), ("(not (no-such f))", "is no certificate"),
+])
+def test_a_certificate_of_a_cell_with_features_that_is_damaged_is_refused(
+    clause: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = manifests.manifest_path(FEATURE_CERTIFICATES, *MOVED, MREMAP.without)
+    bad = tmp_path / "shipped" / good.parent.name / good.name
+    bad.parent.mkdir(parents=True)
+    read = json_text.read(good)
+    other = next(c for c in read["clauses"] if ["f", "Frame"] in c["variables"])
+    bad.write_text(json.dumps(read | {"clauses": [
+        {"variables": [["f", "Frame"]], "body": clause} if c is other else c for c in read["clauses"]
+    ]}))
+    monkeypatch.setattr(prove, "FEATURE_CERTIFICATES", tmp_path / "shipped")
+    verdict = prove.prove([MOVED], tmp_path, without=MREMAP.without, workers=0, seconds=0.01)[MOVED]
+    assert not verdict.proved
+    assert said in verdict.spoiled
+
+
+def with_features() -> dict[Path, tuple[tuple[str, str], tuple[str, ...]]]:
+    """Where the certificate of each cell of `check --full` that is not violated would lie, to the cell and the rules
+    left out."""
+    return {
+        manifests.manifest_path(FEATURE_CERTIFICATES, *pair, table.without): (pair, table.without)
+        for table in configured() for kernel, value in table.kernels for stated in table.invariants
+        if stated.applies_to(value) and not table.expects_violation(kernel, stated)
+        for pair in [(table.spec(kernel, stated), stated.name)]
+    }
+
+
+def test_every_certificate_with_features_is_of_a_cell_that_is_not_violated() -> None:
+    assert [m for m in manifests.manifests_in(FEATURE_CERTIFICATES) if m not in with_features()] == []
+
+
+@pytest.mark.slow
+def test_both_solvers_accept_every_certificate_with_features() -> None:
+    """And each is of the terms that its cell has now."""
+    cells = with_features()
+    shipped = manifests.manifests_in(FEATURE_CERTIFICATES)
+    assert [m for m in shipped if prove.kept(*cells[m][0], cells[m][1], FEATURE_CERTIFICATES) is None] == []
+    assert [(c.kernel, c.invariant, c.reason) for c in verify.verify(shipped) if not c.accepted] == []
 
 
 @pytest.mark.slow
