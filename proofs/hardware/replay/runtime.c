@@ -1185,19 +1185,19 @@ static int in_writable_vma(const char *at)
 
 /*
  * A reference was taken, or was not. A ring's or pipe's page is the one that is mapped right after. `writes`: for
- * writing, without FOLL_FORCE, which a mapping that is not writable refuses before it looks for a page. Where the bit of
- * userfaultfd is not known, a store raises the same fault, and says who refused it.
+ * writing, which a mapping that is not writable refuses before it looks for a page; `forced`: but for FOLL_FORCE. Where
+ * the bit of userfaultfd is not known, a store raises the same fault, and says who refused it.
  */
-static long taken(const struct args *a, long answer, int held, int writes)
+static long taken(const struct args *a, long answer, int held, int writes, int forced)
 {
 	struct reference *r = &shared->ref[a->ref];
 	enum truth bit;
 	int value;
 
-	if (answer == -EFAULT && shared->missing && (!writes || in_writable_vma(place[a->page].at)) &&
+	if (answer == -EFAULT && shared->missing && (!writes || forced || in_writable_vma(place[a->page].at)) &&
 	    touch(place[a->page].at, &value, 0) == BLOCKED)
 		return BLOCKED; /* a page is missing */
-	if (answer == -EFAULT && shared->watched && in_writable_vma(place[a->page].at)) {
+	if (answer == -EFAULT && shared->watched && ((writes && forced) || in_writable_vma(place[a->page].at))) {
 		bit = uffd_bit(place[a->page].at);
 		if (bit == YES || (bit == UNKNOWN && !touch(place[a->page].at, &value, 0) &&
 				   touch(place[a->page].at, &value, 1) == BLOCKED))
@@ -1229,7 +1229,7 @@ static long take_into_pipe(const struct args *a)
 {
 	struct iovec page = { place[a->page].at, PAGE };
 	ssize_t moved = vmsplice(pipes[a->ref][1], &page, 1, SPLICE_F_NONBLOCK);
-	long answer = taken(a, moved == (ssize_t)PAGE ? 0 : moved < 0 ? -errno : -EFAULT, IN_PIPE, 0);
+	long answer = taken(a, moved == (ssize_t)PAGE ? 0 : moved < 0 ? -errno : -EFAULT, IN_PIPE, 0, 0);
 
 	if (!answer)
 		fault_rest(&place[a->page], 0);
@@ -1280,7 +1280,7 @@ static long take_into_ring(const struct args *a)
 	answer = result(syscall(SYS_io_uring_register, r->file, IORING_REGISTER_BUFFERS, &page, 1));
 	if ((answer == -ENOMEM && !place[a->page].of_movable) || answer == -EPERM)
 		return unseen("a registered buffer: %s", strerror((int)-answer));
-	answer = taken(a, answer, IN_RING, 1);
+	answer = taken(a, answer, IN_RING, 1, 0);
 	if (!answer)
 		fault_rest(&place[a->page], 1);
 	return answer;
@@ -1369,8 +1369,8 @@ static long take_by_probe(const struct args *a)
 
 	if (probe < 0)
 		return without_probe("such a reference");
-	answer = taken(a, result(ioctl(probe, GP_TAKE, &take)), IN_PROBE,
-		       (a->flags & (GP_WRITE | GP_FORCE)) == GP_WRITE);
+	answer = taken(a, result(ioctl(probe, GP_TAKE, &take)), IN_PROBE, (a->flags & GP_WRITE) != 0,
+		       (a->flags & GP_FORCE) != 0);
 	if (answer)
 		return answer;
 	for_rest(at, p) { /* as fault_rest does */
@@ -2011,7 +2011,8 @@ static long collapse(const struct args *a)
 	if (!madvise(at, HUGE, 25 /* MADV_COLLAPSE */))
 		return huge_mapped(at) ? 0 : -EBUSY;
 	answer = -errno;
-	if (answer != -EINVAL)
+	/* Of no bytes it is invalid only where there is none; khugepaged would find other huge pages, too. */
+	if (answer != -EINVAL || !madvise(at, 0, 25))
 		return answer;
 	for (page = at; page < at + HUGE; page += PAGE) /* up to 6.1 one must have been read lately */
 		if (pagemap(page) >> 63)
