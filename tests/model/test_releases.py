@@ -65,6 +65,7 @@ IN_DOUBT = {
         "swap_in_sync",
     },
     "v7.0": {
+        "dofork_of_special",
         "swap_in_reuse", "swap_in_frees", "swap_in_counts", "swap_in_sync", "numa_hints_huge", "ksm_keeps_soft_dirty",
         "lazyfree_spares_ksm", "hugetlb_copy_writable", "ksm_walks",
     },
