@@ -86,7 +86,10 @@ def account(litmus: Litmus, kernel: Kernel, system: System, with_endings: bool =
     unknown = result.answer == Answer.UNKNOWN or not ends
     why = "" if unknown else vacuous(litmus, run.interpreter, ends)
     endings = _endings(run, points, ends) if with_endings else ()
-    notes = (*_newer(litmus, kernel), *_unknown_there(litmus, kernel), *_said(litmus, kernel), *_idle(litmus, kernel, ends), *_refusals(litmus, ends))
+    notes = (
+        *_newer(litmus, kernel), *_unknown_there(litmus, kernel), *_said(litmus, kernel),
+        *_idle(litmus, kernel, ends), *_refusals(litmus, ends),
+    )
     return Account(result, why, notes, endings)
 
 
