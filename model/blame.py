@@ -22,11 +22,11 @@ import z3
 from model.logic import OPERATORS, ModelError, Sort, StateFunction, Term, kind_text, short, sort_text
 
 
-def nearest(wanted: str, names: Iterable[str]) -> str:
-    """`; did you mean X?`, or the list of names."""
+def nearest(wanted: str, names: Iterable[str], alike: float = 0.4) -> str:
+    """`; did you mean X?` where one is so much alike, or the list of names."""
     known = list(names)
     there = f"; there {'is' if len(known) < 2 else 'are'} {', '.join(known) or 'none'}"
-    return close(wanted, known) or there
+    return close(wanted, known, alike) or there
 
 
 def close(wanted: str, names: Iterable[str], alike: float = 0.4) -> str:

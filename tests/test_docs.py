@@ -187,6 +187,10 @@ def test_the_notebook_shows_a_table_and_a_counterexample(
     ]
     table = names["cells"]._repr_html_()
     assert "<tr><td>v5.9</td><td>V 4</td><td>V 3</td></tr><tr><td>v5.19</td><td>E</td><td>V 3</td></tr>" in table
+    assert [line.split() for line in str(names["cells"]).splitlines()][1:] == [
+        ["v5.9", "V", "4", "V", "3"], ["v5.19", "E", "V", "3"],
+    ]
+    assert repr(names["trace"]).startswith("<Trace of coherence-write-pin on v5.9: anon-fault(p=A, v=x, new=P), ")
     assert (len(names["trace"].steps), names["picture"]._repr_svg_()[:4]) == (4, "<svg")
 
 

@@ -99,12 +99,22 @@ def _tuples(value: Any) -> Any:
 
 
 class Cells(list[Cell]):
-    """Cells by rows, which a notebook shows as a table: kernels against invariants, each verdict as `mark` has it."""
+    """Cells by rows, which `print` and a notebook show as a table: kernels against invariants, verdicts as `mark` has
+    them.
+    """
 
-    def _repr_html_(self) -> str:
+    def _rows(self) -> list[list[str]]:
         kernels, invariants = (dict.fromkeys(getattr(c, name) for c in self) for name in ("kernel", "invariant"))
         found = {(c.kernel, c.invariant): c for c in self}
-        rows = [["", *invariants], *([k, *(mark(found.get((k, i))) for i in invariants)] for k in kernels)]
+        return [["", *invariants], *([k, *(mark(found.get((k, i))) for i in invariants)] for k in kernels)]
+
+    def __str__(self) -> str:
+        rows = self._rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+    def _repr_html_(self) -> str:
+        rows = self._rows()
         body = "".join(f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows)
         verdicts = {c.verdict for c in self}
         legend = "".join(f"<li>{html.escape(text)}</li>" for verdict, text in LEGEND.items() if verdict in verdicts)

@@ -27,6 +27,7 @@ from proofs.cli.app import (
     completed_kernels,
     named_kernel,
     print_json,
+    print_prose,
     write_file,
 )
 from proofs.cli.examples import epilog
@@ -133,20 +134,26 @@ def _print_decisions(kernels: Sequence[Kernel]) -> None:
     for k in kernels:
         _print_kernel(k)
         for decision, value in k.decisions().items():
-            print(f"  {'':17}   {decision} = {value}")
+            _print_row("", 17, f"  {decision} = {value}")
         for template in k.own_rules:
             cited = f"[{template.kernel_function}; {template.source}]"
-            print(f"  {'':17}   rule {template.name}: {_about(template)} {cited}")
+            _print_row("", 17, f"  rule {template.name}: {_about(template)} {cited}")
         if anchor := domain.anchor_of(k.name):
-            print(f"  {'':17}   {domain.NAME}#{anchor}")
-    print(f"\n`python -m proofs list` has invariants and rules, with --functions -k KERNEL a kernel's; a decision has "
-          f"a\nplace of its name in {domain.NAME}, as #reuse.")
+            _print_row("", 17, f"  {domain.NAME}#{anchor}")
+    print()
+    print_prose(f"`python -m proofs list` has invariants and rules, with --functions -k KERNEL a kernel's; a decision "
+                f"has a place of its name in {domain.NAME}, as #reuse.")
+
+
+def _print_row(name: str, room: int, text: str) -> None:
+    """A name and what is said of it, which goes on below where it began."""
+    print_prose(f"  {name:{room}} {text}", " " * (room + 3 + 2 * text.startswith("  ")))
 
 
 def _print_kernel(kernel: Kernel) -> None:
-    print(f"  {kernel.name:17} {kernel.about}" + (f" [from {kernel.base}]" if kernel.base else ""))
+    _print_row(kernel.name, 17, kernel.about + (f" [from {kernel.base}]" if kernel.base else ""))
     for what, commit in kernel.cite:
-        print(f"  {'':17}   {what}: {commit}")
+        _print_row("", 17, f"  {what}: {commit}")
 
 
 def _print_list() -> None:
@@ -156,19 +163,19 @@ def _print_list() -> None:
         _print_kernel(k)
     print("\nInvariants")
     for i in (*INVARIANTS, *FURTHER_INVARIANTS):
-        print(f"  {i.name:23} {i.statement} [{i.source}]" + _needing(i.features))
+        _print_row(i.name, 23, f"{i.statement} [{i.source}]" + _needing(i.features))
     print("\nRules")
     for t in ALL_RULES:
-        print(f"  {t.name:26} {_about(t)} [{t.kernel_function}; {t.source}]{_needing(sorted(t.features))}")
+        _print_row(t.name, 26, f"{_about(t)} [{t.kernel_function}; {t.source}]{_needing(sorted(t.features))}")
     for title, features in (("Features, as in -k v5.9@huge,ksm or --with huge,ksm", WORLD),
                             ("Sub-steps, as in -k v5.9@gup-fast or --split gup-fast", SPLIT)):
         print(f"\n{title}")
         for name, about in features.items():
-            print(f"  {name:17} {about}")
+            _print_row(name, 17, about)
     for title, switches in (("Restrictions", RESTRICTIONS), ("Variants", VARIANTS)):
         print(f"\n{title}, as in -k page-count+fork-early-copy or bare:v5.18+swap-out-refuse")
         for r in switches:
-            print(f"  {r.name:17} {r.about} [{r.source}]")
+            _print_row(r.name, 17, f"{r.about} [{r.source}]")
 
 
 def _list_functions(specs: Sequence[str] | None, names: Sequence[str], as_json: bool) -> int:

@@ -49,7 +49,7 @@ def reuse(p: Term, v: Term, f: Term) -> Term:
 
 {name}: Kernel = {variable}.but(
     "{lower}", "{base}, and a maybe-pinned page that nobody else maps is reused",
-    {{"reuse": "where it comes from"}},
+    # {{"reuse": "a commit, or a mail"}},  where it comes from, which is told beside it
     reuse=reuse,
 )
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from model.blame import place_of
 from model.logic import ModelError
 from proofs.check.cells import Cell
 from proofs.compare.against import ASIDE, BETTER, SAME, UNDECIDED, WORSE, advice
@@ -45,7 +48,7 @@ def to_mail(answer: KernelComparison, command: str, version: str) -> str:
         if row.judged == WORSE and row.new is not None:
             lines += ["", *_worse(answer, row.new)]
     if answer.changes is not None:
-        lines += ["", *told_changes(answer.changes, MAIL)]
+        lines += ["", *told_changes(answer.changes, MAIL), *_new_rules(answer)]
     if answer.telling is not None:
         shown = [line for line in answer.telling.text.splitlines() if not line.startswith("about")]
         one, other = answer.telling.answers
@@ -54,6 +57,21 @@ def to_mail(answer: KernelComparison, command: str, version: str) -> str:
     elif answer.untold:
         lines += ["", *wrapped(answer.untold, MAIL)]
     return "\n".join([*lines, "", *_reach()]) + "\n"
+
+
+def _new_rules(answer: KernelComparison) -> Iterator[str]:
+    """The functions of a user's file that the changed decisions are now, as they are written there."""
+    kernel = find_kernel(answer.new)
+    changes = answer.changes.changes if answer.changes is not None else ()
+    values = (getattr(kernel, change.decision.name, None) for change in changes)
+    for value in dict.fromkeys(v for v in values if inspect.isfunction(v) and place_of(v)):
+        try:
+            source = textwrap.dedent(inspect.getsource(value)).rstrip()
+        except OSError:
+            continue  # Typed in a session, which keeps no text.
+        if value.__name__ != "<lambda>":
+            yield from ("", f"  {value.__name__}, as {answer.new} has it:", "")
+            yield from textwrap.indent(source, "    ").splitlines()
 
 
 def _command(command: str) -> list[str]:

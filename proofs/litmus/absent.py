@@ -14,6 +14,9 @@ LACKING: dict[str, str] = {
     "tmpfs": "say `page V file` for a private mapping of a file", "dax": "there are no PFN mappings",
     "pfnmap": "there are no PFN mappings", "device-private": "", "secretmem": "",
     "mlock": "", "mlock2": "", "mlockall": "", "munlock": "", "munlockall": "", "msync": "", "mincore": "", "brk": "",
+    "splice": "a pipe takes pages of a process by `P: r = vmsplice V`",
+    "tee": "a pipe takes pages of a process by `P: r = vmsplice V`", "sendfile": "", "swapon": "", "mbind": "",
+    "mmu-notifier": "secondary page tables are left out", "kvm": "secondary page tables are left out",
     "vfork": "`fork Q` copies the mm", "clone": "`fork Q` copies the mm; threads of one mm are operations with `||`",
     "execve": "`exit` ends an mm", "exec": "`exit` ends an mm; PROT_EXEC is `mprotect V rwx`",
     "userfaultfd": "say `page V uffd`, `uffd-register V missing`, `uffd-wp V`, `uffd-copy V n`, `uffd-move V W`",
@@ -26,7 +29,8 @@ LACKING: dict[str, str] = {
 }
 """Word, in small letters and with - for _, to why it is missing or what comes near; empty if nothing is to be said."""
 SAID_AS: dict[str, str] = {
-    "madvise": "`P: dontneed V`, `P: madv-free V`, `P: unmerge V`, `*: ksm V W`, `*: collapse V` or `*: pageout V`",
+    **dict.fromkeys(("madvise", "process-madvise"), "`P: dontneed V`, `P: madv-free V`, `P: unmerge V`, `*: ksm V W`, "
+                    "`*: collapse V` or `*: pageout V`"),
     "madv-dontneed": "`P: dontneed V`", "madv-pageout": "`P: pageout V`, or `*: pageout V`",
     "madv-mergeable": "`*: ksm V W`", "madv-unmergeable": "`P: unmerge V`", "madv-collapse": "`*: collapse V`",
     **{f"madv-{advice}": f"`P: madv-{advice} V`" for advice in ("dontfork", "dofork", "wipeonfork", "keeponfork")},
@@ -46,15 +50,18 @@ SAID_AS: dict[str, str] = {
     "wp-unpopulated": "`page V unpopulated`", "uffd-feature-wp-unpopulated": "`page V unpopulated`",
     "wp-async": "`page V async`", "uffd-feature-wp-async": "`page V async`",
     "clear-refs": "`P: clear-soft-dirty`", "khugepaged": "`*: collapse V`",
-    "ksmd": "`*: ksm V W`", "kswapd": "`*: pageout V`", "move-pages": "`P: migrate V`",
+    "ksmd": "`*: ksm V W`", "move-pages": "`P: migrate V`",
+    **dict.fromkeys(("kswapd", "reclaim", "swapout", "swap-out"), "`*: pageout V`"),
+    **dict.fromkeys(("swapin", "swap-in"), "`P: read V`, which swaps V in"),
+    **dict.fromkeys(("compact", "compaction", "kcompactd"), "`*: migrate V`"),
 }
 """Word to how a test says it."""
 
 
 def absent(word: str) -> str:
     """What to say of a word that the language does not have but Linux does; empty if it is no such word."""
-    plain = word.lower().replace("_", "-")
-    for name in (plain, f"madv-{plain}"):
+    call, _, argument = word.lower().replace("_", "-").rstrip(")").partition("(")
+    for name in (argument, call, f"madv-{call}"):
         if name in SAID_AS:
             return f"{word!r} is said {SAID_AS[name]}"
         if name in LACKING:

@@ -86,7 +86,10 @@ def account(litmus: Litmus, kernel: Kernel, system: System, with_endings: bool =
     unknown = result.answer == Answer.UNKNOWN or not ends
     why = "" if unknown else vacuous(litmus, run.interpreter, ends)
     endings = _endings(run, points, ends) if with_endings else ()
-    notes = (*_newer(litmus, kernel), *_said(litmus, kernel), *_idle(litmus, kernel, ends), *_refusals(litmus, ends))
+    notes = (
+        *_newer(litmus, kernel), *_unknown_there(litmus, kernel), *_said(litmus, kernel),
+        *_idle(litmus, kernel, ends), *_refusals(litmus, ends),
+    )
     return Account(result, why, notes, endings)
 
 
@@ -99,6 +102,12 @@ def _newer(litmus: Litmus, kernel: Kernel) -> list[str]:
         f"{named(s)} came with {s.operation.since}; Linux {version} has no such operation" for s in litmus.statements
         if s.operation.since and version < releases.version_of(s.operation.since)
     ]
+
+
+def _unknown_there(litmus: Litmus, kernel: Kernel) -> list[str]:
+    """A note where the condition asks for PG_anon_exclusive of a kernel that has no such flag."""
+    asked = not kernel.exclusive_bit and any(fact.what == "exclusive" for fact in litmus.facts)
+    return ["`exclusive` is true of no page there: PG_anon_exclusive came with 5.19"] if asked else []
 
 
 def _said(litmus: Litmus, kernel: Kernel) -> list[str]:

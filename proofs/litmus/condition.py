@@ -9,12 +9,16 @@ from typing import Any, NoReturn, Protocol
 
 import z3
 
+from model.blame import nearest
 from model.logic import Term
 from proofs.litmus import hugetlb
+from proofs.litmus.absent import absent
 from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import PageDeclaration, Statement
 
 _TOKEN = re.compile(r"\s*(\(|\)|==|[A-Za-z0-9_.-]+)")
+_INSTEAD = {"=": "==", "&": "and", "|": "or", "!": "not"}
+_WORDS = (*OF_ADDRESSES, "refused", "blocked", "slots")
 _DEEPEST = 50
 
 
@@ -46,7 +50,9 @@ class Condition:
         while place < len(text):
             found = _TOKEN.match(text, place)
             if not found:
-                parser.fail(f"a condition cannot contain {text[place:].strip()[0]!r}")
+                sign = text[place:].strip()[0]
+                instead = f"; say `{_INSTEAD[sign]}`" if sign in _INSTEAD else ""
+                parser.fail(f"a condition cannot contain {sign!r}{instead}")
             self.tokens.append(found.group(1))
             place = found.end()
 
@@ -113,7 +119,12 @@ class Condition:
                 return self.facts("slots", [(self.number(0, 255, "`slots == n`"),)])
         if self.is_place(token):
             return self.about_places(token)
+        following = next(iter(self.tokens), "")
+        if token not in self.parser.reference_parts and (following == "==" or self.is_argument(following)):
+            self.parser.fail(absent(token) or f"a condition has no word {token!r}{nearest(token, _WORDS, 0.6)}")
         references = self.references(token)
+        if following == "is":
+            self.parser.fail(f"what a PTE maps comes first: `P.V is {token}`")
         self.skip("sees")
         value = self.value()
         return self.facts("sees", [(k, value) for k in references])
@@ -145,6 +156,10 @@ class Condition:
     def is_place(token: str) -> bool:
         """P.V, P.V.0; r and r.0 are references."""
         return "." in token and not token.partition(".")[2].isdigit()
+
+    def is_argument(self, token: str) -> bool:
+        """What follows a word that asks something of it: P.V, or a number."""
+        return token.isdigit() or self.is_place(token)
 
     def places(self, token: str) -> list[tuple[int, int]]:
         process, dot, page = token.partition(".")

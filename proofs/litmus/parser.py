@@ -349,7 +349,8 @@ class _Parser:
         forms = [o for o in self.operations if o.word == word]
         if not forms:
             known = dict.fromkeys(o.word for o in self.operations)
-            self.fail(absent(word) or f"unknown operation {word!r}{nearest(word, known)}")
+            # Of so many words one is always a little like it: `tee` is no `dontneed`.
+            self.fail(absent(word) or f"unknown operation {word!r}{nearest(word, known, 0.6)}")
         count = len(forms[0].arguments)
         flags = frozenset(rest[count:])
         form = form_of(word, flags, forms)

@@ -1,7 +1,8 @@
 """When the answer to a litmus test says nothing: its condition cannot be otherwise, whatever the kernel does to pages.
 
 In one end of a test, a part of the condition is settled, and false, if it speaks of a reference that was never taken,
-or of a process or a value for which there is no operation, or none that was reached before the test ended. The answer
+or of a process or a value for which there is no operation, or none that was reached before the test ended, or of what
+an address can only be by an operation, or on a page, that the test has not (`swapped` without a pageout). The answer
 is vacuous if in every end the condition is the same whatever its other parts are. A store that was refused settles
 nothing: whether its value is there is a fair way to ask for that.
 """
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import z3
 
+from model.callers import WORDS
 from model.logic import Term
 from model.state import pin_live
 from proofs.derive.interpreter import Interpreter
@@ -44,9 +46,28 @@ def _settled(litmus: Litmus, interpreter: Interpreter, end: End) -> dict[Fact, s
     found = {}
     for fact in litmus.facts:
         reasons = (gone.why(sort, number) for sort, number in fact.about)
-        if reason := next(filter(None, reasons), ""):
+        if reason := next(filter(None, reasons), "") or _never_so(litmus, fact):
             found[fact] = reason
     return found
+
+
+_ONLY_BY = {
+    "swapped": ("pageout",), "ksm": ("ksm",), "huge": ("huge",), "movable": ("movable", "cma"),
+    "uffd-wp": ("uffd-wp", "uffd-copy"),
+}
+"""What an address can only be in a test that has one of these: words of operations or of pages' declarations."""
+
+
+def _never_so(litmus: Litmus, fact: Fact) -> str:
+    """Why nothing in the test can make that true of an address; empty if something may."""
+    # What a user's own operation does to a PTE, its word does not tell.
+    if any(statement.operation.word not in WORDS for statement in litmus.statements):
+        return ""
+    there = {s.operation.word for s in litmus.statements}.union(*(page.attributes for page in litmus.pages))
+    needed = _ONLY_BY.get(fact.what, ())
+    if not needed or there & {*needed}:
+        return ""
+    return f"nothing is ever {fact.what} in a test without {' or '.join(f'`{word}`' for word in needed)}"
 
 
 def _enough(litmus: Litmus, settled: Sequence[Fact]) -> tuple[Fact, ...] | None:

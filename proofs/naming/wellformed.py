@@ -69,10 +69,13 @@ _FACTS = (
 
 
 class Defect(NamedTuple):
-    """`what` is wrong with a rule, or with a claim, in words; `key`: the same for two rules that lack the same."""
+    """`what` is wrong with a rule, or with a claim, in words; `key`: the same for two rules that lack the same; `why`:
+    how that comes, and what helps.
+    """
 
     key: tuple[str, str]
     what: str
+    why: str = ""
 
 
 @functools.lru_cache(8)
@@ -131,7 +134,17 @@ def defects_of_rule(rule: Rule, system: System, facts: Sequence[Term]) -> Iterat
         if matters is not None:
             before = z3.substitute(matters, *zip(bound, cell, strict=True))
             if not _holds([*facts, *then, *map(z3.Not, hits)], before):
-                yield Defect((function.name, "kept"), f"may let {function.name} matter without writing it")
+                what = f"may let {function.name} matter without writing it"
+                yield Defect((function.name, "kept"), what, _why_it_matters(function, rule))
+
+
+def _why_it_matters(function: StateFunction, rule: Rule) -> str:
+    """What the rule writes that gives a cell of the function a meaning, where it has none before; and what helps."""
+    written = sorted({u.function.name for u in rule.updates} & functions_in(meaning(function)[1]))
+    return (
+        f"it writes {' and '.join(written)}, after which {function.name} ({function.about}) may say something in a "
+        "cell where it said nothing before and was never written; docs/api.md, 'A cell without a value', has the remedy"
+    )
 
 
 def _hit(update: Update, cell: Sequence[Term]) -> Term:
@@ -275,7 +288,8 @@ def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> Non
             same = [r for r in original.rules if r.name == rule.name]
             known = {d.key for r in same for d in defects_of_rule(r, original, facts_of(original))}
             if defect.key not in known:
-                raise ModelError(f"{place}: rule {rule.name}: {defect.what}")
+                why = f": {defect.why}" if defect.why else ""
+                raise ModelError(f"{place}: rule {rule.name}: {defect.what}{why}")
 
 
 def check_claim(stated: Invariant, system: System) -> None:

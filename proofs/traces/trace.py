@@ -42,7 +42,7 @@ def default_names(scope: Scope) -> dict[str, tuple[str, ...]]:
     return names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """Steps from a start state and the states they pass through.
 
@@ -68,6 +68,11 @@ class Trace:
     without: tuple[str, ...] = ()
     formula: str = ""
     verdict: str = ""
+
+    def __repr__(self) -> str:
+        """One line: the system alone would fill pages of a session."""
+        steps = ", ".join(self.label(number) for number in range(len(self.steps)))
+        return f"<Trace of {self.claim} on {self.kernel}: {steps}>"
 
     @property
     def bad(self) -> bool:

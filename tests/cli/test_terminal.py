@@ -56,6 +56,17 @@ def test_elsewhere_it_is_as_wide_as_it_is_and_plain(capsys: pytest.CaptureFixtur
     assert max(map(len, lines)) > 120
 
 
+@pytest.mark.parametrize("asked", [[], ["-k", "v7.2"]])
+def test_a_list_fits_the_terminal_too(
+    terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: list[str]
+) -> None:
+    terminal.setenv("COLUMNS", "80")
+    assert main(["list", *asked]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert f"{'':20}cache, so that only its entry's bit decides [from v6.18]" in lines
+
+
 def test_a_line_is_broken_between_words_and_only_on_a_terminal(
     terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ from proofs.compare.against import ASIDE, BETTER, SAME, UNDECIDED, WORSE, Compar
 from proofs.compare.alike import Known, candidates, unlike
 from proofs.compare.answer import KernelComparison, to_text, told_changes
 from proofs.compare.changed import ALIKE, OTHERWISE, UNREACHED, UNREAD, added, changes
+from proofs.compare.mail import to_mail
 from proofs.explore.search import explore
 from proofs.naming.specs import find_kernel, system_of
 
@@ -115,7 +116,9 @@ def test_changes_that_never_matter_are_told_apart_and_said() -> None:
     assert found.explored is None
     rows = (Compared("uffd-wp", cell("PROVED"), cell("EXHAUSTED", "no proof: no proof after 1 s"), SAME),)
     claims = (invariant("uffd-wp"),)
-    said = to_text(KernelComparison("v7.2", "my.py:DEADER", "dead", rows, found, None, "", "small", claims))
+    answer = KernelComparison("v7.2", "my.py:DEADER", "dead", rows, found, None, "", "small", claims)
+    assert "odd, as my.py:DEADER has it: def odd(p, v, f): alone = And(" in " ".join(to_mail(answer, "c", "v").split())
+    said = to_text(answer)
     assert said.startswith("my.py:DEADER against v7.2: 1 the same\n")
     assert max(map(len, said.splitlines())) <= 80
     assert "\n\n\n" not in said

@@ -76,6 +76,34 @@ def test_a_value_that_nothing_stores_is_told() -> None:
     assert told("page x file 3\nA: write x 1\nnever A.x == 3").vacuous == ""
 
 
+@pytest.mark.parametrize(("page", "condition", "without"), [
+    ("x", "exists swapped A.x", "`pageout`"), ("x", "never ksm A.x", "`ksm`"), ("x", "exists huge A.x", "`huge`"),
+    ("x", "never movable A.x", "`movable` or `cma`"), ("x", "exists uffd-wp A.x", "`uffd-wp` or `uffd-copy`"),
+    ("x huge 2", "exists swapped A.x.0 and huge A.x", "`pageout`"),
+])
+def test_what_an_address_is_in_no_test_without_a_certain_word_is_told(page: str, condition: str, without: str) -> None:
+    """Nothing pages out, merges, protects or is declared huge: the kernel was asked nothing."""
+    found = told(f"page {page}\nA: write x 1\n{condition}")
+    assert found.vacuous.startswith("nothing is ever ")
+    assert found.vacuous.endswith(f" in a test without {without}")
+
+
+@pytest.mark.parametrize("body", [
+    "page x\nA: write x 1\n*: pageout x\nexists swapped A.x", "page x huge 2\nA: write x 1\nexists huge A.x",
+    "page x uffd\nA: write x 1\nA: uffd-wp x\nnever uffd-wp A.x", "page x\nA: write x 1\nnever swapped A.x or A.x == 1",
+])
+def test_where_it_may_be_so_nothing_is_told(body: str) -> None:
+    assert told(body).vacuous == ""
+
+
+def test_a_kernel_without_exclusive_pages_is_told_to_be_so() -> None:
+    """"always exclusive" is Broken before 5.19, and no fault of a kernel that has no such flag."""
+    body = "page x\nA: write x 1\nalways exclusive A.x"
+    assert (told(body, V5_9).result.answer, told(body, V7_2).result.answer) == (Answer.BROKEN, Answer.HOLDS)
+    assert told(body, V5_9).notes == ("`exclusive` is true of no page there: PG_anon_exclusive came with 5.19",)
+    assert told(body, V7_2).notes == ()
+
+
 def test_a_condition_that_contradicts_itself_is_told() -> None:
     found = told("page x\nA: write x 1\nnever writable A.x and not writable A.x")
     assert found.vacuous == "the condition is the same whatever the test ends in"
@@ -150,6 +178,17 @@ def test_a_kernel_has_the_release_that_it_comes_from() -> None:
     ("A: dontfork x", "'dontfork' is said `P: madv-dontfork V`"),
     ("A: MADV_DONTNEED x", "'MADV_DONTNEED' is said `P: dontneed V`"), ("A: cold x", "'cold' is not in the model"),
     ("exists hugetlbfs A.x", "'hugetlbfs' is not in the model"), ("A: munmpa x", "did you mean munmap?"),
+    ("A: r = tee x", "'tee' is not in the model"), ("A: sendfile x", "'sendfile' is not in the model"),
+    ("A: process_madvise x", "'process_madvise' is said `P: dontneed V`"),
+    ("A: madvise(MADV_DONTNEED) y", "'madvise(MADV_DONTNEED)' is said `P: dontneed V`"),
+    ("*: compact y", "'compact' is said `*: migrate V`"), ("A: swapin y", "'swapin' is said `P: read V`"),
+    # Nothing is so much like it that it would not mislead.
+    ("A: tea y", "unknown operation 'tea'; there are write, read"),
+    ("exists swaped A.y", "a condition has no word 'swaped'; did you mean swapped?"),
+    ("exists mapcount A.y", "a condition has no word 'mapcount'; there are writable"),
+    ("exists refusd 1", "a condition has no word 'refusd'; did you mean refused?"),
+    ("exists mlock A.y", "'mlock' is not in the model"), ("exists A.y = 1", "cannot contain '='; say `==`"),
+    ("exists A.y == 1 && A.y == 1", "cannot contain '&'; say `and`"),
 ])
 def test_a_word_that_linux_has_and_the_model_has_not_is_told_so(line: str, says: str) -> None:
     with pytest.raises(LitmusError, match=r"t\.litmus:3: ") as caught:

@@ -5,6 +5,7 @@ z3 proves it of the model; a user's file of which it is not so is refused at its
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import mutant_proofs
@@ -163,6 +164,8 @@ RULES = [
      "the value that it gives has_pinned: it depends on pte_write where"),
     ("Step([live(p, v), pte_swap(p, v)], put(cached(pte_slot(p, v)), True))",
      "may let slot_frame matter without writing it"),
+    ("Step([live(p, v), pte_swap(p, v)], put(cached(pte_slot(p, v)), True))",
+     "it writes cached, after which slot_frame (the page in the swap cache) may say something"),
     ("Step([live(p, v)], put(pte_write(p, v), True) + put(pte_write(p, v), False))",
      "may give one cell of pte_write two values at once"),
     ("Step([alive(p)], each(Proc, lambda q: put(vma(p, v), q == p)))", "may give one cell of vma two values at once"),
@@ -181,13 +184,30 @@ MINE = V5_9.but("mine", "x", own_rules=(mine,))
     assert says in message
 
 
+BY_MAPCOUNT = "lambda p, v, f: And(mapped_only_by(p, v, f), Not(maybe_pinned(f)){})"
+
+
+@pytest.mark.slow
+def test_reuse_by_mapcount_alone_is_refused_and_the_document_says_what_helps(tmp_path: Path) -> None:
+    """A swap entry may still name the slot of the page that leaves the swap cache: one copies then, or keeps it."""
+    message = refused(tmp_path, f"MINE = V7_2.but('mine', 'x', reuse={BY_MAPCOUNT.format('')})\n")
+    assert "rule wp-reuse: may let slot_value matter without writing it: it writes cached, after which" in message
+    told = re.search(r"(docs/\S+), '(.*)'", message)
+    assert told
+    assert told[2] in (Path(__file__).parents[2] / told[1]).read_text()
+    copies = BY_MAPCOUNT.format(", Not(page_swapped(f))")
+    keeps = f"{BY_MAPCOUNT.format('')}, reuse_frees_swap_cache=lambda p, v, f: Not(page_swapped(f))"
+    for reuse in (copies, keeps):
+        assert system_of(kernel_like(tmp_path, f"V7_2.but('mine', 'x', reuse={reuse})"))
+
+
 @pytest.mark.slow
 def test_a_decision_of_the_model_is_refused_where_it_does_not_fit(tmp_path: Path) -> None:
     """The page leaves the swap cache though another entry may lead there, and nobody has written it out."""
     for decide in ("always", "lambda p, v, s, f: BoolVal(True)"):
         message = refused(tmp_path, f"from z3 import BoolVal\nfrom model.kernels import always\n"
                                     f"MINE = V5_9.but('mine', 'x', swap_in_frees={decide})\n")
-        assert message.endswith("rule swap-in-write: may let slot_value matter without writing it")
+        assert "rule swap-in-write: may let slot_value matter without writing it: it writes cached and" in message
     assert system_of(kernel_like(tmp_path, "V5_9.but('mine', 'x', reuse=V5_18.reuse)"))
 
 
