@@ -418,7 +418,7 @@ class _Function:
         text = statement.text.replace("\\", "\\\\").replace('"', '\\"')
         return (
             f'\t{"racer" if together else "step"}({actor}, "{text}", {function}, '
-            f"{1 if in_one else len(statement.parts)}, {int(action.goes_on)}, {self.arguments(given)});"
+            f"{1 if in_one and operation.at_once else len(statement.parts)}, {int(action.goes_on)}, {self.arguments(given)});"
         )
 
     # The end
