@@ -20,7 +20,7 @@ from proofs.words import wrapped
 PROGRAM = "cow_pins"
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "pagemap": ("CONFIG_PROC_PAGE_MONITOR",),
-    "userfaultfd": ("CONFIG_USERFAULTFD",),
+    "userfaultfd_with": ("CONFIG_USERFAULTFD",),
     "huge_page": ("CONFIG_TRANSPARENT_HUGEPAGE",),
     "page_out": ("CONFIG_SWAP", "CONFIG_MEMCG"),
     "clear_soft_dirty": ("CONFIG_MEM_SOFT_DIRTY",),
