@@ -330,8 +330,8 @@ class Decisions:
     uffd_continue_dirty               UFFDIO_CONTINUE installs a page of the page cache dirty, though read-only
     uffd_prepares_first               UFFDIO_COPY, ZEROPAGE, CONTINUE and MOVE give the VMA that is to get a page an
                                       anon_vma before they look whether it is registered
-    protect_batches                   mprotect and userfaultfd change the PTEs of a large folio together, and make clean
-                                      ones soft-dirty beside dirty ones
+    protect_batches                   mprotect and userfaultfd change the PTEs of a large folio together, and make all
+                                      of them soft-dirty where some are dirty
     dofork_of_special                 MADV_DOFORK is allowed of a VM_DONTEXPAND mapping, as one of hugetlb pages is
     soft_dirty_lock                   clear_refs takes mmap_lock for `read` or `write`
     uffd_across_vmas                  userfaultfd protects a range that more than one VMA covers

@@ -296,7 +296,7 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
     def kept(flag: StateFunction) -> Term:
         return flag(p, v) if event else BoolVal(False)
 
-    marked = And(vma_uffd(p, v), pte_none(p, v), uffd_marker(p, v))
+    leaves_marker = And(vma_uffd(p, v), pte_none(p, v), uffd_marker(p, v))
     return (
         put(vma(q, v), And(vma(p, v), Not(vma_dontfork(p, v)))) + put(vma_apart(q, v), _apart(p, v))
         + put(page_table(q, block(v)), _child_table(p, v, to, event))
@@ -306,7 +306,7 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
         + put(vma_huge(q, v), vma_huge(p, v)) + put(vma_mergeable(q, v), vma_mergeable(p, v))
         + put(vma_uffd(q, v), kept(vma_uffd)) + put(vma_missing(q, v), kept(vma_missing))
         + put(vma_unwatched(q, v), False) + put(pte_uffd_wp(q, v), protected) + put(uffd_armed(q, v), kept(uffd_armed))
-        + put(uffd_marker(q, v), And(marked, copied) if event else BoolVal(False))
+        + put(uffd_marker(q, v), And(leaves_marker, copied) if event else BoolVal(False))
         + put(vma_resv_owner(q, v), False) + put(vma_resv_unmapped(q, v), False)
         + put(force_cow(q, v), False) + put(memalloc_pin(q, v), False)
         + put(pte_present(q, v), And(pte_present(p, v), copied, tables))

@@ -275,8 +275,10 @@ def batched(
     """modify_prot_start_ptes reads the PTEs of one large folio together, and what one of them says of dirty all get by
     pte_mkdirty, which makes them soft-dirty, too, on x86; decision `protect_batches`.
 
-    `left(v)`: the VMA is left alone. Not told: of a few parts that are no neighbours, and where the first alone is
-    dirty, it does so too.
+    `left(v)`: the VMA is left alone. Read together is what agrees in W, soft-dirty and uffd-wp (FPB_RESPECT_WRITE,
+    FPB_RESPECT_SOFT_DIRTY, pte_same). Not told: that they become dirty, too, and not soft-dirty where the first alone
+    is dirty; that parts between which one differs are no batch; what precedes a hole or a VMA at which the call fails;
+    and NUMA scans of more than a page.
     """
     if not (span.whole and kernel.protect_batches):
         return []
@@ -285,7 +287,7 @@ def batched(
         f = pte_frame(p, v)
         with_it = exists(Page, lambda w: And(
             beside(p, v, w), pte_present(p, w), same_folio(pte_frame(p, w), f), pte_write(p, w) == pte_write(p, v),
-            Not(pte_soft_dirty(p, w)), Or(pte_dirty(p, v), pte_dirty(p, w)),
+            pte_uffd_wp(p, w) == pte_uffd_wp(p, v), Not(pte_soft_dirty(p, w)), Or(pte_dirty(p, v), pte_dirty(p, w)),
         ))
         return And(pte_present(p, v), Not(pte_huge(p, v)), Not(pte_soft_dirty(p, v)), Not(left(v)), with_it)
 

@@ -135,8 +135,8 @@ def pagemap_scan(kernel: Decisions, p: Term, span: Span) -> Step:
     """What was written (has no uffd-wp, or is empty and no marker) is told, and protected again with the PTE locked,
     whoever has pinned it: PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC of PAGE_IS_WRITTEN.
 
-    TLBs are flushed for what was written before the lock is dropped. A writable migration entry stays so, and its page
-    comes back writable, without uffd-wp: it reads as written again (make_uffd_wp_pte, remove_migration_pte).
+    TLBs are flushed for what was written before the lock is dropped. A PTE's writable migration entry stays so, and its
+    page comes back writable, without uffd-wp: it reads as written again (make_uffd_wp_pte, remove_migration_pte).
     """
 
     def protected(v: Term) -> list[Update]:
@@ -169,8 +169,11 @@ def pagemap_scan_nothing(kernel: Decisions, p: Term, v: Term) -> Step:
 def pagemap_scan_refused(kernel: Decisions, p: Term, span: Span) -> Step:
     """There is a VMA that is not registered for write-protection with WP_ASYNC; all is refused before 6.7.
 
-    Not told: those before it are protected by then.
+    Those before it have been protected by then, page by page (pagemap_scan_test_walk fails when it comes to one).
     """
+    if span.whole and kernel.uffd_async:
+        untracked = span.every(lambda v: Not(And(live(p, v), _tracked(p, v))))
+        return Step([Not(_may_scan(kernel, p, span)), untracked])
     return Step([Not(_may_scan(kernel, p, span))])
 
 

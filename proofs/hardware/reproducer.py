@@ -45,7 +45,6 @@ _PLAIN = {
     "split": "split_folio", "clear-soft-dirty": "clear_soft_dirty", "collapse": "collapse",
 }
 """Operations that are one function of the runtime, without arguments."""
-"""Operations that leave nothing of what was at an address."""
 _PAGES = ("huge", "file", "hugetlb")
 """Attributes of pages that another function maps than `small_page`."""
 _BY_ITSELF = {"page_out": "page_out_here"}
@@ -410,6 +409,7 @@ class _Function:
             given = {"page": self.name("v", part["v"])} | given
         operation = statement.operation
         in_one = bool(operation.at_once or operation.passes_over) and len(statement.parts) > 1
+        calls = 1 if in_one and operation.at_once else len(statement.parts)
         if (operation.whole and operation.goal == operation.whole) or in_one:
             given["whole"] = "1"
         function, actor = action.function, "DIRECTOR" if action.by_director else self.name("p", part.get("p", 0))
@@ -417,8 +417,8 @@ class _Function:
             function, actor = _BY_ITSELF.get(function, function), self.name("p", part.get("p", 0))
         text = statement.text.replace("\\", "\\\\").replace('"', '\\"')
         return (
-            f'\t{"racer" if together else "step"}({actor}, "{text}", {function}, '
-            f"{1 if in_one and operation.at_once else len(statement.parts)}, {int(action.goes_on)}, {self.arguments(given)});"
+            f'\t{"racer" if together else "step"}({actor}, "{text}", {function}, {calls}, '
+            f"{int(action.goes_on)}, {self.arguments(given)});"
         )
 
     # The end

@@ -319,9 +319,10 @@ class _Parser:
 
     def check_found(self, operation: Operation, parts: Sequence[Mapping[str, int]]) -> None:
         """Lacks what has to find all mappings of a KSM page that a child's memory has become: its rmap_item leads to
-        the child's anon_vma, and not to what the parent maps (rmap_walk_ksm)."""
+        the child's anon_vma, and not to what the parent maps (rmap_walk_ksm). A page that the child has stored to is
+        taken for its own, even if the store was refused."""
         for part in parts:
-            if operation.word == "write":
+            if operation.word in ("write", "force-write"):
                 self.stored.add((part["p"], part["v"]))
             elif operation.word == "ksm" and part["p"] and (part["p"], part["v"]) not in self.stored:
                 self.unfound |= {part["v"], part["w"]}

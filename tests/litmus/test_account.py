@@ -78,7 +78,8 @@ def test_a_value_that_nothing_stores_is_told() -> None:
 
 @pytest.mark.parametrize(("page", "condition", "without"), [
     ("x", "exists swapped A.x", "`pageout`"), ("x", "never ksm A.x", "`ksm`"), ("x", "exists huge A.x", "`huge`"),
-    ("x", "never movable A.x", "`movable` or `cma`"), ("x", "exists uffd-wp A.x", "`uffd-wp` or `uffd-copy` or `pagemap-scan`"),
+    ("x", "never movable A.x", "`movable` or `cma`"),
+    ("x", "exists written A.x", "`async`"), ("x", "exists uffd-wp A.x", "`uffd-wp` or `uffd-copy` or `pagemap-scan`"),
     ("x huge 2", "exists swapped A.x.0 and huge A.x", "`pageout`"),
 ])
 def test_what_an_address_is_in_no_test_without_a_certain_word_is_told(page: str, condition: str, without: str) -> None:

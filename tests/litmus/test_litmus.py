@@ -27,6 +27,8 @@ from model.kernels import (
     V5_14,
     V5_18,
     V5_19,
+    V6_4_0,
+    V6_12,
     V6_15,
     V7_2,
     WRPROTECT_FAIL,
@@ -781,6 +783,38 @@ def test_new_mappings_that_may_merge_are_not_in_the_model(lines: str) -> None:
 ])
 def test_other_new_mappings_are(lines: str) -> None:
     assert ask(f"page x huge 2\npage y\npage z\n{lines}\nexists soft-dirty A.x.0").answer == Answer.ALLOWED
+
+
+@pytest.mark.parametrize(("lines", "lacks"), [
+    ("A: fork C\nC: ksm x y\nA: pageout x", True), ("A: fork C\nC: ksm x y\n*: migrate y", True),
+    ("A: fork C\nA: ksm x y\nA: pageout x", False), ("A: fork C\nC: write x 1\nC: ksm x y\nA: pageout x", False),
+    ("A: ksm x y\nA: fork C\nC: pageout x", False),
+])
+def test_what_no_walk_of_a_reverse_mapping_finds_is_not_in_the_model(lines: str, lacks: bool) -> None:
+    """rmap_walk_ksm goes by the anon_vma of whose memory was merged: a child's does not lead to its parent. Seen on
+    6.1, 6.12, 7.2 and 7.3-rc7, which all keep the page."""
+    body = f"page x\npage y\nA: write x 1\nA: write y 1\n{lines}\nexists swapped A.x"
+    if lacks:
+        with pytest.raises(LitmusError, match="its parent maps, are not in the model"):
+            ask(body, V7_2)
+    else:
+        ask(body, V7_2)
+
+
+@pytest.mark.parametrize(("kernel", "protected"), [(V6_4_0, Answer.FORBIDDEN), (V6_12, Answer.ALLOWED)], ids=str)
+def test_a_scan_that_fails_has_protected_the_vmas_before(kernel: Kernel, protected: Answer) -> None:
+    """pagemap_scan_test_walk says EPERM when it comes to the VMA that is not tracked, read in 6.12.118 and 7.2.13."""
+    body = "page x huge 2 async\nA: uffd-register x.{} wp\nA: write x.{} 1\nA: pagemap-scan x\nexists uffd-wp A.x.{}"
+    assert ask(body.format(0, 0, 0), kernel).answer == protected
+    assert ask(body.format(1, 1, 1), kernel).answer == Answer.FORBIDDEN
+
+
+@pytest.mark.parametrize(("protect", "soft_dirty"), [("x", Answer.ALLOWED), ("x.0", Answer.FORBIDDEN)])
+def test_ptes_that_differ_in_uffd_wp_are_not_changed_together(protect: str, soft_dirty: Answer) -> None:
+    """__pte_batch_clear_ignored leaves the bit in what pte_same compares, read in 7.2.13."""
+    ptes = "page x huge 2\nA: mprotect x.1 ro\nA: mprotect x.1 rw\nA: uffd-register x wp\n"
+    body = f"{ptes}A: uffd-wp {protect}\nA: clear-soft-dirty\nA: mprotect x ro\nexists soft-dirty A.x.0"
+    assert ask(body, V7_2).answer == soft_dirty
 
 
 def test_a_kernel_whose_faults_never_help_is_unknown_and_not_vacuously_fine() -> None:

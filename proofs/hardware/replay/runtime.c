@@ -885,8 +885,10 @@ static int userfaultfd_with(int tracking)
 		return *file = -1;
 	}
 	if (ioctl(*file, UFFDIO_API, &api) || !(api.ioctls & 1ULL << _UFFDIO_REGISTER)) {
+		int invalid = errno == EINVAL && !api.ioctls;
+
 		close(*file);
-		*file = tracking && errno == EINVAL ? NOT_OFFERED : -1;
+		*file = tracking && invalid ? NOT_OFFERED : -1;
 		if (*file == -1)
 			unseen("this kernel has no userfaultfd write-protect");
 	}
