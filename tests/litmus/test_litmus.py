@@ -801,7 +801,7 @@ def test_what_no_walk_of_a_reverse_mapping_finds_is_not_in_the_model(lines: str,
         ask(body, V7_2)
 
 
-@pytest.mark.parametrize(("kernel", "protected"), [(V6_4_0, Answer.FORBIDDEN), (V6_12, Answer.ALLOWED)], ids=str)
+@pytest.mark.parametrize(("kernel", "protected"), [(V6_4_0, Answer.FORBIDDEN), (V6_12, Answer.ALLOWED)])
 def test_a_scan_that_fails_has_protected_the_vmas_before(kernel: Kernel, protected: Answer) -> None:
     """pagemap_scan_test_walk says EPERM when it comes to the VMA that is not tracked, read in 6.12.118 and 7.2.13."""
     body = "page x huge 2 async\nA: uffd-register x.{} wp\nA: write x.{} 1\nA: pagemap-scan x\nexists uffd-wp A.x.{}"
