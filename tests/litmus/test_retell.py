@@ -134,6 +134,10 @@ def test_every_counterexample_of_the_default_table_can_be_told(kernel: Kernel) -
         told(each)
 
 
+HOLDS_EVERYWHERE = {"uffd-async"}
+"""Tables of `check --full` without a cell that is expected to be violated."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [entry["name"] for entry in tomllib.loads(FULL.read_text())["configuration"]])
 def test_counterexamples_with_features_can_be_told_unless_they_end_amid_operations(name: str) -> None:
@@ -161,7 +165,7 @@ def test_counterexamples_with_features_can_be_told_unless_they_end_amid_operatio
                     retell(example, find_kernel(cell.kernel))
             else:
                 told(example)
-    assert found
+    assert bool(found) == (name not in HOLDS_EVERYWHERE)
 
 
 # Single steps
