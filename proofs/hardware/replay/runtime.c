@@ -2006,16 +2006,17 @@ static long collapse(const struct args *a)
 {
 	char *at = (char *)((uintptr_t)place[a->page].at & ~(HUGE - 1)), *page;
 	long answer;
-	int value;
+	int value, i, before = 0, after = 0;
 
 	if (huge_mapped(at))
 		return 0;
 	if (!madvise(at, HUGE, 25 /* MADV_COLLAPSE */))
 		return huge_mapped(at) ? 0 : -EBUSY;
 	answer = -errno;
-	/* Of no bytes it is invalid only where there is none; khugepaged would find other huge pages, too. */
-	if (answer != -EINVAL || !madvise(at, 0, 25))
+	if (answer != -EINVAL || !madvise(at, 0, 25)) /* of no bytes it is invalid only where there is none */
 		return answer;
+	for (i = 0; i < places; i++)
+		before += place[i].whole == HUGE && huge_mapped(place[i].at);
 	for (page = at; page < at + HUGE; page += PAGE) /* up to 6.1 one must have been read lately */
 		if (pagemap(page) >> 63)
 			touch(page, &value, 0);
@@ -2025,6 +2026,10 @@ static long collapse(const struct args *a)
 	if (answer)
 		return answer;
 	answer = wait_for_scans(KHUGEPAGED "full_scans", 3);
+	for (i = 0; i < places; i++)
+		after += place[i].whole == HUGE && huge_mapped(place[i].at) && (place[i].at < at || place[i].at >= at + HUGE);
+	if (after > before)
+		return unseen("khugepaged has collapsed another huge page, too");
 	return huge_mapped(at) ? 0 : answer ? answer : -EBUSY;
 }
 
