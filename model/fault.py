@@ -16,6 +16,7 @@ from model.ptes import (
     P,
     V,
     fresh_page,
+    has_features,
     leave_swap_cache,
     map_pte,
     map_read_only,
@@ -288,18 +289,17 @@ def uffd_continue(kernel: Decisions, p: Term, v: Term) -> Step:
     The VMA gets an anon_vma (mfill_atomic, __mcopy_atomic: whatever comes), and a marker is written over.
     """
     return Step(
-        [live(p, v), pte_none(p, v), file(v), backed(v), Not(migrating(backing(v)))],
+        [live(p, v), pte_none(p, v), file(v), backed(v), Not(migrating(backing(v))), has_features(kernel, v)],
         map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty) + prepare_anon_vma(p, v),
     )
 
 
 @rule([P, V], "UFFDIO_CONTINUE, -EEXIST, -EFAULT", "domain.md F17", kind="refusal", features=("file", "force"))
 def uffd_continue_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """UFFDIO_CONTINUE where something is mapped already, or where no file is: that cannot be registered for minor
-    faults. The VMA of a file has an anon_vma by then."""
-    return Step(
-        [Not(And(live(p, v), pte_none(p, v), file(v)))], [only_if(And(live(p, v), file(v)), prepare_anon_vma(p, v))]
-    )
+    """UFFDIO_CONTINUE where something is mapped already, or where no file is, or no userfaultfd: that cannot be
+    registered for minor faults. The VMA of a file that is has an anon_vma by then."""
+    registered = And(live(p, v), file(v), has_features(kernel, v))
+    return Step([Not(And(registered, pte_none(p, v)))], [only_if(registered, prepare_anon_vma(p, v))])
 
 
 @rule([P, V], "do_wp_page, wp_page_reuse", "domain.md (a) of each kernel; decision `reuse`", lock="fault")

@@ -52,8 +52,10 @@ from model.state import (
     sync_reading,
     sync_slot,
     uffd_armed,
+    uffd_async,
     uffd_marker,
     uffd_protects,
+    uffd_unpopulated,
     unplaced,
     vma_anon,
     vma_apart,
@@ -267,6 +269,12 @@ def has_anon_vma(p: Term, v: Term) -> Term:
     is split again.
     """
     return Or(vma_anon(p, v), exists(Page, lambda w: And(beside(p, v, w), vma_anon(p, w))))
+
+
+def has_features(kernel: Decisions, v: Term) -> Term:
+    """UFFDIO_API has given the program the userfaultfd that it wants for v."""
+    unpopulated = BoolVal(True) if kernel.uffd_unpopulated else Not(uffd_unpopulated(v))
+    return And(unpopulated, BoolVal(True) if kernel.uffd_async else Not(uffd_async(v)))
 
 
 def batched(

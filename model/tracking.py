@@ -48,12 +48,6 @@ ASYNC = ("uffd-async",)
 
 # Which userfaultfd
 
-def has_features(kernel: Decisions, v: Term) -> Term:
-    """UFFDIO_API has given the program the userfaultfd that it wants for v."""
-    unpopulated = BoolVal(True) if kernel.uffd_unpopulated else Not(uffd_unpopulated(v))
-    return And(unpopulated, BoolVal(True) if kernel.uffd_async else Not(uffd_async(v)))
-
-
 def _untouched(v: Term) -> list[Term]:
     """Nobody has touched v."""
     return [Not(hugetlb(v)), forall(Proc, lambda q: pte_none(q, v))]

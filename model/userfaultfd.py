@@ -17,7 +17,19 @@ from model.fault import table_for
 from model.huge import split_into_pages, split_updates
 from model.logic import RuleTemplate, Stage, Staged, Step, Term, Update, each, only_if, put, rule
 from model.protect import ranged, unprotected
-from model.ptes import NEW, N, P, V, anon_marker, fresh_page, map_pte, map_read_only, prepare_anon_vma, set_exclusive
+from model.ptes import (
+    NEW,
+    N,
+    P,
+    V,
+    anon_marker,
+    fresh_page,
+    has_features,
+    map_pte,
+    map_read_only,
+    prepare_anon_vma,
+    set_exclusive,
+)
 from model.state import (
     Frame,
     Span,
@@ -67,7 +79,6 @@ from model.state import (
     vma_unwatched,
     vma_write,
 )
-from model.tracking import has_features
 from model.unmap import W, references_follow
 
 UFFD = ("uffd",)

@@ -27,6 +27,7 @@ from model.kernels import (
     V5_14,
     V5_18,
     V5_19,
+    V6_1,
     V6_4_0,
     V6_12,
     V6_15,
@@ -807,6 +808,12 @@ def test_a_scan_that_fails_has_protected_the_vmas_before(kernel: Kernel, protect
     body = "page x huge 2 async\nA: uffd-register x.{} wp\nA: write x.{} 1\nA: pagemap-scan x\nexists uffd-wp A.x.{}"
     assert ask(body.format(0, 0, 0), kernel).answer == protected
     assert ask(body.format(1, 1, 1), kernel).answer == Answer.FORBIDDEN
+
+
+@pytest.mark.parametrize(("kernel", "refused"), [(V6_1, Answer.HOLDS), (V6_12, Answer.BROKEN)])
+def test_nobody_continues_where_the_kernel_has_no_such_userfaultfd(kernel: Kernel, refused: Answer) -> None:
+    """UFFDIO_API refuses features that it does not know, so nothing is registered; found at random on a real 6.1."""
+    assert ask("page x file unpopulated\nA: uffd-continue x\nalways refused 1", kernel).answer == refused
 
 
 @pytest.mark.parametrize(("protect", "soft_dirty"), [("x", Answer.ALLOWED), ("x.0", Answer.FORBIDDEN)])
