@@ -17,7 +17,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from invariants import FURTHER as FURTHER_INVARIANTS
 from invariants import INVARIANTS, Invariant
@@ -147,11 +146,6 @@ def names_in_options(given: Sequence[str] | None, known: Iterable[str], what: st
         if name not in known:
             raise ModelError(f"no {what} {name!r}{nearest(name, known)}")
     return tuple(dict.fromkeys(names))
-
-
-def progress_bar() -> Progress:
-    """A bar on a terminal, silence elsewhere."""
-    return Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def writable_folder(out: Path) -> Path:

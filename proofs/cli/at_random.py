@@ -13,7 +13,8 @@ from rich.progress import Progress, TaskID
 
 from model.features import WORLD
 from model.logic import ModelError
-from proofs.cli.app import going_on, names_in_options, print_json, progress_bar, say, writable_folder, write_file
+from proofs.cli.app import going_on, names_in_options, print_json, say, writable_folder, write_file
+from proofs.cli.progress import progress_bar
 from proofs.errors import INCONCLUSIVE, OK, VIOLATION, LimitError
 from proofs.hardware import campaign as campaigns
 from proofs.hardware import observing, vm

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +25,6 @@ from proofs.cli.app import (
     named_kernel,
     predict,
     print_json,
-    progress_bar,
     read_test,
     say,
     test_text,
@@ -35,6 +33,7 @@ from proofs.cli.app import (
     write_file,
 )
 from proofs.cli.examples import epilog
+from proofs.cli.progress import SaidNowAndThen, progress_bar
 from proofs.clock import check_time
 from proofs.data import SUITE
 from proofs.errors import INCONCLUSIVE, OK, VIOLATION
@@ -245,7 +244,7 @@ def conform(
         images.append(None)
     observed = observing.observe(
         tests, images, allow_host_settings=allow_host_settings, seconds=seconds,
-        progress=lambda what: say(what) if sys.stderr.isatty() else None, kernel=kernel,
+        progress=SaidNowAndThen(), kernel=kernel,
     )
     if identify:
         rows = [row for path in observed_in or () for row in conforming.saved(path, tests).values()]

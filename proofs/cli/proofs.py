@@ -25,12 +25,12 @@ from proofs.cli.app import (
     going_on,
     named_kernel,
     print_json,
-    progress_bar,
     say,
     writable_folder,
     write_file,
 )
 from proofs.cli.examples import epilog
+from proofs.cli.progress import progress_bar
 from proofs.clock import check_time
 from proofs.cost import meters as costing
 from proofs.cost import report as cost_reports

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ import typer
 
 from model.logic import ModelError
 from proofs.cli.app import print_json, say, writable_folder, write_file
+from proofs.cli.progress import SaidNowAndThen
 from proofs.errors import INCONCLUSIVE, OK, VIOLATION, NotObservable
 from proofs.hardware import observing, vm
 from proofs.hardware.conform import AGREE, DISAGREE
@@ -48,9 +49,10 @@ def ask(
     kernels = [kernel or observing.kernel_for(release) for release in releases]
     found: list[Race] = []
     interrupted = False
+    heard = partial(_heard, SaidNowAndThen())
     try:
         for image, release, name in zip(images, releases, kernels, strict=True):
-            for race in races.raced(tests, image, release, name, asked, _heard):
+            for race in races.raced(tests, image, release, name, asked, heard):
                 found.append(race)
                 if not as_json:
                     print(report.to_text(race), flush=True)
@@ -85,6 +87,5 @@ def write_directory(found: Sequence[Race], text: str, out: Path) -> None:
         say(f"{out / directory.SCRIPT} KERNEL runs it again")
 
 
-def _heard(race: Race, course: Course) -> None:
-    if sys.stderr.isatty():
-        say(f"{race.test.name} on {race.release}: {orders.shown(course.order)}: {course.seconds:.1f} s")
+def _heard(said: SaidNowAndThen, race: Race, course: Course) -> None:
+    said(f"{race.test.name} on {race.release}: {orders.shown(course.order)}: {course.seconds:.1f} s")

@@ -24,13 +24,13 @@ from proofs.cli.app import (
     names_in_options,
     print_columns,
     print_json,
-    progress_bar,
     say,
     say_idle,
     writable_folder,
     write_file,
 )
 from proofs.cli.examples import epilog
+from proofs.cli.progress import progress_bar
 from proofs.cli.tables import check as check_table
 from proofs.cli.tests import diff as diff_kernels
 from proofs.clock import check_time

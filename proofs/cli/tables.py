@@ -40,7 +40,6 @@ from proofs.cli.app import (
     print_columns,
     print_json,
     print_prose,
-    progress_bar,
     say,
     say_idle,
     writable_folder,
@@ -48,6 +47,7 @@ from proofs.cli.app import (
 )
 from proofs.cli.ending import explained
 from proofs.cli.examples import epilog
+from proofs.cli.progress import progress_bar
 from proofs.clock import check_time
 from proofs.compare import answer
 from proofs.compare.answer import KernelComparison

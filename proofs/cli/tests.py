@@ -26,13 +26,13 @@ from proofs.cli.app import (
     named_kernel,
     names_in_options,
     print_json,
-    progress_bar,
     say,
     writable_folder,
     write_file,
 )
 from proofs.cli.ending import explained
 from proofs.cli.examples import epilog
+from proofs.cli.progress import progress_bar
 from proofs.clock import check_time
 from proofs.compare import diff as differences
 from proofs.compare import show as shown

@@ -9,7 +9,7 @@ import pytest
 
 from invariants import INVARIANTS
 from model.kernels import KERNELS
-from proofs.cli import app, traces
+from proofs.cli import app, progress, traces
 from proofs.cli.main import main
 from proofs.cli.tables import SHORT
 
@@ -115,3 +115,19 @@ def test_verdicts_have_colours_where_one_is_better_than_the_other(
     terminal.setenv("NO_COLOR", "1")
     app.print_columns([["kernel"], ["a"]], [["v5.9", text]])
     assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("every", "lines"), [(0.0, ["checking: 1 of 3 done", "proving: 2 of 3 done"]), (3600.0, [])])
+def test_long_work_says_how_far_it_has_come_where_no_terminal_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], every: float, lines: list[str]
+) -> None:
+    """A log gets a line now and then, none of what is soon done, and none at the end."""
+    monkeypatch.setattr(progress, "EVERY", every)
+    with progress.progress_bar() as bar:
+        task = bar.add_task("checking", total=3)
+        bar.advance(task)
+        bar.update(task, description="proving", completed=2)
+        bar.advance(task)
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [f"proofs: {line}" for line in lines]
+    assert not told.out
