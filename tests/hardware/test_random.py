@@ -583,6 +583,13 @@ A: read x
 A: numa x
 exists refused 2
 """,
+    """litmus reclaim-leaves-hugetlb-alone
+about what keeps other pages from reclaim, mlock2, faults no hugetlb page in
+page x hugetlb
+page y huge 2
+A: pageout y.1
+exists not present A.x
+""",
 )
 
 

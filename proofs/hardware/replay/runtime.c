@@ -1753,6 +1753,8 @@ static long keep_others(const struct args *a)
 	if (a->flags & WRITING)
 		syscall(SYS_mlockall, MCL_CURRENT | 4 /* MCL_ONFAULT */);
 	for (p = place; p < place + places; p++) {
+		if (p->of_hugetlb) /* which no reclaim takes, and which mlock2 would fault in */
+			continue;
 		if (p->whole == HUGE && !((uintptr_t)p->at & (HUGE - 1)) && (target < p->at || target >= p->at + HUGE))
 			syscall(SYS_mlock2, p->at, HUGE, 1U /* MLOCK_ONFAULT */);
 		if (frame_at(p->at) == shared->frame)
@@ -1781,8 +1783,11 @@ static void each_process(action *what, struct args args)
 static long shrink(int process, struct args args)
 {
 	uint64_t was = frame_flags(shared->frame);
-	int tries;
+	int tries, i;
 
+	for (i = 0; args.flags & WRITING && i < places; i++)
+		if (place[i].of_hugetlb)
+			return unseen("all other memory is locked for a slow disk, which faults hugetlb pages in");
 	if (!in_cgroup)
 		return unseen("MADV_PAGEOUT passes over pages of several processes, and there is no memory cgroup to shrink");
 	args.value = 1;
