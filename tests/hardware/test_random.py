@@ -583,6 +583,24 @@ A: read x
 A: numa x
 exists refused 2
 """,
+    """litmus nobody-waits-for-who-has-exited
+about reclaim by a process that is gone is refused, as all that it might do
+page x
+A: write x 1
+A: fork B
+A: exit
+*: pageout x
+exists refused 4
+""",
+    """litmus a-fork-that-fails-has-no-child
+about with an event, as without one: the pinned hugetlb page cannot be copied from 5.13 on
+page x hugetlb
+*: hugetlb-drain x
+A: write x 7
+A: r = pin x write
+A: fork B event
+exists not present B.x
+""",
     """litmus reclaim-leaves-hugetlb-alone
 about what keeps other pages from reclaim, mlock2, faults no hugetlb page in
 page x hugetlb

@@ -202,6 +202,8 @@ static long act(int process, action *what, struct args args)
 		return UNSEEN;
 	if (process == DIRECTOR)
 		return what(&args);
+	if (shared->gone[process] == YES)
+		return -ESRCH;
 	if (send(to[process], &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request))
 		return unseen("a process is gone");
 	wait.fd = what == leave ? (int)syscall(SYS_pidfd_open, shared->pid[process], 0) : to[process];
@@ -613,6 +615,7 @@ static long fork_child(const struct args *a)
 
 //: monitored
 static int monitored; /* this process's mappings are registered with the userfaultfd that its fork's event brought */
+#define BROUGHT "the mapping is registered with the userfaultfd that the fork's event brought"
 
 //: fork_told
 #include <poll.h>
@@ -644,7 +647,8 @@ static long fork_told(const struct args *a)
 	int file = uffd_of(a->page), status = 0;
 	pid_t reader, pid;
 
-
+	if (monitored) /* whose events nobody reads */
+		return unseen(BROUGHT);
 	if (file < 0)
 		return UNSEEN;
 	forked = 0;
@@ -657,7 +661,7 @@ static long fork_told(const struct args *a)
 		serve(a->child);
 	}
 	forked = 1;
-	shared->pid[a->child] = pid;
+	shared->pid[a->child] = pid < 0 ? 0 : pid;
 	if (waitpid(reader, &status, 0) != reader || status)
 		return unseen("the event of the fork could not be read");
 	return result(pid);
@@ -1066,7 +1070,7 @@ static long uffd_register(const struct args *a)
 	change.mode = a->value;
 	answer = result(ioctl(file, a->value ? UFFDIO_REGISTER : UFFDIO_UNREGISTER, &change));
 	if (monitored && (answer == -EBUSY || answer == -EINVAL))
-		return unseen("the mapping is registered with the userfaultfd that the fork's event brought");
+		return unseen(BROUGHT);
 	return answer;
 }
 
