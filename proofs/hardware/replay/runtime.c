@@ -1875,6 +1875,19 @@ static long wait_for_scans(const char *counter, long number)
 	return unseen("%s does not rise", counter);
 }
 
+//: wait_for_end_of_scans
+static void wait_for_end_of_scans(const char *counter)
+{
+	char text[2][64] = { "" };
+	int still = 0, tries;
+
+	for (tries = 0; still < 5 && tries < 200; tries++) {
+		get_text(counter, text[tries % 2], sizeof(text[0]));
+		still = strcmp(text[0], text[1]) ? 0 : still + 1;
+		usleep(2000);
+	}
+}
+
 //: map_one_page
 /* Both map the same page, which is no page of a file and not the zero page. */
 static int map_one_page(const struct place *p, const struct place *q)
@@ -2056,6 +2069,9 @@ static long collapse(const struct args *a)
 	if (answer)
 		return answer;
 	answer = wait_for_scans(KHUGEPAGED "full_scans", 3);
+	/* It sleeps after the scan that this begins: else it would go on while the test does. */
+	put(KHUGEPAGED "scan_sleep_millisecs", "600000");
+	wait_for_end_of_scans(KHUGEPAGED "full_scans");
 	for (i = 0; i < places; i++)
 		after += place[i].whole == HUGE && huge_mapped(place[i].at) && (place[i].at < at || place[i].at >= at + HUGE);
 	if (after > before)
