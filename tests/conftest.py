@@ -5,6 +5,10 @@ import os
 import signal
 import sys
 
+import pytest
+
+from proofs.cli import progress
+
 # A shell starts what it runs in the background with SIGINT ignored, and programs under test would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,3 +20,9 @@ sys.dont_write_bytecode = False
 
 # Terms, systems and states live as long as the process: to look through them for garbage so often takes a tenth of it.
 gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture(autouse=True)
+def quiet_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line on standard error because a test took its time."""
+    monkeypatch.setattr(progress, "EVERY", float("inf"))

@@ -192,7 +192,7 @@ def check(
                 specs = [spec for spec, _ in asked.kernels]
                 answers = reports.answered(tests, specs, workers, advance("answering")) if tests else []
                 first = reports.write(
-                    report, tables, found, answers, real, advance("drawing"), called(context.obj)
+                    report, tables, found, answers, real, advance("drawing"), called(context.obj), judged
                 )
     except (KeyboardInterrupt, Exception) as error:
         stopped, code = explained(error)
@@ -213,6 +213,8 @@ def check(
         )
     elif against is not None:
         comparing.print_answers(judged, context.obj if mail else None)
+        if report is not None and not stopped:
+            say(f"Report: {first}")
     else:
         for table in tables:
             _print_table(table, found, out)

@@ -54,11 +54,16 @@ def to_text(answer: KernelComparison) -> str:
             lines += ["", *wrapped(f"Worse: {row.invariant}: {answer.statement(row.invariant)}", WIDTH, then="  ")]
             if row.new.trace:
                 lines += [f"  python -m proofs show {row.new.trace}"]
-    if answer.changes is not None:
-        lines += ["", *told_changes(answer.changes, WIDTH)]
-    for more in (_told_test(answer), _told_advice(answer)):
-        lines += ["", *more] if more else []
-    return "\n".join(lines) + "\n"
+    beside = to_text_beside(answer)
+    return "\n".join(lines) + (f"\n\n{beside}" if beside else "") + "\n"
+
+
+def to_text_beside(answer: KernelComparison) -> str:
+    """What the comparison says beside verdicts, in 80 columns: decisions, a test, and what to do next."""
+    parts = (
+        [] if answer.changes is None else told_changes(answer.changes, WIDTH), _told_test(answer), _told_advice(answer)
+    )
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
 def _table(answer: KernelComparison) -> Iterator[str]:

@@ -1,4 +1,4 @@
 """Pages for a browser: the report of a check, the explorer, the reference of facts.
 
-May import, beside model, invariants and the files above: derive, naming, traces, certify, litmus, check, data.
+May import, beside model, invariants and the files above: derive, naming, traces, certify, litmus, check, compare, data.
 """

@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -22,11 +23,12 @@ from proofs import json_text
 from proofs.certify import manifest
 from proofs.check.cells import Cell, CellKey, Table, trace_of
 from proofs.check.scopes import SORT_ORDER
+from proofs.compare.answer import KernelComparison
 from proofs.litmus import language, parser, suite
 from proofs.litmus.account import account
 from proofs.litmus.execution import Answer
 from proofs.naming.specs import features_of, find_kernel, system_of, with_features
-from proofs.pages import domain
+from proofs.pages import compared, domain
 from proofs.parallel import each_done
 from proofs.traces.graph import cell_functions, cell_values, state_graphs
 from proofs.traces.picture import legend, state_pictures
@@ -293,6 +295,17 @@ def route(**parts: str) -> str:
     return "#" + urlencode({key: value for key, value in parts.items() if value})
 
 
+def _entry(table: Table, cell: Cell | None) -> str:
+    """A verdict of the table, which leads to its evidence."""
+    verdict, counted = result_words(cell)
+    inner = f"<span>{verdict}</span>" + (f" <small>{counted}</small>" if counted else "")
+    if cell is None:
+        return f'<td class="none" data-number="0">{inner}</td>'
+    address = html.escape(route(table=table.name, kernel=cell.kernel, invariant=cell.invariant))
+    number = cell.length or cell.clauses or cell.depth or 0
+    return f'<td class="{verdict}" data-number="{number}"><a href="{address}">{inner}</a></td>'
+
+
 def _matrix(table: Table, found: Mapping[CellKey, Cell]) -> str:
     """A table of verdicts; each leads to its evidence."""
     columns = "".join(
@@ -304,15 +317,7 @@ def _matrix(table: Table, found: Mapping[CellKey, Cell]) -> str:
     for spec, _ in table.kernels:
         cells = []
         for stated in table.invariants:
-            cell = found.get((table.name, table.spec(spec, stated), stated.name))
-            verdict, counted = result_words(cell)
-            kind = "none" if cell is None else verdict
-            inner = f"<span>{verdict}</span>" + (f" <small>{counted}</small>" if counted else "")
-            if cell is not None:
-                address = html.escape(route(table=table.name, kernel=cell.kernel, invariant=cell.invariant))
-                inner = f'<a href="{address}">{inner}</a>'
-            number = 0 if cell is None else cell.length or cell.clauses or cell.depth or 0
-            cells.append(f'<td class="{kind}" data-number="{number}">{inner}</td>')
+            cells.append(_entry(table, found.get((table.name, table.spec(spec, stated), stated.name))))
         rows.append(f'<tr><th scope="row">{html.escape(spec)}</th>{"".join(cells)}</tr>')
     caption = f"{table.name}: {table.about}" if table.name else "Kernels against invariants"
     scope = scope_words(table.scope, table.spec(table.kernels[0][0], table.invariants[0]))
@@ -359,7 +364,7 @@ def _foot(made: str) -> str:
 
 def _index(
     tables: Sequence[Table], found: Mapping[CellKey, Cell], pages: Sequence[tuple[str, str]],
-    progress: Callable[[int, int], Any], made: str,
+    progress: Callable[[int, int], Any], made: str, judged: Sequence[KernelComparison],
 ) -> str:
     pictures, cells = Pictures(), []
     total = sum(len(table.cells(found)) for table in tables)
@@ -385,6 +390,7 @@ def _index(
     )
     body = (
         _head("Which promises does each kernel keep?", "index.html", pages)
+        + "\n".join(compared.section(each, partial(_entry, tables[0])) for each in judged)
         + '<form id="filter" hidden><label>Kernel <input type="search" name="kernel" placeholder="part of a name">'
           '</label><label>Invariant <input type="search" name="invariant" placeholder="part of a name"></label>'
           f'<fieldset><legend>Verdict</legend>{choices}</fieldset><output role="status"></output></form>\n'
@@ -453,15 +459,16 @@ def _litmus_row(test: Mapping[str, Any], with_real: bool) -> str:
 def write(
     folder: Path, tables: Sequence[Table], found: Mapping[CellKey, Cell], answers: Sequence[Mapping[str, Any]] = (),
     real: Sequence[Mapping[str, str]] = (), progress: Callable[[int, int], Any] = lambda done, total: None,
-    made: str = "",
+    made: str = "", judged: Sequence[KernelComparison] = (),
 ) -> Path:
     """Write the pages into the folder; the first one. `answers`: of litmus tests; without them there is no such page.
 
-    `real`: what `replayed` reads; `made`: when, by which version and command. Raises OSError.
+    `real`: what `replayed` reads; `made`: when, by which version and command; `judged`: kernels of the first table,
+    one against another. Raises OSError.
     """
     pages = [("index.html", "Verdicts"), *([("litmus.html", "Litmus tests")] if answers else []),
              *([(domain.PAGE, "Facts")] if domain.text() else [])]
-    files = {"index.html": _index(tables, found, pages, progress, made)}
+    files = {"index.html": _index(tables, found, pages, progress, made, judged)}
     if answers:
         kernels = [answer["kernel"] for answer in answers[0]["answers"]]
         files["litmus.html"] = _litmus(answers, kernels, real, pages, made)

@@ -237,7 +237,7 @@ function filterTests(form, tables) {
 
 function begin() {
   const form = document.getElementById("filter");
-  const tables = [...document.querySelectorAll(".matrix table")];
+  const tables = [...document.querySelectorAll(".matrix:not(.compared) table")];
   for (const table of tables) {
     [...table.tBodies[0].rows].forEach((row, i) => { row.dataset.at = i; });
     [...table.tHead.rows[0].cells].forEach((head, i) => {
