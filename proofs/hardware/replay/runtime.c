@@ -1034,22 +1034,49 @@ static enum truth is_written(int process, int page)
 	return act(process, look_written, (struct args){ .page = page }) ? UNKNOWN : shared->fact.written;
 }
 
+//: modes_of
+/* With which modes the VMA is registered, as bits of UFFDIO_REGISTER. */
+static uint64_t modes_of(const char *at)
+{
+	FILE *file = fopen("/proc/self/smaps", "re");
+	unsigned long start, end;
+	uint64_t modes = 0;
+	char line[512];
+	int here = 0;
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start <= (uintptr_t)at && (uintptr_t)at < end;
+		else if (here && !strncmp(line, "VmFlags:", 8))
+			modes = (strstr(line, " um") ? UFFDIO_REGISTER_MODE_MISSING : 0) |
+				(strstr(line, " uw") ? UFFDIO_REGISTER_MODE_WP : 0);
+	}
+	if (file)
+		fclose(file);
+	return modes;
+}
+
 //: uffd_continue
+/* The page is registered for minor faults at this moment only. */
 static long uffd_continue(const struct args *a)
 {
-	struct uffdio_range range = { (uintptr_t)place[a->page].at, PAGE };
+	struct place *p = &place[a->page];
+	struct uffdio_range range = { (uintptr_t)p->at, PAGE };
 	struct uffdio_continue page = { .range = range };
-	int watched = watcher[a->page] == getpid();
+	struct uffdio_writeprotect again = { .range = range, .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+	enum truth protected = uffd_bit(p->at);
+	uint64_t modes = modes_of(p->at);
 	/* From 7.3 on a registration that leaves write-protect out is refused where there was one with it. */
-	long answer = register_page(place[a->page].tracking, place[a->page].at, PAGE,
-				    4 /* UFFDIO_REGISTER_MODE_MINOR */ | (watched ? UFFDIO_REGISTER_MODE_WP : 0));
+	long answer = register_page(p->tracking, p->at, PAGE, 4 /* UFFDIO_REGISTER_MODE_MINOR */ | modes);
 
 	if (answer) /* that of a file in memory it can register */
 		return errno == EINVAL && userfaultfd_features & 1U << 10 /* UFFD_FEATURE_MINOR_SHMEM */ ? -EINVAL : answer;
 	answer = result(ioctl(uffd_of(a->page), UFFDIO_CONTINUE, &page));
-	if (watched)
-		return register_page(place[a->page].tracking, place[a->page].at, PAGE, UFFDIO_REGISTER_MODE_WP) ? UNSEEN : answer;
-	ioctl(uffd_of(a->page), UFFDIO_UNREGISTER, &range);
+	/* To register for less changes nothing up to 7.2; to unregister takes write-protection away. */
+	if (ioctl(uffd_of(a->page), UFFDIO_UNREGISTER, &range) || (modes && register_page(p->tracking, p->at, PAGE, modes)))
+		return UNSEEN;
+	if (answer && protected == YES && ioctl(uffd_of(a->page), UFFDIO_WRITEPROTECT, &again))
+		return unseen("UFFDIO_WRITEPROTECT: %s", strerror(errno));
 	return answer;
 }
 
