@@ -1064,7 +1064,7 @@ static long uffd_continue(const struct args *a)
 	struct uffdio_range range = { (uintptr_t)p->at, PAGE };
 	struct uffdio_continue page = { .range = range };
 	struct uffdio_writeprotect again = { .range = range, .mode = UFFDIO_WRITEPROTECT_MODE_WP };
-	enum truth protected = uffd_bit(p->at);
+	int protected = pagemap(p->at) >> 57 & 1; /* which is said from 5.14 on, as is what is asked for here */
 	uint64_t modes = modes_of(p->at);
 	/* From 7.3 on a registration that leaves write-protect out is refused where there was one with it. */
 	long answer = register_page(p->tracking, p->at, PAGE, 4 /* UFFDIO_REGISTER_MODE_MINOR */ | modes);
@@ -1075,7 +1075,7 @@ static long uffd_continue(const struct args *a)
 	/* To register for less changes nothing up to 7.2; to unregister takes write-protection away. */
 	if (ioctl(uffd_of(a->page), UFFDIO_UNREGISTER, &range) || (modes && register_page(p->tracking, p->at, PAGE, modes)))
 		return UNSEEN;
-	if (answer && protected == YES && ioctl(uffd_of(a->page), UFFDIO_WRITEPROTECT, &again))
+	if (answer && protected && ioctl(uffd_of(a->page), UFFDIO_WRITEPROTECT, &again))
 		return unseen("UFFDIO_WRITEPROTECT: %s", strerror(errno));
 	return answer;
 }
