@@ -17,7 +17,7 @@ from model.decisions import Decisions
 from model.force import may_force
 from model.gup import done_there, may_take, unpinnable
 from model.logic import Param, Rule, RuleTemplate, StateFunction, Step, Term, Update, each, exists, put, rule
-from model.migration import migrated_at_once, movable_now
+from model.migration import migrated_at_once, movable_now, put_back
 from model.ptes import NEW, P, V, lies
 from model.reclaim import F
 from model.state import (
@@ -131,10 +131,12 @@ def _longterm(
         ])
 
     def refused(kernel: Decisions, p: Term, v: Term) -> Step:
-        """Somebody holds the page, so that it cannot be migrated in ten tries: -ENOMEM, and it is not pinned."""
+        """Somebody holds the page, so that it cannot be migrated in ten tries: -ENOMEM, and it is not pinned. Each time
+        its PTEs have made place for migration entries."""
         f = pte_frame(p, v)
         return Step(
-            [pte_present(p, v), *found(kernel, p, v, f), Not(And(*movable_now(kernel, f)))], done_there(p, v, True)
+            [pte_present(p, v), *found(kernel, p, v, f), Not(And(*movable_now(kernel, f)))],
+            [*done_there(p, v, True), *put_back(kernel, f)],
         )
 
     said = "check_and_migrate_movable_pages (up to 5.12 check_and_migrate_cma_pages)"

@@ -201,6 +201,41 @@ def _back_in_place(q: Term, w: Term) -> list[Update]:
     return put(pte_present(q, w), True) + put(pte_migration(q, w), False) + put(pte_huge(q, w), False)
 
 
+def _unmapped_folio(kernel: Decisions, f: Term) -> list[Any]:
+    """What is left of large f's having been unmapped, when its PMDs and PTEs are back."""
+    left = [
+        *each(Proc, Page, lambda q, w: migrated_pte(kernel, q, w, moved=True), when=lambda q, w: maps_folio(q, w, f)),
+        *each(
+            Frame, lambda g: put(page_dirty(g), Or(page_dirty(g), mapped_dirty(g))), when=lambda g: same_folio(g, f)
+        ),
+    ]
+    if kernel.migrate_large == "split-partial":
+        left += each(
+            Frame, lambda g: put(partly_mapped(g), Or(partly_mapped(g), _last_by_ptes(f))),
+            when=lambda g: same_folio(g, f),
+        )
+    return left
+
+
+def put_back(kernel: Decisions, f: Term) -> list[Any]:
+    """What a migration of small f has done that fails for a reference: migrate_folio_unmap does not count, and
+    remove_migration_ptes brings PTEs back as if f had moved."""
+    return only_if(And(*_unmappable(kernel, f)), [
+        *each(Proc, Page, lambda q, w: migrated_pte(kernel, q, w), when=lambda q, w: maps(q, w, f)),
+        *put(page_dirty(f), Or(page_dirty(f), mapped_dirty(f))),
+    ])
+
+
+def _folio_put_back(kernel: Decisions, f: Term) -> list[Any]:
+    """As `put_back`, of large f. Where it is split first nothing is done: that counts before. From 5.19 the walk ends
+    at an exclusive part of a folio that is maybe pinned."""
+    if kernel.migrate_large == "split":
+        return []
+    kept = exists(Proc, Page, lambda q, w: And(maps_folio(q, w, f), exclusive(pte_frame(q, w))))
+    ends = And(maybe_pinned(f), kept) if kernel.exclusive_bit else BoolVal(False)
+    return only_if(And(mapped(f), large(f), Not(ends)), _unmapped_folio(kernel, f))
+
+
 @rule([F], "migrate_pages: try_to_migrate, remove_migration_pmd",
       "mm/migrate.c of 5.10.262, 6.1.192, 6.12.118, 7.2.13; decisions `migrate_large`, `migration_keeps_uffd_wp`",
       features=("huge", "migration"), lock="rmap")
@@ -212,20 +247,11 @@ def migrate_folio(kernel: Decisions, f: Term) -> Step:
     mapped by PTEs counts as such from its first migration on: __folio_remove_rmap marks it as soon as one PTE is gone,
     and migrate_folio_move gives the mark to its copy (read in 6.12.118, 7.2.13, 7.3-rc7).
     """
-    whole = [
-        *each(Proc, Page, lambda q, w: migrated_pte(kernel, q, w, moved=True), when=lambda q, w: maps_folio(q, w, f)),
-        *each(
-            Frame, lambda g: put(page_dirty(g), Or(page_dirty(g), mapped_dirty(g))), when=lambda g: same_folio(g, f)
-        ),
-    ]
+    whole = _unmapped_folio(kernel, f)
     split = [u for updates in split_into_pages(kernel, f) for u in updates]
     splits = {"whole": BoolVal(False), "split": BoolVal(True)}.get(kernel.migrate_large)
     if splits is None:
         splits = Or(_partially_mapped(f), partly_mapped(f))
-        whole += each(
-            Frame, lambda g: put(partly_mapped(g), Or(partly_mapped(g), _last_by_ptes(f))),
-            when=lambda g: same_folio(g, f),
-        )
     return Step(_movable_folio(f), [
         *only_if(splits, split),
         *only_if(Not(splits), whole),
@@ -234,8 +260,14 @@ def migrate_folio(kernel: Decisions, f: Term) -> Step:
 
 @rule([F], "migrate_pages: -EAGAIN", "domain.md (k) of each kernel", kind="refusal", features=("migration",))
 def migrate_refused(kernel: Decisions, f: Term) -> Step:
-    """Somebody holds a reference to the page or its folio, or it is the zero page."""
-    return Step([Not(Or(And(*movable_now(kernel, f)), And(*_movable_folio(f))))])
+    """Somebody holds a reference to the page or its folio, or it is the zero page.
+
+    References are counted when all mappings are gone, which come back: read in 5.10.262, 6.1.192, 6.12.118, 7.2.13.
+    """
+    return Step(
+        [Not(Or(And(*movable_now(kernel, f)), And(*_movable_folio(f))))],
+        [*put_back(kernel, f), *_folio_put_back(kernel, f)],
+    )
 
 
 RULES = (migrate, migrate_folio, migrate_refused)

@@ -348,6 +348,13 @@ SPLIT = (
     Spec("... from 6.9, too", "A: write x.0 1; A: write y 1; A: munmap x.2; *: migrate y", UNUSED_PART,
          then=(("migrate-folio", "f=Q"),), kernels=("v6.12", "v7.2"), untouched=True,
          pages=("page x huge 3", "page y")),
+    Spec("a migration that fails for a reference has unmapped the page: its PTE is clean up to 6.0",
+         "A: write x 1; A: r = get x; *: migrate x", {"pte_dirty(A, x)": False, "page_dirty(P)": True},
+         kernels=("v5.9", "v6.0"), pages=("page x",)),
+    Spec("... and a dirty PMD is soft-dirty since", "A: r = get x.0 write; A: clear-soft-dirty; *: migrate x.0",
+         {"pte_soft_dirty(A, x.1)": True}, kernels=("v6.15", "v7.2"), pages=("page x huge 2",)),
+    Spec("... but for that of a pinned THP that nobody shares", "A: r = pin x.0 write; A: clear-soft-dirty; "
+         "*: migrate x.0", {"pte_soft_dirty(A, x.1)": False}, kernels=("v6.15", "v7.2"), pages=("page x huge 2",)),
     Spec("one mapped by PTEs is marked when it moves",
          "A: write x.0 1; A: write x.1 1; A: write y 1; A: mprotect x.0 ro; *: migrate x.0",
          {"partly_mapped(Q)": True, "pte_frame(A, x.0)": "Q"}, kernels=("v6.12", "v7.2"), untouched=True,
