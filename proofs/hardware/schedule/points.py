@@ -129,7 +129,7 @@ def points_of(statement: Statement) -> tuple[Point, ...]:
 def point_after(statement: Statement, rule: str, last: bool) -> str:
     """The point at which a thread stands after a step of the model, by the rule's name (`fork.copy`). `last`: its
     operation takes no other step after that one. Empty where no point tells."""
-    stage, known = rule.partition(".")[2], {point.name for point in points_of(statement)}
+    stage, known = rule.rpartition(".")[2], {point.name for point in points_of(statement)}
     if stage == "copy" and statement.operation.word == "fork":
         return "flush"
     if stage in known:
