@@ -40,9 +40,9 @@ from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import conform as conforming
 from proofs.hardware import identify as identifying
 from proofs.hardware import observing, reproducer, selftest, telling
+from proofs.hardware.needs import racing
 from proofs.hardware.observing import UNREACHED, Observation
 from proofs.hardware.schedule import controls
-from proofs.hardware.schedule.orders import racing
 from proofs.hardware.schedule.races import ORDERS, RaceRequest, check
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser

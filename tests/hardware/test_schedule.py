@@ -263,8 +263,9 @@ def sight(**known: int | bool | str) -> SimpleNamespace:
     flags = 0x200 if known.pop("interrupts", True) else 0
     cs = 0x33 if known.pop("user", False) else 0x10
     registers = Registers({"eflags": flags, "cs": cs, "rdi": int(known.pop("rdi", 0))})
+    stands_in = str(known.pop("function", "do_wp_page"))
     start = {"reached": "", "refcount_before": 1, "refcount": 1, "refcount_was_read": False, "pte": 0x67, "page": 64}
-    return SimpleNamespace(registers=registers, **(start | known))
+    return SimpleNamespace(registers=registers, function=lambda: stands_in, **(start | known))
 
 
 def point(test: Litmus, thread: int, name: str) -> points.Point:
@@ -308,6 +309,22 @@ def test_fork_has_looked_when_the_count_is_read_and_stays() -> None:
     copy = point(F4, 2, "copy")
     assert copy.when(sight(pte=0x65))
     assert not copy.when(sight(pte=0x67))
+
+
+def test_a_lock_that_is_tried_in_vain_leaves_the_flags_as_they_were() -> None:
+    """folio_trylock is a test_and_set_bit. do_wp_page sets PG_anon_exclusive, and lru_add_drain PG_lru."""
+    assert points.TRYLOCK.when(sight(flags_kept=True))
+    assert points.TRYLOCK.when(sight(flags_kept=True, function="wp_can_reuse_anon_folio"))
+    assert not points.TRYLOCK.when(sight(flags_kept=False))
+    assert not points.TRYLOCK.when(sight(flags_kept=True, function="lru_add_fn"))
+
+
+def test_a_numa_hint_is_a_pte_that_is_not_present() -> None:
+    """change_pte_range takes the PTE away (ptep_modify_prot_start) before it writes it with PAGE_NONE."""
+    hint = point(named("F18r-numa-pin-race"), 2, "hint")
+    assert hint.when(sight(pte=0xFFFFFFD14F962))
+    assert not hint.when(sight(pte=0))
+    assert not hint.when(sight(pte=0x8000000002EB0867))
 
 
 def test_every_operation_of_the_suites_races_has_points_in_order() -> None:
@@ -416,7 +433,7 @@ def test_every_race_of_the_suite_is_a_program_that_a_debugger_can_steer(tmp_path
         "F41r-swap-sync-race-read",
     }  # fmt: skip
     for test in tests:
-        with pytest.raises(NotObservable, match="no program decides which comes first"):
+        with pytest.raises(NotObservable, match=r"no program decides which comes first|attempt at a page lock fail"):
             reproducer.check(test)
     text = reproducer.program(tests, end="scheduled")
     with vm.compiled(text, "races", ["-pthread", "-Wall", "-Wextra", "-Werror"]) as program:
@@ -434,6 +451,27 @@ def test_each_operation_at_the_same_time_is_a_racer() -> None:
         ("racer", "*: pageout x", "page_out_here"), ("race", "", ""), ("step", "A: read x", "load"),
         ("step", "A: write x 2", "store"),
     ]  # fmt: skip
+
+
+def test_a_write_that_loses_the_page_lock_is_steered_alone() -> None:
+    text = reproducer.program([named("trylock-fails-copy")], end="scheduled")
+    line = re.findall(r"^\t(racer|race|step)\((?:\w+, \"([^\"]*)\", (\w+))?", text, re.MULTILINE)
+    assert line[-3:] == [
+        ("step", "*: trylock-fails", "left_to_debugger"), ("racer", "A: write x 2", "store"), ("race", "", ""),
+    ]  # fmt: skip
+    with pytest.raises(NotObservable, match="nobody in user space"):
+        reproducer.check(named("trylock-fails-copy"))
+
+
+@pytest.mark.parametrize("lines", [
+    ("*: trylock-fails", "A: read x"), ("*: trylock-fails", "A: fork C", "A: write x 2"), ("*: trylock-fails",),
+    ("*: trylock-fails", "A: write x 2", "*: trylock-fails", "A: write x 3"),
+    ("*: trylock-fails", "A: write x 2 || A: mprotect x ro"),
+], ids=["a load", "another operation", "nothing", "twice", "two threads"])
+def test_which_attempt_at_the_page_lock_would_fail_is_not_known_of_others(lines: tuple[str, ...]) -> None:
+    test = parser.parse("\n".join(["litmus t", "page x", *lines, "never A.x == 5"]), "t.litmus")
+    with pytest.raises(NotObservable, match=r"nobody in user space|which the test has not"):
+        races.check(test)
 
 
 def test_minor_faults_stay_registered() -> None:
@@ -647,3 +685,29 @@ def test_gup_fast_pins_what_reclaim_has_taken(image: Path, tmp_path: Path, monke
         late = runner.run(get, orders.parsed("1:check 2:copy 1:done", get))
         assert late.outcome is not None, late
         assert late.outcome.condition, late
+
+
+LOST = """\
+litmus lost
+page x
+A: write x 1
+A: fork C
+C: exit
+*: trylock-fails
+A: write x 2
+always A.x == 2 and writable A.x
+"""
+
+
+@real_kernels
+def test_a_write_that_loses_the_page_lock_copies(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """do_wp_page and wp_can_reuse_anon_folio try the lock of a page that is the process's own again, but not that of
+    one that is PG_anon_exclusive, which they reuse (from 5.19 on)."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    own, lost = named("trylock-fails-copy"), parser.parse(LOST, "lost.litmus")
+    with races.Runner(image, [own, lost]) as runner:
+        for test, copies in ((own, image.parent.name.startswith("5.10")), (lost, True)):
+            found = runner.run(test, orders.completed([], test))
+            assert found.outcome is not None, found
+            assert found.outcome.condition, found
+            assert [went.point for went in found.went] == ["trylock", "decide", "copy", "done"][3 * (not copies):]

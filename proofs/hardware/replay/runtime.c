@@ -2584,6 +2584,14 @@ static void at_spin(void)
 	asm volatile("1: pause; jmp 1b" ::: "memory");
 }
 
+//: left_to_debugger
+/* What a debugger does with the operation that follows. */
+static long left_to_debugger(const struct args *a)
+{
+	(void)a;
+	return 0;
+}
+
 //: racing
 #include <pthread.h>
 

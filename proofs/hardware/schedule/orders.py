@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from model.logic import ModelError
+from proofs.hardware.needs import racing
 from proofs.hardware.schedule.points import DONE, point_after, points_of
 from proofs.litmus.language import Litmus, Statement
 from proofs.traces.trace import Trace
@@ -18,13 +19,8 @@ Order = tuple[tuple[int, str], ...]
 """Threads, numbered from 1 as their operations stand in the line, each with a point that it runs to."""
 
 
-def racing(test: Litmus) -> tuple[int, ...]:
-    """Numbers of the statements that are at the same time (those of the test's first such line); empty without any."""
-    return next((group for group in test.groups if len(group) > 1), ())
-
-
 def statements_of(test: Litmus) -> list[Statement]:
-    """The operations that are at the same time, one a thread."""
+    """The operations that a debugger steers, one a thread."""
     return [test.statements[number] for number in racing(test)]
 
 
