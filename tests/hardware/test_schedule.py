@@ -233,6 +233,18 @@ def test_symbols_are_functions_of_the_kernel_itself() -> None:
         found.first("one", "two")
 
 
+def test_a_part_of_a_function_that_the_compiler_moved_is_not_its_beginning() -> None:
+    """Debian's 7.2 has change_protection.cold long before change_protection."""
+    pairs = [(0x10, "change.cold"), (0x20, "copy.part.0"), (0x30, "look.isra.0.cold"), (0x40, "look.isra.0"),
+             (0x50, "change")]
+    found = symbols.Symbols((0xFFFFFFFF81000000 + at, name) for at, name in pairs)
+    assert [found.first(name) & 0xFF for name in ("change", "look", "look.isra.0", "change.cold")] == [
+        0x50, 0x40, 0x40, 0x10]
+    with pytest.raises(NotObservable, match="no symbol copy"):
+        found.first("copy")
+    assert found.function_at(0xFFFFFFFF81000044) == "look"
+
+
 def test_of_a_stack_only_what_can_be_a_return_address_counts() -> None:
     found = symbols.Symbols(symbols.parsed(KALLSYMS))
     begin, inside, beyond = 0xFFFFFFFF81000100, 0xFFFFFFFF81000110, 0xFFFFFFFF82000000

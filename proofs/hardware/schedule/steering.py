@@ -107,10 +107,10 @@ class Awaited:
         return self.racer.hidden
 
     def function(self) -> str:
-        return self.steering.kernel.name_at(self.registers["rip"])
+        return self.steering.kernel.function_at(self.registers["rip"])
 
     def caller(self) -> str:
-        return self.steering.kernel.name_at(self.steering.stub.number(self.registers["rsp"]))
+        return self.steering.kernel.function_at(self.steering.stub.number(self.registers["rsp"]))
 
     # What controls do (controls.Hand)
 
