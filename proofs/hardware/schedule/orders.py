@@ -13,6 +13,7 @@ from model.logic import ModelError
 from proofs.hardware.needs import racing
 from proofs.hardware.schedule.points import DONE, point_after, points_of
 from proofs.litmus.language import Litmus, Statement
+from proofs.litmus.retell import Retold
 from proofs.traces.trace import Trace
 
 Order = tuple[tuple[int, str], ...]
@@ -76,6 +77,12 @@ def of_trace(trace: Trace, test: Litmus) -> Order:
     found = [(thread, point_after(statements[thread - 1], rule, number == last[thread]))
              for number, (thread, rule) in enumerate(steps)]
     return completed(found, test)
+
+
+def of_retold(told: Retold) -> str:
+    """The order, as text, in which the operations at the same time of a trace that is told as a test break its claim;
+    empty if there are none."""
+    return shown(of_trace(told.witness, told.litmus)) if racing(told.litmus) else ""
 
 
 def loads_of(trace: Trace, test: Litmus) -> frozenset[int]:
