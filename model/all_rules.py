@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from model import (
+    accessed,
     fault,
     force,
     fork,
@@ -24,5 +25,5 @@ from model.logic import RuleTemplate
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
     *migration.RULES, *force.RULES, *userfaultfd.RULES, *hugetlb.RULES, *longterm.RULES, *swapin.RULES,
-    *tracking.RULES,
+    *tracking.RULES, *accessed.RULES,
 )

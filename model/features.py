@@ -36,7 +36,7 @@ SPLIT: dict[str, str] = {
     "fork": "fork looks for pinned pages, copies page tables, flushes",
     "copy": "a write fault decides, copies the data, maps the copy",
     "tlb": "write-protecting leaves TLB entries stale until it flushes; splits fork and copy too",
-    "swap-out": "reclaim adds a page to the swap cache, then unmaps it",
+    "swap-out": "reclaim adds a page to the swap cache, then unmaps it; with gup-fast it clears accessed bits first",
     "reclaim-flush": "reclaim unmaps a page and flushes TLBs later (with tlb); splits swap-out too",
     "split-pmd": "splitting a PMD moves its mapping's count to the sub-pages (with huge)",
     "collapse": "collapse looks at the block's pages, then again under locks (with huge)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from z3 import And, BoolVal, Not, Or
+from z3 import And, BoolVal, Implies, Not, Or
 
 from model.decisions import Decisions
 from model.fault import free_idle_after_copy
@@ -23,6 +23,7 @@ from model.state import (
     fast_soft_dirty,
     fast_uffd_wp,
     fast_write,
+    fast_young,
     forking,
     frame_free,
     frame_value,
@@ -50,6 +51,7 @@ from model.state import (
     pte_soft_dirty,
     pte_uffd_wp,
     pte_write,
+    pte_young,
     readable,
     same_pmd,
     seq_moved,
@@ -63,7 +65,13 @@ HELD = Param("k", Pin)
 READ = (
     (fast_write, pte_write), (fast_dirty, pte_dirty), (fast_soft_dirty, pte_soft_dirty), (fast_uffd_wp, pte_uffd_wp),
 )
-"""The bits of the PTE that GUP-fast has read, each with the PTE's own: gup_pte_range compares the whole pte_val."""
+"""The bits of the PTE that GUP-fast has read, each with the PTE's own: gup_pte_range compares the whole pte_val.
+The accessed bit is another one (`as_young`)."""
+
+
+def as_young(k: Term, p: Term, v: Term) -> list[Term]:
+    """The PTE's accessed bit is as GUP-fast has read it; said so that nothing remains where there is none."""
+    return [Implies(fast_young(k), pte_young(p, v)), Implies(pte_young(p, v), fast_young(k))]
 
 
 def may_read(kernel: Decisions, p: Term, v: Term, f: Term, foll_pin: bool, longterm: bool) -> Term:
@@ -141,7 +149,8 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
 
         def unchanged(view: Any) -> Term:
             there = And(pte_present(q, w), Not(pte_cleared(q, w)), accessible(q, w))
-            same = And(there, pte_frame(q, w) == f, *(bit(q, w) == seen(k) for seen, bit in READ))
+            bits = [*(bit(q, w) == seen(k) for seen, bit in READ), *as_young(k, q, w)]
+            same = And(there, pte_frame(q, w) == f, *bits)
             overlaps = Or(seq_moved(k), forking(q)) if counted else BoolVal(False)
             return And(same, again, Not(overlaps))
 
@@ -163,7 +172,8 @@ def _gup(name: str, foll_pin: bool, write: bool, longterm: bool, about: str) -> 
             ),
             (fast_read(k), fast_held(k)),
             save=[
-                *taken(p, v, k), *(u for seen, bit in READ for u in put(seen(k), bit(p, v))), put(seq_moved(k), False),
+                *taken(p, v, k), *(u for seen, bit in READ for u in put(seen(k), bit(p, v))),
+                put(fast_young(k), pte_young(p, v)), put(seq_moved(k), False),
             ],
         )
 

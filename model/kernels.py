@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from model import hugetlb, lapses, locks, longterm
+from model import accessed, hugetlb, lapses, locks, longterm
 from model.all_rules import ALL_RULES
 from model.blame import defect, is_models, nearest, place_of
 
@@ -179,7 +179,7 @@ class Kernel(Decisions):
                 continue
             rules += _built(deciding, template, split if template.split & split else frozenset())[1]
         rules = hugetlb.spared(lapses.applied(self.lapses, rules), features, self.own_rules)
-        rules = longterm.placed(self, rules, features)
+        rules = accessed.followed(longterm.placed(self, rules, features), features)
         lacking = {f.name: f for f in FUNCTIONS if not f.asked_with(features)}
         rules = [not_writing(r, lacking) for r in rules]
         return System(self.name, FUNCTIONS, tuple(rules), CONSTANTS).settled()

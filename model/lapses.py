@@ -25,6 +25,7 @@ from model.state import (
     fast_soft_dirty,
     fast_uffd_wp,
     fast_write,
+    fast_young,
     ksm_cleared,
     ksm_tested,
     large,
@@ -266,7 +267,7 @@ LAPSES: dict[str, Lapse] = {
         guard=_speaks_of(exclusive)),
     "gup-fast-no-second-look": Lapse(
         "GUP-fast does not look at the PTE again when it holds the page", _FAST, stages=("check",),
-        guard=_speaks_of(pte_frame, pte_present, fast_write, fast_dirty, fast_soft_dirty, fast_uffd_wp),
+        guard=_speaks_of(pte_frame, pte_present, fast_write, fast_dirty, fast_soft_dirty, fast_uffd_wp, fast_young),
         features=("gup-fast",)),
     "gup-fast-writes-read-only": Lapse(
         "GUP-fast takes pages for writing that the PTE maps read-only",

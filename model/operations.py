@@ -334,14 +334,16 @@ def _pageout(then: str, *flags: str) -> Operation:
         "pageout", ("v",),
         ("swap-out", "swap-out-cached", "discard-lazyfree", "discard-lazyfree-part", "reclaim-file-page"),
         ("swap-out-refused", "keep-lazyfree"),
-        prepares=("split-folio", *(rule for rule, _ in on)), then=(then,), flags=frozenset(flags),
+        prepares=("split-folio", "age", *(rule for rule, _ in on)), then=(then,), flags=frozenset(flags),
         on_frame=True, actor="either", features=frozenset(feature for _, feature in on),
     )
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("write", ("v", "n"), ("store",), ("store-refused", *NO_WRITE), perhaps=("tlb-store",), access="store"),
-    Operation("read", ("v",), ("load",), ("load-refused", *NO_PAGE), access="load", features=ZERO),
+    Operation("write", ("v", "n"), ("store",), ("store-refused", *NO_WRITE), perhaps=("tlb-store", "store-accessed"),
+              access="store"),
+    Operation("read", ("v",), ("load",), ("load-refused", *NO_PAGE), perhaps=("load-accessed",), access="load",
+              features=ZERO),
     Operation("fork", ("child",), ("fork",), ("fork-refused",)),
     Operation(
         "fork", ("child",), ("fork-event",), ("fork-refused",), flags=frozenset({"event"}),

@@ -48,6 +48,7 @@ from model.state import (
     pte_swap,
     pte_swap_exclusive,
     pte_write,
+    pte_young,
     slot_frame,
     slot_value,
     stable_writes,
@@ -86,6 +87,14 @@ def _clean(f: Term) -> Term:
 def _swappable(f: Term) -> list[Term]:
     """Reclaim would add f to the swap cache, were it not pinned: anonymous, of order 0, not given up."""
     return [Not(large(f)), Not(nonanon(f)), Not(lazyfree(f))]
+
+
+def _old(f: Term) -> Term:
+    """Reclaim takes what it finds unused: page_check_references sees no accessed bit (and clears those that it sees).
+
+    In 6.12.118 and later MADV_PAGEOUT does not look, as if the bits had been clear all along.
+    """
+    return forall(Proc, Page, lambda q, w: Implies(maps(q, w, f), Not(pte_young(q, w))))
 
 
 def _discardable(kernel: Decisions, f: Term) -> Term:
@@ -140,7 +149,8 @@ def swap_out(kernel: Decisions, f: Term, s: Term) -> Staged:
     Between the two somebody may pin it; then what holds of a page that was in the swap cache before decides.
     """
     add = Step(
-        [mapped(f), *_swappable(f), Not(in_swap_cache(f)), Not(_kept(kernel, f)), *not_claimed(kernel, s)],
+        [mapped(f), *_swappable(f), Not(in_swap_cache(f)), Not(_kept(kernel, f)), *not_claimed(kernel, s),
+         _old(f)],
         [put(cached(s), True), put(slot_frame(s), f), put(writeback(s), False), put(page_dirty(f), True), given_out(s)],
     )
     return Staged(

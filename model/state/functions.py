@@ -301,6 +301,8 @@ fast_write = StateFunction("fast_write", (Pin,), Bool, "the write bit of the PTE
 fast_dirty = StateFunction("fast_dirty", (Pin,), Bool, "... its dirty bit", meaningful=fast)
 fast_soft_dirty = StateFunction("fast_soft_dirty", (Pin,), Bool, "... its soft-dirty bit", meaningful=fast)
 fast_uffd_wp = StateFunction("fast_uffd_wp", (Pin,), Bool, "... its uffd-wp bit", meaningful=fast)
+fast_young = StateFunction("fast_young", (Pin,), Bool, "... its accessed bit", meaningful=fast)
+pte_young = StateFunction("pte_young", (Proc, Page), Bool, "accessed bit (accessed.py)", meaningful=pte_present)
 seq_moved = StateFunction("seq_moved", (Pin,), Bool, "a fork has begun since (write_protect_seq)", meaningful=fast)
 ksm_cleared = StateFunction("ksm_cleared", (Proc, Page), Bool, "ksmd has taken the PTE away to look at its page")
 ksm_tested = StateFunction("ksm_tested", (Proc, Page), Bool, "... and has found that nobody holds it")
@@ -363,10 +365,10 @@ sync_slot, sync_page, sync_again, sync_exclusive, sync_soft_dirty, sync_uffd_wp 
 STEPS: tuple[StateFunction, ...] = (
     copying, data_copied, copy_from, copy_to, copy_dirty, copy_soft_dirty, stale, stale_frame, uffd_flushing,
     uffd_unwp_flushing, mprotect_flushing, soft_dirty_flushing, fork_tested, fork_shared, fork_early, fork_copy,
-    fast_read, fast_held, fast_write, fast_dirty, fast_soft_dirty, fast_uffd_wp, seq_moved, ksm_cleared, ksm_tested,
-    unmap_flushing, pmd_splitting, collapse_scanned, move_read, move_looked, move_from, move_slot, move_found,
-    move_page, migrating, pte_migration, migration_exclusive, sync_reading, sync_slot, sync_page, sync_again,
-    sync_exclusive, sync_soft_dirty, sync_uffd_wp,
+    fast_read, fast_held, fast_write, fast_dirty, fast_soft_dirty, fast_uffd_wp, fast_young, pte_young, seq_moved,
+    ksm_cleared, ksm_tested, unmap_flushing, pmd_splitting, collapse_scanned, move_read, move_looked, move_from,
+    move_slot, move_found, move_page, migrating, pte_migration, migration_exclusive, sync_reading, sync_slot, sync_page,
+    sync_again, sync_exclusive, sync_soft_dirty, sync_uffd_wp,
 )
 
 FUNCTIONS: tuple[StateFunction, ...] = (

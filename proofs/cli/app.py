@@ -264,10 +264,11 @@ def read_test(file: Path, kernel: str = "") -> language.Litmus:
         if len(found) > 1:
             raise ModelError(f"{file} begins the names of {len(found)} tests: {', '.join(test.name for test in found)}")
         return found[0].on(find_kernel(kernel)) if kernel else found[0]
-    return _told(file).litmus
+    return told(file).litmus
 
 
-def _told(file: Path) -> retelling.Retold:
+def told(file: Path) -> retelling.Retold:
+    """The trace in a file as a litmus test."""
     trace = traces.read(file, system_of, formula_of)
     return retelling.retell(trace, find_kernel(trace.kernel))
 
@@ -275,7 +276,7 @@ def _told(file: Path) -> retelling.Retold:
 def test_text(file: Path, test: language.Litmus) -> str:
     """The text of the test that `read_test` gives of that file."""
     if file.suffix == ".json":
-        return _told(file).text
+        return told(file).text
     return parser.read_text(file) if suite.is_file(str(file)) else suite.text_of(test.name)
 
 

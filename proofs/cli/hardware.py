@@ -28,6 +28,7 @@ from proofs.cli.app import (
     read_test,
     say,
     test_text,
+    told,
     version,
     writable_folder,
     write_file,
@@ -40,9 +41,10 @@ from proofs.errors import INCONCLUSIVE, OK, VIOLATION
 from proofs.hardware import conform as conforming
 from proofs.hardware import identify as identifying
 from proofs.hardware import observing, reproducer, selftest, telling
+from proofs.hardware.needs import racing
 from proofs.hardware.observing import UNREACHED, Observation
 from proofs.hardware.schedule import controls
-from proofs.hardware.schedule.orders import racing
+from proofs.hardware.schedule.orders import of_retold
 from proofs.hardware.schedule.races import ORDERS, RaceRequest, check
 from proofs.litmus import matrix as matrices
 from proofs.litmus import parser
@@ -152,6 +154,8 @@ def replay(
         if seconds is not None:
             raise ModelError("--seconds is not for --schedule: there each run has a limit of its own")
         check(test)
+        if file.suffix == ".json":
+            order = order or of_retold(told(file))
         asked = RaceRequest(number, order, repeat, controls.named(without) if without else None)
         keep = functools.partial(races.write_directory, text=test_text(file, test), out=out) if out else None
         return races.ask([test], [vmlinuz] if vmlinuz else [], kernel, asked, keep, as_json)

@@ -18,6 +18,22 @@ def needs_zone(test: Litmus) -> bool:
     return any("movable" in page.attributes for page in test.pages)
 
 
+def racing(test: Litmus) -> tuple[int, ...]:
+    """Numbers of the statements that a debugger steers: those at the same time, of the first such line, or else the
+    one that loses the page lock. Empty without any."""
+    lost = loses_lock(test)
+    return next((group for group in test.groups if len(group) > 1), () if lost is None else (lost,))
+
+
+def loses_lock(test: Litmus) -> int | None:
+    """The number of the write whose attempt at the page lock is the one that fails: it comes right after."""
+    numbers = [n for n, statement in enumerate(test.statements, 1) if statement.operation.word == "trylock-fails"]
+    if len(numbers) != 1 or any(len(group) > 1 for group in test.groups):
+        return None
+    follows = next(iter(test.statements[numbers[0]:]), None)
+    return numbers[0] if follows and follows.operation.word == "write" and len(follows.parts) == 1 else None
+
+
 def told_of(test: Litmus) -> int:
     """The number of a page whose userfaultfd is told of forks: one that says what that has, if there is any."""
     return next((n for n, page in enumerate(test.pages) if TRACKED & page.attributes), 0)

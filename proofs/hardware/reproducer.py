@@ -20,7 +20,7 @@ import z3
 from model.logic import Term
 from proofs.errors import NotObservable
 from proofs.hardware.holders import held_by
-from proofs.hardware.needs import EMPTIES, check_needs, check_parts, needs_zone, told_of
+from proofs.hardware.needs import EMPTIES, check_needs, check_parts, loses_lock, needs_zone, racing, told_of
 from proofs.litmus.execution import Outcome
 from proofs.litmus.facts import OF_ADDRESSES, Fact
 from proofs.litmus.language import TRACKED, Litmus, Statement
@@ -69,8 +69,9 @@ class Action:
     goes_on: bool = False
 
 
-def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Action:
-    """What an operation is in C. `value`: the number that it stores. Raises NotObservable."""
+def _action(statement: Statement, holders: Mapping[int, str], value: int, steered: bool) -> Action:
+    """What an operation is in C. `value`: the number that it stores; `steered`: a debugger holds the page lock that is
+    to be held. Raises NotObservable."""
     operation = statement.operation
     flags, part = operation.flags, statement.parts[0]
     holder = holders.get(part.get("k", -1), "")
@@ -138,6 +139,8 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int) -> Act
             return Action("let_go", {}, goes_on=True)
         case "hugetlb-drain":
             return Action("drain_hugetlb", {}, by_director=True)
+        case "trylock-fails" if steered:
+            return Action("left_to_debugger", {}, by_director=True)
         case "trylock-fails":
             raise NotObservable("nobody in user space makes one attempt at a page lock fail")
         case "numa":
@@ -252,7 +255,7 @@ def _identifier(name: str) -> str:
 
 class _Function:
     """One test as a C function. `expects`: it has a prediction even where none is given. `scheduled`: somebody decides
-    which of the operations at the same time comes first."""
+    which of the operations at the same time comes first, and holds page locks."""
 
     def __init__(
         self, test: Litmus, predicted: Iterable[Outcome] | None, expects: bool, scheduled: bool = False
@@ -292,8 +295,11 @@ class _Function:
             part["k"]: "probe" if scheduled else held_by(statement, movable)
             for statement in test.statements if statement.operation.reference for part in statement.parts
         }
+        self.steered = racing(test) if scheduled else ()
+        steered = scheduled and loses_lock(test) is not None
         self.actions = [
-            _action(s, self.holders, test.values[s.parts[0]["n"]] if "n" in s.parts[0] else 0) for s in test.statements
+            _action(s, self.holders, test.values[s.parts[0]["n"]] if "n" in s.parts[0] else 0, steered)
+            for s in test.statements
         ]
 
     def name(self, parameter: str, number: int) -> str:
@@ -329,7 +335,7 @@ class _Function:
         yield from (f'slow_swap("{int(stable)}");' for stable in slowly)
         if used & {"page_out", "page_out_sync", "page_out_writing"}:
             yield "own_cgroup();"
-        if any(len(group) > 1 for group in self.test.groups):
+        if self.steered:
             yield "open_race();"
         asked = {fact.what for fact in self.test.facts}
         if "slots" in asked:
@@ -388,7 +394,7 @@ class _Function:
 
     def line(self, numbers: Sequence[int]) -> Iterator[str]:
         """A line of the test, with the operations of those numbers."""
-        together = len(numbers) > 1
+        together = tuple(numbers) == self.steered
         for number in numbers:
             yield self.statement(self.test.statements[number], self.actions[number], together)
         if together:

@@ -161,9 +161,9 @@ class Teller:
         """Operations that take those rules and then change nothing that matters.
 
         An access, if there is one, else a reference that is dropped again. A forced write is none of them: its retry
-        loop lasts until it has stored.
+        loop lasts until it has stored. Nor is reclaim, which goes on to take the page that it has looked at.
         """
-        fitting = [o for o in self.operations if o.access != "force" and self.takes(o, rules)]
+        fitting = [o for o in self.operations if o.access != "force" and not o.on_frame and self.takes(o, rules)]
         return [o for o in fitting if not o.reference] or fitting
 
     # Steps

@@ -7,6 +7,7 @@ the business of waitress, which waits for all of them at once and hands on whole
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ from model.logic import ModelError, Scope, System
 from proofs.check.cells import trace_system
 from proofs.derive.interpreter import Instance, Interpreter, State
 from proofs.errors import TraceError
+from proofs.hardware import reproducer
+from proofs.hardware.schedule import orders
 from proofs.litmus.retell import retell
 from proofs.naming.specs import check_spoken, features_of, file_of, find_invariant, find_kernel, formula_of
 from proofs.pages import domain
@@ -37,6 +40,8 @@ SAVED: dict[str, tuple[str, Callable[[Trace], str]]] = {
     "litmus": ("litmus", lambda trace: retell(trace, find_kernel(trace.kernel)).text),
 }
 """As what a path is saved: name to (file ending, how it is written)."""
+NOT_IN_A_NAME = re.compile(r"[^\w.@,-]+", re.ASCII)
+"""What a kernel's name has, as that of a file of one's own, and a file's name has not."""
 Step = dict[str, Any]
 """`rule` and `binding`, as trace files have them."""
 
@@ -104,6 +109,25 @@ class Explorer:
         return execute(
             self.kernel, chosen.name, chosen.statement, self.system, self.scope, steps, violated=chosen.formula
         )
+
+    def files(self) -> dict[str, str]:
+        """Form to the name of the file as which a path is saved."""
+        stem = NOT_IN_A_NAME.sub("_", self.kernel)
+        return {name: f"{stem}.{ending}" for name, (ending, _) in SAVED.items()}
+
+    def on_kernel(self, path: Sequence[Any], claim: str | None = None) -> dict[str, str]:
+        """How a real kernel is asked to do what the path does: the `command`, which takes the path's trace as `file`;
+        the `test` as which it is told; the `order` of what it does at the same time, empty without.
+
+        Raises ModelError, RetellError or NotObservable where the path breaks no claim, no test tells it, or no program
+        does it.
+        """
+        told = retell(self.trace(path, claim), find_kernel(self.kernel))
+        order = orders.of_retold(told)
+        (reproducer.check_scheduled if order else reproducer.check)(told.litmus)
+        file, steered = self.files()["trace"], " --schedule" * bool(order)
+        command = f"python -m proofs replay {file}{steered} --vmlinuz KERNEL"
+        return {"command": command, "file": file, "test": told.text, "order": order}
 
     def broken(self, state: State) -> list[Invariant]:
         """The claims that do not hold in the state."""
@@ -197,7 +221,7 @@ class Explorer:
         )
         data = {
             "kernel": self.kernel, "about": find_kernel(self.kernel).about, "path": list(path),
-            "scope": scope_words(self.scope, self.kernel), "saved": {name: end for name, (end, _) in SAVED.items()},
+            "scope": scope_words(self.scope, self.kernel), "saved": self.files(),
             "largest": LARGEST,
         }
         return page(f"Explorer: {self.kernel}", body, data, ("stepper.js", "explorer.js"))

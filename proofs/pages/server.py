@@ -257,9 +257,12 @@ class _Server:
         claim = asked.get("claim") if isinstance(asked.get("claim"), str) else None
         if place == "/view":
             return _json(self.explorer.view(asked["path"], claim))
+        if place == "/kernel":
+            return _json(self.explorer.on_kernel(asked["path"], claim))
         if place.startswith("/save/") and (name := place.removeprefix("/save/")) in SAVED:
             return "text/plain", SAVED[name][1](self.explorer.trace(asked["path"], claim)).encode()
-        raise _Refused(404, f"there is no {place}{nearest(place, ['/view', '/load', *map('/save/'.__add__, SAVED)])}")
+        known = ["/view", "/load", "/kernel", *map("/save/".__add__, SAVED)]
+        raise _Refused(404, f"there is no {place}{nearest(place, known)}")
 
 
 def _headers(kind: str, body: bytes) -> list[tuple[str, str]]:

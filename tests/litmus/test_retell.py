@@ -233,12 +233,18 @@ PINNED = ["pin-write", "clear-soft-dirty"]
     ], [
         "A: r = get x write", "A: fork C", "A: write x 2",
     ], id="sub-steps that do not overlap are not asked for"),
+    pytest.param("v5.11@gup-fast,swap-out", "coherence-write-pin", [
+        "anon-fault", "age", "fast-pin-write.read", "swap-out.add", "fast-pin-write.grab", "fast-pin-write.check",
+        "swap-out-cached", "swap-in-read", "wp-copy new=1",
+    ], [
+        "*: pageout x || A: r = pin x write fast", "A: read x", "A: write x 2",
+    ], id="reclaim begins where it looks whether a page was used"),
 ])
 def test_steps_are_told_as_operations(spec: str, claim: str, steps: list[str], expected: list[str]) -> None:
     retold = told(made(spec, claim, *steps, pages=2))
     assert [line for line in lines(retold) if ": " in line][1:] == expected
     split = [line for line in lines(retold) if line.startswith("split")]
-    assert split == ["split gup-fast fork"] * ("||" in retold.text)
+    assert split == [f"split {spec.partition('@')[2].replace(',', ' ')}"] * ("||" in retold.text)
 
 
 @pytest.mark.parametrize(("spec", "claim", "steps", "expected"), [

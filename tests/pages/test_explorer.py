@@ -24,6 +24,7 @@ from browser import browser, needs_chromium
 from invariants import INVARIANTS
 from model.logic import ModelError
 from proofs.check.scopes import scope_named
+from proofs.cli import races
 from proofs.cli.main import main
 from proofs.naming.specs import formula_of, system_of
 from proofs.pages import explorer as explorers
@@ -109,6 +110,46 @@ def test_a_saved_path_is_a_trace_like_those_of_check(explorer: Explorer, tmp_pat
         assert [explorers.as_step(s) for s in trace.steps] == path
         assert explorer.path_of(json.loads(text)) == path
         assert main(["show", str(file)]) == 0
+
+
+def walked(explorer: Explorer, *names: str) -> list[explorers.Step]:
+    """The first step of each of these rules, one after the other."""
+    path, state = list[explorers.Step](), explorer.interpreter.initial()
+    for name in names:
+        step, state = next((s, after) for s, after in explorer.choices(state) if s.rule.name == name)
+        path.append(explorers.as_step(step))
+    return path
+
+
+def test_a_path_that_breaks_a_claim_is_sent_to_a_kernel_as_its_trace(explorer: Explorer) -> None:
+    told = explorer.on_kernel(SOFT_DIRTY, "coherence-write-pin")
+    assert told["command"] == "python -m proofs replay v5.9.trace.json --vmlinuz KERNEL"
+    assert (told["file"], told["order"]) == (explorer.files()["trace"], "")
+    assert "A: r = pin x write" in told["test"]
+    with pytest.raises(ModelError, match="only a trace that breaks one"):
+        explorer.on_kernel(SOFT_DIRTY[:2])
+
+
+def test_what_overlaps_is_sent_with_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F4: fork tests for pinned pages before GUP-fast has its reference, and shares the page after it."""
+    explorer = Explorer("v5.9@gup-fast,fork", scope_named(SMALL))
+    path = walked(
+        explorer, "anon-fault", "fast-pin-write.read", "fork.test", "fast-pin-write.grab", "fast-pin-write.check",
+        "fork.copy", "fork.finish", "wp-copy",
+    )
+    told = explorer.on_kernel(path, "coherence-write-pin")
+    assert told["command"] == "python -m proofs replay v5.9@gup-fast,fork.trace.json --schedule --vmlinuz KERNEL"
+    assert "A: r = pin x write fast || A: fork C" in told["test"]
+    order = told["order"].split()
+    assert order.index("2:test") < order.index("1:grab") < order.index("1:check") < order.index("2:copy")
+    # The file that it names is what is saved, and `replay` begins with that order, also on a kernel that excludes it.
+    file = tmp_path / told["file"]
+    file.write_text(explorers.SAVED["trace"][1](explorer.trace(path, "coherence-write-pin")))
+    asked = list[races.RaceRequest]()
+    monkeypatch.setattr(races, "ask", lambda tests, images, kernel, request, *_: asked.append(request) or 0)
+    for given in ([], ["--order", "2:done"]):
+        assert main(["replay", str(file), "--schedule", "--vmlinuz", "vmlinuz", "-k", "v6.1", *given]) == 0
+    assert [request.order for request in asked] == [told["order"], "2:done"]
 
 
 def test_a_trace_of_check_is_loaded_if_it_fits(
@@ -335,6 +376,14 @@ def test_bad_requests_are_answered_and_do_not_end_it(running: Running) -> None:
     assert running.post("/load", 3)[0] == 400
     assert running.ask("POST", "/view", None, X_Token=running.token, Content_Length="99999999999")[0] == 413
     assert running.post("/view", {"path": SOFT_DIRTY})[0] == 200
+
+
+def test_a_path_is_told_for_a_kernel_or_why_not(running: Running) -> None:
+    status, told = running.post("/kernel", {"path": SOFT_DIRTY, "claim": "coherence-write-pin"})
+    assert (status, set(told)) == (200, {"command", "file", "test", "order"})
+    status, told = running.post("/kernel", {"path": SOFT_DIRTY[:1]})
+    assert (status, set(told)) == (400, {"error"})
+    assert running.post("/kernel", {"path": SOFT_DIRTY}, X_Token="wrong")[0] == 403
 
 
 @pytest.mark.parametrize("target", [
@@ -665,6 +714,14 @@ def test_a_browser_walks_undoes_saves_and_loads(running: Running, tmp_path: Path
         tab.until(at.format(4, "s"))
         tab.run(click.format(".controls button", "Undo"))
         tab.until(at.format(3, "s"))
+        tab.run(click.format(".controls button", "Redo"))
+        tab.until(at.format(4, "s"))
+        tab.run(click.format(".controls button", "On a real kernel"))
+        tab.until("document.querySelector('#main pre')")
+        assert tab.run("document.querySelector('#main pre').innerText").startswith("python -m proofs replay v5.9.trace")
+        tab.run(click.format(".controls button", "Undo"))
+        tab.until(at.format(3, "s"))
+        assert tab.run("document.querySelectorAll('#main pre').length") == 0, "that was of another path"
         # A reload keeps the path; a file that is loaded replaces it.
         tab.ask("Page.reload")
         tab.until(at.format(3, "s"))

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from model.logic import ModelError
 from proofs.hardware.schedule.gdbstub import READ, WRITTEN
-from proofs.hardware.schedule.points import FORK, PAGEOUT, PIN, Point, Sight
+from proofs.hardware.schedule.points import FORK, PAGEOUT, PIN, TRYLOCK, Point, Sight
 
 
 class Hand(Sight, Protocol):
@@ -29,6 +29,7 @@ class Hand(Sight, Protocol):
     def return_at_once(self) -> None: ...
     def go_to(self, function: str) -> None: ...
     def change_refcount(self, by: int) -> None: ...
+    def unlock(self) -> None: ...
     def read(self, address: int, length: int) -> bytes: ...
     def write(self, address: int, data: bytes) -> None: ...
 
@@ -65,6 +66,11 @@ def _instead(caller: str, callee: str, other: str) -> Effect:
 def _left_out(callers: tuple[str, ...], callee: str) -> Effect:
     point = Point(callee, f"{callers[0]} calls {callee}", None, (callee,), lambda at: at.caller() in callers)
     return Effect(point, lambda hand: hand.return_at_once())
+
+
+LOSES_LOCK = Effect(TRYLOCK, lambda hand: hand.unlock())
+"""Who holds the page lock lets it go as soon as somebody has tried it in vain: no control, but what a test says."""
+
 
 
 def _begin(hand: Hand) -> None:

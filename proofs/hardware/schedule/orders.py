@@ -10,21 +10,18 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from model.logic import ModelError
+from proofs.hardware.needs import racing
 from proofs.hardware.schedule.points import DONE, point_after, points_of
 from proofs.litmus.language import Litmus, Statement
+from proofs.litmus.retell import Retold
 from proofs.traces.trace import Trace
 
 Order = tuple[tuple[int, str], ...]
 """Threads, numbered from 1 as their operations stand in the line, each with a point that it runs to."""
 
 
-def racing(test: Litmus) -> tuple[int, ...]:
-    """Numbers of the statements that are at the same time (those of the test's first such line); empty without any."""
-    return next((group for group in test.groups if len(group) > 1), ())
-
-
 def statements_of(test: Litmus) -> list[Statement]:
-    """The operations that are at the same time, one a thread."""
+    """The operations that a debugger steers, one a thread."""
     return [test.statements[number] for number in racing(test)]
 
 
@@ -80,6 +77,12 @@ def of_trace(trace: Trace, test: Litmus) -> Order:
     found = [(thread, point_after(statements[thread - 1], rule, number == last[thread]))
              for number, (thread, rule) in enumerate(steps)]
     return completed(found, test)
+
+
+def of_retold(told: Retold) -> str:
+    """The order, as text, in which the operations at the same time of a trace that is told as a test break its claim;
+    empty if there are none."""
+    return shown(of_trace(told.witness, told.litmus)) if racing(told.litmus) else ""
 
 
 def loads_of(trace: Trace, test: Litmus) -> frozenset[int]:

@@ -18,6 +18,8 @@ from proofs.litmus.language import Statement
 DONE = "done"
 """The point at which a thread's operation is over."""
 PRESENT, WRITABLE, YOUNG = 1, 2, 1 << 5
+LOCKED = 1
+"""PG_locked, the first of a page's flags (include/linux/page-flags.h)."""
 PIN = 1024
 """What a FOLL_PIN adds to the reference count (GUP_PIN_COUNTING_BIAS)."""
 _ALLOCATES = (
@@ -28,7 +30,8 @@ _ALLOCATES = (
 
 class Sight(Protocol):
     """What is known where a thread has just stopped: its registers, the point that it has `reached` before, and the
-    page's state; `refcount_before` as it began to run, `hidden`: how much a control has taken off it since."""
+    page's state; `refcount_before` as it began to run, `hidden`: how much a control has taken off it since;
+    `flags_kept`: those of the page are what they were when the debugger took its lock."""
 
     registers: Registers
     refcount_before: int
@@ -45,6 +48,12 @@ class Sight(Protocol):
     def refcount_was_read(self) -> bool: ...
     @property
     def page(self) -> int: ...
+    @property
+    def flags_kept(self) -> bool: ...
+
+    def function(self) -> str:
+        """The function in which the thread stands."""
+        ...
 
     def caller(self) -> str:
         """The function that has just called the one at whose first instruction the thread stands."""
@@ -53,8 +62,9 @@ class Sight(Protocol):
 
 @dataclass(frozen=True)
 class Point:
-    """Where a thread is to stand. `of`: "pte", "refcount" or "contents", with `access` READ or WRITTEN; or, without an
-    access, the names of a function that is called, the first that the kernel has. `when`: not at every such place."""
+    """Where a thread is to stand. `of`: "pte", "refcount", "flags" or "contents", with `access` READ or WRITTEN; or,
+    without an access, the names of a function that is called, the first that the kernel has. `when`: not at every such
+    place."""
 
     name: str
     about: str
@@ -90,6 +100,10 @@ FAULT = (
     Point("decide", "a write fault is to copy, and allocates", None, _ALLOCATES, lambda at: at.registers.interrupts),
     Point("copy", "it has read the page's first bytes", READ, "contents", lambda at: not at.registers.user),
 )
+TRYLOCK = Point("trylock", "a write fault has tried the page lock, which another one holds", WRITTEN, "flags",
+                lambda at: at.flags_kept and at.function() in ("do_wp_page", "wp_can_reuse_anon_folio"))
+"""In a test whose next attempt at a page lock fails: it writes the flags as they were. PG_lru and PG_anon_exclusive are
+written in the same fault."""
 GUP = (
     *FAULT,
     Point("again", "the fault is over, get_user_pages looks at the PTE again", None, ("follow_page_pte",),
@@ -102,6 +116,10 @@ MIGRATE = (
     Point("unmap", "migration entries are in the place of PTEs, which are about to come back", None,
           ("rmap_walk",), lambda at: at.pte != 0 and not at.pte & PRESENT),
 )
+NUMA = (
+    Point("scan", "balancing is on, the scan begins", None, ("change_protection",)),
+    Point("hint", "the PTE is protnone", WRITTEN, "pte", lambda at: at.pte != 0 and not at.pte & PRESENT),
+)  # fmt: skip
 NO_RETURN = {"exit": "do_task_dead"}
 """Operations that do not return to the program: where they are over."""
 _SLOW = frozenset({"force-write", "get", "pin", "process_vm_writev", "populate"})
@@ -119,6 +137,8 @@ def points_of(statement: Statement) -> tuple[Point, ...]:
         return PAGEOUT
     if operation.word == "migrate":
         return MIGRATE
+    if operation.word == "numa":
+        return NUMA
     if operation.word == "write":
         return FAULT
     if operation.word in _SLOW:
@@ -129,7 +149,7 @@ def points_of(statement: Statement) -> tuple[Point, ...]:
 def point_after(statement: Statement, rule: str, last: bool) -> str:
     """The point at which a thread stands after a step of the model, by the rule's name (`fork.copy`). `last`: its
     operation takes no other step after that one. Empty where no point tells."""
-    stage, known = rule.partition(".")[2], {point.name for point in points_of(statement)}
+    stage, known = rule.rpartition(".")[2], {point.name for point in points_of(statement)}
     if stage == "copy" and statement.operation.word == "fork":
         return "flush"
     if stage in known:

@@ -20,12 +20,14 @@ from proofs import store
 from proofs.errors import NotObservable
 from proofs.hardware import reproducer
 from proofs.hardware.conform import AGREE, DISAGREE, NOT_OBSERVABLE, expected_of
+from proofs.hardware.needs import loses_lock, racing
 from proofs.hardware.observing import observations
 from proofs.hardware.schedule import orders, points
-from proofs.hardware.schedule.controls import Control
+from proofs.hardware.schedule.controls import LOSES_LOCK, Control
 from proofs.hardware.schedule.gdbstub import Gone
 from proofs.hardware.schedule.machine import SteeredMachine, booted
 from proofs.hardware.schedule.orders import Order
+from proofs.hardware.schedule.points import TRYLOCK
 from proofs.hardware.schedule.steering import Steering, Went
 from proofs.litmus import execution, matrix
 from proofs.litmus.execution import Outcome
@@ -111,7 +113,7 @@ class Race:
 
 def check(test: Litmus) -> None:
     """Raises NotObservable if no debugger can decide what comes first in that test."""
-    if len([group for group in test.groups if len(group) > 1]) != 1:
+    if len([group for group in test.groups if len(group) > 1]) > 1 or not racing(test):
         raise NotObservable("a schedule is of one line with operations at the same time, which the test has not")
     if any(statement.operation.word == "uffd-continue" for statement in orders.statements_of(test)):
         raise NotObservable("after uffd-continue a page stays registered for minor faults: a later load of it waits")
@@ -158,7 +160,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
     def __init__(self, vmlinuz: Path, tests: Sequence[Litmus]) -> None:
         self.vmlinuz, self.tests = vmlinuz, list(tests)
         self.text = reproducer.program(self.tests, end="scheduled") if tests else ""
-        self.racers = max((len(orders.racing(test)) for test in tests), default=0)
+        self.racers = max((len(racing(test)) for test in tests), default=0)
         self._open = contextlib.ExitStack()
         self._machine: SteeredMachine | None = None
 
@@ -186,7 +188,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
         start, went = time.monotonic(), list[Went]()
         try:
             steering = Steering(machine)
-            if steering.begin(self.tests.index(test), len(orders.racing(test)), loads, _SECONDS):
+            if steering.begin(self.tests.index(test), len(racing(test)), loads, _SECONDS):
                 went = list(_steered(steering, test, order, control))
             said = observations(steering.finish(_SECONDS)).get(test.name)
             taken = _taken_out(steering, test)
@@ -202,7 +204,7 @@ class Runner(contextlib.AbstractContextManager["Runner"]):
 def _taken_out(steering: Steering, test: Litmus) -> frozenset[int]:
     """Statements, counted from 1, that paged a page out, though the program, which looks afterwards, may find that
     another thread has brought it back."""
-    numbers = enumerate(orders.racing(test), 1)
+    numbers = enumerate(racing(test), 1)
     return frozenset(
         number + 1 for thread, number in numbers
         if test.statements[number].operation.word == "pageout"
@@ -212,10 +214,14 @@ def _taken_out(steering: Steering, test: Litmus) -> frozenset[int]:
 
 def _steered(steering: Steering, test: Litmus, order: Order, control: Control | None) -> Iterator[Went]:
     """Let the threads go in that order. One that has come further than it was to go stands until it is its turn."""
-    statements = orders.statements_of(test)
+    statements, lost = orders.statements_of(test), loses_lock(test) is not None
     for number, statement in enumerate(statements, 1):
-        steering.racers[number].effects = control.effects.get(statement.operation.word, ()) if control else ()
-        steering.racers[number].ends_in = points.NO_RETURN.get(statement.operation.word, "")
+        racer = steering.racers[number]
+        racer.effects = control.effects.get(statement.operation.word, ()) if control else ()
+        racer.ends_in = points.NO_RETURN.get(statement.operation.word, "")
+        if lost:
+            racer.effects = (*racer.effects, LOSES_LOCK)
+            steering.lock(racer)
     stuck = set[int]()  # threads that have waited since another one came further
     for number, point in order:
         racer, statement = steering.racers[number], statements[number - 1]
@@ -224,7 +230,12 @@ def _steered(steering: Steering, test: Litmus, order: Order, control: Control | 
             continue
         went = steering.run_to(racer, points.points_of(statement)[names.index(point):])
         stuck = stuck | {number} if not went.point else set()
+        if lost and racer.tried_in:
+            lost = False
+            yield Went(number, TRYLOCK.name, TRYLOCK.name, racer.tried_in)
         yield went
+    for racer in steering.racers.values():
+        steering.let_go(racer)
 
 
 def run_orders(

@@ -24,11 +24,12 @@ from proofs.hardware.schedule.machine import (
     TABLES_MM,
     SteeredMachine,
 )
-from proofs.hardware.schedule.points import DONE, PRESENT, Point
+from proofs.hardware.schedule.points import DONE, LOCKED, PRESENT, Point
 
 _STACK = 0x4000  # bytes of a kernel stack, and what it is aligned to
 _SPIN = bytes.fromhex("f390ebfc")  # pause; jmp back to it
 _NEVER_CALLED = ("kernel_halt",)  # of which four bytes become that loop: only reboot(2) with "halt" calls it
+_SCANS, _RETURN = "task_numa_work", b"\xc3"  # balancing is on for the test's own scan: there is no other
 _FRAME = 0x000FFFFFFFFFF000  # the frame's address in an entry of a page table
 _SAMPLE, _SAMPLES = 0.15, 5  # seconds between looks at a thread that does not arrive; how many say that it waits
 _LONGEST = 45.0  # seconds in which a thread arrives, or waits
@@ -48,7 +49,8 @@ class Racer:
     is taken back to, and the loop in which it is; `pte`, `frame`: addresses of the page's PTE and struct page, 0
     without. `ahead`: points that it may come to; it has `reached` the last one, and stands `where`, or `waits` in that.
     `mm`: address of its mm_struct; `effects`: of a control, which has `hidden` so much of the page's reference count;
-    `ends_in`: the function in which its operation is over, if it does not return; `passed`: where it was.
+    `ends_in`: the function in which its operation is over, if it does not return; `passed`: where it was; `locked`: the
+    page's flags while the debugger holds its lock, until the thread has `tried_in` that function to take it.
     """
 
     number: int
@@ -69,6 +71,8 @@ class Racer:
     hidden: int = 0
     ends_in: str = ""
     passed: set[str] = field(default_factory=set)
+    locked: int = 0
+    tried_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,11 @@ class Awaited:
     def hidden(self) -> int:
         return self.racer.hidden
 
+    def function(self) -> str:
+        return self.steering.kernel.function_at(self.registers["rip"])
+
     def caller(self) -> str:
-        return self.steering.kernel.name_at(self.steering.stub.number(self.registers["rsp"]))
+        return self.steering.kernel.function_at(self.steering.stub.number(self.registers["rsp"]))
 
     # What controls do (controls.Hand)
 
@@ -121,6 +128,11 @@ class Awaited:
         """The page has so many references more."""
         self.racer.hidden -= by
         self.write(self.racer.frame + REFCOUNT, struct.pack("<I", self.refcount + by))
+
+    def unlock(self) -> None:
+        """Who holds the page lock lets it go. The thread has tried it, where it stands."""
+        self.steering.let_go(self.racer)
+        self.racer.tried_in = self.function()
 
     @property
     def mm(self) -> int:
@@ -177,6 +189,10 @@ class Awaited:
     def refcount_was_read(self) -> bool:
         return self.refcount == self.last_refcount
 
+    @property
+    def flags_kept(self) -> bool:
+        return self.steering.stub.number(self.racer.frame) == self.racer.locked
+
 
 @dataclass
 class Went:
@@ -210,6 +226,7 @@ class Steering:
         threads whose processors have the page's PTE in their TLBs. False if the test ends before."""
         stub = self.stub
         stub.write(self._spin, _SPIN)
+        stub.write(self.kernel.first(_SCANS), _RETURN)
         registers = stub.registers(REST)
         stub.write(registers["rdi"], struct.pack("<q", test))
         self.stub.step(REST)
@@ -247,6 +264,20 @@ class Steering:
         cpu, _ = self.machine.run_to_marks(("at_next",), seconds)
         assert cpu == REST
         return self.machine.lines()
+
+    def lock(self, racer: Racer) -> None:
+        """Hold the page's lock, as another one would."""
+        self._change_flags(racer, LOCKED)
+
+    def let_go(self, racer: Racer) -> None:
+        """Let the page's lock go, if it is held."""
+        if racer.locked:
+            self._change_flags(racer, 0)
+
+    def _change_flags(self, racer: Racer, lock: int) -> None:
+        flags = self.stub.number(racer.frame) & ~LOCKED
+        self.stub.write(racer.frame, struct.pack("<Q", flags | lock))
+        racer.locked = (flags | lock) * lock
 
     # What is known of a thread
 
@@ -350,7 +381,7 @@ class Steering:
         contents = DIRECT_MAP + (racer.frame - PAGE_STRUCTS) // PAGE_STRUCT_BYTES * 4096
         where = {
             "pte": (racer.pte, 8), "refcount": (racer.frame and racer.frame + REFCOUNT, 4),
-            "contents": (racer.frame and contents, 1),
+            "contents": (racer.frame and contents, 1), "flags": (racer.frame, 8),
         }
         effects = [(effect.point, effect) for effect in racer.effects]
         for point, effect in [*effects, *((point, None) for point in racer.ahead)]:

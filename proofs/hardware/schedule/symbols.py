@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from proofs.hardware import vmlinuz as image
 
 _USER = 1 << 47
 _TEXT = frozenset("tTwW")
+_PART = re.compile(r"\.(cold|part)\b")  # of a function, not its beginning
 
 
 class Symbols:
@@ -28,10 +30,10 @@ class Symbols:
         self._end = next((address for address, name in ordered if name == "_etext"), _USER << 17)
         self.addresses = [address for address, _ in ordered]
         self.names = [name for _, name in ordered]
-        self._by_name: dict[str, int] = {}
+        self._by_name = {name: address for address, name in reversed(ordered)}
         for address, name in ordered:
-            self._by_name.setdefault(name, address)
-            self._by_name.setdefault(name.split(".")[0], address)  # without what the compiler added, as .isra.0
+            if not _PART.search(name):
+                self._by_name.setdefault(name.split(".")[0], address)  # without what the compiler added, as .isra.0
 
     def first(self, *names: str) -> int:
         """The address of the first of these functions that there is. Raises NotObservable if there is none."""
@@ -46,6 +48,10 @@ class Symbols:
             return "user"
         at = bisect.bisect_right(self.addresses, address) - 1
         return self.names[at] if at >= 0 else hex(address)
+
+    def function_at(self, address: int) -> str:
+        """As `name_at`, without what the compiler added."""
+        return self.name_at(address).split(".")[0]
 
     def returns(self, words: Iterable[int]) -> Iterator[tuple[int, str]]:
         """Those words of a stack that can be return addresses, the innermost first, and in which functions they lie."""

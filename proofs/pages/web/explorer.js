@@ -43,11 +43,29 @@ function take(step) {
 
 function save(name) {
   ask(`/save/${name}`, { path: path.slice(0, at), claim }).then((answer) => answer.blob()).then((blob) => {
-    const file = `${data.kernel.replaceAll(/[^\w.@,-]+/g, "_")}.${data.saved[name]}`;
+    const file = data.saved[name];
     const link = el("a", { href: URL.createObjectURL(blob), download: file });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     say(`Saved as ${file}.`);
+  }).catch((error) => say(error.message));
+}
+
+/** How a real kernel is asked to do the same. */
+function onKernel() {
+  const number = asked;
+  say("");
+  ask("/kernel", { path: path.slice(0, at), claim }).then((answer) => answer.json()).then((told) => {
+    if (number !== asked) return; // the path is another one by now
+    const copy = () => navigator.clipboard.writeText(told.command).then(
+      () => say("Copied."), (error) => say(`not copied: ${error.message}`));
+    parts.kernel.replaceChildren(el("h2", {}, "On a real kernel"),
+      el("p", {}, "Save as trace, and where ", el("code", {}, told.file), " lies, with a kernel's image for KERNEL:"),
+      el("pre", { tabindex: "0" }, told.command),
+      el("p", {}, el("button", { type: "button", onclick: copy }, "Copy the command"), told.order
+        ? ` A debugger decides what comes first: ${told.order}` : " Nothing is at the same time: no debugger is needed."),
+      el("p", {}, "It is told as this test:"), el("pre", { tabindex: "0", class: "source" }, told.test));
+    parts.kernel.scrollIntoView({ block: "nearest" });
   }).catch((error) => say(error.message));
 }
 
@@ -75,6 +93,7 @@ const parts = {
     if (event.target.files.length) load(event.target.files[0]);
     event.target.value = "";
   } }),
+  kernel: el("section", { "aria-live": "polite" }),
   path: el("ol", { start: "0" }),
   stage: el("div", { class: "stage" }),
   claims: el("ul", { class: "claims" }),
@@ -83,6 +102,7 @@ const parts = {
 
 function show(told) {
   const trace = told.trace;
+  parts.kernel.replaceChildren();
   parts.undo.disabled = parts.fresh.disabled = at === 0;
   parts.redo.disabled = at === path.length;
   parts.where.textContent = `${at} step${at === 1 ? "" : "s"}`;
@@ -127,8 +147,9 @@ main.append(
   el("h1", {}, data.kernel), el("p", {}, data.about, el("span", { class: "quiet" }, ` [${data.scope}]`)),
   el("div", { class: "controls" }, parts.fresh, parts.undo, parts.where, parts.redo,
     Object.keys(data.saved).map((name) => el("button", { type: "button", onclick: () => save(name) }, `Save as ${name}`)),
+    el("button", { type: "button", onclick: onKernel }, "On a real kernel"),
     el("label", { class: "load", for: "file" }, "Load a trace ", parts.file)),
-  parts.verdict, parts.message,
+  parts.verdict, parts.message, parts.kernel,
   el("div", { class: "explorer" },
     el("nav", { "aria-label": "The path" }, el("h2", {}, "The path"), parts.path),
     parts.stage,
