@@ -9,7 +9,7 @@ from proofs.litmus.language import TRACKED, Litmus
 
 HIDDEN = {"dirty": "the dirty bit of a PTE: smaps tells it no more than PG_dirty", "misplaced": "a page's index"}
 """What a condition asks and no kernel tells: word to what that is."""
-EMPTIES = ("munmap", "mmap", "dontneed", "mremap", "madv-free")
+EMPTIES = ("munmap", "mmap", "dontneed", "mremap", "madv-free", "guard-install")
 """What takes away what is mapped."""
 
 
