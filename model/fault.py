@@ -92,6 +92,7 @@ from model.state import (
     uffd_protects,
     unplaced,
     vma_anon,
+    vma_guard,
     vma_huge,
     vma_missing,
     vma_uffd,
@@ -239,7 +240,8 @@ def mmap_file(kernel: Decisions, v: Term, n: Term) -> Step:
     return Step(
         [Not(file(v)), untouched],
         [put(file(v), True), put(file_value(v), n), put(backed(v), False),
-         each(Proc, lambda q: put(vma_anon(q, v), False) + put(uffd_marker(q, v), False) + unregistered(q))],
+         each(Proc, lambda q: put(vma_anon(q, v), False) + put(vma_guard(q, v), False)
+              + put(uffd_marker(q, v), False) + unregistered(q))],
     )
 
 
