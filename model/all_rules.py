@@ -7,6 +7,7 @@ from model import (
     fault,
     force,
     fork,
+    guard,
     gup,
     huge,
     hugetlb,
@@ -25,5 +26,5 @@ from model.logic import RuleTemplate
 ALL_RULES: tuple[RuleTemplate, ...] = (
     *fault.RULES, *gup.RULES, *fork.RULES, *unmap.RULES, *protect.RULES, *reclaim.RULES, *huge.RULES, *merge.RULES,
     *migration.RULES, *force.RULES, *userfaultfd.RULES, *hugetlb.RULES, *longterm.RULES, *swapin.RULES,
-    *tracking.RULES, *accessed.RULES,
+    *tracking.RULES, *accessed.RULES, *guard.RULES,
 )

@@ -340,6 +340,10 @@ class Decisions:
     uffd_async                        there is one whose write faults resolve themselves (WP_ASYNC), and PAGEMAP_SCAN
     register_narrows                  registering with userfaultfd without write-protection ends what there was of it;
                                       else it is refused
+    guard_regions                     there is MADV_GUARD_INSTALL, for anonymous memory at least
+    guard_files                       MADV_GUARD_INSTALL of a file mapping: `refused`, or fork is told of it by an
+                                      `anon-vma`, or by a `flag` (VM_MAYBE_GUARD)
+    copy_fills_markers                UFFDIO_COPY and UFFDIO_CONTINUE map a page where any marker is, be it a guard
     unregister_unprotects             unregistering clears uffd-wp where the VMA was registered for it
     copy_protects_read_only           UFFDIO_COPY with MODE_WP sets uffd-wp in a read-only VMA, too
     early_copy_keeps_uffd_wp          fork's early copy of a protected page is protected in a child that is registered
@@ -432,6 +436,9 @@ class Decisions:
     uffd_unpopulated: bool = False
     uffd_async: bool = False
     register_narrows: bool = True
+    guard_regions: bool = False
+    guard_files: str = "refused"
+    copy_fills_markers: bool = False
     unregister_unprotects: bool = False
     copy_protects_read_only: bool = False
     early_copy_keeps_uffd_wp: bool = False
@@ -458,6 +465,7 @@ WORDS_ALLOWED: dict[str, tuple[str, ...]] = {
     "uffd_unwp_pinned": ("clear", "skip"), "soft_dirty_lock": ("read", "write"),
     "huge_zero_unshare": ("split", "as-write", "read-only"), "migrate_large": ("split", "whole", "split-partial"),
     "migration_dirty": ("drop", "soft-dirty", "keep"), "split_zero_parts": ("keep", "map", "map-bare"),
+    "guard_files": ("refused", "anon-vma", "flag"),
     "swap_in_sync": ("cached", "skips", "guards", "frees"), "longterm_migrates": ("cma", "movable"),
     "force_proof": ("retry-as-read", "dirty", "exclusive"), "uffd_move": ("none", "blind", "carries", "rechecks"),
 }

@@ -15,6 +15,7 @@ from model.ptes import (
     N,
     P,
     V,
+    fillable,
     fresh_page,
     has_features,
     leave_swap_cache,
@@ -64,6 +65,7 @@ from model.state import (
     pte_cleared,
     pte_dirty,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_migration,
     pte_none,
@@ -90,6 +92,7 @@ from model.state import (
     uffd_protects,
     unplaced,
     vma_anon,
+    vma_guard,
     vma_huge,
     vma_missing,
     vma_uffd,
@@ -166,14 +169,14 @@ def load(kernel: Decisions, p: Term, v: Term) -> Step:
 
 @rule([P, V], "bad_area, SIGSEGV", "domain.md 1.2", kind="refusal")
 def store_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """A store where the VMA is missing or read-only."""
+    """A store where the VMA is missing or read-only, or at a guard."""
     writable = And(live(p, v), Or(vma_write(p, v), And(pte_present(p, v), pte_write(p, v))))
-    return Step([Not(writable)])
+    return Step([Or(Not(writable), pte_guard(p, v))])
 
 
 @rule([P, V], "bad_area, SIGSEGV", "domain.md 1.2", kind="refusal")
 def load_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """A load where there is no VMA, or a PROT_NONE one."""
+    """A load where there is no VMA, or a PROT_NONE one, or at a guard."""
     return Step([Not(And(live(p, v), accessible(p, v)))])
 
 
@@ -237,7 +240,8 @@ def mmap_file(kernel: Decisions, v: Term, n: Term) -> Step:
     return Step(
         [Not(file(v)), untouched],
         [put(file(v), True), put(file_value(v), n), put(backed(v), False),
-         each(Proc, lambda q: put(vma_anon(q, v), False) + put(uffd_marker(q, v), False) + unregistered(q))],
+         each(Proc, lambda q: put(vma_anon(q, v), False) + put(vma_guard(q, v), False)
+              + put(uffd_marker(q, v), False) + unregistered(q))],
     )
 
 
@@ -289,8 +293,9 @@ def uffd_continue(kernel: Decisions, p: Term, v: Term) -> Step:
     The VMA gets an anon_vma (mfill_atomic, __mcopy_atomic: whatever comes), and a marker is written over.
     """
     return Step(
-        [live(p, v), pte_none(p, v), file(v), backed(v), Not(migrating(backing(v))), has_features(kernel, v)],
-        map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty) + prepare_anon_vma(p, v),
+        [live(p, v), fillable(kernel, p, v), file(v), backed(v), Not(migrating(backing(v))), has_features(kernel, v)],
+        map_read_only(p, v, backing(v), dirty=kernel.uffd_continue_dirty) + prepare_anon_vma(p, v)
+        + put(pte_guard(p, v), False),
     )
 
 
@@ -299,7 +304,7 @@ def uffd_continue_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """UFFDIO_CONTINUE where something is mapped already, or where no file is, or no userfaultfd: that cannot be
     registered for minor faults. The VMA of a file that is has an anon_vma by then."""
     registered = And(live(p, v), file(v), has_features(kernel, v))
-    return Step([Not(And(registered, pte_none(p, v)))], [only_if(registered, prepare_anon_vma(p, v))])
+    return Step([Not(And(registered, fillable(kernel, p, v)))], [only_if(registered, prepare_anon_vma(p, v))])
 
 
 @rule([P, V], "do_wp_page, wp_page_reuse", "domain.md (a) of each kernel; decision `reuse`", lock="fault")

@@ -24,6 +24,7 @@ WORLD: dict[str, str] = {
     "uffd-async": "userfaultfd with WP_ASYNC, PAGEMAP_SCAN: writes are tracked without a monitor (with "
     "uffd-unpopulated)",
     "uffd-fork": "the fork event of userfaultfd: children are registered, too",
+    "guard": "MADV_GUARD_INSTALL, MADV_GUARD_REMOVE: what touches a guard gets SIGSEGV, whatever is zapped",
     "exec": "mprotect(PROT_EXEC): whether VM_EXEC is set decides whether the next mprotect changes anything",
     "prot-none": "mprotect(PROT_NONE): loads and get_user_pages without FOLL_FORCE are refused",
     "sync-swap": "swap devices that read at once (zram, brd: SWP_SYNCHRONOUS_IO), past the swap cache",

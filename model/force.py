@@ -49,6 +49,7 @@ from model.state import (
     page_dirty,
     pte_dirty,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_none,
     pte_present,
@@ -127,8 +128,8 @@ def force_store(kernel: Decisions, p: Term, v: Term, n: Term) -> Step:
 
 @rule([P, V], "access_remote_vm, -EIO", "domain.md 1.3", kind="refusal", features=FORCE)
 def force_store_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """A FOLL_FORCE write where there is no VMA."""
-    return Step([Not(live(p, v))])
+    """A FOLL_FORCE write where there is no VMA, or at a guard."""
+    return Step([Or(Not(live(p, v)), pte_guard(p, v))])
 
 
 def _forced_gup(name: str, function: str, foll_pin: bool, longterm: bool, about: str) -> RuleTemplate:

@@ -66,6 +66,7 @@ from model.state import (
     pool_empty,
     pte_dirty,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_migration,
     pte_none,
@@ -87,6 +88,7 @@ from model.state import (
     vma_apart,
     vma_dontfork,
     vma_exec,
+    vma_guard,
     vma_huge,
     vma_mergeable,
     vma_missing,
@@ -274,13 +276,14 @@ def _copies_ptes(p: Term, v: Term) -> Term:
     the zero page alone. Without the fork event the child is not registered with userfaultfd, which would ask for it.
     Read in 5.10.262, 6.1.192, 6.12.118, 7.2.13 and 7.3-rc7.
     """
-    return Or(Not(nonanon(pte_frame(p, v))), has_anon_vma(p, v))
+    return Or(Not(nonanon(pte_frame(p, v))), has_anon_vma(p, v), And(file(v), vma_guard(p, v)))
 
 
 def _protected_copy(kernel: Decisions, p: Term, v: Term, early: Term) -> Term:
     """The child's uffd-wp bit where it is registered as its parent is; one that means nothing is cleared
     (userfaultfd_wp(dst_vma))."""
-    return And(pte_uffd_wp(p, v), vma_uffd(p, v), Or(Not(early), BoolVal(kernel.early_copy_keeps_uffd_wp)))
+    copied = Or(Not(early), BoolVal(kernel.early_copy_keeps_uffd_wp))
+    return And(pte_uffd_wp(p, v), vma_uffd(p, v), copied, Not(pte_guard(p, v)))
 
 
 def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: bool) -> list[Update]:
@@ -316,7 +319,8 @@ def _inherited(kernel: Decisions, p: Term, q: Term, v: Term, to: Any, event: boo
         + put(pte_huge(q, v), And(pte_huge(p, v), Not(early)))
         + put(pte_write(q, v), And(early, Or(vma_write(p, v), ignores_vma), Not(protected)))
         + put(pte_dirty(q, v), Or(early, pte_dirty(p, v)))
-        + put(pte_soft_dirty(q, v), Or(early, pte_soft_dirty(p, v)))
+        + put(pte_soft_dirty(q, v), Or(early, And(pte_soft_dirty(p, v), Not(pte_guard(p, v)))))
+        + put(pte_guard(q, v), And(pte_guard(p, v), copied)) + put(vma_guard(q, v), vma_guard(p, v))
         + put(pte_swap(q, v), And(pte_swap(p, v), copied)) + put(pte_slot(q, v), pte_slot(p, v))
     )
 

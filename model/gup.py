@@ -46,6 +46,7 @@ from model.state import (
     pte_cleared,
     pte_dirty,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_present,
     pte_soft_dirty,
@@ -224,14 +225,14 @@ def madv_populate_write(kernel: Decisions, p: Term, v: Term) -> Step:
 
 @rule([P, V], "check_vma_flags, -EFAULT", "domain.md (c)", kind="refusal")
 def gup_read_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """A read GUP where there is no VMA, or a PROT_NONE one."""
-    return Step([Not(readable(p, v))])
+    """A read GUP where there is no VMA, or a PROT_NONE one, or at a guard."""
+    return Step([Or(Not(readable(p, v)), pte_guard(p, v))])
 
 
 @rule([P, V], "check_vma_flags, -EFAULT", "domain.md (d)", kind="refusal")
 def gup_write_refused(kernel: Decisions, p: Term, v: Term) -> Step:
-    """A write GUP where there is no VMA or a read-only one."""
-    return Step([Not(And(live(p, v), vma_write(p, v)))])
+    """A write GUP where there is no VMA or a read-only one, or at a guard."""
+    return Step([Or(Not(And(live(p, v), vma_write(p, v))), pte_guard(p, v))])
 
 
 def needs_private(kernel: Decisions, p: Term, v: Term) -> list[Term]:

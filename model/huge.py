@@ -65,6 +65,7 @@ from model.state import (
     pmd_splitting,
     pte_dirty,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_migration,
     pte_none,
@@ -365,7 +366,7 @@ def split_folio_refused(kernel: Decisions, p: Term, v: Term) -> Step:
 def _none_or_zero(p: Term, w: Term) -> Term:
     """pte_none_or_zero: nothing is mapped there, or the zero page by a PTE."""
     none = And(Not(pte_present(p, w)), Not(pte_migration(p, w)))
-    return And(Not(pte_swap(p, w)), Or(none, And(nonanon(pte_frame(p, w)), Not(pte_huge(p, w)))))
+    return And(Not(pte_swap(p, w)), Not(pte_guard(p, w)), Or(none, And(nonanon(pte_frame(p, w)), Not(pte_huge(p, w)))))
 
 
 def _marker_left(p: Term, w: Term) -> Term:

@@ -58,7 +58,8 @@ ALIKE = frozenset({
     "madv-populate-write", "fork", "fork-event", "munmap", "munmap-nothing", "mprotect-ro", "mprotect-ro-refused",
     "mprotect-rw", "mprotect-rw-refused", "mprotect-rwx", "mprotect-rwx-refused", "mprotect-other",
     "madv-dontfork", "madv-dontfork-refused", "madv-dofork", "madv-dofork-refused", "madv-wipeonfork-refused",
-    "madv-keeponfork", "madv-keeponfork-refused", "extra-ref", "drop-extra",
+    "madv-keeponfork", "madv-keeponfork-refused", "extra-ref", "drop-extra", "guard-install-refused",
+    "guard-remove-refused",
 })
 """Rules of other files that take a hugetlb page, or its address, as they take any; their sub-steps, too."""
 OF_BLOCK = frozenset({"madvise-hugepage"})

@@ -343,13 +343,13 @@ V5_19 = V5_18.but(
     "v5.19", "X1: PG_anon_exclusive decides; a read-only FOLL_PIN unshares first",
     {"exclusive_bit": "78fbe906cc90, 6c287605fd56", "unshare": "c89357e27f20", "read_gup": "a7f226604170",
      "fork_copies, hugetlb_fork_copies": "fb3d824d1a46", "unmap_pinned": "6c287605fd56",
-     "swap_in_reuse": "1493a1913e34", "uffd_markers, copy_protects_read_only":
+     "swap_in_reuse": "1493a1913e34", "uffd_markers, copy_protects_read_only, copy_fills_markers":
      "vma_can_userfault, mfill_atomic_install_pte: 5.19, read in 6.1.192"},
     exclusive_bit=True, huge_reuse=exclusive_or_page_count, reuse=exclusive_or_page_count,
     reuse_frees_swap_cache=not_exclusive, read_gup=read_exclusive,
     unshare=page_count_is_one_after_swap_cache, fork_copies=copies_pinned_exclusive,
     hugetlb_fork_copies=copies_pinned_exclusive, swap_in_reuse=swap_in_by_exclusive, swap_in_counts=True,
-    unmap_pinned="refuse", uffd_markers=True, copy_protects_read_only=True,
+    unmap_pinned="refuse", uffd_markers=True, copy_protects_read_only=True, copy_fills_markers=True,
 )
 V6_0 = V5_19.but(
     "v6.0", "X1, and mprotect gives the write bit back to exclusive dirty pages",
@@ -414,10 +414,12 @@ V6_15 = V6_12.but(
     {"reuse_large": "6af8cb80d3a9, 1da190f4d0a6", "huge_zero_fresh, huge_zero_unshare": "1ced09e0331f (6.13)",
      "dontneed_frees_tables": "6375e95f381e (6.14)", "lazyfree_stays": "try_to_unmap_one, read in 7.2.13; 6.15",
      "ksm_keeps_soft_dirty, lazyfree_spares_ksm, uffd_move_gives_up": "not in 7.2.13", "split_zero_parts": "6.18",
-     "uffd_move": "c50f8e6053b0 (6.14); 0ea148a79919 is of 6.16", "move_soft_dirty, ksm_walks": "after 6.15"},
+     "uffd_move": "c50f8e6053b0 (6.14); 0ea148a79919 is of 6.16", "move_soft_dirty, ksm_walks": "after 6.15",
+     "guard_regions": "662df3e5c376, 7c53dfbdb024 (6.13)", "guard_files": "f807123d578d"},
     reuse_large=exclusive_or_alone, huge_zero_fresh=True, huge_zero_unshare="as-write", dontneed_frees_tables=True,
     lazyfree_stays=True, ksm_keeps_soft_dirty=False, lazyfree_spares_ksm=False, split_zero_parts="map-bare",
-    uffd_move="carries", move_soft_dirty=False, ksm_walks=False, uffd_move_gives_up=False,
+    guard_files="anon-vma",
+    uffd_move="carries", move_soft_dirty=False, ksm_walks=False, uffd_move_gives_up=False, guard_regions=True,
 )
 V6_18 = V6_15.but(
     "v6.18", "X3, and collapse takes blocks of which no PTE is writable",
@@ -428,10 +430,10 @@ V6_18 = V6_15.but(
 V7_2 = V6_18.but(
     "v7.2", "X4: a swapped-in page is mapped before it may leave the swap cache, so that only its entry's bit decides",
     {"swap_in_reuse, swap_in_counts, swap_in_frees, swap_in_sync": "do_swap_page, mm/memory.c, read in 7.2.13",
-     "numa_hints_huge, hugetlb_copy_writable, ksm_walks, dofork_of_special": "read in 7.2.13"},
+     "numa_hints_huge, hugetlb_copy_writable, ksm_walks, dofork_of_special, guard_files, copy_fills_markers": "7.2.13"},
     swap_in_reuse=swap_in_by_exclusive_only, swap_in_frees=swap_in_by_page_count_read_only, swap_in_counts=False,
     numa_hints_huge=unpinned_in_one_mm, hugetlb_copy_writable=False, ksm_walks=True, swap_in_sync="frees",
-    dofork_of_special=False,
+    dofork_of_special=False, guard_files="flag", copy_fills_markers=False,
 )
 V7_3_RC7 = V7_2.but(
     "v7.3-rc7", "X4, and only an exclusive page leaves the swap cache at a write fault, whoever refers to it",
@@ -452,8 +454,7 @@ def break_cow(copy_writable: bool = False) -> Kernel:
     """Peter Xu's FOLL_BREAK_COW, August 2020, on 5.8's mapcount rule: a read GUP of a shared page copies it.
 
     `copy_writable`: the copy is mapped writable and forgets uffd-wp, the objection to v2; the default is the form the
-    discussion asked for. The text of v3 was not available (domain.md 2.3).
-    """
+    discussion asked for. The text of v3 was not available (domain.md 2.3)."""
     return V5_7.but(
         "break-cow" if not copy_writable else "break-cow-v2",
         "PX: reuse by mapcount; read GUP breaks COW without being a write",
@@ -486,8 +487,7 @@ WRPROTECT_FAIL = V5_12.but(
 )
 WRPROTECT_SKIP = V5_12.but(
     "wrprotect-skip", "NW: write-protecting skips pinned pages (mprotect, clear_refs, uffd-wp)",
-    {"all three": "seed mail; domain.md 2.8"},
-    mprotect_pinned="skip", soft_dirty_pinned="skip", uffd_wp_pinned="skip",
+    {"all three": "seed mail; domain.md 2.8"}, mprotect_pinned="skip", soft_dirty_pinned="skip", uffd_wp_pinned="skip",
 )
 
 KERNELS: tuple[Kernel, ...] = (

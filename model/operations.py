@@ -103,8 +103,8 @@ class Operation:
                   ... and those that refuse it
     passes_over   done part by part, it goes on behind a part for which it is refused: madvise behind a hole
     raises        faults that come before those of its access, one after the other
-    access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`, `move`: which faults it raises; empty if
-                  none
+    access        `load`, `store`, `read-gup`, `force`, `unmerge`, `collapse`, `move`, `guard`: which faults it raises,
+                  or for what it waits; empty if none
     of_parts      those of these faults that it raises for a part of a huge page alone: what becomes of a whole one no
                   rule tells, and there is no answer
     on_block      it raises them on every page of the block
@@ -205,6 +205,8 @@ def blocks(access: str, kernel: Decisions) -> tuple[str, ...]:
     for others to drop their references."""
     if access == "move":
         return ("uffd-move-again",)
+    if access == "guard":
+        return ("guard-install-again",)
     if access == "force":
         return ("userfault-missing", "userfault-wait", "force-userfault-wait")
     writes = access == "store" or (access == "read-gup" and kernel.read_gup_writes)
@@ -220,6 +222,7 @@ EXEC = frozenset({"exec"})
 NONE = frozenset({"prot-none"})
 MADV_FORK = frozenset({"madv-fork"})
 UFFD = frozenset({"uffd"})
+GUARD = frozenset({"guard"})
 PIN_SINCE = "5.6"
 """FOLL_PIN, pin_user_pages: domain.md 0.1."""
 UFFD_WP_SINCE = "5.7"
@@ -230,6 +233,8 @@ WIPEONFORK_SINCE = "4.14"
 """MADV_WIPEONFORK, MADV_KEEPONFORK: domain.md 2.14."""
 POPULATE_SINCE = "5.14"
 """MADV_POPULATE_READ, MADV_POPULATE_WRITE: domain.md 2.14."""
+GUARD_SINCE = "6.13"
+"""MADV_GUARD_INSTALL, MADV_GUARD_REMOVE: domain.md 2.14."""
 PAGEMAP_SCAN_SINCE = "6.7"
 """PAGEMAP_SCAN: domain.md 2.14."""
 UFFD_MOVE_SINCE = "6.8"
@@ -401,8 +406,8 @@ OPERATIONS: tuple[Operation, ...] = (
         since=UFFD_WP_SINCE,
     ),
     Operation(
-        "uffd-zeropage", ("v",), ("uffd-zeropage",), ("uffd-copy-refused", "uffd-zeropage-refused"),
-        features=UFFD | ZERO,
+        "uffd-zeropage", ("v",), ("uffd-zeropage",),
+        ("uffd-copy-refused", "uffd-zeropage-refused", "uffd-zeropage-refused-guard"), features=UFFD | ZERO,
     ),
     _on_range(
         "pagemap-scan", "pagemap-scan", nothing=("pagemap-scan-nothing",), features=frozenset({"uffd-async"}),
@@ -429,6 +434,15 @@ OPERATIONS: tuple[Operation, ...] = (
     _madv_fork("dofork"),
     _madv_fork("wipeonfork", WIPEONFORK_SINCE),
     _madv_fork("keeponfork", WIPEONFORK_SINCE),
+    Operation(
+        "guard-install", ("v",), ("guard-install",), ("guard-install-refused",), prepares=("split-pmd", "guard-zap"),
+        refused_first=True, at_once=("guard-install-block",), access="guard", passes_over=True, features=GUARD,
+        since=GUARD_SINCE,
+    ),
+    Operation(
+        "guard-remove", ("v",), ("guard-remove",), ("guard-remove-refused",), passes_over=True, features=GUARD,
+        since=GUARD_SINCE,
+    ),
     # A page that nothing else refers to does not stay in the swap cache: it is written out and freed.
     _pageout("reclaim-swap-cache"),
     _pageout("reclaim-swap-cache", "sync"),

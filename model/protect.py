@@ -33,6 +33,7 @@ from model.state import (
     page_table,
     pinned_in,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_migration,
     pte_none,
@@ -374,7 +375,7 @@ def table_of_markers(p: Term, v: Term) -> Term:
 @ranged("UFFDIO_WRITEPROTECT(MODE_WP), change_pte_range",
         "domain.md (i) of each kernel; decision `uffd_wp_pinned`", lock="read", split=("tlb",))
 def uffd_wp(kernel: Decisions, p: Term, span: Span) -> Staged:
-    """The PTE loses its write bit and gets uffd-wp; an empty PTE is left alone.
+    """The PTE loses its write bit and gets uffd-wp; an empty PTE is left alone, and so is a guard.
 
     One of a file mapping gets a marker (from 5.19 on, before which there is no such mapping; decision `uffd_markers`),
     and one of anonymous memory where userfaultfd has WP_UNPOPULATED.
@@ -388,7 +389,7 @@ def uffd_wp(kernel: Decisions, p: Term, span: Span) -> Staged:
         [_watched(kernel, p, span), *_permitted(decision, p, span)],
         [span.each(
             lambda v: put(pte_write(p, v), And(pte_write(p, v), kept(v)))
-            + put(pte_uffd_wp(p, v), If(kept(v), pte_uffd_wp(p, v), Not(pte_none(p, v))))
+            + put(pte_uffd_wp(p, v), If(Or(kept(v), pte_guard(p, v)), pte_uffd_wp(p, v), Not(pte_none(p, v))))
             + put(uffd_armed(p, v), Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)))
             + put(uffd_marker(p, v), Or(And(file(v), BoolVal(kernel.uffd_markers)), uffd_unpopulated(v)))
         ), span.each(lambda v: put(page_table(p, block(v)), True), when=lambda v: table_of_markers(p, v)),
@@ -410,7 +411,8 @@ def unprotected(kernel: Decisions, p: Term, v: Term) -> list[Update]:
         return And(vma_write(r, v), kernel.uffd_restores(r, v, f))
 
     return (
-        put(pte_uffd_wp(p, v), False) + put(uffd_armed(p, v), False) + put(uffd_marker(p, v), False)
+        put(pte_uffd_wp(p, v), And(pte_guard(p, v), pte_uffd_wp(p, v))) + put(uffd_armed(p, v), False)
+        + put(uffd_marker(p, v), False)
         + put(pte_write(p, v), _kept_or_restored(kernel.uffd_unwp_pinned, restores, p, v))
     )
 

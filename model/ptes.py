@@ -38,8 +38,10 @@ from model.state import (
     partly_mapped,
     pte_dirty,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_migration,
+    pte_none,
     pte_present,
     pte_soft_dirty,
     pte_swap,
@@ -213,6 +215,11 @@ def marked(p: Term, v: Term) -> Term:
 def anon_marker(p: Term, v: Term) -> Term:
     """The empty PTE of anonymous memory is a marker, whatever is registered there."""
     return And(may_mark(v), Not(file(v)), uffd_marker(p, v))
+
+
+def fillable(kernel: Decisions, p: Term, v: Term) -> Term:
+    """mfill_atomic_install_pte finds an empty PTE, or a marker; decision `copy_fills_markers`."""
+    return Or(pte_none(p, v), And(BoolVal(kernel.copy_fills_markers), pte_guard(p, v)))
 
 
 def left_marker(kernel: Decisions, q: Term, w: Term) -> list[Update]:

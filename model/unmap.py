@@ -33,6 +33,7 @@ from model.state import (
     pin_proc,
     pte_dirty,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_migration,
     pte_present,
@@ -42,6 +43,7 @@ from model.state import (
     pte_swap_exclusive,
     pte_uffd_wp,
     pte_write,
+    registered,
     slot_frame,
     stale,
     swaps,
@@ -89,8 +91,9 @@ def _detach(zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
     ]
 
 
-def _zap(kernel: Decisions, zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
-    """Empty the PTEs for which `zapped` holds, and `_detach`. Markers go with their VMA (ZAP_FLAG_DROP_MARKER)."""
+def zap(kernel: Decisions, zapped: Callable[[Term, Term], Term]) -> list[list[Update]]:
+    """Empty the PTEs for which `zapped` holds, and `_detach`. Markers go with their VMA (ZAP_FLAG_DROP_MARKER); guards
+    stay, but where the VMA goes."""
     return [
         each(
             Proc, Page,
@@ -107,24 +110,26 @@ def munmap(kernel: Decisions, p: Term, v: Term) -> Step:
     """The VMA and the PTE go; a page that is referenced lives on, invisible to the process."""
     return Step(
         [live(p, v), Not(mapped_huge(p, v))],
-        [put(vma(p, v), False), *_zap(kernel, lambda q, w: And(q == p, w == v))],
+        [put(vma(p, v), False), put(pte_guard(p, v), False), *zap(kernel, lambda q, w: And(q == p, w == v))],
     )
 
 
 @rule([P, V], "madvise(MADV_DONTNEED), zap_page_range", "domain.md I1", lock="read")
 def dontneed(kernel: Decisions, p: Term, v: Term) -> Step:
     """The PTE goes, the VMA stays: the next touch gets a new page."""
-    return Step([live(p, v), Not(mapped_huge(p, v))], _zap(kernel, lambda q, w: And(q == p, w == v)))
+    return Step([live(p, v), Not(mapped_huge(p, v))], zap(kernel, lambda q, w: And(q == p, w == v)))
 
 
 @rule([P, V], "madvise(MADV_DONTNEED), zap_huge_pmd, try_to_free_pte",
       "domain.md I1; decision `dontneed_frees_tables`", features=("huge",), lock="read")
 def dontneed_block(kernel: Decisions, p: Term, v: Term) -> Step:
-    """All that one PMD covers goes at once: a PMD that maps it, or from 6.14 a page table, which is then empty."""
-    table = one_vma(p, v) if kernel.dontneed_frees_tables else BoolVal(False)
+    """All that one PMD covers goes at once: a PMD that maps it, or from 6.14 a page table, which is then empty: not one
+    with a guard."""
+    guarded = exists(Page, lambda w: And(block(w) == block(v), pte_guard(p, w)))
+    table = And(one_vma(p, v), Not(guarded)) if kernel.dontneed_frees_tables else BoolVal(False)
     return Step(
         [live(p, v), Or(mapped_huge(p, v), table)],
-        [*_zap(kernel, lambda q, w: And(q == p, block(w) == block(v))), put(page_table(p, block(v)), False)],
+        [*zap(kernel, lambda q, w: And(q == p, block(w) == block(v))), put(page_table(p, block(v)), False)],
     )
 
 
@@ -138,7 +143,7 @@ def dontneed_refused(kernel: Decisions, p: Term, v: Term) -> Step:
       "mm/madvise.c, read in 5.10.262, 6.1.192, 6.12.118, 7.2.13", features=("lazyfree",), lock="read")
 def madv_free_swapped(kernel: Decisions, p: Term, v: Term) -> Step:
     """MADV_FREE drops a swap entry at once: the next touch gets a new page, as after MADV_DONTNEED."""
-    return Step([live(p, v), pte_swap(p, v)], _zap(kernel, lambda q, w: And(q == p, w == v)))
+    return Step([live(p, v), pte_swap(p, v)], zap(kernel, lambda q, w: And(q == p, w == v)))
 
 
 @rule([P, V], "munmap of nothing", "domain.md I1", name="munmap-nothing")
@@ -165,8 +170,8 @@ def mmap(kernel: Decisions, p: Term, v: Term) -> Step:
     return Step(
         [alive(p), Not(file(v)), Not(hugetlb(v)), Not(And(vma(p, v), mapped_huge(p, v)))],
         [
-            *(put(flag(p, v), False) for flag in flags), put(vma(p, v), True), put(vma_write(p, v), True),
-            put(vma_apart(p, v), True), put(vma_new(p, v), True), *_zap(kernel, lambda q, w: And(q == p, w == v)),
+            *(put(flag(p, v), False) for flag in (*flags, pte_guard)), put(vma(p, v), True), put(vma_write(p, v), True),
+            put(vma_apart(p, v), True), put(vma_new(p, v), True), *zap(kernel, lambda q, w: And(q == p, w == v)),
         ],
     )
 
@@ -176,8 +181,8 @@ def exit(kernel: Decisions, p: Term) -> Step:
     """The process and its page tables go; its references stay until they are dropped."""
     return Step(
         [alive(p)],
-        [put(alive(p), False), each(Page, lambda v: put(vma(p, v), False)),
-         *_zap(kernel, lambda q, w: q == p)],
+        [put(alive(p), False), each(Page, lambda v: put(vma(p, v), False) + put(pte_guard(p, v), False)),
+         *zap(kernel, lambda q, w: q == p)],
     )
 
 
@@ -193,7 +198,9 @@ def references_follow(p: Term, v: Term, w: Term) -> list[Update]:
 def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> Step:
     """What v has moves to w, where whatever was mapped goes. `left`: what becomes of the VMA at v."""
     cleared = kernel.mremap_clears_uffd_wp
-    bit = put(pte_uffd_wp(p, w), False if cleared else pte_uffd_wp(p, v)) + put(vma_unwatched(p, w), not cleared)
+    # A guard keeps the bit where userfaultfd has left since (vma_has_uffd_without_event_remap).
+    of_guard = And(pte_guard(p, v), pte_uffd_wp(p, v), Not(registered(p, v)))
+    bit = put(pte_uffd_wp(p, w), of_guard if cleared else pte_uffd_wp(p, v)) + put(vma_unwatched(p, w), not cleared)
     moved = [
         put(function(p, w), function(p, v))
         for function in (
@@ -204,7 +211,8 @@ def _moved(kernel: Decisions, p: Term, v: Term, w: Term, left: list[Update]) -> 
     return Step(
         [live(p, v), v != w, Not(mapped_huge(p, v)), Not(mapped_huge(p, w)), Not(file(v)), Not(file(w))],
         [
-            left, put(pte_present(p, v), False), put(pte_swap(p, v), False), put(pte_migration(p, v), False), *moved,
+            left, put(pte_present(p, v), False), put(pte_swap(p, v), False), put(pte_migration(p, v), False),
+            put(pte_guard(p, v), False), put(pte_guard(p, w), pte_guard(p, v)), *moved,
             put(vma_anon(p, w), has_anon_vma(p, v)),
             put(vma(p, w), True), put(vma_huge(p, w), vma_huge(p, v)), put(vma_apart(p, w), True),
             put(page_table(p, block(w)), Or(page_table(p, block(w)), vma_huge(p, v), vma_huge(p, w))),

@@ -23,6 +23,7 @@ from model.ptes import (
     P,
     V,
     anon_marker,
+    fillable,
     fresh_page,
     has_features,
     map_pte,
@@ -54,6 +55,7 @@ from model.state import (
     nonanon,
     pte_dirty,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_migration,
     pte_none,
@@ -196,9 +198,9 @@ def userfault_missing(kernel: Decisions, p: Term, v: Term) -> Step:
     return Step([live(p, v), pte_none(p, v), missing(p, v)])
 
 
-def _filled(p: Term, v: Term) -> list[Term]:
+def _filled(kernel: Decisions, p: Term, v: Term) -> list[Term]:
     """mfill_atomic (__mcopy_atomic in 5.10 and 6.1) finds a registered VMA and an empty PTE, or a marker."""
-    return [live(p, v), registered(p, v), pte_none(p, v)]
+    return [live(p, v), registered(p, v), fillable(kernel, p, v)]
 
 
 def _prepared(kernel: Decisions, p: Term, v: Term, asked: Term) -> list[Update]:
@@ -214,15 +216,15 @@ def _copied(kernel: Decisions, p: Term, v: Term, n: Term, new: Term, protected: 
     """mfill_atomic_install_pte, mcopy_atomic_pte: a fresh page that holds n, dirty, writable where the VMA is."""
     return [
         fresh_page(new, n), map_pte(p, v, new), put(pte_dirty(p, v), True), put(pte_soft_dirty(p, v), True),
-        put(pte_uffd_wp(p, v), protected), put(uffd_marker(p, v), False), prepare_anon_vma(p, v),
-        set_exclusive(kernel, new), table_for(p, v),
+        put(pte_uffd_wp(p, v), protected), put(uffd_marker(p, v), False), put(pte_guard(p, v), False),
+        prepare_anon_vma(p, v), set_exclusive(kernel, new), table_for(p, v),
     ]
 
 
 @rule([P, V, N, NEW], "UFFDIO_COPY: mfill_atomic_install_pte", "domain.md 2.14", features=UFFD, lock="read")
 def uffd_copy(kernel: Decisions, p: Term, v: Term, n: Term, new: Term) -> Step:
     """A page that holds n is mapped where nothing was, writable in a writable VMA."""
-    return Step(_filled(p, v), [
+    return Step(_filled(kernel, p, v), [
         *_copied(kernel, p, v, n, new, False), put(pte_write(p, v), vma_write(p, v)), put(uffd_armed(p, v), False)
     ])
 
@@ -233,7 +235,7 @@ def uffd_copy_wp(kernel: Decisions, p: Term, v: Term, n: Term, new: Term) -> Ste
     """The same, with uffd-wp and not writable. Up to 5.18 a read-only VMA gets no uffd-wp, and mprotect makes it
     writable later."""
     protected = BoolVal(True) if kernel.copy_protects_read_only else vma_write(p, v)
-    return Step([*_filled(p, v), vma_uffd(p, v)], [
+    return Step([*_filled(kernel, p, v), vma_uffd(p, v)], [
         *_copied(kernel, p, v, n, new, protected), put(pte_write(p, v), False), put(uffd_armed(p, v), True)
     ])
 
@@ -241,20 +243,20 @@ def uffd_copy_wp(kernel: Decisions, p: Term, v: Term, n: Term, new: Term) -> Ste
 @rule([P, V], "UFFDIO_COPY, -ENOENT, -EEXIST", "domain.md 2.14", kind="refusal", features=UFFD)
 def uffd_copy_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """There is no registered VMA, or something is mapped or swapped out there."""
-    return Step([Not(And(*_filled(p, v)))], [_prepared(kernel, p, v, registered(p, v))])
+    return Step([Not(And(*_filled(kernel, p, v)))], [_prepared(kernel, p, v, registered(p, v))])
 
 
 @rule([P, V], "UFFDIO_COPY(MODE_WP), -ENOENT, -EEXIST, -EINVAL", "domain.md 2.14", kind="refusal", features=UFFD)
 def uffd_copy_wp_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """The same, or the VMA is not registered for write-protection."""
-    return Step([Not(And(*_filled(p, v), vma_uffd(p, v)))], [_prepared(kernel, p, v, vma_uffd(p, v))])
+    return Step([Not(And(*_filled(kernel, p, v), vma_uffd(p, v)))], [_prepared(kernel, p, v, vma_uffd(p, v))])
 
 
 @rule([P, V], "UFFDIO_ZEROPAGE: mfill_atomic_pte_zeropage", "domain.md 2.14", features=(*UFFD, "zero"), lock="read")
 def uffd_zeropage(kernel: Decisions, p: Term, v: Term) -> Step:
     """The zero page is mapped where nothing was, read-only and clean; the VMA gets an anon_vma."""
     return Step(
-        [*_filled(p, v), Not(file(v)), backed(v), Not(anon_marker(p, v))],
+        [*_filled(kernel, p, v), Not(file(v)), backed(v), Not(anon_marker(p, v)), Not(pte_guard(p, v))],
         [map_read_only(p, v, backing(v)), prepare_anon_vma(p, v), table_for(p, v)],
     )
 
@@ -263,7 +265,7 @@ def uffd_zeropage(kernel: Decisions, p: Term, v: Term) -> Step:
       features=(*UFFD, "zero", "uffd-unpopulated"))
 def uffd_zeropage_refused(kernel: Decisions, p: Term, v: Term) -> Step:
     """A marker is in the way: it is no empty PTE for UFFDIO_ZEROPAGE, but for UFFDIO_COPY."""
-    return Step([*_filled(p, v), anon_marker(p, v)], [_prepared(kernel, p, v, registered(p, v))])
+    return Step([*_filled(kernel, p, v), anon_marker(p, v)], [_prepared(kernel, p, v, registered(p, v))])
 
 
 # Moving

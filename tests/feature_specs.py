@@ -3,6 +3,7 @@ litmus tests nor the specifications there notice."""
 
 from __future__ import annotations
 
+from guard_specs import GUARD_SPECS
 from hugetlb_specs import HUGETLB_SPECS
 from longterm_specs import LONGTERM_SPECS
 from rule_specs import EVERYWHERE, EXCLUSIVE, LATE, OLD, Spec
@@ -648,6 +649,7 @@ PROT_NONE = (
 
 UNNOTICED_SPECS = (
     *LAZYFREE, *OTHERS, *FORCE, *HUGE, *KSM, *NONE, *SPLIT, *FAULTS, *KSM_AGAIN, *LAST, *UFFD_SPECS, *TRACKING_SPECS,
+    *GUARD_SPECS,
     *HUGETLB_SPECS,
     *LONGTERM_SPECS, *SWAPIN_SPECS, *AGAIN, *MAPPED_OVER, *PROT_NONE,
 )

@@ -304,7 +304,7 @@ def invariant(rules: Sequence[Rule], lemmas: Iterable[Term]) -> list[Term]:
 
 
 FAMILIES = (
-    frozenset({"hugetlb"}), frozenset({"madv-fork"}), frozenset({"populate"}),
+    frozenset({"hugetlb"}), frozenset({"madv-fork"}), frozenset({"populate"}), frozenset({"guard"}),
     frozenset({"uffd", "uffd-move", "uffd-fork"}), frozenset({"uffd-unpopulated", "uffd-async"}),
 )
 """Features with which many lemmas are not kept as they are said: rules of one family are judged without the others, and

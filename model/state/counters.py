@@ -51,6 +51,7 @@ from model.state.functions import (
     pool_empty,
     pte_dirty,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_none,
     pte_present,
@@ -269,8 +270,8 @@ def readable(p: Term, v: Term) -> Term:
 
 def accessible(p: Term, v: Term) -> Term:
     """The CPU may load through the PTE, and GUP-fast takes it (pte_access_permitted). One that kept its write bit when
-    its VMA became PROT_NONE is as it was."""
-    return Or(Not(vma_none(p, v)), And(pte_present(p, v), pte_write(p, v)))
+    its VMA became PROT_NONE is as it was. What touches a guard gets SIGSEGV (handle_pte_marker)."""
+    return And(Or(Not(vma_none(p, v)), And(pte_present(p, v), pte_write(p, v))), Not(pte_guard(p, v)))
 
 
 def forked_alike(p: Term, v: Term, w: Term) -> Term:

@@ -97,6 +97,10 @@ page_table = StateFunction(
     meaningful=lambda p, b: alive(p),
 )
 file = StateFunction("file", (Page,), Bool, "a private file mapping lies there, else an anonymous one")
+vma_guard = StateFunction(
+    "vma_guard", (Proc, Page), Bool, "VM_MAYBE_GUARD: guards were installed in a mapping of a file", feature="guard",
+    meaningful=lambda p, v: And(vma(p, v), file(v)),
+)
 file_value = StateFunction("file_value", (Page,), Value, "content of the file, where no page holds it", meaningful=file)
 backed = StateFunction("backed", (Page,), Bool, "there is a page that a read fault would map there")
 backing = StateFunction(
@@ -108,6 +112,7 @@ pte_swap = StateFunction("pte_swap", (Proc, Page), Bool, "the PTE is a swap entr
 pte_migration = StateFunction(
     "pte_migration", (Proc, Page), Bool, "the PTE is a migration entry: its page is on its way", feature="migrate"
 )
+pte_guard = StateFunction("pte_guard", (Proc, Page), Bool, "the PTE is a guard marker: SIGSEGV", feature="guard")
 uffd_armed = StateFunction(
     "uffd_armed", (Proc, Page), Bool, "ghost: the last write-protect ioctl on the page succeeded, none undid it",
     meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)),
@@ -135,8 +140,8 @@ pte_dirty = StateFunction(
     meaningful=names_frame,
 )
 pte_uffd_wp = StateFunction(
-    "pte_uffd_wp", (Proc, Page), Bool, "uffd-wp bit of a present or swap PTE or a migration entry",
-    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)),
+    "pte_uffd_wp", (Proc, Page), Bool, "uffd-wp bit of a present or swap PTE, a migration entry or a guard",
+    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v), pte_guard(p, v)),
 )
 uffd_unpopulated = StateFunction(
     "uffd_unpopulated", (Page,), Bool,
@@ -153,8 +158,8 @@ uffd_marker = StateFunction(
     meaningful=lambda p, v: And(pte_none(p, v), vma(p, v), may_mark(v)), feature="file|uffd-unpopulated",
 )
 pte_soft_dirty = StateFunction(
-    "pte_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of a present or swap PTE or a migration entry",
-    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v)),
+    "pte_soft_dirty", (Proc, Page), Bool, "soft-dirty bit of a present or swap PTE, a migration entry or a guard",
+    meaningful=lambda p, v: Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v), pte_guard(p, v)),
 )
 pte_slot = StateFunction("pte_slot", (Proc, Page), Slot, "the slot a swap entry names", meaningful=pte_swap)
 pte_swap_exclusive = StateFunction(
@@ -373,7 +378,8 @@ STEPS: tuple[StateFunction, ...] = (
 
 FUNCTIONS: tuple[StateFunction, ...] = (
     alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_none, vma_new, vma_uffd, vma_missing,
-    vma_unwatched, vma_huge, vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, uffd_armed, block,
+    vma_unwatched, vma_huge, vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, vma_guard, pte_guard,
+    uffd_armed, block,
     page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma, memalloc_pin, file,
     file_value, backed, backing, pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
     pte_swap, pte_slot, pte_swap_exclusive, uffd_unpopulated, uffd_async, uffd_marker, force_cow, pin_live, pin_frame,
@@ -473,7 +479,7 @@ def only_migrated(f: Term) -> Term:
 
 def pte_none(p: Term, v: Term) -> Term:
     """The PTE is empty."""
-    return And(Not(pte_present(p, v)), Not(pte_swap(p, v)), Not(pte_migration(p, v)))
+    return And(Not(pte_present(p, v)), Not(pte_swap(p, v)), Not(pte_migration(p, v)), Not(pte_guard(p, v)))
 
 
 def may_mark(v: Term) -> Term:

@@ -233,6 +233,7 @@ def _fact(chance: random.Random, draft: Draft) -> str:
         f"{process}.{page} == {value}", f"{process}.{page} == {value}", f"writable {process}.{page}",
         f"writable {process}.{page}", f"soft-dirty {process}.{page}",
         *(f"{word} {process}.{page}" for word in chance.sample(SHOWN, 2)),
+        *[f"guarded {process}.{page}"] * any(" guard-" in step for step in draft.steps),
         *[f"written {process}.{page}"] * any("async" in declared.split() for declared in draft.pages),
     ]
     if references := draft.references():

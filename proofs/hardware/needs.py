@@ -9,7 +9,7 @@ from proofs.litmus.language import TRACKED, Litmus
 
 HIDDEN = {"dirty": "the dirty bit of a PTE: smaps tells it no more than PG_dirty", "misplaced": "a page's index"}
 """What a condition asks and no kernel tells: word to what that is."""
-EMPTIES = ("munmap", "mmap", "dontneed", "mremap", "madv-free")
+EMPTIES = ("munmap", "mmap", "dontneed", "mremap", "madv-free", "guard-install")
 """What takes away what is mapped."""
 
 
@@ -50,6 +50,8 @@ def check_needs(test: Litmus) -> None:
         raise NotObservable("a monitor is told of each fork, or of none")
     if True in forks and len({TRACKED & page.attributes for page in test.pages}) > 1:
         raise NotObservable("one monitor is told of forks, and the pages have several")
+    if {"guard-install", "pageout", "collapse"} <= {s.operation.word for s in test.statements}:
+        raise NotObservable("a collapse that a guard ends has swapped in what comes before the guard")
     together = {number for group in test.groups if len(group) > 1 for number in group}
     if any("sync" in test.statements[number].operation.flags for number in together):
         raise NotObservable("a slot that is free again is set aside (swap slots cache): no other page gets it soon")

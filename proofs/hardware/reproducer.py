@@ -50,8 +50,8 @@ _PAGES = ("huge", "file", "hugetlb")
 _BY_ITSELF = {"page_out": "page_out_here"}
 """What a thread does amid others, where alone the director would do more."""
 _ORDER = (
-    "maps", "same", "present", "swapped", "huge", "uffd-wp", "written", "exclusive", "ksm", "movable", "zero",
-    "soft-dirty", "slots", "refused", "blocked", "sees", "writable", "loads",
+    "maps", "same", "present", "swapped", "guarded", "huge", "uffd-wp", "written", "exclusive", "ksm", "movable",
+    "zero", "soft-dirty", "slots", "refused", "blocked", "sees", "writable", "loads",
 )
 """In which facts are asked for: what changes nothing first, then stores of what is there already, then loads."""
 
@@ -86,6 +86,8 @@ def _action(statement: Statement, holders: Mapping[int, str], value: int, steere
             return Action("advise", {"value": "MADV_DONTNEED"})
         case "madv-free" | "madv-dontfork" | "madv-dofork" | "madv-wipeonfork" | "madv-keeponfork":
             return Action("advise", {"value": operation.word.upper().replace("-", "_")})
+        case "guard-install" | "guard-remove":
+            return Action("guard", {"value": str(102 + int(operation.word == "guard-remove"))})
         case "unmerge":
             return Action("advise", {"value": "MADV_UNMERGEABLE"})
         case "mremap":

@@ -25,7 +25,7 @@ LACKING: dict[str, str] = {
     "madv-cold": "", "madv-willneed": "", "madv-sequential": "", "madv-random": "", "madv-normal": "",
     "madv-remove": "it is for shared mappings", "madv-nohugepage": "", "madv-dontdump": "", "madv-dodump": "",
     "madv-hwpoison": "memory failure is left out", "madv-soft-offline": "memory failure is left out",
-    "madv-dontneed-locked": "no mapping is locked", "madv-guard-install": "", "madv-guard-remove": "",
+    "madv-dontneed-locked": "no mapping is locked",
 }
 """Word, in small letters and with - for _, to why it is missing or what comes near; empty if nothing is to be said."""
 SAID_AS: dict[str, str] = {
@@ -34,6 +34,7 @@ SAID_AS: dict[str, str] = {
     "madv-dontneed": "`P: dontneed V`", "madv-pageout": "`P: pageout V`, or `*: pageout V`",
     "madv-mergeable": "`*: ksm V W`", "madv-unmergeable": "`P: unmerge V`", "madv-collapse": "`*: collapse V`",
     **{f"madv-{advice}": f"`P: madv-{advice} V`" for advice in ("dontfork", "dofork", "wipeonfork", "keeponfork")},
+    "madv-guard-install": "`P: guard-install V`", "madv-guard-remove": "`P: guard-remove V`",
     "madv-hugepage": "`page V huge N`", "thp": "`page V huge N`", "swapoff": "`P: read V`, which swaps V in",
     "ptrace": "`P: force-write V n`", "process-vm-writev": "`P: process_vm_writev V n`",
     "process-vm-readv": "`P: r = get V`", "io-uring": "`P: r = io_uring V`", "o-direct": "`P: r = dio V`",

@@ -33,6 +33,7 @@ from model.state import (
     pin_live,
     pte_dirty,
     pte_frame,
+    pte_guard,
     pte_huge,
     pte_migration,
     pte_none,
@@ -114,7 +115,7 @@ class Fact(NamedTuple):
 def _uffd_wp(p: Term, v: Term) -> Term:
     """The PTE or swap entry is protected, or the empty PTE is a marker."""
     marked = z3.And(vma(p, v), may_mark(v), pte_none(p, v), uffd_marker(p, v))
-    entry = z3.Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v))
+    entry = z3.Or(pte_present(p, v), pte_swap(p, v), pte_migration(p, v), pte_guard(p, v))
     return z3.Or(z3.And(entry, pte_uffd_wp(p, v)), marked)
 
 
@@ -128,6 +129,7 @@ OF_ADDRESSES: dict[str, Callable[[Term, Term], Term]] = {
     "soft-dirty": lambda p, v: z3.And(live(p, v), z3.Or(vma_soft_dirty(p), vma_new(p, v), pte_soft_dirty(p, v))),
     "present": pte_present,
     "swapped": pte_swap,
+    "guarded": pte_guard,
     "huge": lambda p, v: z3.And(pte_present(p, v), pte_huge(p, v)),
     "uffd-wp": _uffd_wp,
     "written": lambda p, v: z3.And(live(p, v), vma_uffd(p, v), uffd_async(v), z3.Not(_uffd_wp(p, v))),

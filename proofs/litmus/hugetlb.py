@@ -12,7 +12,7 @@ OWN = frozenset({"hugetlb-drain"})
 TOO = frozenset({
     "write", "read", "munmap", "mprotect", "vmsplice", "get", "pin", "drop", "dma", "dio", "rdma", "vfio", "io_uring",
     "process_vm_writev", "populate", "madv-dontfork", "madv-dofork", "madv-wipeonfork", "madv-keeponfork", "extra-ref",
-    "drop-extra",
+    "drop-extra", "guard-install", "guard-remove",
 })
 """Words of those that take one as any page."""
 WHY = (

@@ -53,7 +53,7 @@ def _settled(litmus: Litmus, interpreter: Interpreter, end: End) -> dict[Fact, s
 
 _ONLY_BY = {
     "swapped": ("pageout",), "ksm": ("ksm",), "huge": ("huge",), "movable": ("movable", "cma"),
-    "written": ("async",), "uffd-wp": ("uffd-wp", "uffd-copy", "pagemap-scan"),
+    "written": ("async",), "guarded": ("guard-install",), "uffd-wp": ("uffd-wp", "uffd-copy", "pagemap-scan"),
 }
 """What an address can only be in a test that has one of these: words of operations or of pages' declarations."""
 

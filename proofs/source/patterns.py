@@ -193,6 +193,15 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("register_narrows", _UFFD, ("userfaultfd_register",), (
         (False, r"VM_UFFD_WP( \| \w+)* \) & ~vm_flags"),), True,
             beside=r"\bvma_can_userfault\("),
+    Pattern("guard_regions", ("mm/madvise.c",), (), ((True, r"\bmadvise_guard_install\("),), False,
+            beside=r"\bMADV_DONTNEED\b"),
+    Pattern("guard_files", ("mm/madvise.c",), ("is_valid_guard_vma", "madvise_guard_install"), (
+        ("refused", r"VM_MAYWRITE \| disallowed"), ("flag", r"VMA?_MAYBE_GUARD"), ("anon-vma", r"anon_vma_prepare\("),
+    ), absent="refused", anchors=("madvise_dontneed_free",)),
+    Pattern("copy_fills_markers", _UFFD, (
+        "mfill_atomic_install_pte", "mcopy_atomic_install_pte", "mcopy_atomic_pte",
+    ), (
+        (True, r"pte_none_mostly\("), (False, r"pte_none\("))),
     Pattern("unregister_unprotects", _UFFD, ("userfaultfd_unregister", "userfaultfd_clear_vma"), (
         (True, r"uffd_wp_range\(|\bMM_CP_UFFD_WP_RESOLVE\b"),), False,
             beside=r"\bNULL_VM_UFFD_CTX\b"),

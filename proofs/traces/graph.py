@@ -55,7 +55,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     "PTE": (
         Flag("pte_dirty", "D", "dirty", quiet=True), Flag("pte_soft_dirty", "SD", "soft-dirty", quiet=True),
         Flag("pte_uffd_wp", "UW", "uffd-wp"), Flag("uffd_armed", "armed", "uffd armed"),
-        Flag("pte_swap_exclusive", "X", "exclusive"),
+        Flag("pte_guard", "guard", "guard"), Flag("pte_swap_exclusive", "X", "exclusive"),
         Flag("migration_exclusive", "X", "exclusive"), Flag("vma_write", "vma-ro", "read-only VMA", False),
         Flag("vma_none", "vma-none", "PROT_NONE VMA"), Flag("vma_new", "new", "new VMA", quiet=True),
         Flag("vma_dontfork", "dontfork", "DONTFORK"), Flag("vma_wipeonfork", "wipeonfork", "WIPEONFORK"),

@@ -174,7 +174,7 @@ def test_a_kernel_has_the_release_that_it_comes_from() -> None:
     ("page x hugetlbfs", "'hugetlbfs' is not in the model: say `page V hugetlb`"),
     ("A: shmat x", "'shmat' is not in the model"), ("A: munlock x", "'munlock' is not in the model"),
     ("A: madvise x MADV_COLD", "'madvise' is said `P: dontneed V`"),
-    ("A: MADV_GUARD_INSTALL x", "'MADV_GUARD_INSTALL' is not in the model"),
+    ("A: MADV_GUARD_INSTALL x", "'MADV_GUARD_INSTALL' is said `P: guard-install V`"),
     ("A: MADV_WIPEONFORK x", "'MADV_WIPEONFORK' is said `P: madv-wipeonfork V`"),
     ("A: dontfork x", "'dontfork' is said `P: madv-dontfork V`"),
     ("A: MADV_DONTNEED x", "'MADV_DONTNEED' is said `P: dontneed V`"), ("A: cold x", "'cold' is not in the model"),

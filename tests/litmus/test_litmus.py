@@ -607,6 +607,7 @@ def test_a_large_folio_is_split_before_its_pages_go_their_own_ways() -> None:
         ("page x\n*: migrate x", "migration"),
         ("page x\n*: numa x", "numa"),
         ("page x\nA: madv-free x", "lazyfree"),
+        ("page x\nA: guard-install x", "guard"),
         ("page x\nA: madv-dofork x", "madv-fork"),
         ("page x\nA: populate x write", "populate"),
         ("page x\nA: populate x", "populate zero"),

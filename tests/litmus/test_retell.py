@@ -134,7 +134,7 @@ def test_every_counterexample_of_the_default_table_can_be_told(kernel: Kernel) -
         told(each)
 
 
-HOLDS_EVERYWHERE = {"uffd-async"}
+HOLDS_EVERYWHERE = {"guard", "uffd-async"}
 """Tables of `check --full` without a cell that is expected to be violated."""
 
 

@@ -36,7 +36,7 @@ STARTS = (
     *(f"uffd-{what}{more}" for what in ("register-missing", "register-wp", "register-missing-wp", "unregister")
       for more in ("", "-range")),
     "uffd-copy", "uffd-copy-wp", "uffd-move", "uffd-move-zero", "uffd-move-swapped", "fork-event",
-    "uffd-api-unpopulated", "uffd-api-async",
+    "uffd-api-unpopulated", "uffd-api-async", "guard-install", "guard-install-block",
 )
 """What makes huge pages, zero pages, file pages, KSM pages, lazy-free pages, forced writes, copies by KSM, VMAs that
 fork leaves out, or that userfaultfd watches otherwise."""

@@ -44,6 +44,7 @@ CHANGED = {
     }),
     "v6.14": ("v6.12.0", {
         "huge_zero_fresh", "huge_zero_unshare", "dontneed_frees_tables", "uffd_move", "mremap_clears_uffd_wp",
+        "guard_regions",
     }),
     "6.17": ("v6.15", {"uffd_move", "move_soft_dirty", "protect_batches"}),
 }
@@ -67,7 +68,7 @@ IN_DOUBT = {
     "v7.0": {
         "dofork_of_special",
         "swap_in_reuse", "swap_in_frees", "swap_in_counts", "swap_in_sync", "numa_hints_huge", "ksm_keeps_soft_dirty",
-        "lazyfree_spares_ksm", "hugetlb_copy_writable", "ksm_walks",
+        "lazyfree_spares_ksm", "hugetlb_copy_writable", "ksm_walks", "guard_files", "copy_fills_markers",
     },
     "v7.3-rc3": {"swap_in_frees", "register_narrows"},
 }

@@ -82,7 +82,7 @@ struct reference {
 
 /* What is known about one page of one process. */
 struct fact {
-	enum truth mapped, on_swap, huge, protected, written, has_write, is_soft_dirty;
+	enum truth mapped, on_swap, guarded, huge, protected, written, has_write, is_soft_dirty;
 	uint64_t pfn;
 };
 
@@ -484,6 +484,24 @@ static uint64_t frame_at(const char *at)
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
 }
 
+//: release
+/* The kernel's release as a number: 6.15 is 615. */
+static int release(void)
+{
+	struct utsname name;
+	int major = 0, minor = 0;
+
+	uname(&name);
+	return sscanf(name.release, "%d.%d", &major, &minor) == 2 ? major * 100 + minor : 0;
+}
+
+//: is_guard
+/* What is there is a guard: bit 58 of pagemap, of 6.15. Those two of 6.13 and 6.14 are not seen. */
+static int is_guard(const char *at)
+{
+	return pagemap(at) >> 58 & 1;
+}
+
 //: protection
 static int protection(int is_read_only)
 {
@@ -713,7 +731,47 @@ static long populate(const struct args *a)
 
 	if (answer == -EINVAL && madvise(spare, PAGE, 22))
 		return unseen("this kernel has no MADV_POPULATE_READ");
-	return answer == -EFAULT && shared->watched ? BLOCKED : answer;
+	return answer == -EFAULT && shared->watched && !is_guard(p->at) ? BLOCKED : answer;
+}
+
+//: tried
+/*
+ * A call by a task that shares our memory, and that is ended if it goes on trying. It returns an error number, or 0.
+ */
+static long tried(int (*call)(void *), void *given, const char *name)
+{
+	static char stack[16 * PAGE] __attribute__((__aligned__(16)));
+	int status = 0, tries;
+	pid_t task = clone(call, stack + sizeof(stack), CLONE_VM | CLONE_FILES | SIGCHLD, given);
+
+	if (task < 0)
+		return unseen("clone: %s", strerror(errno));
+	for (tries = 0; tries < 2000; tries++) {
+		if (waitpid(task, &status, WNOHANG))
+			return WIFEXITED(status) ? -WEXITSTATUS(status) : unseen("%s was killed", name);
+		usleep(1000);
+	}
+	kill(task, SIGKILL);
+	waitpid(task, &status, 0);
+	return BLOCKED;
+}
+
+//: guard
+static struct { char *at; size_t length; int advice; } guard_range;
+
+static int guard_there(void *unused)
+{
+	(void)unused;
+	return madvise(guard_range.at, guard_range.length, guard_range.advice) ? errno : 0;
+}
+
+/* MADV_GUARD_INSTALL (102), which may go on trying where userfaultfd is, or MADV_GUARD_REMOVE (103), both of 6.13. */
+static long guard(const struct args *a)
+{
+	guard_range.at = place[a->page].at;
+	guard_range.length = covered(a);
+	guard_range.advice = a->value;
+	return shared->watched ? tried(guard_there, NULL, "MADV_GUARD_INSTALL") : -guard_there(NULL);
 }
 
 //: remote_store
@@ -1142,32 +1200,17 @@ static int move_there(void *file)
 	return ioctl(*(int *)file, _IOWR(UFFDIO, 5, uffd_range), &uffd_range) ? errno : 0;
 }
 
-/*
- * UFFDIO_MOVE, of 6.8, of the page to where the other one is: by a task that shares our memory, which is ended if it
- * goes on trying.
- */
+/* UFFDIO_MOVE, of 6.8, of the page to where the other one is. It may go on trying. */
 static long uffd_move(const struct args *a)
 {
-	static char stack[16 * PAGE] __attribute__((__aligned__(16)));
-	int file = uffd_of(a->other), status = 0, tries;
-	pid_t mover;
+	int file = uffd_of(a->other);
 
 	if (file < 0)
 		return UNSEEN;
 	uffd_range.to = (uintptr_t)place[a->other].at;
 	uffd_range.from = (uintptr_t)place[a->page].at;
 	uffd_range.length = place[a->page].length;
-	mover = clone(move_there, stack + sizeof(stack), CLONE_VM | CLONE_FILES | SIGCHLD, &file);
-	if (mover < 0)
-		return unseen("clone: %s", strerror(errno));
-	for (tries = 0; tries < 2000; tries++) {
-		if (waitpid(mover, &status, WNOHANG))
-			return WIFEXITED(status) ? -WEXITSTATUS(status) : unseen("UFFDIO_MOVE was killed");
-		usleep(1000);
-	}
-	kill(mover, SIGKILL);
-	waitpid(mover, &status, 0);
-	return BLOCKED;
+	return tried(move_there, &file, "UFFDIO_MOVE");
 }
 
 //: uffd_bit
@@ -1175,11 +1218,8 @@ static long uffd_move(const struct args *a)
 static enum truth uffd_bit(const char *at)
 {
 	struct gp_page page = { .addr = (uintptr_t)at };
-	struct utsname name;
-	int major = 0, minor = 0;
 
-	uname(&name);
-	if (sscanf(name.release, "%d.%d", &major, &minor) == 2 && major * 100 + minor >= 514)
+	if (release() >= 514)
 		return pagemap(at) >> 57 & 1 ? YES : NO;
 	if (probe < 0 || ioctl(probe, GP_PAGE, &page) || !(page.known & GP_KNOWN_UFFD_WP))
 		return UNKNOWN;
@@ -1208,6 +1248,8 @@ static long force_store(const struct args *a)
 			if (pwrite(file, &value, 1, (uintptr_t)at) != 1)
 				break;
 	close(file);
+	if (is_guard(p->at))
+		return answer;
 	if (answer && answer != UNSEEN && shared->watched && !touch(p->at, &missing, 0))
 		bit = uffd_bit(p->at);
 	else if (answer && answer != UNSEEN && shared->watched && !msync(p->at, PAGE, MS_ASYNC))
@@ -1246,6 +1288,8 @@ static long taken(const struct args *a, long answer, int held, int writes, int f
 	enum truth bit;
 	int value;
 
+	if (answer == -EFAULT && is_guard(place[a->page].at))
+		return answer;
 	if (answer == -EFAULT && shared->missing && (!writes || forced || in_writable_vma(place[a->page].at)) &&
 	    touch(place[a->page].at, &value, 0) == BLOCKED)
 		return BLOCKED; /* a page is missing */
@@ -2113,7 +2157,7 @@ static long collapse(const struct args *a)
 /* Is it on a swap device? Types of entries from 16 on are of none: migration, markers. Numbers are shown to root. */
 static enum truth swapped(uint64_t entry)
 {
-	if (!(entry >> 62 & 1))
+	if (!(entry >> 62 & 1) || entry >> 58 & 1 /* a guard */)
 		return NO;
 	if (!(entry & ((1ULL << 55) - 1)))
 		return shared->watched ? UNKNOWN : YES;
@@ -2130,6 +2174,7 @@ static long look(const struct args *a)
 	shared->fact = (struct fact){
 		.mapped = entry >> 63 ? YES : NO,
 		.on_swap = swapped(entry),
+		.guarded = release() < 613 ? NO : release() < 615 ? UNKNOWN : entry >> 58 & 1 ? YES : NO,
 		.is_soft_dirty = !(pagemap(spare) >> 55 & 1) ? UNKNOWN : entry >> 55 & 1 ? YES : NO,
 		.pfn = frame_at(place[a->page].at),
 	};
@@ -2207,6 +2252,12 @@ static enum truth is_present(int process, int page)
 static enum truth is_swapped(int process, int page)
 {
 	return seen(process, page) == UNKNOWN ? UNKNOWN : shared->fact.on_swap;
+}
+
+//: is_guarded
+static enum truth is_guarded(int process, int page)
+{
+	return seen(process, page) == UNKNOWN ? UNKNOWN : shared->fact.guarded;
 }
 
 //: page_flag
