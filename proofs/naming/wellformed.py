@@ -91,11 +91,18 @@ def facts_of(system: System) -> list[Term]:
 
 
 def _keeps(rule: Rule, fact: Term, facts: Sequence[Term]) -> bool:
+    if not _writes(rule, fact):
+        return True
     try:
         return _holds([*facts, *rule.guard], after(rule, fact))
     except ModelError:
         # What the rule makes of it is no term.
         return False
+
+
+def _writes(rule: Rule, term: Term) -> bool:
+    """The rule writes a state function of which the term speaks; else the term says the same after it as before."""
+    return not functions_in(term).isdisjoint(u.function.name for u in rule.updates)
 
 
 def defects_of_claim(stated: Invariant, system: System, facts: Sequence[Term]) -> Iterator[Defect]:
@@ -118,6 +125,8 @@ def defects_of_rule(rule: Rule, system: System, facts: Sequence[Term]) -> Iterat
     for function in system.functions:
         updates = [u for u in rule.updates if u.function.name == function.name]
         bound, matters = meaning(function)
+        if not updates and (matters is None or not _writes(rule, matters)):
+            continue
         cell = [z3.Const(f"cell!{i}", sort) for i, sort in enumerate(function.domain)]
         try:
             then = [] if matters is None else [after(rule, z3.substitute(matters, *zip(bound, cell, strict=True)))]
@@ -276,7 +285,10 @@ def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> Non
     mine = {d: kernel.place_of(getattr(kernel, d)) for d in kernel.decisions()
             if getattr(kernel, d) is not getattr(usual, d)}
     places = {t.name: kernel.place_of(t.body) for t in kernel.own_rules}
+    there = {rule.name.partition(".")[0] for rule in system.rules}
     for template in ALL_RULES if mine else ():
+        if template.name not in there:
+            continue
         if asked := sorted(mine.keys() & asked_of(kernel, template)):
             places[template.name] = mine[asked[0]]
     if not places:
