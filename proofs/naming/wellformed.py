@@ -220,19 +220,29 @@ def _is_connective(term: Term) -> bool:
     return bool(z3.is_quantifier(term) or term.decl().kind() != z3.Z3_OP_UNINTERPRETED)
 
 
-def _changed(system: System, term: Term, functions: Iterable[StateFunction] | None = None) -> Term:
-    """The term in a state that differs from this one only in cells that have no meaning, of those functions."""
-    values = []
-    for function in system.functions if functions is None else functions:
+@functools.lru_cache(8)
+def _other_values(system: System) -> dict[str, tuple[z3.FuncDeclRef, Term]]:
+    """Of each state function that has cells without a meaning: its value, over variables, in a state that differs from
+    this one only in such cells."""
+    values = {}
+    for function in system.functions:
         bound, matters = meaning(function)
         if matters is not None:
             other = z3.Function(f"other!{function.name}", *function.domain, function.range)
             value = z3.If(matters, function(*bound), other(*bound))
             cell = [z3.Var(i, sort) for i, sort in enumerate(function.domain)]
-            values.append((function.decl, z3.substitute(value, *zip(bound, cell, strict=True))))
+            values[function.name] = function.decl, z3.substitute(value, *zip(bound, cell, strict=True))
+    return values
+
+
+def _changed(system: System, term: Term, functions: Iterable[StateFunction] | None = None) -> Term:
+    """The term in a state that differs from this one only in cells that have no meaning, of those functions."""
+    names = functions_in(term) if functions is None else {f.name for f in functions}
+    values = [value for name, value in _other_values(system).items() if name in names]
     return z3.substitute_funs(term, *values) if values else term
 
 
+@functools.lru_cache(8)
 def _alike(system: System) -> list[Term]:
     """What has a meaning is the same in both states: implied but where a meaning depends on itself, as of `large`."""
     alike = []
