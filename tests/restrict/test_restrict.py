@@ -36,7 +36,6 @@ def corner(tmp_path_factory: pytest.TempPathFactory) -> Corner:
         return decide_corner(CornerJob("mapcount", "coherence-write-pin", (), 900, out, "key"))
 
 
-@pytest.mark.slow
 def test_a_write_pin_under_the_mapcount_rule_needs_the_early_copy_and_to_stay_in_memory(corner: Corner) -> None:
     """It needs nothing of mprotect: a mapcount does not change when the write bit goes."""
     assert [d.restrictions for d in corner.minimal_sufficient] == [("fork-early-copy", "unmap-refuse")]
