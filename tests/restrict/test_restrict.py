@@ -244,35 +244,6 @@ def restrict_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any
 
 
 @pytest.mark.slow
-def test_what_a_write_pin_needs_under_the_page_count_rule(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """Refusing mprotect is necessary and not enough: nothing may take the write bit from a pinned page.
-
-    What reclaim must not do, it need not be told twice: either it leaves pinned pages in the swap cache mapped, or no
-    pinned page gets there because write faults wait for the end of writeback.
-    """
-    always = [
-        "fork-early-copy", "mprotect-refuse", "mprotect-other-skip", "soft-dirty-skip", "uffd-wp-skip",
-        "uffd-unwp-skip",
-    ]
-    data = restrict_json(capsys, "--base", "page-count", "-i", "coherence-write-pin", "--no-variants", "-o", tmp_path)
-    assert [(d["restrictions"], d["variants"]) for d in data["minimal_sufficient"]] == [
-        ([*always, "unmap-refuse"], []), ([*always, "swap-out-refuse", "writeback-wait"], []),
-    ]
-    assert {frozenset(r.name for r in RESTRICTIONS) - set(d["restrictions"]) for d in data["maximal_insufficient"]} == {
-        *(frozenset([name]) for name in always),
-        frozenset(["unmap-refuse", "swap-out-refuse"]), frozenset(["unmap-refuse", "writeback-wait"]),
-    }
-    assert data["monotone"]
-    assert all(Path(d["trace"]).is_file() and d["length"] >= 4 for d in data["maximal_insufficient"])
-    before = sorted((tmp_path / "results").iterdir())
-    again = restrict_json(capsys, "--base", "page-count", "-i", "coherence-write-pin", "--no-variants", "-o", tmp_path)
-    assert again == data
-    assert sorted((tmp_path / "results").iterdir()) == before
-
-
-@pytest.mark.slow
 def test_a_kernel_of_ones_own_has_its_reuse_rule_tried(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """5.18 decides by page_count at swap-in too: what others reference is safe from writes, with no restriction."""
     data = restrict_json(capsys, "-k", "v5.18", "-i", "isolation-reference", "--no-variants", "-o", tmp_path)
