@@ -55,7 +55,18 @@ def placed(kernel: Decisions, rules: Iterable[Rule], features: Collection[str]) 
     return [_placing(kernel, rule) for rule in rules]
 
 
+_placed: dict[tuple[int, str], tuple[Rule, Rule]] = {}
+"""By its id, with the decision that is asked, each rule and what becomes of it: kernels share most of their rules."""
+
+
 def _placing(kernel: Decisions, rule: Rule) -> Rule:
+    key = id(rule), kernel.longterm_migrates
+    if key not in _placed:
+        _placed[key] = rule, _made_placing(kernel, rule)
+    return _placed[key][1]
+
+
+def _made_placing(kernel: Decisions, rule: Rule) -> Rule:
     if any(u.function in (movable, cma) for u in rule.updates):
         return rule
     updates = [u for p in rule.params if p.sort == Frame and p.fresh for u in _place(kernel, rule, p)]

@@ -23,7 +23,11 @@ def main() -> int:
     for number in heard:
         signal.signal(number, _at_once)
     try:
-        from proofs.cli.main import main as run  # noqa: PLC0415  loading takes a second, in which Ctrl-C is to be understood
+        # Loading takes a second, in which Ctrl-C is to be understood.
+        from proofs.cli.main import load  # noqa: PLC0415
+        from proofs.cli.main import main as run  # noqa: PLC0415
+
+        load(sys.argv[1:])
     except Exception as error:
         # A library that is missing or broken, or for which there is no memory.
         said = " ".join(str(error).split())

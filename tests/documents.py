@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 import shlex
 import sys
 import tempfile
+import unittest.mock
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from proofs.cli import progress
 from proofs.cli.main import main
 
 _BLOCK = re.compile(r"^<!-- (?P<mark>[^\n]*?) -->\n+```(?P<language>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
@@ -74,7 +77,9 @@ def _output(command: str, folder: Path) -> str:
     if words[:3] != ["python", "-m", "proofs"]:
         raise ValueError(f"only this program is run, not {command}")
     out = io.StringIO()
-    with _inside(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+    # How far it has come depends on the machine.
+    silent = unittest.mock.patch.object(progress, "EVERY", math.inf)
+    with silent, _inside(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         main(words[3:])
     return out.getvalue()
 

@@ -39,7 +39,7 @@ from model.kernels import KERNELS
 from model.logic import ModelError
 from proofs.check import tables
 from proofs.check.engines import ENGINES
-from proofs.cli.main import SWALLOWS
+from proofs.cli.main import SWALLOWS, load
 from proofs.cli.main import main as run
 from proofs.data import CERTIFICATES, SUITE
 from proofs.errors import USAGE
@@ -338,6 +338,7 @@ def _not_done(*_: Any, **__: Any) -> Any:
     raise ModelError(WOULD)
 
 
+load([])
 command_of = functools.cache(typer.main.get_command)
 """What is made of the program's functions: made anew for each input, it takes longer than most inputs."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 from documents import block
 from places import ROOT
 
+import model.restrictions
 import proofs
+from proofs.cli import progress
 from proofs.cli.main import main
 from proofs.data import CERTIFICATES
 from proofs.litmus import execution, parser
@@ -47,6 +50,7 @@ def test_the_table_in_the_readme_is_the_one_that_comes_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "EVERY", math.inf)
     assert main(["check"]) == 0
     printed, errors = capsys.readouterr()
     assert errors == ""
@@ -94,8 +98,37 @@ TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_the_outputs_in_the_tutorial_are_those_that_come_out(tmp_path: Path) -> None:
+def test_the_outputs_in_the_tutorial_are_those_that_come_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert documents.performed(TUTORIAL, tmp_path) == TUTORIAL
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in Path("proofs-out", "results").iterdir()}
+    assert main(["restrict", "--base", "page-count", "-i", "coherence-write-pin", "--no-variants", "--json"]) == 0
+    assert_what_a_write_pin_needs_under_the_page_count_rule(json.loads(capsys.readouterr().out))
+    assert {path: path.read_bytes() for path in Path("proofs-out", "results").iterdir()} == before, "it is kept"
+
+
+def assert_what_a_write_pin_needs_under_the_page_count_rule(data: dict[str, Any]) -> None:
+    """Refusing mprotect is necessary and not enough: nothing may take the write bit from a pinned page.
+
+    What reclaim must not do, it need not be told twice: either it leaves pinned pages in the swap cache mapped, or no
+    pinned page gets there because write faults wait for the end of writeback.
+    """
+    always = [
+        "fork-early-copy", "mprotect-refuse", "mprotect-other-skip", "soft-dirty-skip", "uffd-wp-skip",
+        "uffd-unwp-skip",
+    ]
+    assert [(d["restrictions"], d["variants"]) for d in data["minimal_sufficient"]] == [
+        ([*always, "unmap-refuse"], []), ([*always, "swap-out-refuse", "writeback-wait"], []),
+    ]
+    every = frozenset(r.name for r in model.restrictions.RESTRICTIONS)
+    assert {every - set(d["restrictions"]) for d in data["maximal_insufficient"]} == {
+        *(frozenset([name]) for name in always),
+        frozenset(["unmap-refuse", "swap-out-refuse"]), frozenset(["unmap-refuse", "writeback-wait"]),
+    }
+    assert data["monotone"]
+    assert all(Path(d["trace"]).is_file() and d["length"] >= 4 for d in data["maximal_insufficient"])
 
 
 def test_the_restrictions_in_the_tutorial_are_those_in_the_other_documents() -> None:

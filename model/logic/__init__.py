@@ -19,7 +19,7 @@ from model.logic.functions import (
     put,
     register,
 )
-from model.logic.nodes import key_of, names_in
+from model.logic.nodes import children_of, key_of, names_in
 from model.logic.rules import (
     KINDS,
     Param,
@@ -72,6 +72,7 @@ __all__ = [
     "by_rule",
     "by_term",
     "by_terms",
+    "children_of",
     "each",
     "exists",
     "folded",

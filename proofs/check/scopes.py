@@ -80,8 +80,10 @@ def in_words(scope: Scope, huge: bool = False) -> str:
 def rules_named(names: Iterable[str], specs: Iterable[str]) -> tuple[str, ...]:
     """The rules of those names in the kernels; that of a rule in sub-steps stands for all of them.
 
-    Raises ModelError for one that none of the kernels has.
+    Raises ModelError for one that none of the kernels has. Where there are no names, no system is built.
     """
+    if not (names := list(names)):
+        return ()
     rules = {r.name for spec in specs for r in system_of(spec).rules}
     found: set[str] = set()
     for name in names:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import z3
 
-from model.logic import REGISTRY, ModelError, Rule, StateFunction, Term, initial_value, names_in
+from model.logic import REGISTRY, ModelError, Rule, StateFunction, Term, by_term, children_of, initial_value, names_in
 
 # Obligations
 
@@ -43,19 +43,29 @@ def next_value(rule: Rule, function: StateFunction, index: Sequence[Term]) -> Te
     return value
 
 
-def after(rule: Rule, term: Term, depth: int = 0) -> Term:
+def after(rule: Rule, term: Term) -> Term:
     """The term in the state after the rule, over the state before: the weakest precondition."""
+    return _after(rule, frozenset(u.function.name for u in rule.updates), term, 0)
+
+
+def _after(rule: Rule, written: frozenset[str], term: Term, depth: int) -> Term:
     if z3.is_quantifier(term):
         bound = [z3.Const(f"after!{depth + i}", term.var_sort(i)) for i in range(term.num_vars())]
-        body = after(rule, z3.substitute_vars(term.body(), *reversed(bound)), depth + len(bound))
+        body = _after(rule, written, z3.substitute_vars(term.body(), *reversed(bound)), depth + len(bound))
         return z3.ForAll(bound, body) if term.is_forall() else z3.Exists(bound, body)
-    if not term.children():
+    if not has_quantifier(term) and written.isdisjoint(names_in(term)):
         return term
-    args = [after(rule, a, depth) for a in term.children()]
+    args = [_after(rule, written, a, depth) for a in children_of(term)]
     name = term.decl().name()
-    if name in REGISTRY and any(u.function.name == name for u in rule.updates):
+    if name in REGISTRY and name in written:
         return next_value(rule, REGISTRY[name], args)
     return term.decl()(*args)
+
+
+@by_term
+def has_quantifier(term: Term) -> bool:
+    """Whether there is a quantifier in the term."""
+    return z3.is_quantifier(term) or any(map(has_quantifier, children_of(term)))
 
 
 def initially(term: Term) -> Term:

@@ -109,12 +109,14 @@ def built(spec: str, without: Iterable[str] = ()) -> System:
 
     Raises ModelError.
     """
+    if without:
+        return system_of(spec).without(without).settled()
     kernel, features = find_kernel(spec), features_of(spec)[1]
     system = system_with(kernel, frozenset(features))
     steady.check_system(kernel, features, system)
     if multiprocessing.parent_process() is None and (file_in(spec) is not None or of_session(spec)):
         wellformed.check_kernel(kernel, system, features)
-    return system.without(without).settled() if without else system
+    return system
 
 
 def system_of(spec: str, without: tuple[str, ...] = ()) -> System:
@@ -249,9 +251,8 @@ def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) ->
         # That it holds would say nothing; the model's own claims bring what they speak of.
         lacking |= spoken
     for name in sorted(lacking - {f.name for f in system.functions}):
-        base, had = features_of(spec)
-        bring = [f for f in FEATURES if f not in had and name in
-                 {g.name for g in system_of(with_features(base, (*had, f)), without).functions}]
+        kernel, had = find_kernel(spec), features_of(spec)[1]
+        bring = [f for f in FEATURES if f not in had and name in _functions_of(kernel, (*had, f), without)]
         raise ModelError(
             f"{stated.name} speaks of {name}, which {spec} has only with the feature {' or '.join(bring)}: say "
             f"--{'split' if bring[0] in SPLIT else 'with'} {bring[0]}, or features=({bring[0]!r},) in the invariant"
@@ -259,6 +260,12 @@ def check_spoken(stated: Invariant, spec: str, without: tuple[str, ...] = ()) ->
         )
     if is_own(stated.name):
         wellformed.check_claim(stated, system)
+
+
+def _functions_of(kernel: Kernel, features: Collection[str], without: Collection[str]) -> set[str]:
+    """Names of the state functions of that system, of which only they are looked at: its rules are not."""
+    system = system_with(kernel, frozenset(features))
+    return {f.name for f in (system.without(without).settled() if without else system).functions}
 
 
 def idle_splits(spec: str) -> dict[str, tuple[str, ...]]:

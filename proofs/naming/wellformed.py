@@ -91,11 +91,18 @@ def facts_of(system: System) -> list[Term]:
 
 
 def _keeps(rule: Rule, fact: Term, facts: Sequence[Term]) -> bool:
+    if not _writes(rule, fact):
+        return True
     try:
         return _holds([*facts, *rule.guard], after(rule, fact))
     except ModelError:
         # What the rule makes of it is no term.
         return False
+
+
+def _writes(rule: Rule, term: Term) -> bool:
+    """The rule writes a state function of which the term speaks; else the term says the same after it as before."""
+    return not functions_in(term).isdisjoint(u.function.name for u in rule.updates)
 
 
 def defects_of_claim(stated: Invariant, system: System, facts: Sequence[Term]) -> Iterator[Defect]:
@@ -118,6 +125,8 @@ def defects_of_rule(rule: Rule, system: System, facts: Sequence[Term]) -> Iterat
     for function in system.functions:
         updates = [u for u in rule.updates if u.function.name == function.name]
         bound, matters = meaning(function)
+        if not updates and (matters is None or not _writes(rule, matters)):
+            continue
         cell = [z3.Const(f"cell!{i}", sort) for i, sort in enumerate(function.domain)]
         try:
             then = [] if matters is None else [after(rule, z3.substitute(matters, *zip(bound, cell, strict=True)))]
@@ -211,19 +220,29 @@ def _is_connective(term: Term) -> bool:
     return bool(z3.is_quantifier(term) or term.decl().kind() != z3.Z3_OP_UNINTERPRETED)
 
 
-def _changed(system: System, term: Term, functions: Iterable[StateFunction] | None = None) -> Term:
-    """The term in a state that differs from this one only in cells that have no meaning, of those functions."""
-    values = []
-    for function in system.functions if functions is None else functions:
+@functools.lru_cache(8)
+def _other_values(system: System) -> dict[str, tuple[z3.FuncDeclRef, Term]]:
+    """Of each state function that has cells without a meaning: its value, over variables, in a state that differs from
+    this one only in such cells."""
+    values = {}
+    for function in system.functions:
         bound, matters = meaning(function)
         if matters is not None:
             other = z3.Function(f"other!{function.name}", *function.domain, function.range)
             value = z3.If(matters, function(*bound), other(*bound))
             cell = [z3.Var(i, sort) for i, sort in enumerate(function.domain)]
-            values.append((function.decl, z3.substitute(value, *zip(bound, cell, strict=True))))
+            values[function.name] = function.decl, z3.substitute(value, *zip(bound, cell, strict=True))
+    return values
+
+
+def _changed(system: System, term: Term, functions: Iterable[StateFunction] | None = None) -> Term:
+    """The term in a state that differs from this one only in cells that have no meaning, of those functions."""
+    names = functions_in(term) if functions is None else {f.name for f in functions}
+    values = [value for name, value in _other_values(system).items() if name in names]
     return z3.substitute_funs(term, *values) if values else term
 
 
+@functools.lru_cache(8)
 def _alike(system: System) -> list[Term]:
     """What has a meaning is the same in both states: implied but where a meaning depends on itself, as of `large`."""
     alike = []
@@ -276,7 +295,10 @@ def check_kernel(kernel: Kernel, system: System, features: Sequence[str]) -> Non
     mine = {d: kernel.place_of(getattr(kernel, d)) for d in kernel.decisions()
             if getattr(kernel, d) is not getattr(usual, d)}
     places = {t.name: kernel.place_of(t.body) for t in kernel.own_rules}
+    there = {rule.name.partition(".")[0] for rule in system.rules}
     for template in ALL_RULES if mine else ():
+        if template.name not in there:
+            continue
         if asked := sorted(mine.keys() & asked_of(kernel, template)):
             places[template.name] = mine[asked[0]]
     if not places:

@@ -400,6 +400,9 @@ def test_the_shell_completes_commands_kernels_and_invariants(words: str, expecte
         **os.environ, "_COW_PROOFS_COMPLETE": "complete_bash", "COMP_WORDS": words,
         "COMP_CWORD": str(len(words.split()) - 1),
     }
-    command = "import sys; sys.argv = ['cow-proofs']; from proofs.cli.main import app; app(prog_name='cow-proofs')"
+    command = (
+        "import sys; sys.argv = ['cow-proofs']; from proofs.cli.main import app, load; load([]); "
+        "app(prog_name='cow-proofs')"
+    )
     told = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True, check=False)
     assert set(told.stdout.split()) == expected

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from places import ROOT
 from proofs import errors
 from proofs.cli.app import app
 from proofs.cli.examples import EXAMPLES
+from proofs.cli.main import GROUPS, load
 from proofs.errors import EXIT_CODES
 
 
@@ -27,7 +30,21 @@ def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{before}{name}", command
 
 
+load([])
 COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def test_each_command_is_in_the_file_that_is_loaded_for_it() -> None:
+    words = [(group, command) for group, of in GROUPS.items() for command in of]
+    found = {name.partition(" ")[0]: command.callback.__module__ for name, command in COMMANDS.items()}
+    assert found == {command: f"proofs.cli.{group}" for group, command in words}
+
+
+def test_the_help_has_the_same_order_whatever_was_loaded_first() -> None:
+    script = "from proofs.cli.main import main; main(['list', '--help']); print('====', flush=True); main(['--help'])"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    listed = re.findall(r"^  ([a-z-]+)  ", told.stdout.partition("====")[2].partition("Commands")[2], re.M)
+    assert listed == [command for of in GROUPS.values() for command in of]
 
 
 def test_every_command_has_examples() -> None:

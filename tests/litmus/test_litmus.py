@@ -80,7 +80,13 @@ def expected(name: str) -> dict[str, str]:
 # The suite
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+LONG = ("F33s-uffd-move-reused",)
+"""Tests that take more than ten seconds."""
+
+
+@pytest.mark.parametrize("path", [
+    pytest.param(path, marks=[pytest.mark.slow] if path.stem in LONG else [], id=path.stem) for path in FILES
+])
 def test_kernels_answer_as_expected(path: Path) -> None:
     """One kernel of each column, and the exceptions; `test_matrix` asks every kernel."""
     litmus = read(path)

@@ -36,7 +36,6 @@ def corner(tmp_path_factory: pytest.TempPathFactory) -> Corner:
         return decide_corner(CornerJob("mapcount", "coherence-write-pin", (), 900, out, "key"))
 
 
-@pytest.mark.slow
 def test_a_write_pin_under_the_mapcount_rule_needs_the_early_copy_and_to_stay_in_memory(corner: Corner) -> None:
     """It needs nothing of mprotect: a mapcount does not change when the write bit goes."""
     assert [d.restrictions for d in corner.minimal_sufficient] == [("fork-early-copy", "unmap-refuse")]
@@ -242,35 +241,6 @@ def test_bad_input_is_one_clear_line(
 def restrict_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
     assert main(["restrict", *map(str, arguments), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
-
-
-@pytest.mark.slow
-def test_what_a_write_pin_needs_under_the_page_count_rule(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """Refusing mprotect is necessary and not enough: nothing may take the write bit from a pinned page.
-
-    What reclaim must not do, it need not be told twice: either it leaves pinned pages in the swap cache mapped, or no
-    pinned page gets there because write faults wait for the end of writeback.
-    """
-    always = [
-        "fork-early-copy", "mprotect-refuse", "mprotect-other-skip", "soft-dirty-skip", "uffd-wp-skip",
-        "uffd-unwp-skip",
-    ]
-    data = restrict_json(capsys, "--base", "page-count", "-i", "coherence-write-pin", "--no-variants", "-o", tmp_path)
-    assert [(d["restrictions"], d["variants"]) for d in data["minimal_sufficient"]] == [
-        ([*always, "unmap-refuse"], []), ([*always, "swap-out-refuse", "writeback-wait"], []),
-    ]
-    assert {frozenset(r.name for r in RESTRICTIONS) - set(d["restrictions"]) for d in data["maximal_insufficient"]} == {
-        *(frozenset([name]) for name in always),
-        frozenset(["unmap-refuse", "swap-out-refuse"]), frozenset(["unmap-refuse", "writeback-wait"]),
-    }
-    assert data["monotone"]
-    assert all(Path(d["trace"]).is_file() and d["length"] >= 4 for d in data["maximal_insufficient"])
-    before = sorted((tmp_path / "results").iterdir())
-    again = restrict_json(capsys, "--base", "page-count", "-i", "coherence-write-pin", "--no-variants", "-o", tmp_path)
-    assert again == data
-    assert sorted((tmp_path / "results").iterdir()) == before
 
 
 @pytest.mark.slow
