@@ -2065,20 +2065,22 @@ static long numa(const struct args *a)
 }
 
 //: split_all
-/* Split all large folios of the machine, but for those of the test that are not meant: a pipe holds them meanwhile. */
+/* Split all large folios of the machine, but for those of the test that are not meant: a pipe holds them meanwhile.
+ * Pages of the one that is meant may have been moved elsewhere. */
 static long split_all(const struct place *meant)
 {
 	struct iovec page = { .iov_len = 1 };
-	uint64_t frame;
+	uint64_t frame, folio = frame_at(meant->at) / (HUGE / PAGE);
 	int ends[2], i;
 	long answer = pipe(ends) ? -errno : 0;
 
 	if (answer)
 		return answer;
 	for (i = 0; i < places && !answer; i++) {
-		frame = (uintptr_t)place[i].at / HUGE == (uintptr_t)meant->at / HUGE ? 0 : frame_at(place[i].at);
+		frame = frame_at(place[i].at);
 		page.iov_base = place[i].at;
-		if (frame && frame_flags(frame) & LARGE && vmsplice(ends[1], &page, 1, SPLICE_F_NONBLOCK) != 1)
+		if (frame && frame / (HUGE / PAGE) != folio && frame_flags(frame) & LARGE &&
+		    vmsplice(ends[1], &page, 1, SPLICE_F_NONBLOCK) != 1)
 			answer = unseen("vmsplice: %s", strerror(errno));
 	}
 	answer = answer ? answer : put("/sys/kernel/debug/split_huge_pages", "1");
