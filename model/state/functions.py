@@ -109,9 +109,7 @@ backing = StateFunction(
 )
 pte_present = StateFunction("pte_present", (Proc, Page), Bool, "the PTE maps a page")
 pte_swap = StateFunction("pte_swap", (Proc, Page), Bool, "the PTE is a swap entry")
-pte_migration = StateFunction(
-    "pte_migration", (Proc, Page), Bool, "the PTE is a migration entry: its page is on its way", feature="migrate"
-)
+pte_migration = StateFunction("pte_migration", (Proc, Page), Bool, "the PTE is a migration entry", feature="migrate")
 pte_guard = StateFunction("pte_guard", (Proc, Page), Bool, "the PTE is a guard marker: SIGSEGV", feature="guard")
 uffd_armed = StateFunction(
     "uffd_armed", (Proc, Page), Bool, "ghost: the last write-protect ioctl on the page succeeded, none undid it",
@@ -379,13 +377,13 @@ STEPS: tuple[StateFunction, ...] = (
 FUNCTIONS: tuple[StateFunction, ...] = (
     alive, has_pinned, vma_soft_dirty, vma, vma_write, vma_exec, vma_none, vma_new, vma_uffd, vma_missing,
     vma_unwatched, vma_huge, vma_apart, vma_mergeable, vma_dontfork, vma_wipeonfork, vma_anon, vma_guard, pte_guard,
-    uffd_armed, block,
-    page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma, memalloc_pin, file,
-    file_value, backed, backing, pte_present, pte_frame, pte_huge, pte_write, pte_dirty, pte_uffd_wp, pte_soft_dirty,
-    pte_swap, pte_slot, pte_swap_exclusive, uffd_unpopulated, uffd_async, uffd_marker, force_cow, pin_live, pin_frame,
-    pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached, pin_dontfork, cached, slot_frame,
-    writeback, stable_writes, sync_io, slot_value, exclusive, large, folio, partly_mapped, nonanon, ksm, lazyfree,
-    page_dirty, leaked, movable, cma, unplaced, misplaced, extra, frame_value, *STEPS,
+    uffd_armed, block, page_table, hugetlb, vma_resv_owner, vma_resv_unmapped, pool_empty, zone_movable, zone_cma,
+    memalloc_pin, file, file_value, backed, backing, pte_present, pte_frame, pte_huge, pte_write, pte_dirty,
+    pte_uffd_wp, pte_soft_dirty, pte_swap, pte_slot, pte_swap_exclusive, uffd_unpopulated, uffd_async, uffd_marker,
+    force_cow, pin_live, pin_frame, pin_proc, pin_page, pin_foll_pin, pin_write, pin_longterm, pin_attached,
+    pin_dontfork, cached, slot_frame, writeback, stable_writes, sync_io, slot_value, exclusive, large, folio,
+    partly_mapped, nonanon, ksm, lazyfree, page_dirty, leaked, movable, cma, unplaced, misplaced, extra, frame_value,
+    *STEPS,
 )
 BY_NAME = {f.name: f for f in FUNCTIONS}
 register(FUNCTIONS)
