@@ -757,20 +757,26 @@ static long tried(int (*call)(void *), void *given, const char *name)
 }
 
 //: guard
-static struct { char *at; size_t length; int advice; } guard_range;
+struct guard_range {
+	char *at;
+	size_t length;
+	int advice;
+};
+
+static struct guard_range guards;
 
 static int guard_there(void *unused)
 {
 	(void)unused;
-	return madvise(guard_range.at, guard_range.length, guard_range.advice) ? errno : 0;
+	return madvise(guards.at, guards.length, guards.advice) ? errno : 0;
 }
 
 /* MADV_GUARD_INSTALL (102), which may go on trying where userfaultfd is, or MADV_GUARD_REMOVE (103), both of 6.13. */
 static long guard(const struct args *a)
 {
-	guard_range.at = place[a->page].at;
-	guard_range.length = covered(a);
-	guard_range.advice = a->value;
+	guards.at = place[a->page].at;
+	guards.length = covered(a);
+	guards.advice = a->value;
 	return shared->watched ? tried(guard_there, NULL, "MADV_GUARD_INSTALL") : -guard_there(NULL);
 }
 
