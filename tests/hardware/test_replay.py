@@ -149,7 +149,6 @@ def test_names_of_a_test_never_are_names_of_c_or_of_the_runtime() -> None:
     ("page x\nA: write x 1\nexists dirty A.x", "nothing shows the dirty bit of a PTE"),
     ("page x uffd\nA: fork C event\nC: fork D\nexists D.x == 0", "a monitor is told of each fork, or of none"),
     ("page x\npage y\n*: pageout x sync\n*: pageout y writing\nexists A.x == 0", "one swap device is used at a time"),
-    ("page x\npage y\n*: pageout x writing\n*: pageout y writing stable\nexists A.x == 0", "one swap device"),
     ("page x uffd\npage y uffd async\nA: fork C event\nexists C.x == 0", "the pages have several"),
 ])
 def test_what_no_program_can_do_is_said(text: str, reason: str) -> None:
