@@ -441,8 +441,7 @@ def steerable(test: Litmus) -> bool:
 def test_every_race_of_the_suite_is_a_program_that_a_debugger_can_steer(tmp_path: Path) -> None:
     tests = [test for test in races_of_the_suite() if steerable(test)]
     assert {test.name for test in races_of_the_suite()} - {test.name for test in tests} == {
-        "F17-uffd-continue-dirty", "F33r-uffd-move-race", "F33s-uffd-move-reused", "F41-swap-sync-race",
-        "F41r-swap-sync-race-read",
+        "F33r-uffd-move-race", "F33s-uffd-move-reused", "F41-swap-sync-race", "F41r-swap-sync-race-read",
     }  # fmt: skip
     for test in tests:
         with pytest.raises(NotObservable, match=r"no program decides which comes first|attempt at a page lock fail"):
@@ -484,11 +483,6 @@ def test_which_attempt_at_the_page_lock_would_fail_is_not_known_of_others(lines:
     test = parser.parse("\n".join(["litmus t", "page x", *lines, "never A.x == 5"]), "t.litmus")
     with pytest.raises(NotObservable, match=r"nobody in user space|which the test has not"):
         races.check(test)
-
-
-def test_minor_faults_stay_registered() -> None:
-    with pytest.raises(NotObservable, match="stays registered for minor faults"):
-        races.check(named("F17-uffd-continue-dirty"))
 
 
 def test_a_test_without_operations_at_the_same_time_has_no_schedule() -> None:

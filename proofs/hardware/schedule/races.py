@@ -115,8 +115,6 @@ def check(test: Litmus) -> None:
     """Raises NotObservable if no debugger can decide what comes first in that test."""
     if len([group for group in test.groups if len(group) > 1]) > 1 or not racing(test):
         raise NotObservable("a schedule is of one line with operations at the same time, which the test has not")
-    if any(statement.operation.word == "uffd-continue" for statement in orders.statements_of(test)):
-        raise NotObservable("after uffd-continue a page stays registered for minor faults: a later load of it waits")
     reproducer.check_scheduled(test)
 
 
