@@ -40,7 +40,7 @@ STARTS = (
 )
 """What makes huge pages, zero pages, file pages, KSM pages, lazy-free pages, forced writes, copies by KSM, VMAs that
 fork leaves out, or that userfaultfd watches otherwise."""
-LACKING = {"ksm-merge-left", "uffd-move", "uffd-move-zero", "uffd-move-swapped"}
+LACKING = {"ksm-merge-left", "uffd-move", "uffd-move-zero", "uffd-move-swapped", "guard-install", "guard-install-block"}
 """Those of them that a kernel may lack: what it has mended, or what is newer."""
 
 
