@@ -26,7 +26,7 @@ SMALL = scope_of(2, 1, 2, 1, 1)
 CLAIMS = [claim_of(invariant(name)) for name in ("coherence-write-pin", "coherence-read-pin", "isolation-mapping")]
 STARTS = (
     "madvise-hugepage", "collapse", "backing-read", "file-read", "mmap-file",
-    "mmap-hugetlb", "uffd-continue", "ksm-merge", "migrate",
+    "mmap-hugetlb", "uffd-continue", "ksm-merge", "migrate", "migrate-refused",
     "numa-hint", "madv-free", "mmap", "mremap", "mremap-dontunmap", "force-store", "force-anon-fault",
     "force-cow-fault", "force-wp-reuse",
     "force-wp-copy", "mprotect-rwx", "mprotect-rwx-range", "swap-stable", "swap-sync", "mmap-soft-dirty",
