@@ -484,6 +484,38 @@ static uint64_t frame_at(const char *at)
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
 }
 
+//: smaps_at
+/* What /proc/self/smaps says of a VMA: Rss and AnonHugePages in kB, and VmFlags. */
+struct smaps {
+	unsigned long start, end, resident, huge;
+	char mode[5], flags[512];
+};
+
+/* Of the VMA at this address; all of it is 0 where there is none. */
+static struct smaps smaps_at(const char *at)
+{
+	FILE *file = fopen("/proc/self/smaps", "re");
+	struct smaps next = { 0 }, found = { 0 };
+	char line[512];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx %4s", &next.start, &next.end, next.mode) == 3) {
+			if (found.end)
+				break;
+			if (next.start <= (uintptr_t)at && (uintptr_t)at < next.end)
+				found = next;
+		} else if (found.end) {
+			sscanf(line, "Rss: %lu kB", &found.resident);
+			sscanf(line, "AnonHugePages: %lu kB", &found.huge);
+			if (!strncmp(line, "VmFlags:", 8))
+				strcpy(found.flags, line + 8);
+		}
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
 //: release
 /* The kernel's release as a number: 6.15 is 615. */
 static int release(void)
@@ -886,32 +918,15 @@ static long drain_hugetlb(const struct args *a)
  */
 static enum truth huge_mapped(const char *at)
 {
-	FILE *file = fopen("/proc/self/smaps", "re");
-	unsigned long start, end, from = 0, to = 0, kilobytes, huge = 0, counted = 0, present = 0;
-	char line[512], mode[5];
-	int here = 0, shut = 0;
+	struct smaps here = smaps_at(at);
+	unsigned long present = 0;
+	const char *page;
 
-	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3) {
-			here = start <= (uintptr_t)at && (uintptr_t)at < end;
-			if (here) {
-				from = start;
-				to = end;
-				shut = !strncmp(mode, "---", 3);
-			}
-		} else if (here && sscanf(line, "Rss: %lu kB", &kilobytes) == 1) {
-			counted = kilobytes;
-		} else if (here && sscanf(line, "AnonHugePages: %lu kB", &kilobytes) == 1) {
-			huge = kilobytes;
-		}
-	}
-	if (file)
-		fclose(file);
-	if (huge || !shut)
-		return huge ? YES : NO;
-	for (; from < to; from += PAGE)
-		present += pagemap((const char *)from) >> 63 && !(frame_flags(frame_at((const char *)from)) >> ZERO_PAGE & 1);
-	return counted < present * (PAGE >> 10) ? UNKNOWN : NO;
+	if (here.huge || strncmp(here.mode, "---", 3))
+		return here.huge ? YES : NO;
+	for (page = (const char *)here.start; page < (const char *)here.end; page += PAGE)
+		present += pagemap(page) >> 63 && !(frame_flags(frame_at(page)) >> ZERO_PAGE & 1);
+	return here.resident < present * (PAGE >> 10) ? UNKNOWN : NO;
 }
 
 //: huge_page
@@ -1103,22 +1118,10 @@ static enum truth is_written(int process, int page)
 /* With which modes the VMA is registered, as bits of UFFDIO_REGISTER. */
 static uint64_t modes_of(const char *at)
 {
-	FILE *file = fopen("/proc/self/smaps", "re");
-	unsigned long start, end;
-	uint64_t modes = 0;
-	char line[512];
-	int here = 0;
+	struct smaps here = smaps_at(at);
 
-	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			here = start <= (uintptr_t)at && (uintptr_t)at < end;
-		else if (here && !strncmp(line, "VmFlags:", 8))
-			modes = (strstr(line, " um") ? UFFDIO_REGISTER_MODE_MISSING : 0) |
-				(strstr(line, " uw") ? UFFDIO_REGISTER_MODE_WP : 0);
-	}
-	if (file)
-		fclose(file);
-	return modes;
+	return (strstr(here.flags, " um") ? UFFDIO_REGISTER_MODE_MISSING : 0) |
+	       (strstr(here.flags, " uw") ? UFFDIO_REGISTER_MODE_WP : 0);
 }
 
 //: uffd_continue
@@ -1269,17 +1272,7 @@ static long force_store(const struct args *a)
 /* May memory at this address be written to, as far as its VMA goes? */
 static int in_writable_vma(const char *at)
 {
-	FILE *file = fopen("/proc/self/maps", "re");
-	unsigned long start, end;
-	char line[512], mode[5];
-	int found = 0;
-
-	while (file && !found && fgets(line, sizeof(line), file))
-		found = sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3 && start <= (uintptr_t)at &&
-			(uintptr_t)at < end && mode[1] == 'w';
-	if (file)
-		fclose(file);
-	return found;
+	return smaps_at(at).mode[1] == 'w';
 }
 
 /*
@@ -2124,12 +2117,23 @@ static long split_folio(const struct args *a)
 //: collapse
 #define KHUGEPAGED "/sys/kernel/mm/transparent_hugepage/khugepaged/"
 
+/* How many parts of huge pages a PMD maps, but of the one that begins at this address. */
+static int huge_elsewhere(const char *at)
+{
+	int i, number = 0;
+
+	for (i = 0; i < places; i++)
+		number += place[i].whole == HUGE && (place[i].at < at || place[i].at >= at + HUGE) &&
+			  huge_mapped(place[i].at) != NO;
+	return number;
+}
+
 /* Make the pages a huge page: MADV_COLLAPSE (6.1), else khugepaged is let loose on them. */
 static long collapse(const struct args *a)
 {
 	char *at = (char *)((uintptr_t)place[a->page].at & ~(HUGE - 1)), *page;
 	long answer;
-	int value, i, before = 0, after = 0;
+	int value, others;
 
 	if (huge_mapped(at) == UNKNOWN)
 		return unseen(NOT_COUNTED);
@@ -2140,8 +2144,7 @@ static long collapse(const struct args *a)
 	answer = -errno;
 	if (answer != -EINVAL || !madvise(at, 0, 25)) /* of no bytes it is invalid only where there is none */
 		return answer;
-	for (i = 0; i < places; i++)
-		before += place[i].whole == HUGE && huge_mapped(place[i].at);
+	others = huge_elsewhere(at);
 	for (page = at; page < at + HUGE; page += PAGE) /* up to 6.1 one must have been read lately */
 		if (pagemap(page) >> 63)
 			touch(page, &value, 0);
@@ -2154,9 +2157,7 @@ static long collapse(const struct args *a)
 	/* It sleeps after the scan that this begins: else it would go on while the test does. */
 	put(KHUGEPAGED "scan_sleep_millisecs", "600000");
 	wait_for_end_of_scans(KHUGEPAGED "full_scans");
-	for (i = 0; i < places; i++)
-		after += place[i].whole == HUGE && huge_mapped(place[i].at) && (place[i].at < at || place[i].at >= at + HUGE);
-	if (after > before)
+	if (huge_elsewhere(at) > others)
 		return unseen("khugepaged has collapsed another huge page, too");
 	return huge_mapped(at) ? 0 : answer ? answer : -EBUSY;
 }

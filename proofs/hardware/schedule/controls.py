@@ -72,7 +72,6 @@ LOSES_LOCK = Effect(TRYLOCK, lambda hand: hand.unlock())
 """Who holds the page lock lets it go as soon as somebody has tried it in vain: no control, but what a test says."""
 
 
-
 def _begin(hand: Hand) -> None:
     if "at" in hand.notes:
         _put_back(hand)
