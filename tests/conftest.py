@@ -1,11 +1,10 @@
 """What all tests have in common."""
 
 import gc
+import math
 import os
 import signal
 import sys
-
-import pytest
 
 from proofs.cli import progress
 
@@ -21,8 +20,5 @@ sys.dont_write_bytecode = False
 # Terms, systems and states live as long as the process: to look through them for garbage so often takes a tenth of it.
 gc.set_threshold(50_000, 20, 20)
 
-
-@pytest.fixture(autouse=True)
-def quiet_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No line on standard error because a test took its time."""
-    monkeypatch.setattr(progress, "EVERY", float("inf"))
+# No line on standard error because a test took its time.
+progress.EVERY = math.inf

@@ -18,7 +18,6 @@ from samples import F1
 from invariants import invariant
 from proofs.check import jobs, scopes
 from proofs.check.cells import Table
-from proofs.cli import progress
 from proofs.cli.main import main
 from proofs.litmus.parser import parse
 from proofs.naming.specs import find_kernel
@@ -93,7 +92,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
                   str(folder / "real.json"), "-o", str(folder / "out"), "--json"]
     with pytest.MonkeyPatch.context() as patch:
         printed: list[str] = []
-        patch.setattr(progress, "EVERY", float("inf"))
         patch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words))))
         assert main(["check", *arguments]) == 1
     parsed = {p.name: Document(p.read_text(encoding="utf-8")) for p in pages.glob("*.html")}
