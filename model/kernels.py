@@ -418,8 +418,8 @@ V6_15 = V6_12.but(
      "guard_regions": "662df3e5c376, 7c53dfbdb024 (6.13)", "guard_files": "f807123d578d"},
     reuse_large=exclusive_or_alone, huge_zero_fresh=True, huge_zero_unshare="as-write", dontneed_frees_tables=True,
     lazyfree_stays=True, ksm_keeps_soft_dirty=False, lazyfree_spares_ksm=False, split_zero_parts="map-bare",
-    guard_files="anon-vma",
-    uffd_move="carries", move_soft_dirty=False, ksm_walks=False, uffd_move_gives_up=False, guard_regions=True,
+    guard_files="anon-vma", uffd_move="carries", move_soft_dirty=False, ksm_walks=False, uffd_move_gives_up=False,
+    guard_regions=True,
 )
 V6_18 = V6_15.but(
     "v6.18", "X3, and collapse takes blocks of which no PTE is writable",
